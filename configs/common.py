@@ -1,0 +1,125 @@
+"""What all configs share: arguments, defaults, shortening."""
+
+import difflib
+
+import ml_collections
+
+
+def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
+  """Reads `k=v,k=v` into the types of the defaults.
+
+  Every config takes `seeds=N`, `smoke=true` (seconds, to see that it runs) and
+  `reduced=STEPS` (a shorter run, every horizon scaled) besides its own.
+
+  Raises:
+    ValueError: in one line, for an unknown name or a value of another type.
+  """
+  known = {'seeds': 1, 'smoke': False, 'reduced': 0, **defaults}
+  values = dict(known)
+  for word in filter(None, (arg or '').split(',')):
+    name, _, text = word.partition('=')
+    if name not in known:
+      near = difflib.get_close_matches(name, known, n=1)
+      hint = f'did you mean {near[0]!r}?' if near else (
+          'known: ' + ', '.join(sorted(known)))
+      raise ValueError(f'unknown config argument {name!r}: {hint}')
+    values[name] = _convert(name, text, type(known[name]))
+  return ml_collections.ConfigDict(values)
+
+
+def _convert(name: str, text: str, kind: type):
+  if kind is bool:
+    if text.lower() not in ('true', 'false', ''):
+      raise ValueError(f'config argument {name}={text}: must be true or false')
+    return text.lower() != 'false'
+  try:
+    return kind(text)
+  except ValueError:
+    raise ValueError(
+        f'config argument {name}={text!r}: must be {kind.__name__}'
+    ) from None
+
+
+def choose(name: str, value: str, options: dict):
+  """The option of that name; ValueError with a hint where there is none."""
+  if value not in options:
+    near = difflib.get_close_matches(value, options, n=1)
+    hint = f'did you mean {near[0]!r}?' if near else (
+        'known: ' + ', '.join(options))
+    raise ValueError(f'unknown {name} {value!r}: {hint}')
+  return options[value]
+
+
+def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
+  """Every field with its default.
+
+  A field named `steps`, or ending in `_steps`, is a horizon: `finish` scales
+  all of them together for a reduced run.
+  """
+  config = ml_collections.ConfigDict()
+  config.row = ''  # id of the paper's result that this run reproduces
+  config.seed = 0  # the first one
+  config.seeds = 1
+  config.steps = steps
+  config.full_steps = steps  # what `steps` is at the whole protocol
+  config.protocol = 'last'  # or best_validation, median_last_20
+  config.data = dict(
+      name=data,
+      dir='',  # TFDS data directory; '' for TFDS_DATA_DIR or TFDS's own
+      labelled=0,
+      validation=0,
+      rule='balanced',  # or proportional, uniform
+      validation_rule='balanced',
+      unlabelled_includes_labelled=False,
+      normalise='unit',  # or signed, standard, gcn_zca
+      augment='',  # such as 'flip,translate:2,noise:0.15'
+      limit=0,  # images kept of each split; 0 for all
+  )
+  config.batch = dict(labelled=0, unlabelled=0)
+  config.model = dict(name='small_cnn')
+  config.method = dict(name='supervised', terms={})
+  config.optimizer = dict(name='adam', lr=1e-3, drop_steps=0, drop_factor=0.2)
+  config.ema_decay = 0.0  # of the weights judged; 0 judges the raw ones
+  config.eval = dict(every_steps=max(steps // 50, 1), batch=1000)
+  config.log_every = 50
+  config.checkpoint = dict(every=500, keep=2)
+  config.steps_per_call = 0  # 0: 1 on CPU, 32 elsewhere
+  config.devices = 0  # 0: all
+  config.precision = 'float32'  # or tf32, bfloat16
+  return config
+
+
+def scale(config: ml_collections.ConfigDict, factor: float) -> None:
+  """Multiplies every horizon, keeping those that are on at 1 or more."""
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      scale(value, factor)
+    elif (name == 'steps' or name.endswith('_steps')) and (
+        name != 'full_steps' and value
+    ):
+      config[name] = max(1, round(value * factor))
+
+
+def shrink(config: ml_collections.ConfigDict) -> None:
+  """Makes a run of seconds out of any config, still through every part."""
+  scale(config, 20 / config.steps)
+  config.data.limit = 2000
+  config.data.labelled = min(config.data.labelled, 200)
+  config.data.validation = min(config.data.validation, 200)
+  config.batch = {k: min(v, 16) for k, v in config.batch.items()}
+  config.eval.every_steps = 10
+  config.log_every = 5
+  config.checkpoint.every = 10
+
+
+def finish(
+    config: ml_collections.ConfigDict, arg: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+  """Applies the arguments that every config takes."""
+  config.seeds = arg.seeds
+  if arg.reduced:
+    scale(config, arg.reduced / config.steps)
+    config.steps = arg.reduced
+  if arg.smoke:
+    shrink(config)
+  return config

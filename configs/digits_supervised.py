@@ -1,0 +1,13 @@
+r"""Supervised twin of digits_ns3l.py: the same 50 labels and nothing else.
+
+python -m nsl_jax.main --config=configs/digits_supervised.py:seeds=5
+"""
+
+from configs import digits_ns3l
+
+
+def get_config(arg=None):
+  config = digits_ns3l.get_config(arg)
+  config.method = dict(name='supervised', terms={})
+  config.batch.unlabelled = 0
+  return config

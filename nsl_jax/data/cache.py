@@ -1,0 +1,123 @@
+"""Decoded arrays kept on disk: a damaged or stale entry counts as absent."""
+
+from collections.abc import Callable, Iterable
+import hashlib
+import json
+import math
+import os
+import pathlib
+import uuid
+
+from absl import logging
+import numpy as np
+
+_FORMAT = 'nsl_jax arrays 1'  # Changes whenever older entries must not be read.
+_LINE = 65536  # Longest header line in bytes that is believed.
+
+ArrayPair = tuple[np.ndarray, np.ndarray]
+
+
+def directory(cache_dir: str | None = None) -> pathlib.Path:
+  """The cache folder: the argument, NSL_JAX_CACHE, XDG_CACHE_HOME or ~/.cache.
+
+  Args:
+    cache_dir: a folder, or None for the first of the above that is set.
+
+  Returns:
+    The absolute folder, which need not exist.
+  """
+  chosen = cache_dir or os.environ.get('NSL_JAX_CACHE')
+  if not chosen:
+    base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    chosen = os.path.join(base, 'nsl_jax')
+  return pathlib.Path(chosen).expanduser().absolute()
+
+
+def fingerprint(files: Iterable[pathlib.Path]) -> str:
+  """SHA-256 over the absolute path, size and time of change of `files`."""
+  facts = []
+  for file in sorted(files):
+    status = file.stat()
+    facts.append((str(file.absolute()), status.st_size, status.st_mtime_ns))
+  return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def fetch(
+    path: pathlib.Path, key: str, make: Callable[[], ArrayPair]
+) -> ArrayPair:
+  """Reads two arrays from `path`, or makes them and writes them there.
+
+  Args:
+    path: file of the entry; its folder is made when needed.
+    key: what the entry was made from; an entry with another key is replaced.
+    make: gives the arrays when there is no sound entry.
+
+  Returns:
+    The arrays; a cache that cannot be written only warns.
+  """
+  pair = _read(path, key)
+  if pair is None:
+    pair = make()
+    try:
+      _write(path, key, pair)
+    except OSError as error:
+      logging.warning(
+          'decoded images are not kept: cannot write %s (%s); set '
+          'NSL_JAX_CACHE to a folder that can be written',
+          path,
+          error.strerror,
+      )
+  return pair
+
+
+def _digest(header: bytes, pair: ArrayPair) -> str:
+  """SHA-256 of the header line and the bytes of both arrays."""
+  digest = hashlib.sha256(header)
+  for array in pair:
+    digest.update(array.reshape(-1).view(np.uint8).data)
+  return digest.hexdigest()
+
+
+def _read(path: pathlib.Path, key: str) -> ArrayPair | None:
+  """The arrays of a sound entry with this key, else None."""
+  try:
+    with path.open('rb') as file:
+      expected = file.readline(_LINE).decode().strip()
+      header = file.readline(_LINE)
+      facts = json.loads(header)
+      if (facts['format'], facts['key']) != (_FORMAT, key):
+        return None
+      arrays = [(np.dtype(kind), shape) for kind, shape in facts['arrays']]
+      size = sum(kind.itemsize * math.prod(shape) for kind, shape in arrays)
+      if path.stat().st_size - file.tell() != size:
+        return None
+      first, second = (
+          np.fromfile(file, kind, math.prod(shape)).reshape(shape)
+          for kind, shape in arrays
+      )
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+  pair = first, second
+  return pair if _digest(header, pair) == expected else None
+
+
+def _write(path: pathlib.Path, key: str, pair: ArrayPair) -> None:
+  """Writes digest, header and arrays to a temporary file, then renames it."""
+  pair = np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1])
+  facts = {
+      'format': _FORMAT,
+      'key': key,
+      'arrays': [(array.dtype.str, array.shape) for array in pair],
+  }
+  header = json.dumps(facts).encode() + b'\n'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
+  try:
+    with temporary.open('xb') as file:
+      file.write(_digest(header, pair).encode() + b'\n' + header)
+      for array in pair:
+        file.write(array.reshape(-1).view(np.uint8).data)
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise

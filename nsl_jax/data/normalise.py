@@ -1,0 +1,105 @@
+"""uint8 images -> float32 inputs; what is fitted is fitted on training data."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from nsl_jax import errors
+from nsl_jax.types import Array
+
+KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
+_NORM = 55.0  # of every image after global contrast normalisation
+_REGULARISER = 0.1  # added to the covariance before its square root is taken
+
+
+def contrast(images: Array) -> Array:
+  """Global contrast normalisation: mean 0 and L2 norm 55 per image.
+
+  Args:
+    images: [B, ...] of any dtype; numpy or jax.
+
+  Returns:
+    f32[B, D]; an image without contrast stays 0.
+  """
+  xp = np if isinstance(images, np.ndarray) else jnp
+  flat = images.reshape(images.shape[0], -1).astype(xp.float32)
+  flat = flat - flat.mean(axis=1, keepdims=True)
+  norm = xp.sqrt((flat**2).sum(axis=1, keepdims=True))
+  return flat * (_NORM / xp.where(norm < 1e-10, 1.0, norm))
+
+
+def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
+  """ZCA whitening fitted on contrast-normalised images (family O).
+
+  Args:
+    images: u8[N, H, W, C], all training images, validation included.
+
+  Returns:
+    mean f32[D] and matrix f32[D, D], the symmetric inverse root of the
+    covariance (N - 1) plus 0.1 on its diagonal.
+  """
+  total = np.zeros(int(np.prod(images.shape[1:])))
+  second = np.zeros((total.size, total.size))
+  for start in range(0, len(images), 5000):
+    flat = contrast(images[start:start + 5000]).astype(np.float64)
+    total += flat.sum(0)
+    second += flat.T @ flat
+  mean = total / len(images)
+  covariance = (second - len(images) * np.outer(mean, mean)) / (
+      len(images) - 1
+  )
+  values, vectors = scipy.linalg.eigh(
+      covariance + _REGULARISER * np.eye(total.size)
+  )
+  matrix = (vectors / np.sqrt(values + 1e-10)) @ vectors.T
+  return {
+      'mean': mean.astype(np.float32), 'matrix': matrix.astype(np.float32)
+  }
+
+
+def fit(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
+  """The arrays that `apply` needs for a kind of normalisation.
+
+  Args:
+    kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
+      deviation 1 per channel) or `gcn_zca`.
+    images: u8[N, H, W, C], all training images.
+
+  Raises:
+    errors.UserError: for another kind.
+  """
+  if kind not in KINDS:
+    raise errors.UserError(
+        f'unknown normalisation {kind!r}: {errors.did_you_mean(kind, KINDS)}'
+    )
+  if kind == 'gcn_zca':
+    return whitening(images)
+  if kind == 'standard':
+    counts = np.stack([
+        np.bincount(images[..., c].ravel(), minlength=256)
+        for c in range(images.shape[-1])
+    ])
+    levels = np.arange(256) / 255.0
+    share = counts / counts.sum(1, keepdims=True)
+    mean = share @ levels
+    std = np.sqrt(share @ levels**2 - mean**2)
+    return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
+  return {}
+
+
+def apply(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
+  """u8[B, H, W, C] -> f32[B, H, W, C], by arrays from `fit`."""
+  if kind == 'gcn_zca':
+    flat = contrast(images) - fitted['mean'][None]
+    white = jnp.matmul(flat, fitted['matrix'], precision='highest')
+    return white.reshape(images.shape)
+  unit = images.astype(jnp.float32) / 255.0
+  if kind == 'signed':
+    return unit * 2.0 - 1.0
+  if kind == 'standard':
+    shape = (1, 1, 1, -1)
+    mean, std = (fitted[k].reshape(shape) for k in ('mean', 'std'))
+    return (unit - mean) / std
+  return unit

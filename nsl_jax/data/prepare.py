@@ -1,0 +1,299 @@
+"""Where data sets lie on disk, and how they get there."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import sys
+import threading
+from typing import Any, NamedTuple
+import urllib.parse
+import urllib.request
+
+from nsl_jax import errors
+from nsl_jax.data import cache
+
+_CONNECT_SECONDS = 5.0  # Longest wait before a machine counts as offline.
+
+
+class Recipe(NamedTuple):
+  """Where the training examples of a name come from, in TFDS's words."""
+
+  tfds_name: str
+  labelled: tuple[str, ...] = ('train',)
+  unlabelled: tuple[str, ...] = ()
+
+
+class Layout(NamedTuple):
+  """What the files of one prepared data set say about themselves.
+
+  Attributes:
+    folder: holds dataset_info.json, features.json and the shards.
+    channels: 1 or 3.
+    num_classes: K.
+    jpeg: the images are JPEG files; every original here is PNG.
+    direct: there are array_record shards, which need no TensorFlow.
+  """
+
+  folder: pathlib.Path
+  channels: int
+  num_classes: int
+  jpeg: bool
+  direct: bool
+
+
+RECIPES = {
+    'mnist': Recipe('mnist'),
+    'fashion_mnist': Recipe('fashion_mnist'),
+    'cifar10': Recipe('cifar10'),
+    'cifar100': Recipe('cifar100'),
+    'svhn': Recipe('svhn_cropped'),
+    'svhn_extra': Recipe('svhn_cropped', labelled=('train', 'extra')),
+    'stl10': Recipe('stl10', unlabelled=('unlabelled',)),
+    'usps': Recipe('usps'),
+}
+NAMES = ('digits', *RECIPES)
+
+
+def check_name(name: str) -> None:
+  """Raises UserError unless `name` is one of `NAMES`."""
+  if name not in NAMES:
+    hint = errors.did_you_mean(name, NAMES)
+    raise errors.UserError(f'unknown data set {name!r}; {hint}')
+
+
+def has_module(name: str) -> bool:
+  """Whether `import name` would find something; imports nothing."""
+  return importlib.util.find_spec(name) is not None
+
+
+def directory(data_dir: str | None = None) -> pathlib.Path:
+  """The folder of TFDS data sets: the argument, TFDS_DATA_DIR or TFDS's own."""
+  chosen = data_dir or os.environ.get('TFDS_DATA_DIR')
+  chosen = os.fspath(chosen or '~/tensorflow_datasets')
+  if '://' in chosen:
+    raise errors.UserError(
+        f'data_dir {chosen} is not a local folder; copy the data set to one'
+    )
+  return pathlib.Path(chosen).expanduser().absolute()
+
+
+def command(name: str, data_dir: str | None = None) -> str:
+  """The command line that puts data set `name` into `data_dir`."""
+  folder = directory(data_dir)
+  return f'python -m nsl_jax.data --prepare {name} --data_dir {folder}'
+
+
+def newest(name: str, data_dir: str | None = None) -> pathlib.Path | None:
+  """The folder <data_dir>/<TFDS name>/<highest version>, or None."""
+  folder = directory(data_dir) / RECIPES[name].tfds_name
+  versions = [
+      (tuple(map(int, path.name.split('.'))), path)
+      for path in (folder.iterdir() if folder.is_dir() else ())
+      if re.fullmatch(r'\d+\.\d+\.\d+', path.name)
+      and (path / 'dataset_info.json').is_file()
+  ]
+  return max(versions)[1] if versions else None
+
+
+def read_layout(
+    name: str, folder: pathlib.Path, data_dir: str | None = None
+) -> Layout:
+  """Reads what `folder` holds from its two JSON files.
+
+  Raises:
+    UserError: the files are damaged, or the images have neither 1 nor 3
+      channels.
+  """
+  try:
+    info = json.loads((folder / 'dataset_info.json').read_text())
+    features = json.loads((folder / 'features.json').read_text())
+    features = features['featuresDict']['features']
+    image = features['image']['image']
+    channels = int(image['shape']['dimensions'][-1])
+    num_classes = int(features['label']['classLabel']['numClasses'])
+    formats = (info.get('fileFormat'), *info.get('alternativeFileFormats', ()))
+  except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    raise unreadable(name, folder, error, data_dir) from error
+  if channels not in (1, 3):
+    raise errors.UserError(
+        f'{folder}: images have {channels} channels; only 1 and 3 are read'
+    )
+  jpeg = image.get('encodingFormat') == 'jpeg'
+  return Layout(folder, channels, num_classes, jpeg, 'array_record' in formats)
+
+
+def unreadable(
+    name: str, what: Any, error: Exception, data_dir: str | None = None
+) -> errors.UserError:
+  """The error for files that cannot be read, on one line."""
+  return errors.UserError(
+      f'cannot read {what} ({_reason(error)}); delete that version, then run: '
+      f'{command(name, data_dir)}'
+  )
+
+
+def tfrecord_only(
+    name: str, folder: pathlib.Path, data_dir: str | None = None
+) -> errors.UserError:
+  """The error for a data set that cannot be read without TensorFlow."""
+  return errors.UserError(
+      f'{folder} holds only TFRecord files; either pip install '
+      '"nsl_jax[download]" to read them through TensorFlow (once: the decoded '
+      'images are kept), or delete that version and, on a machine with '
+      f'TensorFlow, run: {command(name, data_dir)}'
+  )
+
+
+def status(name: str, data_dir: str | None = None) -> tuple[str, str]:
+  """One of ready, missing, TFRecord only and damaged; and the folder."""
+  if name == 'digits':
+    return 'ready', 'comes with scikit-learn'
+  folder = newest(name, data_dir)
+  if folder is not None:
+    try:
+      direct = read_layout(name, folder, data_dir).direct
+    except errors.UserError:
+      return 'damaged', str(folder)
+    return 'ready' if direct else 'TFRecord only', str(folder)
+  manual = directory(data_dir) / 'downloads' / 'manual' / 'usps.h5'
+  if name == 'usps' and manual.is_file():
+    return 'ready', f'made on first use from {manual}'
+  return 'missing', str(directory(data_dir) / RECIPES[name].tfds_name)
+
+
+def prepare(name: str, data_dir: str | None = None) -> str:
+  """Puts a data set into `data_dir` in array_record form, if it is not there.
+
+  Args:
+    name: one of `NAMES`.
+    data_dir: folder of TFDS data sets; None for TFDS_DATA_DIR, else TFDS's own.
+
+  Returns:
+    One line that says where it is.
+
+  Raises:
+    UserError: TensorFlow, a file or the network is missing.
+  """
+  check_name(name)
+  state, where = status(name, data_dir)
+  if name == 'usps' and state in ('ready', 'missing'):
+    from nsl_jax.data import usps  # Imports TFDS.
+
+    if newest(name, data_dir) is None:
+      where = str(usps.prepare(directory(data_dir), cache.directory()))
+    return f'usps is ready: {where}'
+  if state == 'damaged':
+    read_layout(name, pathlib.Path(where), data_dir)  # Says what is wrong.
+  if state == 'TFRecord only' and not has_module('tensorflow'):
+    raise tfrecord_only(name, pathlib.Path(where), data_dir)
+  if state != 'missing':
+    return f'{name} is {state}: {where}'
+  return f'{name} is ready: {_download(name, data_dir)}'
+
+
+def _download(name: str, data_dir: str | None) -> pathlib.Path:
+  """Has TFDS make one of its own data sets; never edits its checksums."""
+  if not has_module('tensorflow'):
+    raise errors.UserError(
+        f'preparing {name} needs TensorFlow: pip install "nsl_jax[download]" '
+        '(here, or on another machine and copy the folder '
+        f'{RECIPES[name].tfds_name} into {directory(data_dir)})'
+    )
+  import tensorflow_datasets as tfds
+
+  tfds_name = RECIPES[name].tfds_name
+  downloads = directory(data_dir) / 'downloads'
+  manual = downloads / 'manual'
+  if (manual / tfds_name).is_dir():
+    manual = manual / tfds_name
+  _check_archives(name, data_dir, manual, tfds.builder_cls(tfds_name).url_infos)
+  import tensorflow as tf  # Slow, so only now.
+
+  tf.config.set_visible_devices([], 'GPU')
+  config = tfds.download.DownloadConfig(
+      manual_dir=manual, try_download_gcs=False
+  )
+  where = {'data_dir': directory(data_dir), 'try_gcs': False}
+  try:
+    with contextlib.redirect_stdout(sys.stderr):
+      builder = tfds.builder(tfds_name, file_format='array_record', **where)
+      builder.download_and_prepare(
+          download_dir=downloads, download_config=config
+      )
+  except Exception as error:  # Network, disk or archive: TFDS raises each kind.
+    raise errors.UserError(
+        f'cannot prepare {name} ({_reason(error)}); archives are taken from '
+        f'{manual}; then run again: {command(name, data_dir)}'
+    ) from error
+  return pathlib.Path(builder.data_dir)
+
+
+def _check_archives(
+    name: str,
+    data_dir: str | None,
+    manual: pathlib.Path,
+    archives: dict[str, Any],
+) -> None:
+  """Fails in seconds where TFDS would retry for minutes.
+
+  Args:
+    name: the data set.
+    data_dir: as for `prepare`.
+    manual: folder of archives placed by hand.
+    archives: TFDS's register, URL -> (size, checksum, filename).
+
+  Raises:
+    UserError: an archive has the wrong size, or is absent and out of reach.
+  """
+  from tensorflow_datasets.core.download import resource
+
+  absent = []
+  for url, info in archives.items():
+    path = manual / info.filename
+    if path.is_file() and path.stat().st_size != info.size:
+      raise errors.UserError(
+          f'{path} has {path.stat().st_size} bytes, but {name} needs '
+          f'{_describe(info)}; replace it, or put the archives of {name} into '
+          f'{manual / RECIPES[name].tfds_name}'
+      )
+    cached = resource.get_dl_fname(url, info.checksum)
+    if not path.is_file() and not (
+        directory(data_dir) / 'downloads' / cached).is_file():
+      absent.append(url)
+  if absent and not _reachable(absent[0]):
+    files = ', '.join(_describe(archives[url]) for url in absent)
+    raise errors.UserError(
+        f'{urllib.parse.urlsplit(absent[0]).netloc} cannot be reached; put '
+        f'{files} into {manual}, then run: {command(name, data_dir)}'
+    )
+
+
+def _describe(info: Any) -> str:
+  """The file name, size and checksum of an archive."""
+  return f'{info.filename} ({int(info.size)} bytes, SHA-256 {info.checksum})'
+
+
+def _reachable(url: str) -> bool:
+  """Whether the server answers for `url`, through the proxy if one is set."""
+  answers = []
+
+  def ask() -> None:
+    request = urllib.request.Request(url, method='HEAD')
+    try:
+      with urllib.request.urlopen(request, timeout=_CONNECT_SECONDS):
+        answers.append(True)
+    except OSError as error:  # 405: a server that refuses only HEAD.
+      answers.append(getattr(error, 'code', None) == 405)
+
+  thread = threading.Thread(target=ask, daemon=True)  # Name look-ups can hang.
+  thread.start()
+  thread.join(_CONNECT_SECONDS)
+  return any(answers)
+
+
+def _reason(error: Exception) -> str:
+  """The first line of an error's text, cut to fit on one line."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -1,0 +1,243 @@
+"""A name becomes uint8 images and int32 labels, read without TensorFlow."""
+
+from collections.abc import Iterator
+import functools
+import hashlib
+import io
+import itertools
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nsl_jax import errors
+from nsl_jax.data import cache
+from nsl_jax.data import prepare
+
+_BLOCK = 1000  # Records per read; larger blocks are no faster.
+_DIGITS_TEST_PER_CLASS = 36  # 360 of 1,797: a fifth.
+_DIGITS_SEED = 0  # One split for everybody.
+
+
+class Arrays(NamedTuple):
+  """Examples in memory.
+
+  Attributes:
+    images: uint8[N, H, W, C] with C 1 or 3.
+    labels: int32[N]; -1 says that the image has no label.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+
+
+class Source(NamedTuple):
+  """A data set.
+
+  Attributes:
+    name: one of `prepare.NAMES`.
+    num_classes: K; labels lie in [0, K) or are -1.
+    train: training examples, the unlabelled ones last.
+    test: test examples, all labelled.
+    note: what a reader of results must know about this copy; '' if nothing.
+  """
+
+  name: str
+  num_classes: int
+  train: Arrays
+  test: Arrays
+  note: str
+
+
+def load(
+    name: str, data_dir: str | None = None, *, cache_dir: str | None = None
+) -> Source:
+  """Reads a data set from disk; never uses the network.
+
+  Args:
+    name: one of `prepare.NAMES`.
+    data_dir: folder of TFDS data sets; None for TFDS_DATA_DIR, else TFDS's own.
+    cache_dir: folder of decoded arrays; None for the default of `cache`.
+
+  Returns:
+    The source, with all its images in memory.
+
+  Raises:
+    UserError: unknown name, data that are missing, damaged or need TensorFlow.
+  """
+  prepare.check_name(name)
+  if name == 'digits':
+    return _digits()
+  recipe = prepare.RECIPES[name]
+  layout = _find(name, data_dir, cache_dir)
+  read = functools.partial(_read_split, name, layout, data_dir, cache_dir)
+  parts = [read(split) for split in recipe.labelled]
+  for split in recipe.unlabelled:
+    images = read(split, labelled=False).images
+    parts.append(Arrays(images, np.full(len(images), -1, np.int32)))
+  train = parts[0]
+  if len(parts) > 1:
+    train = Arrays(*(np.concatenate(arrays) for arrays in zip(*parts)))
+  note = _note(layout)
+  return Source(name, layout.num_classes, train, read('test'), note)
+
+
+def _find(
+    name: str, data_dir: str | None, cache_dir: str | None
+) -> prepare.Layout:
+  """The prepared data set of that name; makes the one of `usps` if needed."""
+  folder = prepare.newest(name, data_dir)
+  if folder is None and name == 'usps':
+    from nsl_jax.data import usps  # Imports TFDS.
+
+    data_path = prepare.directory(data_dir)
+    folder = usps.prepare(data_path, cache.directory(cache_dir))
+  if folder is None:
+    raise errors.UserError(
+        f'{name} is not in {prepare.directory(data_dir)}; run: '
+        f'{prepare.command(name, data_dir)}'
+    )
+  return prepare.read_layout(name, folder, data_dir)
+
+
+def _note(layout: prepare.Layout) -> str:
+  """Says that the pixels are not the original ones, if they are not."""
+  if not layout.jpeg:
+    return ''
+  folder = layout.folder
+  return (
+      f'JPEG copy of {folder.parent.name} {folder.name}: its pixels differ '
+      'slightly from the original, which is PNG'
+  )
+
+
+def _read_split(
+    name: str,
+    layout: prepare.Layout,
+    data_dir: str | None,
+    cache_dir: str | None,
+    split: str,
+    labelled: bool = True,
+) -> Arrays:
+  """One split, from the cache if it is there; checks the labels if asked."""
+  folder = layout.folder
+  where = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+  entry = f'{folder.parent.name}-{split}-{where}.arrays'
+  key = cache.fingerprint(path for path in folder.iterdir() if path.is_file())
+
+  def make() -> cache.ArrayPair:
+    if not layout.direct and not prepare.has_module('tensorflow'):
+      raise prepare.tfrecord_only(name, folder, data_dir)
+    try:
+      return _decode(layout, split)
+    except (errors.UserError, MemoryError):
+      raise
+    except Exception as error:  # The readers raise every kind.
+      what = f'split {split} of {folder}'
+      raise prepare.unreadable(name, what, error, data_dir) from error
+
+  arrays = Arrays(*cache.fetch(cache.directory(cache_dir) / entry, key, make))
+  if labelled:
+    _check_labels(layout, split, arrays.labels)
+  return arrays
+
+
+def _check_labels(
+    layout: prepare.Layout, split: str, labels: np.ndarray
+) -> None:
+  """Raises UserError unless all labels, int32[N], lie in [0, K)."""
+  low, high = labels.min(), labels.max()
+  if low < 0 or high >= layout.num_classes:
+    raise errors.UserError(
+        f'{layout.folder}: labels of split {split} lie in [{low}, {high}], '
+        f'outside [0, {layout.num_classes}); correct numClasses in '
+        'features.json or prepare the data set again'
+    )
+
+
+def _decode(layout: prepare.Layout, split: str) -> cache.ArrayPair:
+  """Decodes one split into (uint8[N, H, W, C], int32[N])."""
+  from PIL import Image
+
+  count, records = _open(layout, split)
+  what = f'{layout.folder.parent.name} {split} ({count:,} images)'
+  print(f'decoding {what}, once ...', file=sys.stderr, flush=True)
+  mode = 'L' if layout.channels == 1 else 'RGB'
+  first = next(records)
+  size = Image.open(io.BytesIO(first['image'])).size
+  images = np.empty((count, size[1], size[0], layout.channels), np.uint8)
+  labels = np.empty(count, np.int32)
+  for row, record in enumerate(itertools.chain([first], records)):
+    picture: Image.Image = Image.open(io.BytesIO(record['image']))
+    if picture.size != size:
+      raise errors.UserError(
+          f'{layout.folder}: images of split {split} differ in size ({size} '
+          f'and {picture.size}); make them all the same size'
+      )
+    if picture.mode != mode:
+      picture = picture.convert(mode)
+    images[row] = np.asarray(picture).reshape(images.shape[1:])
+    labels[row] = record['label']
+  if row + 1 != count:
+    raise ValueError(f'only {row + 1} of {count} examples')
+  return images, labels
+
+
+def _open(
+    layout: prepare.Layout, split: str
+) -> tuple[int, Iterator[dict[str, Any]]]:
+  """The number of records of a split, and the records, images encoded."""
+  import tensorflow_datasets as tfds
+
+  builder = tfds.builder_from_directory(layout.folder)
+  splits = [key for key, info in builder.info.splits.items()
+            if info.num_examples]
+  if split not in splits:
+    raise errors.UserError(
+        f'{layout.folder} has no examples in split {split!r}; it has: '
+        + ', '.join(splits)
+    )
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  if not layout.direct:
+    return _open_tfrecord(builder, split, decoders)
+  rows = builder.as_data_source(split, decoders=decoders)
+  return len(rows), _in_blocks(rows)
+
+
+def _in_blocks(rows: Any) -> Iterator[dict[str, Any]]:
+  """Iterates over a random access source, many records per read."""
+  for start in range(0, len(rows), _BLOCK):
+    stop = min(start + _BLOCK, len(rows))
+    yield from rows.__getitems__(list(range(start, stop)))
+
+
+def _open_tfrecord(
+    builder: Any, split: str, decoders: Any
+) -> tuple[int, Iterator[dict[str, Any]]]:
+  """Like `_open`, through TensorFlow, which is kept off the accelerator."""
+  import tensorflow as tf
+  import tensorflow_datasets as tfds
+
+  tf.config.set_visible_devices([], 'GPU')
+  in_order = tfds.ReadConfig(interleave_cycle_length=1)
+  rows = builder.as_dataset(
+      split=split, decoders=decoders, read_config=in_order
+  )
+  return builder.info.splits[split].num_examples, iter(tfds.as_numpy(rows))
+
+
+def _digits() -> Source:
+  """The 8x8 digits of scikit-learn with a fixed class-balanced test split."""
+  from sklearn import datasets  # Slow to import.
+
+  bunch = datasets.load_digits()
+  images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+  labels = bunch.target.astype(np.int32)
+  order = np.random.default_rng(_DIGITS_SEED).permutation(len(labels))
+  is_test = np.zeros(len(labels), bool)
+  for label in range(10):
+    rows = order[labels[order] == label]
+    is_test[rows[:_DIGITS_TEST_PER_CLASS]] = True
+  train = Arrays(images[~is_test], labels[~is_test])
+  test = Arrays(images[is_test], labels[is_test])
+  return Source('digits', 10, train, test, '')

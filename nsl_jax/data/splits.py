@@ -1,0 +1,151 @@
+"""Seeded choice of validation, labelled and unlabelled images."""
+
+import hashlib
+import io
+import os
+import pathlib
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from nsl_jax import errors
+
+RULES = ('balanced', 'proportional', 'uniform')
+
+
+class Split(NamedTuple):
+  """Sorted row numbers of the training images, by use.
+
+  Attributes:
+    labelled: i32[n_l].
+    unlabelled: i32[n_u].
+    validation: i32[n_v]; disjoint from the other two.
+  """
+
+  labelled: np.ndarray
+  unlabelled: np.ndarray
+  validation: np.ndarray
+
+  def sha256(self) -> str:
+    """Hash of the three index sets, the same on every machine."""
+    digest = hashlib.sha256()
+    for name, rows in self._asdict().items():
+      digest.update(f'{name}:{len(rows)};'.encode())
+      digest.update(np.ascontiguousarray(rows, '<i4').tobytes())
+    return digest.hexdigest()
+
+
+def _counts(
+    available: np.ndarray, size: int, rule: str, rng: np.random.Generator
+) -> np.ndarray:
+  """How many rows to take of every class."""
+  num_classes = len(available)
+  if rule == 'balanced':
+    counts = np.full(num_classes, size // num_classes)
+    extra = size - counts.sum()
+    counts[rng.choice(num_classes, extra, replace=False)] += 1
+    return counts
+  share = available * (size / available.sum())
+  counts = np.floor(share).astype(int)
+  order = np.argsort(-(share - counts), kind='stable')
+  counts[order[: size - counts.sum()]] += 1
+  return counts
+
+
+def _draw(
+    labels: np.ndarray, pool: np.ndarray, size: int, num_classes: int,
+    rule: str, what: str, rng: np.random.Generator,
+) -> np.ndarray:
+  """`size` rows of the pool by the rule, in random order."""
+  if rule not in RULES:
+    raise errors.UserError(
+        f'unknown split rule {rule!r}: {errors.did_you_mean(rule, RULES)}'
+    )
+  if size > len(pool):
+    raise errors.UserError(
+        f'{size} {what} images asked for, but only {len(pool)} labelled '
+        f'images are left: lower config.data.{what}'
+    )
+  pool = rng.permutation(pool)
+  if rule == 'uniform' or not size:
+    return pool[:size]
+  available = np.bincount(labels[pool], minlength=num_classes)
+  counts = _counts(available, size, rule, rng)
+  short = np.flatnonzero(counts > available)
+  if len(short):
+    raise errors.UserError(
+        f'{size} {what} images asked for by the {rule} rule need '
+        f'{counts[short[0]]} of class {short[0]}, which has only '
+        f'{available[short[0]]}: lower config.data.{what}'
+    )
+  by_class = (pool[labels[pool] == k][:n] for k, n in enumerate(counts))
+  return np.concatenate(list(by_class))
+
+
+def make(
+    labels: np.ndarray, num_classes: int, *, labelled: int, validation: int,
+    rule: str, validation_rule: str, seed: int,
+    unlabelled_includes_labelled: bool = False,
+) -> Split:
+  """Holds out the validation images first, then draws the labelled ones.
+
+  Args:
+    labels: i32[N]; rows of class -1 can only be unlabelled.
+    num_classes: K.
+    labelled: number of labelled images, at least K.
+    validation: number of validation images, may be 0.
+    rule: how labelled images are drawn: `balanced` (n/K per class, Oliver et
+      al.), `proportional` (to the class frequencies, MixMatch; F-N16) or
+      `uniform` over all images.
+    validation_rule: the same for the validation images.
+    seed: seed of the whole split, which is the same on every host.
+    unlabelled_includes_labelled: whether the unlabelled images contain the
+      labelled ones (Oliver et al.'s loader) or not (default, F-N9).
+
+  Raises:
+    errors.UserError: if more images are asked for than exist, or fewer
+      labelled ones than classes.
+  """
+  if labelled < num_classes:
+    raise errors.UserError(
+        f'{labelled} labelled images asked for, but there are {num_classes} '
+        f'classes: raise config.data.labelled to at least {num_classes}'
+    )
+  rng = np.random.default_rng([seed, 0x5EED])
+  pool = np.flatnonzero(labels >= 0)
+  held_out = _draw(
+      labels, pool, validation, num_classes, validation_rule, 'validation', rng
+  )
+  pool = np.setdiff1d(pool, held_out)
+  chosen = _draw(labels, pool, labelled, num_classes, rule, 'labelled', rng)
+  rest = np.setdiff1d(np.arange(len(labels)), held_out)
+  if not unlabelled_includes_labelled:
+    rest = np.setdiff1d(rest, chosen)
+  return Split(*(np.sort(rows).astype(np.int32)
+                 for rows in (chosen, rest, held_out)))
+
+
+def save(split: Split, path: str | os.PathLike) -> None:
+  """Writes `split.npz` whole or not at all."""
+  buffer = io.BytesIO()
+  np.savez(buffer, **split._asdict())
+  path = pathlib.Path(path)
+  part = path.with_suffix('.part')
+  part.write_bytes(buffer.getvalue())
+  os.replace(part, path)
+
+
+def load(path: str | os.PathLike) -> Split:
+  """Reads `split.npz`.
+
+  Raises:
+    errors.UserError: if the file is not one that `save` wrote.
+  """
+  try:
+    with np.load(path) as file:
+      return Split(**{name: file[name] for name in Split._fields})
+  except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    raise errors.UserError(
+        f'{path} is damaged ({error}): restore it or start a new workdir'
+    ) from error

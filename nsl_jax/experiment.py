@@ -1,0 +1,318 @@
+"""Composition root: from a config to trained seeds and their results."""
+
+import functools
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from nsl_jax import (
+    errors, evaluate, log, loop, mesh as mesh_lib, methods, models, negatives,
+    optimizers, summary, train, workdir as workdir_lib,
+)
+from nsl_jax.data import augment, normalise, sampler, sources, splits
+from nsl_jax.types import Data, Method, State, Tools
+
+_PRECISIONS = ('float32', 'tf32', 'bfloat16')
+
+
+class Parts(NamedTuple):
+  """What all seeds of a run share.
+
+  Attributes:
+    source: the images.
+    method: the method.
+    normalise: `(fitted, u8 images) -> f32 images`.
+    fitted: arrays of the normalisation, on the devices.
+    images: all training images, on the devices.
+    labels: their labels, on the devices.
+    plan: when things happen.
+    chunk: the compiled step.
+    evaluate: the compiled evaluation.
+    mesh: the devices.
+  """
+
+  source: sources.Source
+  method: Method
+  normalise: train.Normalise
+  fitted: dict[str, jax.Array]
+  images: jax.Array
+  labels: jax.Array
+  plan: loop.Plan
+  chunk: train.Chunk
+  evaluate: Any
+  mesh: Mesh
+
+
+def load_source(config: ml_collections.ConfigDict) -> sources.Source:
+  """The config's data set, cut to `data.limit` images a split if that is set.
+
+  Raises:
+    errors.UserError: if it is not there.
+  """
+  source = sources.load(config.data.name, config.data.dir or None)
+  limit = config.data.limit
+  if not limit:
+    return source
+  cut = lambda arrays: sources.Arrays(*(part[:limit] for part in arrays))
+  return source._replace(train=cut(source.train), test=cut(source.test))
+
+
+def build_method(
+    config: ml_collections.ConfigDict, num_classes: int,
+    image_shape: tuple[int, int, int],
+) -> Method:
+  """The method of a config, with its network and optimiser.
+
+  Raises:
+    errors.UserError: for a name or a field that does not exist.
+  """
+  model = models.build(
+      config.model.to_dict(), num_classes,
+      precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
+  )
+  tools = Tools(
+      model=model, tx=optimizers.build(config.optimizer),
+      augment=augment.build(config.data.augment), image_shape=image_shape,
+      ema_decay=config.ema_decay,
+  )
+  return methods.build(config.method.to_dict(), tools)
+
+
+def _steps_per_call(config: ml_collections.ConfigDict) -> int:
+  if config.steps_per_call:
+    return config.steps_per_call
+  return 1 if jax.default_backend() == 'cpu' else 32
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+  choices = {
+      'precision': (config.precision, _PRECISIONS),
+      'protocol': (config.protocol, summary.PROTOCOLS),
+  }
+  for field, (value, known) in choices.items():
+    if value not in known:
+      raise errors.UserError(
+          f'config.{field}={value!r}: {errors.did_you_mean(value, known)}'
+      )
+  positive = {
+      'steps': config.steps, 'seeds': config.seeds,
+      'batch.labelled': config.batch.labelled,
+      'eval.every_steps': config.eval.every_steps,
+      'eval.batch': config.eval.batch, 'log_every': config.log_every,
+      'checkpoint.every': config.checkpoint.every,
+  }
+  for field, number in positive.items():
+    if number < 1:
+      raise errors.UserError(f'config.{field}={number}: must be at least 1')
+  if config.protocol == 'best_validation' and not config.data.validation:
+    raise errors.UserError(
+        'config.protocol=best_validation needs validation images: set '
+        'config.data.validation, or another protocol'
+    )
+
+
+def prepare(config: ml_collections.ConfigDict) -> Parts:
+  """Loads the data and builds everything that the seeds share.
+
+  Raises:
+    errors.UserError: for anything wrong in the config or the data.
+  """
+  _check(config)
+  exact = config.precision == 'float32'
+  jax.config.update(
+      'jax_default_matmul_precision', 'highest' if exact else 'default'
+  )
+  mesh = mesh_lib.make(config.devices)
+  mesh_lib.check_batch(mesh, {
+      f'batch.{name}': size for name, size in config.batch.items()
+  })
+  source = load_source(config)
+  shape = source.train.images.shape[1:]
+  method = build_method(config, source.num_classes, shape)
+  kind = config.data.normalise
+  fitted = normalise.fit(kind, source.train.images)
+  apply = functools.partial(normalise.apply, kind)
+  plan = loop.Plan(
+      steps=config.steps, log_every=config.log_every,
+      eval_every=config.eval.every_steps,
+      checkpoint_every=config.checkpoint.every,
+      steps_per_call=_steps_per_call(config), keep=config.checkpoint.keep,
+  )
+  whole = mesh_lib.everywhere(mesh)
+  return Parts(
+      source=source, method=method, normalise=apply,
+      fitted=mesh_lib.put(fitted, whole),
+      images=mesh_lib.put(source.train.images, whole),
+      labels=mesh_lib.put(source.train.labels, whole), plan=plan,
+      chunk=train.make_chunk(
+          method, apply, steps_per_call=plan.steps_per_call, mesh=mesh
+      ),
+      evaluate=evaluate.make_evaluate(method, apply), mesh=mesh,
+  )
+
+
+def split_of(
+    config: ml_collections.ConfigDict, source: sources.Source, seed: int
+) -> splits.Split:
+  """The seed's split of the training images."""
+  return splits.make(
+      source.train.labels, source.num_classes,
+      labelled=config.data.labelled, validation=config.data.validation,
+      rule=config.data.rule, validation_rule=config.data.validation_rule,
+      unlabelled_includes_labelled=config.data.unlabelled_includes_labelled,
+      seed=seed,
+  )
+
+
+def side_tables(
+    names: tuple[str, ...], source: sources.Source, split: splits.Split
+) -> dict[str, np.ndarray]:
+  """The tables that a method looks up, a row per training image."""
+  tables = {}
+  images, labels = source.train
+  if negatives.DISTANCE in names:
+    tables[negatives.DISTANCE] = negatives.class_distances(
+        images, images[split.labelled], labels[split.labelled],
+        source.num_classes,
+    )
+  if negatives.TRUE_CLASS in names:
+    tables[negatives.TRUE_CLASS] = labels
+  return tables
+
+
+def streams_of(
+    config: ml_collections.ConfigDict, split: splits.Split, seed: int
+) -> dict[str, sampler.Stream]:
+  """The rows of every step: what is drawn, how many, in which order.
+
+  Raises:
+    errors.UserError: if unlabelled images are wanted and there are none.
+  """
+  rows = {'labelled': split.labelled, 'unlabelled': split.unlabelled}
+  for name, size in config.batch.items():
+    if size and not len(rows[name]):
+      raise errors.UserError(
+          f'no {name} image is left for config.batch.{name}={size}: label or '
+          'hold out fewer, or set it to 0'
+      )
+  return {
+      name: sampler.Stream(rows[name], size, seed=seed, name=name)
+      for name, size in config.batch.items()
+  }
+
+
+def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
+  """The state of a seed before its first step, whole on every device."""
+  init = jax.jit(method.init, out_shardings=mesh_lib.everywhere(mesh))
+  return init(jax.random.key(seed))
+
+
+def _evaluation(
+    config: ml_collections.ConfigDict, parts: Parts, split: splits.Split
+) -> loop.Evaluate:
+  load = functools.partial(
+      evaluate.on_device, batch=config.eval.batch, mesh=parts.mesh
+  )
+  test = load(*parts.source.test)
+  rows = split.validation
+  held_out = load(*(a[rows] for a in parts.source.train)) if len(rows) else None
+
+  def run(state: State) -> dict[str, float | None]:
+    tested = parts.evaluate(state, parts.fitted, test)
+    none = {'error': None, 'cross_entropy': None}
+    valid = none
+    if held_out is not None:
+      valid = parts.evaluate(state, parts.fitted, held_out)
+    return {
+        **{f'validation_{k}': v for k, v in valid.items()},
+        **{f'test_{k}': v for k, v in tested.items()},
+    }
+
+  return run
+
+
+def train_seed(
+    config: ml_collections.ConfigDict, parts: Parts, seed: int,
+    folder: pathlib.Path, title: str,
+) -> dict[str, Any]:
+  """Trains one seed, or finds that it is done; returns its result."""
+  result = folder / 'result.json'
+  if result.exists():
+    return workdir_lib.read_json(result)
+  folder.mkdir(parents=True, exist_ok=True)
+  split = split_of(config, parts.source, seed)
+  if jax.process_index() == 0:
+    splits.save(split, folder / 'split.npz')
+  whole = mesh_lib.everywhere(parts.mesh)
+  tables = side_tables(parts.method.side, parts.source, split)
+  data = Data(
+      images=parts.images, labels=parts.labels, normaliser=parts.fitted,
+      side=mesh_lib.put(tables, whole),
+  )
+  _, seconds = loop.run(
+      folder, plan=parts.plan, mesh=parts.mesh, title=title,
+      state=initial_state(parts.method, seed, parts.mesh), data=data,
+      streams=streams_of(config, split, seed), chunk=parts.chunk,
+      evaluate=_evaluation(config, parts, split),
+  )
+  lines = log.read(folder / 'metrics.jsonl')
+  content = {
+      'seed': seed, 'split_sha256': split.sha256(), 'wall_time_s': seconds,
+      **summary.reports([e for e in lines if e['kind'] == 'eval']),
+  }
+  workdir_lib.write_json(result, content)
+  return content
+
+
+def results_of(
+    config: ml_collections.ConfigDict, per_seed: list[dict[str, Any]],
+    note: str,
+) -> dict[str, Any]:
+  """What `results.json` holds."""
+  headline = [one[config.protocol]['test_error'] for one in per_seed]
+  return {
+      'row': config.row, 'kind': 'run',
+      'score': summary.score(headline, 'test_error', '%'),
+      'protocol': config.protocol,
+      'steps': config.steps, 'full_steps': config.full_steps,
+      'reduced': config.steps < config.full_steps,
+      'seeds': [one['seed'] for one in per_seed],
+      'reports': per_seed,
+      'wall_time_s': round(math.fsum(o['wall_time_s'] for o in per_seed), 3),
+      **workdir_lib.provenance(),
+      'split_sha256': [one['split_sha256'] for one in per_seed],
+      'data_note': note,
+      'config': config.to_dict(),
+  }
+
+
+def run(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Trains all seeds of a config in `workdir` and writes `results.json`.
+
+  Raises:
+    errors.UserError: for wrong input.
+    errors.TrainingError: if a seed's loss is not finite.
+    loop.Interrupted: if asked to stop.
+  """
+  parts = prepare(config)
+  seeds = range(config.seed, config.seed + config.seeds)
+  for seed in seeds:  # a split that cannot be made is better known now
+    streams_of(config, split_of(config, parts.source, seed), seed)
+  workdir_lib.claim(workdir, config.to_dict())
+  per_seed = []
+  for seed in seeds:
+    title = f'seed {seed}' if len(seeds) > 1 else config.method.name
+    one = train_seed(config, parts, seed, workdir / f'seed_{seed}', title)
+    logging.info('seed %d: %s', seed, one)
+    per_seed.append(one)
+  results = results_of(config, per_seed, parts.source.note)
+  workdir_lib.write_json(workdir / 'results.json', results)
+  return results

@@ -1,0 +1,56 @@
+"""Metrics of one run as JSON lines and TensorBoard events."""
+
+import json
+import pathlib
+from typing import Any
+
+import tensorboardX
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The whole lines of a metrics file; one cut off while written is left."""
+  if not path.exists():
+    return []
+  lines = []
+  for line in path.read_text().splitlines(keepends=True):
+    if line.endswith('\n'):
+      lines.append(json.loads(line))
+  return lines
+
+
+class Log:
+  """Appends to `metrics.jsonl` and to TensorBoard events in `tb/`.
+
+  A line is `{"step", "seconds", "kind": "train" | "eval", ...values}`;
+  `seconds` is wall-clock time, everything else is a function of the config
+  and the seed.
+  """
+
+  def __init__(self, folder: pathlib.Path, *, step: int):
+    """Opens the files of a run that stands at `step`, dropping what an
+    earlier start wrote beyond it."""
+    path = folder / 'metrics.jsonl'
+    kept = [line for line in read(path) if line['step'] <= step]
+    part = path.with_suffix('.part')
+    part.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+    part.replace(path)
+    self._file = path.open('a')
+    self._board = tensorboardX.SummaryWriter(
+        str(folder / 'tb'), purge_step=step + 1
+    )
+
+  def write(
+      self, kind: str, step: int, seconds: float, values: dict[str, float]
+  ) -> None:
+    """One line, on disk when this returns."""
+    line = {'step': step, 'kind': kind, **values, 'seconds': seconds}
+    self._file.write(json.dumps(line) + '\n')
+    self._file.flush()
+    for name, value in values.items():
+      if value is not None:
+        self._board.add_scalar(f'{kind}/{name}', value, step)
+
+  def close(self) -> None:
+    """Closes both."""
+    self._file.close()
+    self._board.close()

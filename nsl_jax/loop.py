@@ -1,0 +1,210 @@
+"""One seed of a run, from its last checkpoint to its last step."""
+
+import math
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tqdm
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from nsl_jax import checkpoint, errors, log, mesh as mesh_lib
+from nsl_jax.data import sampler
+from nsl_jax.train import Chunk
+from nsl_jax.types import Data, Metrics, State
+
+Evaluate = Callable[[State], dict[str, float | None]]
+
+
+class Interrupted(Exception):
+  """The run was asked to stop, and has saved itself; `signal` says by what."""
+
+  def __init__(self, number: int):
+    super().__init__(f'stopped by {signal.Signals(number).name}')
+    self.signal = number
+
+
+class Plan(NamedTuple):
+  """When things happen, in steps.
+
+  Attributes:
+    steps: length of the run.
+    log_every: interval of training lines.
+    eval_every: interval of evaluations; the last step is always evaluated.
+    checkpoint_every: interval of checkpoints; the last step is always saved.
+    steps_per_call: steps that one call of the compiled chunk may run.
+    keep: number of checkpoints kept.
+  """
+
+  steps: int
+  log_every: int
+  eval_every: int
+  checkpoint_every: int
+  steps_per_call: int
+  keep: int
+
+  def due(self, every: int, step: int) -> bool:
+    """Whether what happens at this interval happens after `step` steps."""
+    return step % every == 0 or step == self.steps
+
+  def ahead(self, step: int) -> int:
+    """Steps that one call can run before something is due."""
+    marks = [self.log_every, self.eval_every, self.checkpoint_every]
+    nearest = min(every - step % every for every in marks)
+    return min(nearest, self.steps - step, self.steps_per_call)
+
+
+class Meter:
+  """Metrics of the steps since the last line, kept on the device until asked.
+
+  Its content is part of a checkpoint, so that a line whose steps fall on both
+  sides of a restart is the same as without one.
+  """
+
+  def __init__(self, values: list[dict[str, float]]):
+    """`values`: metrics of steps already known, oldest first."""
+    self.values = values
+    self._waiting: list[tuple[int, int, Metrics]] = []
+
+  def add(self, step: int, count: int, history: Metrics) -> None:
+    """Takes the history of `count` steps that began at `step`; no fetch."""
+    self._waiting.append((step, count, history))
+
+  def fetch(self) -> None:
+    """Waits for the device.
+
+    Raises:
+      errors.TrainingError: naming the first step with a value not finite.
+    """
+    waiting, self._waiting = self._waiting, []
+    fetched = jax.device_get([history for _, _, history in waiting])
+    for (step, count, _), history in zip(waiting, fetched):
+      for i in range(count):
+        values = {name: float(column[i]) for name, column in history.items()}
+        bad = [n for n, value in values.items() if not math.isfinite(value)]
+        if bad:
+          raise errors.TrainingError(
+              f'{bad[0]} is {values[bad[0]]} at step {step + i}'
+          )
+        self.values.append(values)
+
+  def drain(self) -> dict[str, float]:
+    """Means over the steps since the last call."""
+    self.fetch()
+    values, self.values = self.values, []
+    names = values[0] if values else ()
+    return {n: math.fsum(v[n] for v in values) / len(values) for n in names}
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[int], int | None]]:
+  """A function of the step that tells which signal asked to stop, if any."""
+  caught: list[int] = []
+  wanted = (signal.SIGTERM, signal.SIGINT)
+  if jax.process_count() > 1:  # all processes must stop at the same step
+    reached = multihost_utils.reached_preemption_sync_point
+    yield lambda step: signal.SIGTERM if reached(step) else None
+    return
+  before = {s: signal.signal(s, lambda n, _: caught.append(n)) for s in wanted}
+  try:
+    yield lambda step: caught[0] if caught else None
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+def _rows(
+    streams: Mapping[str, sampler.Stream], step: int, plan: Plan, mesh: Mesh
+) -> dict[str, jax.Array]:
+  """Rows of the next `steps_per_call` steps, on the devices."""
+  steps = range(step, step + plan.steps_per_call)
+  stacked = {
+      name: np.stack([stream(s) for s in steps])
+      for name, stream in streams.items()
+  }
+  return mesh_lib.put(stacked, mesh_lib.split(mesh, axis=1))
+
+
+def run(
+    folder: pathlib.Path, *, plan: Plan, state: State, data: Data,
+    streams: Mapping[str, sampler.Stream], chunk: Chunk, evaluate: Evaluate,
+    mesh: Mesh, title: str,
+) -> tuple[State, float]:
+  """Trains from the newest checkpoint in `folder`, or from `state`.
+
+  Writes checkpoints, `metrics.jsonl` and TensorBoard events there. A run that
+  is stopped and started again writes what an unbroken one would have written.
+
+  Returns:
+    The last state, and the seconds spent over all starts.
+
+  Raises:
+    Interrupted: on SIGTERM or Ctrl-C, once the state is saved.
+    errors.TrainingError: if a metric is not finite; nothing is saved then.
+  """
+  store = checkpoint.Checkpoints(folder / 'checkpoints', keep=plan.keep)
+  position: dict[str, Any] = {'pending': [], 'seconds': 0.0}
+  found = store.restore(state)
+  if found is not None:
+    state, position = found
+  step = int(state.step)
+  meter = Meter(position['pending'])
+  first = jax.process_index() == 0
+  lines = log.Log(folder, step=step) if first else None
+  begun = time.perf_counter() - position['seconds']
+  seconds = lambda: round(time.perf_counter() - begun, 3)
+
+  def save() -> None:
+    meter.fetch()
+    store.save(step, state, {'pending': meter.values, 'seconds': seconds()})
+
+  def write(kind: str, values: dict[str, float]) -> None:
+    if lines is not None and values:
+      lines.write(kind, step, seconds(), values)
+
+  bar = tqdm.tqdm(
+      total=plan.steps, initial=step, desc=title, unit='step',
+      disable=not first, dynamic_ncols=True, smoothing=0.05,
+  )
+  shown: dict[str, str] = {}
+  try:
+    with _stop_signals() as asked:
+      while step < plan.steps:
+        count = plan.ahead(step)
+        rows = _rows(streams, step, plan, mesh)
+        state, history = chunk(state, data, rows, count)
+        meter.add(step, count, history)
+        step += count
+        bar.update(count)
+        if plan.due(plan.log_every, step):
+          means = meter.drain()
+          write('train', means)
+          shown['loss'] = f'{means["loss"]:.4f}'
+        if plan.due(plan.eval_every, step):
+          meter.fetch()
+          values = evaluate(state)
+          write('eval', values)
+          if values['validation_error'] is not None:
+            shown['validation'] = f'{values["validation_error"]:.2f}%'
+        bar.set_postfix(shown, refresh=False)
+        stopped = asked(step) if step < plan.steps else None
+        if plan.due(plan.checkpoint_every, step) or stopped:
+          save()
+        if stopped:
+          raise Interrupted(stopped)
+  except errors.TrainingError as error:
+    kept = store.latest()
+    where = f'the checkpoint of step {kept} is kept' if kept else 'none saved'
+    raise errors.TrainingError(f'{title}: {error}; {where} in {folder}')
+  finally:
+    bar.close()
+    store.close()
+    if lines is not None:
+      lines.close()
+  return state, seconds()

@@ -1,0 +1,131 @@
+"""Every equation on logits or probabilities: values per row, no reduction."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from nsl_jax.types import Array
+
+_EMPTY = -1e30  # a logit that weighs nothing yet keeps every gradient finite
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+  """Cross-entropy with classes or with soft labels (NS3L section 4.1, F-N1).
+
+  Args:
+    logits: f32[N, K].
+    labels: i32[N] classes, or f32[N, K] probabilities.
+
+  Returns:
+    f32[N], -sum_k y_k log p_k.
+  """
+  chex.assert_rank(logits, 2)
+  if labels.ndim == 1:
+    labels = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+  chex.assert_equal_shape([logits, labels])
+  return -jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1)
+
+
+def kl_divergence(logits_p: Array, logits_q: Array) -> Array:
+  """KL(p || q) of two rows of logits, both differentiable.
+
+  Args:
+    logits_p: f32[N, K].
+    logits_q: f32[N, K].
+
+  Returns:
+    f32[N], sum_k p_k (log p_k - log q_k), exact down to p_k = 0.
+  """
+  chex.assert_rank([logits_p, logits_q], 2)
+  chex.assert_equal_shape([logits_p, logits_q])
+  log_p = jax.nn.log_softmax(logits_p)
+  log_q = jax.nn.log_softmax(logits_q)
+  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def entropy(logits: Array) -> Array:
+  """Entropy of the prediction in nats, f32[N] from f32[N, K]."""
+  chex.assert_rank(logits, 2)
+  log_p = jax.nn.log_softmax(logits)
+  return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def pseudo_label(
+    logits: Array, belief: Array, *, threshold: float
+) -> Array:
+  """Trust a confident prediction as if it were a label (family O).
+
+  The target of a confident row is softmax(10 * onehot(argmax)); a row that is
+  not confident is its own target, so its loss and gradient are exactly 0.
+
+  Args:
+    logits: f32[N, K], with gradient.
+    belief: f32[N, K] constant probabilities that are judged confident.
+    threshold: strictly above which a row is confident.
+
+  Returns:
+    f32[N], KL(target || p) or 0.
+  """
+  chex.assert_rank([logits, belief], 2)
+  chex.assert_equal_shape([logits, belief])
+  belief = jax.lax.stop_gradient(belief)
+  best = jnp.argmax(belief, axis=-1)
+  target = 10.0 * jax.nn.one_hot(best, logits.shape[-1], dtype=logits.dtype)
+  confident = belief.max(axis=-1) > threshold
+  return jnp.where(confident, kl_divergence(target, logits), 0.0)
+
+
+def none_of(logits: Array, negative: Array) -> Array:
+  """-log(1 - sum of p over the negative labels) (NS3L equation 4).
+
+  Written as a difference of two log-sum-exps, so it is exact at p = 1 and
+  needs no clamp. Its gradient in logit j is p_j for a negative j and
+  -p_j P / (1 - P) for the others, P being the sum of p over the negatives.
+
+  Args:
+    logits: f32[N, K].
+    negative: bool[N, K], the classes that a row is said not to be; never all
+      of them.
+
+  Returns:
+    f32[N]; 0 where a row has no negative label.
+  """
+  chex.assert_rank([logits, negative], 2)
+  chex.assert_equal_shape([logits, negative])
+  kept = jnp.where(negative, _EMPTY, logits)
+  value = jax.nn.logsumexp(logits, axis=-1) - jax.nn.logsumexp(kept, axis=-1)
+  return jnp.where(negative.any(axis=-1), value, 0.0)
+
+
+def below_threshold(belief: Array, threshold: float) -> Array:
+  """The negatives of NS3L's Algorithm 1: classes believed improbable.
+
+  Args:
+    belief: f32[N, K] probabilities.
+    threshold: a class is negative where its belief is strictly below this.
+
+  Returns:
+    bool[N, K]. The class believed most is never a negative, whatever the
+    threshold, nor is any class that ties with it: a uniform belief over many
+    classes says nothing.
+  """
+  chex.assert_rank(belief, 2)
+  return (belief < threshold) & (belief < belief.max(axis=-1, keepdims=True))
+
+
+def negative_sampling(
+    logits: Array, belief: Array, *, threshold: float
+) -> Array:
+  """NS3L's loss: "none of these" of the classes believed improbable.
+
+  Args:
+    logits: f32[N, K], with gradient.
+    belief: f32[N, K] probabilities that choose the negatives; held constant.
+    threshold: see `below_threshold`.
+
+  Returns:
+    f32[N] (NS3L Algorithm 1, F-N2).
+  """
+  chex.assert_equal_shape([logits, belief])
+  belief = jax.lax.stop_gradient(belief)
+  return none_of(logits, below_threshold(belief, threshold))

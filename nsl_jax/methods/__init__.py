@@ -1,0 +1,43 @@
+"""One file per method; its name in a config is the file's name."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from nsl_jax import errors
+from nsl_jax.types import Method, Tools
+
+
+def names() -> list[str]:
+  """Names of all methods."""
+  return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> Any:
+  """The module of a method: `build` and `terms`.
+
+  Raises:
+    errors.UserError: if there is none of that name.
+  """
+  if name not in names():
+    raise errors.UserError(
+        f'unknown method {name!r}: {errors.did_you_mean(name, names())}'
+    )
+  return importlib.import_module(f'{__name__}.{name}')
+
+
+def build(config: Mapping[str, Any], tools: Tools) -> Method:
+  """Builds the method that `config['name']` names from its other fields.
+
+  Raises:
+    errors.UserError: for an unknown method, or fields it does not take.
+  """
+  options = {k: v for k, v in config.items() if k != 'name'}
+  make = find(config['name']).build
+  try:
+    inspect.signature(make).bind(tools, **options)
+  except TypeError as error:
+    raise errors.UserError(f'method {config["name"]!r}: {error}') from error
+  return make(tools, **options)

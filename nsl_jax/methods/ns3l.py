@@ -1,0 +1,14 @@
+"""NS3L: supervised plus negative sampling on the unlabelled images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nsl_jax.methods import supervised
+from nsl_jax.types import Method, Tools
+
+
+def build(
+    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], **options
+) -> Method:
+  """`options` are the fields of the term `ns3l` (NS3L section 4.3)."""
+  return supervised.build(tools, terms={'ns3l': options, **terms})

@@ -1,0 +1,14 @@
+"""Pseudo-Label: supervised plus confident predictions taken as labels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nsl_jax.methods import supervised
+from nsl_jax.types import Method, Tools
+
+
+def build(
+    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], **options
+) -> Method:
+  """`options` are the fields of the term `pseudo_label` (family O)."""
+  return supervised.build(tools, terms={'pseudo_label': options, **terms})

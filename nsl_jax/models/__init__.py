@@ -1,0 +1,121 @@
+"""Networks by name, each as a pair of pure functions."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import errors
+from nsl_jax.models.cnn13 import CNN13
+from nsl_jax.models.small_cnn import SmallCNN
+from nsl_jax.models.wide_resnet import WideResNet
+from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
+
+NETWORKS: Mapping[str, type[nn.Module]] = {
+    'cnn13': CNN13,
+    'small_cnn': SmallCNN,
+    'wide_resnet': WideResNet,
+}
+_PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+_NOT_CONFIGURED = ('num_classes', 'dtype', 'parent', 'name')
+
+
+def _lookup(kind: str, word: Any, table: Mapping[str, Any]) -> Any:
+  """The entry of a table, or a UserError that suggests a known word."""
+  if word not in table:
+    hint = errors.did_you_mean(str(word), table)
+    raise errors.UserError(f'unknown {kind} {word!r}; {hint}')
+  return table[word]
+
+
+def _check_type(where: str, value: Any, default: Any) -> None:
+  """Raises UserError unless a value could stand where the default stands."""
+  if default is None:
+    fits = value is None or isinstance(value, bool)
+    wanted = 'true, false or null'
+  else:
+    allowed = (int, float) if isinstance(default, float) else type(default)
+    same_kind = isinstance(value, bool) == isinstance(default, bool)
+    fits = same_kind and isinstance(value, allowed)
+    wanted = f'of type {type(default).__name__}, like {default!r}'
+  if not fits:
+    raise errors.UserError(f'{where} must be {wanted}, not {value!r}')
+
+
+def fields(name: str) -> dict[str, Any]:
+  """Fields that the configuration of a network may set, with their defaults.
+
+  Args:
+    name: a key of `NETWORKS`.
+
+  Raises:
+    UserError: no network has this name.
+  """
+  return {
+      field.name: field.default
+      for field in dataclasses.fields(_lookup('network', name, NETWORKS))
+      if field.name not in _NOT_CONFIGURED
+  }
+
+
+def build(
+    config: Mapping[str, Any], num_classes: int, *, precision: str = 'float32'
+) -> Model:
+  """Builds a network.
+
+  Args:
+    config: `name`, a key of `NETWORKS`, and fields of that network.
+    num_classes: K.
+    precision: 'float32', or 'bfloat16' to compute in bfloat16; parameters,
+      batch-norm statistics and outputs are float32 either way.
+
+  Returns:
+    The network; the second part of its variables, the running statistics, is
+    {} where it has no batch normalisation.
+
+  Raises:
+    UserError: the name, a field or the precision is unknown, or a value has
+      the wrong type. A value out of range raises it at the first use.
+  """
+  config = dict(config)
+  name = config.pop('name', None)
+  known = fields(name)
+  for field, value in config.items():
+    default = _lookup(f'field of {name}', field, known)
+    _check_type(f'{name}: {field}', value, default)
+  dtype = _lookup('precision', precision, _PRECISIONS)
+  return _as_functions(
+      NETWORKS[name](num_classes=num_classes, dtype=dtype, **config)
+  )
+
+
+def _as_functions(module: nn.Module) -> Model:
+  """Splits the variables of a Linen module in parameters and statistics."""
+
+  def init(
+      key: Key, image_shape: tuple[int, int, int]
+  ) -> tuple[Params, Stats]:
+    images = jnp.zeros((1, *image_shape))
+    variables = jax.jit(lambda key: module.init(key, images, train=False))(key)
+    return variables['params'], variables.get('batch_stats', {})
+
+  def apply(
+      params: Params, stats: Stats, images: Array, *, train: bool,
+      key: Key | None = None,
+  ) -> tuple[Outputs, Stats]:
+    variables = {'params': params, 'batch_stats': stats}
+    if not train:
+      return module.apply(variables, images, train=False), stats
+    outputs, moved = module.apply(
+        variables,
+        images,
+        train=True,
+        mutable=['batch_stats'],
+        rngs=None if key is None else {'dropout': key},
+    )
+    return outputs, moved.get('batch_stats', {})
+
+  return Model(init, apply)

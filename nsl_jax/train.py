@@ -1,0 +1,91 @@
+"""The compiled step: rows in, state in and out, nothing fetched."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from nsl_jax import mesh as mesh_lib
+from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
+
+Normalise = Callable[[Mapping[str, Array], Array], Array]
+Rows = Mapping[str, Array]
+Chunk = Callable[[State, Data, Rows, Array], tuple[State, Metrics]]
+
+
+def gather(data: Data, rows: Rows, normalise: Normalise) -> Batch:
+  """The batch at those rows; hidden labels stay behind.
+
+  Args:
+    data: the set on the device.
+    rows: `labelled` i32[B_l] and `unlabelled` i32[B_u].
+    normalise: `(fitted arrays, u8 images) -> f32 images`.
+  """
+  labelled, unlabelled = rows['labelled'], rows['unlabelled']
+  return Batch(
+      x=normalise(data.normaliser, data.images[labelled]),
+      y=data.labels[labelled],
+      u=normalise(data.normaliser, data.images[unlabelled]),
+      u_index=unlabelled,
+      side={name: table[unlabelled] for name, table in data.side.items()},
+  )
+
+
+def one_step(
+    method: Method, normalise: Normalise
+) -> Callable[[State, Data, Rows], tuple[State, Metrics]]:
+  """Gather, update, step + 1. Keys come from (state.key, state.step) alone."""
+  def step(
+      state: State, data: Data, rows: Rows
+  ) -> tuple[State, Metrics]:
+    key = jax.random.fold_in(state.key, state.step)
+    state, metrics = method.update(state, gather(data, rows, normalise), key)
+    metrics = {**metrics, 'params_norm': optax.global_norm(state.params)}
+    return state.replace(step=state.step + 1), metrics
+
+  return step
+
+
+def make_chunk(
+    method: Method, normalise: Normalise, *, steps_per_call: int, mesh: Mesh
+) -> Chunk:
+  """A compiled `(state, data, rows, count) -> (state, history)`.
+
+  Runs `count <= steps_per_call` steps. `rows` have a leading axis of
+  `steps_per_call`, of which the first `count` are used, so that one
+  compilation serves any number of steps. `state` is donated. `history` holds
+  every metric f32[steps_per_call], in order.
+
+  With `steps_per_call=1` there is no loop around the step: on CPU
+  convolutions inside a rolled loop are many times slower.
+  """
+  step = one_step(method, normalise)
+
+  def single(state, data, rows, count):
+    del count
+    state, metrics = step(state, data, jax.tree.map(lambda r: r[0], rows))
+    return state, jax.tree.map(lambda m: m[None], metrics)
+
+  def several(state, data, rows, count):
+    first = jax.tree.map(lambda r: r[0], rows)
+    _, shapes = jax.eval_shape(step, state, data, first)
+    history = jax.tree.map(
+        lambda m: jnp.zeros((steps_per_call,), m.dtype), shapes
+    )
+
+    def body(index, carry):
+      state, history = carry
+      here = jax.tree.map(lambda r: r[index], rows)
+      state, metrics = step(state, data, here)
+      write = lambda h, m: h.at[index].set(m)
+      return state, jax.tree.map(write, history, metrics)
+
+    return jax.lax.fori_loop(0, count, body, (state, history))
+
+  return jax.jit(
+      single if steps_per_call == 1 else several,
+      donate_argnums=0,
+      out_shardings=mesh_lib.everywhere(mesh),
+  )

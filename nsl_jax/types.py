@@ -1,0 +1,170 @@
+"""The types that every part shares; no logic.
+
+Losses add, updates compose: a `Loss` may be summed with `Term`s because they
+read the same `Aux`; an `Update` is a whole change of `State`, and updates are
+run one after another. Networks, optimisers and augmentation reach a method as
+the `Tools` it is built from.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import optax
+
+Array = jax.Array
+Key = jax.Array
+Params = Any
+Stats = Any
+Schedule = Callable[[Array | int], Array]
+Metrics = dict[str, Array]
+
+
+class Outputs(NamedTuple):
+  """What one forward pass gives.
+
+  Attributes:
+    logits: f32[B, K], unnormalised class scores.
+    features: f32[B, D], input of the last dense layer.
+    consistency: f32[B, K], logits of the second head; `logits` where the
+      network has only one.
+  """
+
+  logits: Array
+  features: Array
+  consistency: Array
+
+
+class Model(NamedTuple):
+  """A network as two pure functions.
+
+  Attributes:
+    init: `(key, image_shape) -> (params, stats)`, image_shape `(H, W, C)`.
+    apply: `(params, stats, images, *, train, key=None) -> (Outputs, stats)`;
+      images f32[B, H, W, C]. With `train` batch normalisation uses the batch
+      and returns moved statistics; `key` seeds dropout.
+  """
+
+  init: Callable[..., tuple[Params, Stats]]
+  apply: Callable[..., tuple[Outputs, Stats]]
+
+
+class Data(NamedTuple):
+  """A training set as it lies on the device, passed to the step as argument.
+
+  Attributes:
+    images: u8[N, H, W, C].
+    labels: i32[N]; -1 where unknown. Rows drawn as unlabelled never show
+      theirs to a method.
+    normaliser: arrays that the normalisation needs (means, whitening matrix).
+    side: tables with a row per image that a method asked for by name.
+  """
+
+  images: Array
+  labels: Array
+  normaliser: Mapping[str, Array]
+  side: Mapping[str, Array]
+
+
+class Batch(NamedTuple):
+  """One step's images, normalised but not augmented.
+
+  Attributes:
+    x: f32[B_l, H, W, C] labelled images.
+    y: i32[B_l] their classes.
+    u: f32[B_u, H, W, C] unlabelled images.
+    u_index: i32[B_u], rows of `u` in the data.
+    side: rows of `Data.side` at `u_index`.
+  """
+
+  x: Array
+  y: Array
+  u: Array
+  u_index: Array
+  side: Mapping[str, Array]
+
+
+@chex.dataclass(frozen=True)
+class State:
+  """All that training remembers.
+
+  Attributes:
+    step: i32[], advanced by the loop only.
+    key: typed key of the run, never advanced; steps fold their number into it.
+    params: what the optimiser trains.
+    stats: batch-normalisation statistics of the trained network.
+    opt: optimiser state.
+    slots: whatever else a method keeps, by name (an averaged network, say).
+  """
+
+  step: Array
+  key: Key
+  params: Params
+  stats: Stats
+  opt: optax.OptState
+  slots: dict[str, Any]
+
+
+class Aux(NamedTuple):
+  """What a loss shares with the terms added to it and with the update.
+
+  Attributes:
+    logits_u: f32[N, K] on unlabelled rows, with gradient.
+    belief_u: f32[N, K], the method's constant target for the same rows.
+    total: number that per-row values of a term are divided by once summed.
+    again: `key -> f32[N, K]`, logits of one more stochastic pass over the same
+      rows that leaves the statistics alone; None where a method has none.
+    stats: moved batch-normalisation statistics.
+    slots: the method's slots after this loss.
+    metrics: scalars to report.
+  """
+
+  logits_u: Array
+  belief_u: Array
+  total: int
+  again: Callable[[Key], Array] | None
+  stats: Stats
+  slots: dict[str, Any]
+  metrics: Metrics
+
+
+Augment = Callable[[Array, Key], Array]
+Loss = Callable[[Params, State, Batch, Key], tuple[Array, Aux]]
+Term = Callable[[Aux, Batch, Key], Array]
+Update = Callable[[State, Batch, Key], tuple[State, Metrics]]
+
+
+class Tools(NamedTuple):
+  """What a method is built from.
+
+  Attributes:
+    model: the network.
+    tx: the optimiser.
+    augment: `(images, key) -> images`, one random view of normalised images.
+    image_shape: (H, W, C).
+    ema_decay: decay of the averaged weights kept for evaluation; 0 for none.
+  """
+
+  model: Model
+  tx: optax.GradientTransformation
+  augment: Augment
+  image_shape: tuple[int, int, int]
+  ema_decay: float = 0.0
+
+
+class Method(NamedTuple):
+  """A training method.
+
+  Attributes:
+    init: `key -> State`.
+    update: one training step.
+    predict: `(State, images) -> f32[B, K]` logits, with the weights that the
+      method is judged by.
+    side: names of the side tables that its terms look up, see `Data.side`.
+  """
+
+  init: Callable[[Key], State]
+  update: Update
+  predict: Callable[[State, Array], Array]
+  side: tuple[str, ...] = ()

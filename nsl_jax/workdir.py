@@ -1,0 +1,115 @@
+"""The folder of a run: its config, its results, and whose it is."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from nsl_jax import errors
+
+_PACKAGES = (
+    'jax', 'jaxlib', 'flax', 'optax', 'chex', 'orbax-checkpoint',
+    'tensorflow-datasets', 'numpy', 'ml-collections',
+)
+# What a later start of the same run may change: where the data lies, how many
+# seeds to train, and how fast. None of it changes a number.
+_FREE = ('seeds', 'data.dir', 'steps_per_call', 'devices', 'checkpoint.keep')
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  """Writes a JSON file whole or not at all; only process 0 writes."""
+  if jax.process_index():
+    return
+  part = path.with_name(path.name + '.part')
+  part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+  os.replace(part, path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON file.
+
+  Raises:
+    errors.UserError: if it is damaged.
+  """
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+        f'{path} cannot be read ({error}): restore it or use a new --workdir'
+    ) from error
+
+
+def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  flat: dict[str, Any] = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping):
+      flat |= _flat(value, f'{prefix}{name}.')
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Makes the folder this config's own, or finds that it already is.
+
+  Raises:
+    errors.UserError: if it belongs to another config, naming the first field
+      that differs, or cannot be written.
+  """
+  path = workdir / 'config.json'
+  config = json.loads(json.dumps(config))
+  if path.exists():
+    before, now = _flat(read_json(path)), _flat(config)
+    for name in sorted(before.keys() | now.keys()):
+      if name not in _FREE and before.get(name) != now.get(name):
+        raise errors.UserError(
+            f'{workdir} belongs to another config: {name} was '
+            f'{before.get(name)!r} there and is {now.get(name)!r} here; use '
+            'another --workdir'
+        )
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, config)
+  except OSError as error:
+    raise errors.UserError(
+        f'cannot write to {workdir} ({error.strerror}): choose another '
+        '--workdir'
+    ) from error
+
+
+def _commit() -> str | None:
+  folder = pathlib.Path(__file__).resolve().parent
+  git = lambda *words: subprocess.run(
+      ['git', '-C', str(folder), *words], capture_output=True, text=True
+  )
+  try:
+    if git('ls-files', '--error-unmatch', __file__).returncode:
+      return None  # installed into somebody else's repository
+    commit = git('rev-parse', 'HEAD').stdout.strip()
+    changed = git('status', '--porcelain', '--', str(folder)).stdout.strip()
+  except OSError:
+    return None
+  return commit + ('+changes' if changed else '')
+
+
+def provenance() -> dict[str, Any]:
+  """Versions, commit and device, as every results file names them."""
+  versions = {'python': platform.python_version()}
+  for package in ('nsl-jax', *_PACKAGES):
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = None
+  first = jax.devices()[0]
+  return {
+      'device': f'{jax.device_count()} x {first.device_kind} '
+                f'({first.platform}; host: {os.cpu_count()} cores)',
+      'commit': _commit(),
+      'versions': versions,
+  }
