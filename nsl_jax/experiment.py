@@ -84,12 +84,6 @@ def build_method(
   return methods.build(config.method.to_dict(), tools)
 
 
-def _steps_per_call(config: ml_collections.ConfigDict) -> int:
-  if config.steps_per_call:
-    return config.steps_per_call
-  return 1 if jax.default_backend() == 'cpu' else 32
-
-
 def _check(config: ml_collections.ConfigDict) -> None:
   choices = {
       'precision': (config.precision, _PRECISIONS),
@@ -142,7 +136,8 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       steps=config.steps, log_every=config.log_every,
       eval_every=config.eval.every_steps,
       checkpoint_every=config.checkpoint.every,
-      steps_per_call=_steps_per_call(config), keep=config.checkpoint.keep,
+      steps_per_call=config.steps_per_call or loop.default_steps_per_call(),
+      keep=config.checkpoint.keep,
   )
   whole = mesh_lib.everywhere(mesh)
   return Parts(

@@ -60,6 +60,11 @@ class Plan(NamedTuple):
     return min(nearest, self.steps - step, self.steps_per_call)
 
 
+def default_steps_per_call() -> int:
+  """1 on CPU, where convolutions in a rolled loop are many times slower."""
+  return 1 if jax.default_backend() == 'cpu' else 32
+
+
 class Meter:
   """Metrics of the steps since the last line, kept on the device until asked.
 
@@ -119,7 +124,7 @@ def _stop_signals() -> Iterator[Callable[[int], int | None]]:
       signal.signal(number, handler)
 
 
-def _rows(
+def rows_at(
     streams: Mapping[str, sampler.Stream], step: int, plan: Plan, mesh: Mesh
 ) -> dict[str, jax.Array]:
   """Rows of the next `steps_per_call` steps, on the devices."""
@@ -177,7 +182,7 @@ def run(
     with _stop_signals() as asked:
       while step < plan.steps:
         count = plan.ahead(step)
-        rows = _rows(streams, step, plan, mesh)
+        rows = rows_at(streams, step, plan, mesh)
         state, history = chunk(state, data, rows, count)
         meter.add(step, count, history)
         step += count

@@ -16,7 +16,10 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Any:
-  """The module of a method: `build` and `terms`.
+  """The module of a method.
+
+  It has `build(tools, **options) -> Method`, and `DEFAULTS`, options of the
+  paper's main row from which benchmarks and tests start.
 
   Raises:
     errors.UserError: if there is none of that name.

@@ -6,6 +6,12 @@ from typing import Any
 from nsl_jax.methods import supervised
 from nsl_jax.types import Method, Tools
 
+# CIFAR-10's values in Table 1; `passes` by F-N2, the ramp by F-N4.
+DEFAULTS: dict[str, Any] = {
+    'weight': 1.0, 'ramp': 'sigmoid', 'ramp_steps': 50_000,
+    'sampler': 'threshold', 'threshold': 0.04, 'passes': 2, 'terms': {},
+}
+
 
 def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], **options

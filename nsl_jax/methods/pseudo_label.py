@@ -6,6 +6,12 @@ from typing import Any
 from nsl_jax.methods import supervised
 from nsl_jax.types import Method, Tools
 
+# Family O.
+DEFAULTS: dict[str, Any] = {
+    'weight': 1.0, 'ramp': 'sigmoid', 'ramp_steps': 50_000,
+    'threshold': 0.95, 'terms': {},
+}
+
 
 def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], **options

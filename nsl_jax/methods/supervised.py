@@ -14,6 +14,8 @@ from nsl_jax.types import (
     Array, Aux, Batch, Key, Loss, Method, Params, State, Tools,
 )
 
+DEFAULTS: dict[str, Any] = {'terms': {}}
+
 
 def supervised_loss(tools: Tools) -> Loss:
   """Sum of cross-entropy over all rows of the batch, labelled or not.

@@ -1,0 +1,139 @@
+"""Reported against ours, from the ledger: python -m nsl_jax.report
+
+  --match NS-T6     only rows whose id starts so
+  --out FILE.md     write the table there instead of printing it
+
+Every number comes from a JSON file in --results. A difference is taken from
+the supervised row of the same table, data, labels and budget, the paper's from
+the paper's. Errors in %; accuracies that a paper reports are turned into
+errors.
+"""
+
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from absl import flags
+
+from nsl_jax import cli, errors, rows, summary
+from nsl_jax import workdir as workdir_lib
+
+_MATCH = flags.DEFINE_string('match', '', 'Only rows whose id starts so.')
+_OUT = flags.DEFINE_string('out', None, 'File to write, instead of printing.')
+_RESULTS = flags.DEFINE_string('results', 'results', 'Folder of the ledger.')
+
+_BASELINES = ('Supervised', 'SL')
+_HEADER = (
+    'row', 'data', 'method', 'reported', 'Δ', 'ours', 'Δ', 'seeds', 'steps',
+    'protocol', 'device',
+)
+_REQUIRED = ('row', 'kind', 'score', 'seeds', 'steps', 'full_steps',
+             'reduced', 'protocol', 'device')
+
+Result = dict[str, Any]
+
+
+def read(folder: pathlib.Path) -> list[Result]:
+  """Every result of the ledger.
+
+  Raises:
+    errors.UserError: if there is no such folder, or a file is not a result.
+  """
+  if not folder.is_dir():
+    raise errors.UserError(
+        f'no ledger in {folder}: python -m nsl_jax.reproduce --row ID makes it'
+    )
+  found = []
+  for path in sorted(folder.glob('*.json')):
+    content = workdir_lib.read_json(path)
+    missing = [field for field in _REQUIRED if field not in content]
+    if missing:
+      raise errors.UserError(f'{path} is no result: it lacks {missing[0]}')
+    found.append(content)
+  return found
+
+
+def reported_error(row: rows.Row) -> float | None:
+  """The paper's number as an error where it is an accuracy."""
+  if row.reported is not None and row.metric == 'test_accuracy':
+    return 100.0 - row.reported
+  return row.reported
+
+
+def _baseline(row: rows.Row, table: dict[str, rows.Row]) -> rows.Row | None:
+  prefix = row.id.rsplit('-', 1)[0] + '-'
+  for other in table.values():
+    same = (other.data, other.labels, other.model) == (
+        row.data, row.labels, row.model)
+    if same and other.id.startswith(prefix) and other.method in _BASELINES:
+      return other
+  return None
+
+
+def _budget(result: Result) -> tuple[Any, ...]:
+  platform = result['device'].partition('(')[2].partition(';')[0]
+  return result['steps'], len(result['seeds']), platform
+
+
+def _difference(ours: float | None, base: float | None) -> str:
+  return '' if ours is None or base is None else f'{ours - base:+.2f}'
+
+
+def _line(
+    row: rows.Row, result: Result, base: rows.Row | None,
+    results: Iterable[Result],
+) -> list[str]:
+  score = result['score']
+  base_id = base.id if base else None
+  same = [r['score']['mean'] for r in results
+          if r['row'] == base_id and _budget(r) == _budget(result)]
+  steps = str(result['steps'])
+  if result['reduced']:
+    steps += f' (reduced from {result["full_steps"]})'
+  note = result.get('data_note')
+  reported = reported_error(row)
+  return [
+      row.id, f'{row.data}@{row.labels}' + (f' ({note})' if note else ''),
+      row.method, summary.plus_minus(reported, row.reported_std) or '–',
+      _difference(reported, reported_error(base) if base else None),
+      summary.plus_minus(score['mean'], score['std']),
+      _difference(score['mean'], same[0] if same else None),
+      str(len(result['seeds'])), steps,
+      result['protocol'].replace('_', ' '),
+      result['device'].partition(' (')[0],
+  ]
+
+
+def table(results: list[Result], match: str) -> str:
+  """The Markdown table of the results whose row starts with `match`.
+
+  Raises:
+    errors.UserError: if there is none.
+  """
+  known = rows.read()
+  order = {row_id: at for at, row_id in enumerate(known)}
+  runs = [r for r in results if r['kind'] == 'run' and r['row'] in known]
+  chosen = sorted(
+      (r for r in runs if r['row'].startswith(match)),
+      key=lambda r: (order[r['row']], r['device'], -r['steps']),
+  )
+  if not chosen:
+    raise errors.UserError(f'no result of a row that starts with {match!r}')
+  lines = [_HEADER, ['---'] * len(_HEADER)]
+  for result in chosen:
+    row = known[result['row']]
+    lines.append(_line(row, result, _baseline(row, known), runs))
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def main() -> None:
+  """Prints or writes the table."""
+  text = table(read(pathlib.Path(_RESULTS.value)), _MATCH.value)
+  if _OUT.value is None:
+    print(text)
+  else:
+    pathlib.Path(_OUT.value).write_text(text + '\n')
+
+
+if __name__ == '__main__':
+  cli.run(main)

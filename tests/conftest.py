@@ -1,0 +1,19 @@
+"""Settings of the whole suite: four fake devices, strict shapes, own caches."""
+
+import os
+import tempfile
+
+os.environ['XLA_FLAGS'] = ' '.join([
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_force_host_platform_device_count=4',
+])
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Nothing that a test decodes or compiles may reach the user's own cache, nor
+# the other way round.
+_CACHE = tempfile.TemporaryDirectory(prefix='nsl_jax_tests_')
+os.environ['NSL_JAX_CACHE'] = _CACHE.name
+
+import jax  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_debug_key_reuse', True)
