@@ -18,13 +18,13 @@ import pathlib
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
-from absl import flags
 
 from nsl_jax import (
     cli, errors, loop, mesh as mesh_lib, methods, models, optimizers, train,
@@ -33,28 +33,6 @@ from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import augment, normalise, sampler
 from nsl_jax.types import Data, Method, Tools
 
-_METHOD = flags.DEFINE_string(
-    'method', 'supervised,ns3l', 'Methods, comma-separated.'
-)
-_MODEL = flags.DEFINE_string(
-    'model', 'small_cnn', 'Network, as small_cnn, wide_resnet, cnn13; options '
-    'as for methods (small_cnn:batch_norm=True).'
-)
-_BATCH = flags.DEFINE_string('batch', '64+64', 'Labelled+unlabelled images.')
-_IMAGE = flags.DEFINE_string('image', '32x32x3', 'Height x width x channels.')
-_CLASSES = flags.DEFINE_integer('classes', 10, 'Classes.', lower_bound=2)
-_STEPS = flags.DEFINE_integer(
-    'steps', 50, 'Timed calls of each method.', lower_bound=1
-)
-_PER_CALL = flags.DEFINE_integer(
-    'steps_per_call', 0, 'Steps a call; 0 for 1 on CPU, 32 elsewhere.',
-    lower_bound=0,
-)
-_PRECISION = flags.DEFINE_enum(
-    'precision', 'float32', ['float32', 'tf32', 'bfloat16'], 'Arithmetic.'
-)
-_AUGMENT = flags.DEFINE_string('augment', 'flip,translate:2', 'Augmentation.')
-_JSON = flags.DEFINE_string('json', None, 'File for the time of every call.')
 _WARM_UP = 5
 
 
@@ -67,6 +45,7 @@ class Setting(NamedTuple):
     shape: (H, W, C).
     classes: K.
     steps_per_call: steps of one timed call.
+    precision: as in a config.
     mesh: the devices.
   """
 
@@ -75,6 +54,7 @@ class Setting(NamedTuple):
   shape: tuple[int, int, int]
   classes: int
   steps_per_call: int
+  precision: str
   mesh: jax.sharding.Mesh
 
 
@@ -99,10 +79,12 @@ def parse(word: str) -> tuple[str, dict[str, Any]]:
   return name, options
 
 
-def _numbers(text: str, mark: str, count: int, what: str) -> list[int]:
+def _numbers(text: str, example: str) -> list[int]:
+  mark = '+' if '+' in example else 'x'
   parts = text.split(mark)
-  if len(parts) != count or not all(part.isdigit() for part in parts):
-    raise errors.UserError(f'--{what}={text}: write it like {what} in --help')
+  if len(parts) != len(example.split(mark)) or not all(
+      part.isdigit() for part in parts):
+    raise errors.UserError(f'{text!r}: write it like {example}')
   return [int(part) for part in parts]
 
 
@@ -110,7 +92,7 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
   """The method of a command-line word at its default options."""
   name, options = parse(word)
   network, fields = parse(model)
-  bfloat16 = _PRECISION.value == 'bfloat16'
+  bfloat16 = setting.precision == 'bfloat16'
   tools = Tools(
       model=models.build(
           {'name': network, **fields}, setting.classes,
@@ -133,8 +115,8 @@ def random_data(method: Method, setting: Setting, size: int = 4096) -> Data:
           (size, setting.classes), np.float32)
       for name in method.side
   }
-  data = Data(images=images, labels=labels, normaliser={}, side=tables)
-  return mesh_lib.put(data, mesh_lib.everywhere(setting.mesh))
+  whole = mesh_lib.everywhere(setting.mesh)
+  return Data(*mesh_lib.put((images, labels, {}, tables), whole))
 
 
 def _compiled(function, *arguments) -> tuple[Any, float, float | None]:
@@ -183,8 +165,8 @@ def without_pipeline(method: Method, setting: Setting) -> Subject:
   """The update alone, on a batch that is already there."""
   data = random_data(method, setting)
   rows = {
-      'labelled': np.arange(setting.labelled),
-      'unlabelled': np.arange(setting.unlabelled),
+      'labelled': jnp.arange(setting.labelled),
+      'unlabelled': jnp.arange(setting.unlabelled),
   }
   apply = functools.partial(normalise.apply, 'signed')
   batch = jax.jit(lambda data: train.gather(data, rows, apply))(data)
@@ -221,7 +203,9 @@ def measure(
     full = with_pipeline(build(word, model, setting, view), setting)
     empty = without_pipeline(build(word, model, setting, ''), setting)
     subjects[word] = (full, empty)
-  taken = {word: ([], []) for word in words}
+  taken: dict[str, tuple[list[float], list[float]]] = {
+      word: ([], []) for word in words
+  }
   for at in tqdm.trange(-_WARM_UP, steps, desc='bench', leave=False):
     for word, pair in subjects.items():
       for subject, times in zip(pair, taken[word]):
@@ -269,38 +253,59 @@ def peak_memory_mb() -> float:
   return peak / 2**20
 
 
-def main() -> None:
+def _parser() -> cli.Parser:
+  parser = cli.Parser('nsl_jax.bench', __doc__)
+  add = parser.add_argument
+  add('--method', default='supervised,ns3l', help='methods, by comma')
+  add('--model', default='small_cnn', help='network; options as for methods '
+      '(small_cnn:batch_norm=True)')
+  add('--batch', default='64+64', help='labelled+unlabelled images')
+  add('--image', default='32x32x3', help='height x width x channels')
+  add('--classes', type=int, default=10, help='number of classes')
+  add('--steps', type=int, default=50, help='timed calls of each method')
+  add('--steps_per_call', type=int, default=0,
+      help='steps a call; 0 for 1 on CPU, 32 elsewhere')
+  add('--precision', default='float32',
+      choices=['float32', 'tf32', 'bfloat16'], help='arithmetic')
+  add('--augment', default='flip,translate:2', help='augmentation')
+  add('--json', type=pathlib.Path, help='file for the time of every call')
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
+  options = _parser().parse_args(argv)
   jax.config.update('jax_enable_compilation_cache', False)
   jax.config.update(
       'jax_default_matmul_precision',
-      'highest' if _PRECISION.value == 'float32' else 'default',
+      'highest' if options.precision == 'float32' else 'default',
   )
-  labelled, unlabelled = _numbers(_BATCH.value, '+', 2, 'batch')
-  height, width, channels = _numbers(_IMAGE.value, 'x', 3, 'image')
-  per_call = _PER_CALL.value or loop.default_steps_per_call()
+  labelled, unlabelled = _numbers(options.batch, '64+64')
+  height, width, channels = _numbers(options.image, '32x32x3')
+  per_call = options.steps_per_call or loop.default_steps_per_call()
   setting = Setting(
-      labelled, unlabelled, (height, width, channels), _CLASSES.value,
-      per_call, mesh_lib.make(1),
+      labelled, unlabelled, (height, width, channels), options.classes,
+      per_call, options.precision, mesh_lib.make(1),
   )
-  words = _METHOD.value.split(',')
   measured = measure(
-      words, _MODEL.value, setting, steps=_STEPS.value, view=_AUGMENT.value
+      options.method.split(','), options.model, setting, steps=options.steps,
+      view=options.augment,
   )
-  print(f'{_MODEL.value}, batch {_BATCH.value} of {_IMAGE.value}, '
-        f'{_PRECISION.value}, {per_call} steps a call, {_STEPS.value} calls, '
-        f'{workdir_lib.provenance()["device"]}')
+  where = workdir_lib.provenance()
+  print(f'{options.model}, batch {options.batch} of {options.image}, '
+        f'{options.precision}, {per_call} steps a call, {options.steps} calls, '
+        f'{where["device"]}')
   print(table(measured, labelled + unlabelled))
   print(f'peak memory of all: {peak_memory_mb():,.0f} MB')
-  if _JSON.value:
+  if options.json is not None:
     content = {
-        'kind': 'timing', 'model': _MODEL.value, 'batch': _BATCH.value,
-        'image': _IMAGE.value, 'precision': _PRECISION.value,
-        'steps_per_call': per_call, **workdir_lib.provenance(),
+        'kind': 'timing', 'model': options.model, 'batch': options.batch,
+        'image': options.image, 'precision': options.precision,
+        'steps_per_call': per_call, **where,
         'peak_memory_mb': peak_memory_mb(), 'methods': measured,
     }
-    pathlib.Path(_JSON.value).write_text(json.dumps(content, indent=1) + '\n')
+    options.json.write_text(json.dumps(content, indent=1) + '\n')
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.guard(main)

@@ -1,5 +1,7 @@
 """What every command shares: one-line errors and exit statuses."""
 
+import argparse
+import os
 import pathlib
 import signal
 import sys
@@ -26,52 +28,95 @@ def fail(message: object, status: int) -> NoReturn:
 def _keep_compilations() -> None:
   """Compiled programs outlive the process, in JAX_COMPILATION_CACHE_DIR or
   beside the decoded data."""
-  if jax.config.jax_compilation_cache_dir is None:
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     folder = str(cache.directory() / 'compiled')
     jax.config.update('jax_compilation_cache_dir', folder)
 
 
 def _parse(argv: list[str]) -> list[str]:
-  for word in argv:  # config files import their neighbours as `configs.x`
-    if word.startswith('--config='):
-      path = pathlib.Path(word.partition('=')[2].partition(':')[0])
-      sys.path.insert(0, str(path.resolve().parent.parent))
+  for word, following in zip(argv, [*argv[1:], '']):
+    if word != '--config' and not word.startswith('--config='):
+      continue
+    name = word.partition('=')[2] or following
+    path = pathlib.Path(name.partition(':')[0])
+    if not path.is_file():
+      fail(f'no config file {path}: see the folder configs/', 2)
+    # Config files import their neighbours as `configs.x`.
+    sys.path.insert(0, str(path.resolve().parent.parent))
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    fail(error, 2)
+    fail(_last_line(error), 2)
+  except (AttributeError, KeyError) as error:
+    hint = str(error.args[0]).partition('Did you mean ')[2].split()
+    fail(
+        f'no config field {_misspelt(argv)}'
+        + (f': did you mean {hint[0]}?' if hint else ''), 2,
+    )
+  except Exception as error:  # a config file may raise anything
+    fail(f'{type(error).__name__}: {error}', 2)
+
+
+def _last_line(error: Exception) -> str:
+  """What was wrong, without the traceback that config_flags prints."""
+  text = str(error)
+  if 'Traceback' not in text:
+    return text
+  return text.strip().splitlines()[-1].partition(': ')[2]
+
+
+def _misspelt(argv: list[str]) -> str:
+  """The overrides on the command line, one of which has no field."""
+  words = [w.partition('=')[0] for w in argv if w.startswith('--config.')]
+  return ' or '.join(word.removeprefix('--') for word in words)
+
+
+def guard(body: Callable[[], None]) -> None:
+  """Runs `body`, turning what it raises into one line and an exit status.
+
+  2 for wrong input, 1 for a run that cannot go on, and 128 plus the signal for
+  one that was stopped and can be resumed.
+  """
+  _keep_compilations()
+  try:
+    body()
   except errors.UserError as error:
     fail(error, 2)
-  except FileNotFoundError as error:
-    missing = getattr(error, 'filename', None) or error
-    fail(f'no config file {missing}: see the folder configs/', 2)
-  except Exception as error:  # a config file may raise anything
-    fail(error.args[0] if error.args else repr(error), 2)
+  except errors.TrainingError as error:
+    fail(error, 1)
+  except loop.Interrupted as stop:
+    print(f'{stop}; the same command resumes', file=sys.stderr)
+    sys.exit(128 + stop.signal)
+  except KeyboardInterrupt:
+    print('stopped; the same command starts again', file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
 
 
-def run(body: Callable[[], None]) -> None:
-  """Parses the flags and runs `body`, turning what it raises into an exit.
-
-  0 for success, 2 for wrong input, 1 for a run that cannot go on, and 128
-  plus the signal for one that was stopped and can be resumed.
-  """
+def run_with_config(body: Callable[[], None]) -> None:
+  """Parses absl flags, the config's among them, and runs `body` guarded."""
   def main(argv: list[str]) -> None:
     if len(argv) > 1:
       fail(f'what is {argv[1]!r}? options start with --, see --help', 2)
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
-    _keep_compilations()
-    try:
-      body()
-    except errors.UserError as error:
-      fail(error, 2)
-    except errors.TrainingError as error:
-      fail(error, 1)
-    except loop.Interrupted as stop:
-      print(f'{stop}; the same command resumes', file=sys.stderr)
-      sys.exit(128 + stop.signal)
-    except KeyboardInterrupt:
-      print('stopped; the same command starts again', file=sys.stderr)
-      sys.exit(128 + signal.SIGINT)
+    guard(body)
 
   app.run(main, flags_parser=_parse)
+
+
+class Parser(argparse.ArgumentParser):
+  """argparse with the description as written and errors of one line."""
+
+  def __init__(self, module: str, description: str | None):
+    """`module`: what follows `python -m`."""
+    super().__init__(
+        prog=f'python -m {module}', description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    self.add_argument(
+        '--verbosity', type=int, default=0, help='1 shows tracebacks'
+    )
+
+  def error(self, message: str) -> NoReturn:
+    """One line and status 2."""
+    fail(f'{message}; see --help', 2)

@@ -1,7 +1,7 @@
 """Finding and reading config files outside of the command line."""
 
-import importlib.util
 import pathlib
+import runpy
 import sys
 
 import ml_collections
@@ -41,11 +41,9 @@ def load(argument: str, **extra) -> ml_collections.ConfigDict:
     raise errors.UserError(f'no config file {name}: see the folder configs/')
   if str(root()) not in sys.path:
     sys.path.insert(0, str(root()))
-  spec = importlib.util.spec_from_file_location(path.stem, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  words = [words, *(f'{key}={value}' for key, value in extra.items())]
+  get_config = runpy.run_path(str(path))['get_config']
+  more = [f'{key}={value}' for key, value in extra.items()]
   try:
-    return module.get_config(','.join(filter(None, words))).lock()
+    return get_config(','.join(filter(None, [words, *more]))).lock()
   except ValueError as error:
     raise errors.UserError(f'{name}: {error}') from error

@@ -19,11 +19,11 @@ class Batches(NamedTuple):
   Attributes:
     batches: `(images u8[B, H, W, C], labels i32[B])` each; label -1 is
       padding.
-    count: number of real images.
+    size: number of real images.
   """
 
   batches: list[tuple[Array, Array]]
-  count: int
+  size: int
 
 
 def on_device(
@@ -60,10 +60,10 @@ def make_evaluate(
 
   def evaluate(state: State, fitted, split: Batches) -> dict[str, float]:
     sums = [count(state, fitted, *batch) for batch in split.batches]
-    wrong, nats = np.sum(jax.device_get(sums), axis=0, dtype=np.float64)
+    wrong, nats = np.asarray(jax.device_get(sums), np.float64).sum(axis=0)
     return {
-        'error': 100.0 * float(wrong) / split.count,
-        'cross_entropy': float(nats) / split.count,
+        'error': 100.0 * float(wrong) / split.size,
+        'cross_entropy': float(nats) / split.size,
     }
 
   return evaluate

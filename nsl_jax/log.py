@@ -40,7 +40,8 @@ class Log:
     )
 
   def write(
-      self, kind: str, step: int, seconds: float, values: dict[str, float]
+      self, kind: str, step: int, seconds: float,
+      values: dict[str, float | None],
   ) -> None:
     """One line, on disk when this returns."""
     line = {'step': step, 'kind': kind, **values, 'seconds': seconds}

@@ -169,7 +169,7 @@ def run(
     meter.fetch()
     store.save(step, state, {'pending': meter.values, 'seconds': seconds()})
 
-  def write(kind: str, values: dict[str, float]) -> None:
+  def write(kind: str, values: dict[str, Any]) -> None:
     if lines is not None and values:
       lines.write(kind, step, seconds(), values)
 

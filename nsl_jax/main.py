@@ -48,18 +48,19 @@ def main() -> None:
         '--config is missing: try --config=configs/digits_ns3l.py'
     )
   mesh.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-  name = flags.FLAGS['config'].config_filename
+  name = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = pathlib.Path(_WORKDIR.value or default_workdir(name))
   results = experiment.run(_CONFIG.value, workdir)
   if jax.process_index() == 0:
     score = results['score']
     text = summary.plus_minus(score['mean'], score['std'])
+    count = len(results['seeds'])
     print(
         f'{score["metric"]} {text} {score["unit"]} ({results["protocol"]}, '
-        f'{len(results["seeds"])} seeds, {results["steps"]} steps) -> '
+        f'{count} seed{"s" * (count > 1)}, {results["steps"]} steps) -> '
         f'{workdir / "results.json"}'
     )
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.run_with_config(main)

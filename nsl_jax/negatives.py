@@ -39,6 +39,14 @@ def random_subset(key: Key, allowed: Array, size: int) -> Array:
   return rank < size
 
 
+def _check_count(count: int, room: int) -> None:
+  """Raises UserError unless that many classes can be drawn of every row."""
+  if not 1 <= count <= room:
+    raise errors.UserError(
+        f'count={count} negatives cannot be drawn: set 1 to {room}'
+    )
+
+
 def nearest_classes(distance: Array, count: int) -> Array:
   """The `count` classes with the nearest labelled image, bool[N, K]."""
   rank = jnp.argsort(jnp.argsort(distance, axis=-1), axis=-1)
@@ -53,6 +61,7 @@ def threshold_sampler(*, threshold: float) -> Sampler:
 def uniform_sampler(*, count: int) -> Sampler:
   """`count` classes uniform over all K; they may hit the true one."""
   def sample(belief, side, key):
+    _check_count(count, belief.shape[-1] - 1)
     return random_subset(key, jnp.ones(belief.shape, bool), count)
 
   return sample
@@ -61,6 +70,7 @@ def uniform_sampler(*, count: int) -> Sampler:
 def exclude_nearest_sampler(*, exclude: int, count: int) -> Sampler:
   """`count` classes uniform over all but the `exclude` nearest ones."""
   def sample(belief, side, key):
+    _check_count(count, belief.shape[-1] - max(exclude, 1))
     near = nearest_classes(side[DISTANCE], exclude)
     return random_subset(key, ~near, count)
 
@@ -79,6 +89,7 @@ def furthest_sampler() -> Sampler:
 def oracle_sampler(*, count: int) -> Sampler:
   """`count` classes uniform over the K - 1 wrong ones."""
   def sample(belief, side, key):
+    _check_count(count, belief.shape[-1] - 1)
     true = jax.nn.one_hot(side[TRUE_CLASS], belief.shape[-1], dtype=bool)
     return random_subset(key, ~true, count)
 

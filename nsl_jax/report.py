@@ -1,8 +1,5 @@
 """Reported against ours, from the ledger: python -m nsl_jax.report
 
-  --match NS-T6     only rows whose id starts so
-  --out FILE.md     write the table there instead of printing it
-
 Every number comes from a JSON file in --results. A difference is taken from
 the supervised row of the same table, data, labels and budget, the paper's from
 the paper's. Errors in %; accuracies that a paper reports are turned into
@@ -10,17 +7,11 @@ errors.
 """
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-from absl import flags
 
 from nsl_jax import cli, errors, rows, summary
 from nsl_jax import workdir as workdir_lib
-
-_MATCH = flags.DEFINE_string('match', '', 'Only rows whose id starts so.')
-_OUT = flags.DEFINE_string('out', None, 'File to write, instead of printing.')
-_RESULTS = flags.DEFINE_string('results', 'results', 'Folder of the ledger.')
 
 _BASELINES = ('Supervised', 'SL')
 _HEADER = (
@@ -126,14 +117,27 @@ def table(results: list[Result], match: str) -> str:
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
   """Prints or writes the table."""
-  text = table(read(pathlib.Path(_RESULTS.value)), _MATCH.value)
-  if _OUT.value is None:
+  parser = cli.Parser('nsl_jax.report', __doc__)
+  parser.add_argument(
+      '--match', default='', help='only rows whose id starts so, as NS-T6'
+  )
+  parser.add_argument(
+      '--out', type=pathlib.Path, metavar='FILE.md',
+      help='write the table there instead of printing it',
+  )
+  parser.add_argument(
+      '--results', default='results', type=pathlib.Path,
+      help='folder of the ledger (default: results)',
+  )
+  options = parser.parse_args(argv)
+  text = table(read(options.results), options.match)
+  if options.out is None:
     print(text)
   else:
-    pathlib.Path(_OUT.value).write_text(text + '\n')
+    options.out.write_text(text + '\n')
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.guard(main)

@@ -1,33 +1,16 @@
 """Reproduces results of the papers by id: python -m nsl_jax.reproduce --list
 
-  --list [--match NS-T6]         the rows, what each reports, whether it runs
-  --row ID --seeds N             trains that row at the whole protocol
-  --row ID --seeds N --reduced STEPS   a shorter run, every horizon scaled
-
 A run is resumed by the same command, and leaves one JSON file in --results,
 from which `python -m nsl_jax.report` makes its table.
 """
 
 import pathlib
+from collections.abc import Sequence
 
 import jax
-from absl import flags
 
 from nsl_jax import cli, config_files, errors, experiment, rows, summary
 from nsl_jax import workdir as workdir_lib
-
-_LIST = flags.DEFINE_bool('list', False, 'List the rows.')
-_MATCH = flags.DEFINE_string('match', '', 'Only rows whose id starts so.')
-_ROW = flags.DEFINE_string('row', None, 'Id of the row to run, as NS-T6-8.')
-_SEEDS = flags.DEFINE_integer('seeds', 1, 'Number of seeds.', lower_bound=1)
-_REDUCED = flags.DEFINE_integer(
-    'reduced', 0, 'Train this many steps instead of the whole protocol.',
-    lower_bound=0,
-)
-_WORKDIR = flags.DEFINE_string(
-    'workdir', 'runs', 'Folder under which each row gets its own.'
-)
-_RESULTS = flags.DEFINE_string('results', 'results', 'Folder of the ledger.')
 
 
 def state_of(row: rows.Row) -> str:
@@ -86,25 +69,48 @@ def reproduce(
   return path
 
 
-def main() -> None:
+def _parser() -> cli.Parser:
+  parser = cli.Parser('nsl_jax.reproduce', __doc__)
+  parser.add_argument('--list', action='store_true', help='list the rows')
+  parser.add_argument(
+      '--match', default='', help='list only rows whose id starts so'
+  )
+  parser.add_argument('--row', help='id of the row to run, as NS-T6-8')
+  parser.add_argument('--seeds', type=int, default=1, help='number of seeds')
+  parser.add_argument(
+      '--reduced', type=int, default=0, metavar='STEPS',
+      help='train so many steps, every horizon scaled, instead of all',
+  )
+  parser.add_argument(
+      '--workdir', default='runs', type=pathlib.Path,
+      help='folder under which each row gets its own (default: runs)',
+  )
+  parser.add_argument(
+      '--results', default='results', type=pathlib.Path,
+      help='folder of the ledger (default: results)',
+  )
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
   """Lists or runs."""
-  if _LIST.value:
-    found = rows.match(_MATCH.value)
+  options = _parser().parse_args(argv)
+  if options.list:
+    found = rows.match(options.match)
     if not found:
-      raise errors.UserError(f'no row starts with {_MATCH.value!r}')
+      raise errors.UserError(f'no row starts with {options.match!r}')
     print(list_rows(found))
     return
-  if _ROW.value is None:
+  if options.row is None:
     raise errors.UserError('give --list, or --row ID (see --help)')
   path = reproduce(
-      rows.find(_ROW.value), seeds=_SEEDS.value, reduced=_REDUCED.value,
-      workdir=pathlib.Path(_WORKDIR.value),
-      results=pathlib.Path(_RESULTS.value),
+      rows.find(options.row), seeds=options.seeds, reduced=options.reduced,
+      workdir=options.workdir, results=options.results,
   )
   score = workdir_lib.read_json(path)['score']
   text = summary.plus_minus(score['mean'], score['std'])
-  print(f'{_ROW.value}: {score["metric"]} {text} {score["unit"]} -> {path}')
+  print(f'{options.row}: {score["metric"]} {text} {score["unit"]} -> {path}')
 
 
 if __name__ == '__main__':
-  cli.run(main)
+  cli.guard(main)

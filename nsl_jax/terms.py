@@ -1,6 +1,6 @@
 """Losses on unlabelled rows that can be added to any method."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -52,7 +52,9 @@ def pseudo_label(*, threshold: float) -> Term:
   return term
 
 
-_TERMS = {'ns3l': ns3l, 'pseudo_label': pseudo_label}
+_TERMS: dict[str, Callable[..., Term]] = {
+    'ns3l': ns3l, 'pseudo_label': pseudo_label,
+}
 _WEIGHT = ('weight', 'ramp', 'ramp_steps')
 
 

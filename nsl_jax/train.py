@@ -12,7 +12,7 @@ from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
 
 Normalise = Callable[[Mapping[str, Array], Array], Array]
 Rows = Mapping[str, Array]
-Chunk = Callable[[State, Data, Rows, Array], tuple[State, Metrics]]
+Chunk = Callable[[State, Data, Rows, int], tuple[State, Metrics]]
 
 
 def gather(data: Data, rows: Rows, normalise: Normalise) -> Batch:
@@ -42,7 +42,7 @@ def one_step(
   ) -> tuple[State, Metrics]:
     key = jax.random.fold_in(state.key, state.step)
     state, metrics = method.update(state, gather(data, rows, normalise), key)
-    metrics = {**metrics, 'params_norm': optax.global_norm(state.params)}
+    metrics = {**metrics, 'params_norm': optax.tree.norm(state.params)}
     return state.replace(step=state.step + 1), metrics
 
   return step

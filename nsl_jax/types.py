@@ -9,9 +9,9 @@ the `Tools` it is built from.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import optax
+from flax import struct
 
 Array = jax.Array
 Key = jax.Array
@@ -85,8 +85,7 @@ class Batch(NamedTuple):
   side: Mapping[str, Array]
 
 
-@chex.dataclass(frozen=True)
-class State:
+class State(struct.PyTreeNode):
   """All that training remembers.
 
   Attributes:

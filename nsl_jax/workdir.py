@@ -38,7 +38,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     errors.UserError: if it is damaged.
   """
   try:
-    return json.loads(path.read_text())
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+      raise ValueError(f'holds a {type(content).__name__}')
+    return content
   except (OSError, ValueError) as error:
     raise errors.UserError(
         f'{path} cannot be read ({error}): restore it or use a new --workdir'
@@ -100,7 +103,7 @@ def _commit() -> str | None:
 
 def provenance() -> dict[str, Any]:
   """Versions, commit and device, as every results file names them."""
-  versions = {'python': platform.python_version()}
+  versions: dict[str, str | None] = {'python': platform.python_version()}
   for package in ('nsl-jax', *_PACKAGES):
     try:
       versions[package] = importlib.metadata.version(package)

@@ -28,8 +28,16 @@ def translate(images: Array, key: Key, *, pixels: int) -> Array:
 
   Returns:
     f32[B, H, W, C].
+
+  Raises:
+    errors.UserError: if the images are too small to be reflected so far.
   """
   count, height, width, channels = images.shape
+  if pixels >= min(height, width):
+    raise errors.UserError(
+        f'config.data.augment: translate:{pixels} is too far for images of '
+        f'{height}x{width}'
+    )
   pad = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
   padded = jnp.pad(images, pad, mode='reflect')
   offset = jax.random.randint(key, (count, 2), 0, 2 * pixels + 1)
@@ -50,11 +58,11 @@ def noise(images: Array, key: Key, *, std: float) -> Array:
 def _parse(step: str) -> Augment:
   name, _, value = step.partition(':')
   try:
-    if name == 'flip' and not value:
+    if step == 'flip':
       return flip
-    if name == 'translate':
+    if name == 'translate' and int(value) >= 0:
       return functools.partial(translate, pixels=int(value))
-    if name == 'noise':
+    if name == 'noise' and 0.0 <= float(value) < float('inf'):
       return functools.partial(noise, std=float(value))
   except ValueError:
     pass

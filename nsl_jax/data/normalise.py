@@ -14,11 +14,11 @@ _NORM = 55.0  # of every image after global contrast normalisation
 _REGULARISER = 0.1  # added to the covariance before its square root is taken
 
 
-def contrast(images: Array) -> Array:
+def contrast(images):
   """Global contrast normalisation: mean 0 and L2 norm 55 per image.
 
   Args:
-    images: [B, ...] of any dtype; numpy or jax.
+    images: [B, ...] of any dtype, numpy or jax; so is what comes back.
 
   Returns:
     f32[B, D]; an image without contrast stays 0.
@@ -64,7 +64,7 @@ def fit(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
 
   Args:
     kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
-      deviation 1 per channel) or `gcn_zca`.
+      deviation 1 per channel; a constant channel becomes 0) or `gcn_zca`.
     images: u8[N, H, W, C], all training images.
 
   Raises:
@@ -72,7 +72,7 @@ def fit(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
   """
   if kind not in KINDS:
     raise errors.UserError(
-        f'unknown normalisation {kind!r}: {errors.did_you_mean(kind, KINDS)}'
+        f'config.data.normalise={kind!r}: {errors.did_you_mean(kind, KINDS)}'
     )
   if kind == 'gcn_zca':
     return whitening(images)
@@ -84,7 +84,8 @@ def fit(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
     levels = np.arange(256) / 255.0
     share = counts / counts.sum(1, keepdims=True)
     mean = share @ levels
-    std = np.sqrt(share @ levels**2 - mean**2)
+    variance = share @ levels**2 - mean**2
+    std = np.sqrt(np.where(variance < 1e-14, 1.0, variance))
     return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
   return {}
 

@@ -59,9 +59,12 @@ def _draw(
 ) -> np.ndarray:
   """`size` rows of the pool by the rule, in random order."""
   if rule not in RULES:
+    field = 'rule' if what == 'labelled' else f'{what}_rule'
     raise errors.UserError(
-        f'unknown split rule {rule!r}: {errors.did_you_mean(rule, RULES)}'
+        f'config.data.{field}={rule!r}: {errors.did_you_mean(rule, RULES)}'
     )
+  if size < 0:
+    raise errors.UserError(f'config.data.{what}={size}: must not be negative')
   if size > len(pool):
     raise errors.UserError(
         f'{size} {what} images asked for, but only {len(pool)} labelled '
@@ -105,7 +108,7 @@ def make(
 
   Raises:
     errors.UserError: if more images are asked for than exist, or fewer
-      labelled ones than classes.
+      labelled ones than classes, or by an unknown rule.
   """
   if labelled < num_classes:
     raise errors.UserError(
@@ -145,7 +148,9 @@ def load(path: str | os.PathLike) -> Split:
   try:
     with np.load(path) as file:
       return Split(**{name: file[name] for name in Split._fields})
-  except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+  except (
+      OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile
+  ) as error:
     raise errors.UserError(
         f'{path} is damaged ({error}): restore it or start a new workdir'
     ) from error

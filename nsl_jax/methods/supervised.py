@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from nsl_jax import compose, losses, terms as terms_lib
 from nsl_jax.types import (

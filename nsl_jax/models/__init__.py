@@ -108,7 +108,8 @@ def _as_functions(module: nn.Module) -> Model:
   ) -> tuple[Outputs, Stats]:
     variables = {'params': params, 'batch_stats': stats}
     if not train:
-      return module.apply(variables, images, train=False), stats
+      outputs: Any = module.apply(variables, images, train=False)
+      return outputs, stats
     outputs, moved = module.apply(
         variables,
         images,

@@ -74,7 +74,7 @@ class WideResNet(nn.Module):
         filters,
         (size, size),
         (stride, stride),
-        use_bias=_VARIANTS[self.variant][0 if first else 1],
+        use_bias=bool(_VARIANTS[self.variant][0 if first else 1]),
         kernel_init=_FAN_OUT,
         dtype=self.dtype,
     )(x)

@@ -1,0 +1,293 @@
+"""Combinators: losses add, updates follow one another, averages move."""
+
+import math
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nsl_jax import compose
+from nsl_jax.types import Aux, Batch, Model, Outputs, State, Tools
+
+SHAPE = (2, 2, 1)
+
+
+def linear_network(num_classes=3):
+  """Softmax regression whose statistics count its passes in train mode."""
+  def init(key, image_shape):
+    size = math.prod(image_shape)
+    weights = 0.1 * jax.random.normal(key, (size, num_classes))
+    return {'w': weights}, {'passes': jnp.zeros(())}
+
+  def apply(params, stats, images, *, train, key=None):
+    flat = images.reshape(images.shape[0], -1)
+    logits = flat @ params['w']
+    if not train:
+      return Outputs(logits, flat, logits), stats
+    return Outputs(logits, flat, logits), {'passes': stats['passes'] + 1}
+
+  return Model(init, apply)
+
+
+def make_tools(tx=None, **options):
+  return Tools(model=linear_network(), tx=tx or optax.sgd(0.1),
+               augment=lambda images, key: images, image_shape=SHAPE, **options)
+
+
+def make_batch(labelled=4, unlabelled=3, seed=0):
+  rng = np.random.default_rng(seed)
+  draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
+  return Batch(
+      x=draw(labelled), y=jnp.arange(labelled) % 3, u=draw(unlabelled),
+      u_index=jnp.arange(unlabelled), side={})
+
+
+def make_state(tools=None, seed=0):
+  return compose.single_network(tools or make_tools())(jax.random.key(seed))
+
+
+def quadratic(params, state, batch, key):
+  """A loss with gradient w - 1 that moves statistics, a slot and a metric."""
+  value = 0.5 * ((params['w'] - 1.0) ** 2).sum()
+  aux = Aux(
+      logits_u=batch.u.reshape(batch.u.shape[0], -1) @ params['w'],
+      belief_u=jnp.zeros((batch.u.shape[0], 3)), total=10, again=None,
+      stats={'passes': state.stats['passes'] + 1},
+      slots={**state.slots, 'seen': batch.u_index}, metrics={'half': value / 2})
+  return value, aux
+
+
+class JointPassTest(absltest.TestCase):
+
+  def test_one_application_then_split(self):
+    calls = []
+    model = linear_network()
+
+    def apply(*args, **options):
+      calls.append(options)
+      return model.apply(*args, **options)
+
+    forward = compose.joint_pass(
+        model._replace(apply=apply), lambda images, key: 2.0 * images)
+    state, batch = make_state(), make_batch()
+    labelled, unlabelled, stats = forward(
+        state.params, state.stats, batch, jax.random.key(0))
+    self.assertLen(calls, 1)
+    self.assertTrue(calls[0]['train'])
+    for outputs, images in (labelled, batch.x), (unlabelled, batch.u):
+      flat = 2.0 * images.reshape(images.shape[0], -1)
+      np.testing.assert_array_equal(outputs.features, flat)
+      np.testing.assert_allclose(
+          outputs.logits, flat @ state.params['w'], rtol=1e-5, atol=1e-6)
+    self.assertEqual(stats['passes'], 1)
+
+  def test_every_call_draws_its_own_view_and_dropout(self):
+    drawn = []
+
+    def augment(images, key):
+      drawn.append(jax.random.key_data(key).tolist())
+      return images
+
+    def apply(params, stats, images, *, train, key):
+      drawn.append(jax.random.key_data(key).tolist())
+      return Outputs(images, images, images), stats
+
+    forward = compose.joint_pass(Model(linear_network().init, apply), augment)
+    for seed in 0, 1:
+      forward({}, {}, make_batch(), jax.random.key(seed))
+    self.assertLen({tuple(key) for key in drawn}, 4)
+
+
+class AddTermsTest(absltest.TestCase):
+
+  def test_without_terms_it_is_the_loss(self):
+    self.assertIs(compose.add_terms(quadratic, {}), quadratic)
+
+  def test_base_plus_weighted_terms(self):
+    """Invariant 13: the rows of a term are summed and divided by the total."""
+    terms = {
+        'first': (lambda step: 3.0, lambda aux, batch, key: aux.logits_u[:, 0]),
+        'second': (lambda step: 0.5 * step,
+                   lambda aux, batch, key: jnp.ones(batch.u.shape[0])),
+    }
+    loss = compose.add_terms(quadratic, terms)
+    state, batch = make_state(), make_batch()
+    state = state.replace(step=jnp.array(4))
+    base, before = quadratic(state.params, state, batch, jax.random.key(0))
+    value, aux = loss(state.params, state, batch, jax.random.key(0))
+    first = before.logits_u[:, 0].sum() / 10
+    np.testing.assert_allclose(aux.metrics['first'], first, rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics['second'], 3 / 10, rtol=1e-6)
+    np.testing.assert_allclose(
+        value, base + 3.0 * first + 2.0 * 0.3, rtol=1e-6)
+    np.testing.assert_array_equal(aux.metrics['half'], before.metrics['half'])
+    self.assertNotIn('first', before.metrics)
+    self.assertEqual(aux.stats, before.stats)
+
+  def test_each_part_has_its_own_key(self):
+    keys = []
+
+    def remember(aux, batch, key):
+      keys.append(jax.random.key_data(key).tolist())
+      return jnp.zeros(3)
+
+    def loss(params, state, batch, key):
+      keys.append(jax.random.key_data(key).tolist())
+      return quadratic(params, state, batch, key)
+
+    total = compose.add_terms(
+        loss, {name: (lambda step: 1.0, remember) for name in 'ab'})
+    state = make_state()
+    total(state.params, state, make_batch(), jax.random.key(0))
+    self.assertLen({tuple(key) for key in keys}, 3)
+
+
+class DescendTest(parameterized.TestCase):
+
+  def test_against_the_gradient(self):
+    state, batch = make_state(), make_batch()
+    update = compose.descend(quadratic, optax.sgd(0.25))
+    moved, metrics = update(state, batch, jax.random.key(0))
+    before = np.asarray(state.params['w'])
+    np.testing.assert_allclose(
+        moved.params['w'], before - 0.25 * (before - 1.0), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics['loss'], 0.5 * ((before - 1.0) ** 2).sum(), rtol=1e-6)
+    np.testing.assert_allclose(metrics['half'], metrics['loss'] / 2)
+    self.assertEqual(moved.stats['passes'], 1)
+    np.testing.assert_array_equal(moved.slots['seen'], batch.u_index)
+    self.assertEqual(moved.step, state.step)  # the loop's business
+    self.assertEqual(moved.key, state.key)
+
+  def test_optimiser_remembers(self):
+    """Two steps of momentum: g, then g' + 0.5 g."""
+    tools = make_tools(optax.sgd(0.1, momentum=0.5))
+    state, batch = make_state(tools), make_batch()
+    update = compose.descend(quadratic, tools.tx)
+    w = np.asarray(state.params['w'])
+    trace = 0.0
+    for seed in range(2):
+      state, _ = update(state, batch, jax.random.key(seed))
+      trace = (w - 1.0) + 0.5 * trace
+      w = w - 0.1 * trace
+    np.testing.assert_allclose(state.params['w'], w, rtol=1e-5)
+
+  @parameterized.parameters(0.5, 100.0)
+  def test_adam_ignores_the_scale_of_the_loss(self, scale):
+    """Invariant 13: the common factor of family O is immaterial (F-N3)."""
+    tools = make_tools(optax.adam(0.01))
+
+    def scaled(*args):
+      value, aux = quadratic(*args)
+      return scale * value, aux
+
+    ends = []
+    for loss in quadratic, scaled:
+      state, update = make_state(tools), compose.descend(loss, tools.tx)
+      for seed in range(3):
+        state, _ = update(state, make_batch(), jax.random.key(seed))
+      ends.append(np.asarray(state.params['w']))
+    self.assertGreater(np.abs(ends[0] - make_state().params['w']).min(), 0.02)
+    np.testing.assert_allclose(*ends, rtol=0, atol=1e-6)
+
+
+class FollowTest(parameterized.TestCase):
+
+  @parameterized.parameters(0.9, 0.999, 0.0)
+  def test_closed_form(self, decay):
+    """Invariant 11: a^n old + (1 - a^n) new while the weights rest."""
+    state = make_state()
+    old = jnp.full_like(state.params['w'], 2.0)
+    state = state.replace(
+        slots={'teacher': {'w': old}, 'other': jnp.array(7.0)})
+    update = compose.follow('teacher', decay)
+    for seed in range(5):
+      state, metrics = update(state, make_batch(), jax.random.key(seed))
+      self.assertEqual(metrics, {})
+    share = decay**5
+    np.testing.assert_allclose(
+        state.slots['teacher']['w'],
+        share * old + (1 - share) * state.params['w'], rtol=1e-5, atol=1e-6)
+    self.assertEqual(state.slots['other'], 7.0)
+    np.testing.assert_array_equal(state.params['w'], make_state().params['w'])
+
+
+class SequenceTest(absltest.TestCase):
+
+  def test_order_keys_and_metrics(self):
+    keys = []
+
+    def part(name, factor, offset):
+      def update(state, batch, key):
+        keys.append(tuple(jax.random.key_data(key).tolist()))
+        moved = jax.tree.map(lambda w: factor * w + offset, state.params)
+        return state.replace(params=moved), {name: factor, 'last': name}
+
+      return update
+
+    state = make_state()
+    update = compose.sequence(part('a', 2.0, 0.0), part('b', 1.0, 5.0))
+    moved, metrics = update(state, make_batch(), jax.random.key(0))
+    np.testing.assert_allclose(
+        moved.params['w'], 2.0 * state.params['w'] + 5.0, rtol=1e-6)
+    self.assertEqual(metrics, {'a': 2.0, 'b': 1.0, 'last': 'b'})
+    self.assertLen(set(keys), 2)
+
+
+class StockTest(absltest.TestCase):
+
+  def test_initial_state(self):
+    tools = make_tools(optax.adam(0.1), ema_decay=0.9)
+    state = make_state(tools)
+    self.assertIsInstance(state, State)
+    self.assertEqual((state.step, state.step.dtype), (0, jnp.int32))
+    np.testing.assert_array_equal(
+        state.slots[compose.EMA]['w'], state.params['w'])
+    self.assertEqual(make_state().slots, {})
+    other = make_state(tools, seed=1)
+    self.assertGreater(
+        np.abs(other.params['w'] - state.params['w']).max(), 0.01)
+    self.assertFalse((other.key == state.key).any())
+
+  def test_average_moves_after_the_step(self):
+    tools = make_tools(ema_decay=0.75)
+    state = make_state(tools)
+    moved, metrics = compose.train_on(quadratic, tools)(
+        state, make_batch(), jax.random.key(0))
+    before = np.asarray(state.params['w'])
+    after = before - 0.1 * (before - 1.0)
+    np.testing.assert_allclose(moved.params['w'], after, rtol=1e-5)
+    np.testing.assert_allclose(
+        moved.slots[compose.EMA]['w'], 0.75 * before + 0.25 * after, rtol=1e-5)
+    self.assertIn('loss', metrics)
+    self.assertEqual(moved.stats['passes'], 1)
+
+  def test_state_can_be_donated(self):
+    """The average starts as a copy: no buffer is there twice."""
+    tools = make_tools(ema_decay=0.75)
+    def loss(*args):
+      value, aux = quadratic(*args)
+      return value, aux._replace(slots=args[1].slots)
+
+    update = jax.jit(compose.train_on(loss, tools), donate_argnums=0)
+    moved, _ = update(make_state(tools), make_batch(), jax.random.key(0))
+    self.assertTrue(np.isfinite(moved.slots[compose.EMA]['w']).all())
+
+  def test_predicts_with_the_average_if_there_is_one(self):
+    images = make_batch().x
+    flat = images.reshape(4, -1)
+    for decay in 0.0, 0.5:
+      tools = make_tools(ema_decay=decay)
+      state = make_state(tools)
+      average = {'w': jnp.ones((4, 3))}
+      state = state.replace(slots={compose.EMA: average})
+      logits = compose.student(tools)(state, images)
+      judged = average if decay else state.params
+      np.testing.assert_allclose(logits, flat @ judged['w'], rtol=1e-5)
+
+
+if __name__ == '__main__':
+  absltest.main()

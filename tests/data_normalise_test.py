@@ -1,0 +1,193 @@
+"""Normalisation: by hand, and whitening by its algebra."""
+
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nsl_jax import errors
+from nsl_jax.data import normalise
+
+
+def pictures(count, *shape, seed=0):
+  """Smooth uint8 images, so that their pixels correlate as real ones do."""
+  rng = np.random.default_rng(seed)
+  steps = rng.normal(scale=12, size=(count, *shape)).cumsum(1).cumsum(2)
+  return np.clip(128 + steps, 0, 255).astype(np.uint8)
+
+
+def apply(kind, fitted, images):
+  compiled = jax.jit(functools.partial(normalise.apply, kind))
+  return np.asarray(compiled(fitted, jnp.asarray(images)))
+
+
+def exact_contrast(images):
+  """The definition, in float64."""
+  flat = images.reshape(len(images), -1).astype(np.float64)
+  flat -= flat.mean(1, keepdims=True)
+  norm = np.sqrt((flat**2).sum(1, keepdims=True))
+  return 55 * flat / np.where(norm < 1e-10, 1, norm)
+
+
+class SimpleTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('unit', [0, 51, 255], [0.0, 0.2, 1.0]),
+      ('signed', [0, 51, 255], [-1.0, -0.6, 1.0]),
+  )
+  def test_by_hand(self, kind, levels, expected):
+    images = np.array(levels, np.uint8).reshape(1, 3, 1, 1)
+    fitted = normalise.fit(kind, images)
+    self.assertEqual(fitted, {})
+    found = apply(kind, fitted, images)
+    self.assertEqual((found.shape, found.dtype), ((1, 3, 1, 1), np.float32))
+    np.testing.assert_allclose(found.ravel(), expected, atol=1e-6)
+
+  def test_standard_by_hand(self):
+    # Channel 0 has 0.2 and 0.6: mean 0.4, deviation 0.2. Channel 1 has 0 and
+    # 1: mean and deviation 0.5.
+    images = np.array([[51, 0], [153, 255]], np.uint8).reshape(2, 1, 1, 2)
+    fitted = normalise.fit('standard', images)
+    np.testing.assert_allclose(fitted['mean'], [0.4, 0.5], atol=1e-6)
+    np.testing.assert_allclose(fitted['std'], [0.2, 0.5], atol=1e-6)
+    np.testing.assert_allclose(
+        apply('standard', fitted, images).reshape(2, 2), [[-1, -1], [1, 1]],
+        atol=1e-5,
+    )
+    other = np.array([[102, 51]], np.uint8).reshape(1, 1, 1, 2)
+    np.testing.assert_allclose(
+        apply('standard', fitted, other).ravel(), [0, -0.6], atol=1e-5
+    )
+
+  @parameterized.parameters(1, 3)
+  def test_standard_moments(self, channels):
+    images = pictures(200, 8, 8, channels)
+    fitted = normalise.fit('standard', images)
+    found = apply('standard', fitted, images)
+    np.testing.assert_allclose(found.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(found.std((0, 1, 2)), 1, atol=1e-4)
+    shares = images.reshape(-1, channels) / 255.0
+    np.testing.assert_allclose(fitted['mean'], shares.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(fitted['std'], shares.std(0), rtol=1e-6)
+
+  @parameterized.parameters('zca', 'Unit', '')
+  def test_unknown_kind(self, kind):
+    with self.assertRaisesRegex(
+        errors.UserError, rf"config\.data\.normalise='{kind}': "
+    ) as e:
+      normalise.fit(kind, pictures(3, 4, 4, 1))
+    self.assertNotIn('\n', str(e.exception))
+
+  @parameterized.parameters(*normalise.KINDS)
+  def test_numpy_and_jit_agree(self, kind):
+    images = pictures(40, 6, 6, 3)
+    fitted = normalise.fit(kind, images)
+    np.testing.assert_allclose(
+        normalise.apply(kind, fitted, images), apply(kind, fitted, images),
+        rtol=2e-5, atol=2e-5,
+    )
+
+  @parameterized.parameters('standard', 'gcn_zca')
+  def test_constant_channel_stays_finite(self, kind):
+    images = pictures(30, 4, 4, 3)
+    images[..., 1] = 7
+    found = apply(kind, normalise.fit(kind, images), images)
+    self.assertTrue(np.isfinite(found).all())
+    if kind == 'standard':
+      np.testing.assert_allclose(found[..., 1], 0, atol=1e-6)
+
+  @parameterized.parameters(*normalise.KINDS)
+  def test_rows_do_not_depend_on_each_other(self, kind):
+    images = pictures(20, 6, 6, 3)
+    fitted = normalise.fit(kind, images)
+    np.testing.assert_allclose(
+        apply(kind, fitted, images)[:3], apply(kind, fitted, images[:3]),
+        rtol=2e-5, atol=2e-5,
+    )
+
+
+class ContrastTest(parameterized.TestCase):
+
+  @parameterized.parameters(np.asarray, jnp.asarray)
+  def test_mean_0_and_norm_55(self, convert):
+    images = pictures(50, 32, 32, 3)
+    flat = np.asarray(normalise.contrast(convert(images)), np.float64)
+    self.assertEqual(flat.shape, (50, 3072))
+    # Sums of 3,072 float32 numbers: relative rounding below 1e-5.
+    np.testing.assert_allclose(flat.mean(1), 0, atol=1e-5)
+    np.testing.assert_allclose(np.sqrt((flat**2).sum(1)), 55, rtol=1e-5)
+    np.testing.assert_allclose(flat, exact_contrast(images), atol=1e-4)
+
+  @parameterized.parameters(np.asarray, jnp.asarray)
+  def test_no_contrast(self, convert):
+    images = convert(np.full((2, 4, 4, 1), 9, np.uint8))
+    np.testing.assert_array_equal(normalise.contrast(images), 0)
+
+
+class WhiteningTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.images = pictures(300, 6, 6, 3)
+    self.fitted = normalise.fit('gcn_zca', self.images)
+    flat = exact_contrast(self.images)
+    self.values, self.vectors = np.linalg.eigh(np.cov(flat.T, ddof=1))
+
+  def test_matrix_is_symmetric(self):
+    matrix = self.fitted['matrix']
+    self.assertEqual((matrix.shape, matrix.dtype), ((108, 108), np.float32))
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
+
+  def test_matrix_and_mean_by_definition(self):
+    # Contrast is taken in float32: relative rounding 1e-7 of entries near 5,
+    # and the root's slope is at most 0.1**-1.5 / 2 = 16 per unit covariance.
+    root = 1 / np.sqrt(self.values + 0.1 + 1e-10)
+    expected = (self.vectors * root) @ self.vectors.T
+    np.testing.assert_allclose(self.fitted['matrix'], expected, atol=2e-4)
+    np.testing.assert_allclose(
+        self.fitted['mean'], exact_contrast(self.images).mean(0), atol=1e-4
+    )
+
+  def test_transformed_moments(self):
+    white = apply('gcn_zca', self.fitted, self.images)
+    self.assertEqual(white.shape, self.images.shape)
+    flat = white.reshape(300, -1).astype(np.float64)
+    # The mean of 300 sums of 108 products in float32.
+    np.testing.assert_allclose(flat.mean(0), 0, atol=2e-5)
+    found = np.linalg.eigvalsh(np.cov(flat.T, ddof=1))
+    expected = np.sort(self.values / (self.values + 0.1 + 1e-10))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    self.assertLess(found.max(), 1)
+    # Every image has mean 0: that direction is gone.
+    np.testing.assert_allclose(found[0], 0, atol=1e-6)
+    np.testing.assert_allclose(
+        white.reshape(300, -1).sum(1), 0, atol=2e-3
+    )
+
+  def test_test_images_use_training_statistics(self):
+    images = pictures(20, 6, 6, 3, seed=1)
+    flat = exact_contrast(images) - exact_contrast(self.images).mean(0)[None]
+    root = 1 / np.sqrt(self.values + 0.1 + 1e-10)
+    expected = flat @ (self.vectors * root) @ self.vectors.T
+    np.testing.assert_allclose(
+        apply('gcn_zca', self.fitted, images).reshape(20, -1), expected,
+        atol=2e-3,
+    )
+
+  def test_in_parts_as_at_once(self):
+    # More images than one part of the sums holds.
+    images = pictures(5003, 2, 2, 3)
+    flat = exact_contrast(images)
+    found = normalise.whitening(images)
+    covariance = np.cov(flat.T, ddof=1) + 0.1 * np.eye(12)
+    np.testing.assert_allclose(
+        found['matrix'] @ found['matrix'] @ covariance, np.eye(12), atol=2e-3
+    )
+    np.testing.assert_allclose(found['mean'], flat.mean(0), atol=1e-4)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,181 @@
+"""A whole run inside one process, on the digits that ship with a package."""
+
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from nsl_jax import config_files, errors, experiment, log
+from nsl_jax import workdir as workdir_lib
+
+
+def _config(name: str = 'digits_ns3l', words: str = '', **changes):
+  config = config_files.load(f'configs/{name}.py:{words}', smoke=True)
+  with config.unlocked():
+    config.devices = 1
+    config.update_from_flattened_dict(changes)
+  return config
+
+
+class ExperimentTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory()))
+
+  def test_two_seeds_have_their_own_split_and_one_compilation(self):
+    parts = []
+    prepare = experiment.prepare
+    self.enterContext(absltest.mock.patch.object(
+        experiment, 'prepare',
+        lambda config: parts.append(prepare(config)) or parts[-1],
+    ))
+    results = experiment.run(_config(words='seeds=2'), self.folder)
+    self.assertEqual(results['seeds'], [0, 1])
+    first, second = results['split_sha256']
+    self.assertNotEqual(first, second)
+    scores = results['score']['per_seed']
+    self.assertAlmostEqual(results['score']['mean'], np.mean(scores))
+    self.assertAlmostEqual(results['score']['std'], np.std(scores, ddof=1))
+    self.assertEqual(parts[0].chunk._cache_size(), 1)
+    for seed in (0, 1):
+      with np.load(self.folder / f'seed_{seed}' / 'split.npz') as split:
+        self.assertLen(split['labelled'], 50)
+        self.assertLen(split['validation'], 180)
+
+  def test_more_seeds_later_keep_the_first(self):
+    once = experiment.run(_config(), self.folder)
+    lines = (self.folder / 'seed_0' / 'metrics.jsonl').read_bytes()
+    twice = experiment.run(_config(words='seeds=2'), self.folder)
+    self.assertEqual(twice['reports'][0], once['reports'][0])
+    self.assertEqual(
+        (self.folder / 'seed_0' / 'metrics.jsonl').read_bytes(), lines)
+
+  def test_the_same_seed_is_the_same_run(self):
+    runs = []
+    for name in ('a', 'b'):
+      experiment.run(_config(), self.folder / name)
+      lines = log.read(self.folder / name / 'seed_0' / 'metrics.jsonl')
+      runs.append([{k: v for k, v in line.items() if k != 'seconds'}
+                   for line in lines])
+    self.assertEqual(*runs)
+
+  def test_four_devices_agree_with_one(self):
+    runs = []
+    for devices in (1, 4):
+      workdir = self.folder / str(devices)
+      config = _config(devices=devices, log_every=1, steps=8)
+      experiment.run(config, workdir)
+      lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+      runs.append([line['loss'] for line in lines if line['kind'] == 'train'])
+    self.assertLen(runs[0], 8)
+    np.testing.assert_allclose(*runs, rtol=1e-5)
+
+  def test_several_steps_a_call_agree_with_one(self):
+    runs = []
+    for steps in (1, 7):
+      workdir = self.folder / str(steps)
+      config = _config(steps_per_call=steps, log_every=1, steps=8)
+      experiment.run(config, workdir)
+      lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+      runs.append([line['loss'] for line in lines if line['kind'] == 'train'])
+    np.testing.assert_allclose(*runs, rtol=1e-4)
+
+  def test_without_validation_images(self):
+    config = _config(**{'data.validation': 0, 'protocol': 'last'})
+    results = experiment.run(config, self.folder)
+    report = results['reports'][0]
+    self.assertIsNone(report['best_validation'])
+    self.assertIsNone(report['last']['validation_error'])
+    self.assertEqual(
+        results['score']['per_seed'], [report['last']['test_error']])
+
+  def test_averaged_weights_are_judged(self):
+    raw = experiment.run(_config(), self.folder / 'raw')
+    slow = experiment.run(_config(ema_decay=0.999), self.folder / 'ema')
+    error = lambda r: r['reports'][0]['last']['test_error']
+    self.assertGreater(error(slow), 70.0)  # hardly moved from its start
+    self.assertLess(error(raw), error(slow))
+
+  @parameterized.parameters('tf32', 'bfloat16')
+  def test_precisions_run(self, precision):
+    results = experiment.run(_config(precision=precision), self.folder)
+    self.assertLess(results['score']['mean'], 90.0)
+
+  def test_a_finished_run_is_found_done(self):
+    first = experiment.run(_config(), self.folder)
+    with absltest.mock.patch.object(experiment.loop, 'run') as train:
+      second = experiment.run(_config(), self.folder)
+    train.assert_not_called()
+    self.assertEqual(first['reports'], second['reports'])
+
+  def test_another_config_is_refused_and_nothing_is_touched(self):
+    experiment.run(_config(), self.folder)
+    before = {p: p.read_bytes() for p in self.folder.rglob('*')
+              if p.is_file()}
+    with self.assertRaisesRegex(errors.UserError, 'optimizer.lr was 0.001'):
+      experiment.run(_config(**{'optimizer.lr': 0.01}), self.folder)
+    after = {p: p.read_bytes() for p in self.folder.rglob('*') if p.is_file()}
+    self.assertEqual(before, after)
+
+  @parameterized.parameters(
+      ({'data.labelled': 9}, 'at least 10'),
+      ({'data.labelled': 5000}, 'lower config.data.labelled'),
+      ({'data.validation': 0}, 'best_validation needs validation'),
+      ({'batch.labelled': 15, 'devices': 4}, 'does not divide over 4'),
+      ({'devices': 64}, 'only 4 are there'),
+      ({'steps': 0}, 'must be at least 1'),
+      ({'precision': 'float23'}, "did you mean 'float32'"),
+      ({'protocol': 'best_test'}, 'config.protocol'),
+      ({'method.ramp': 'sigmoidal'}, "did you mean 'sigmoid'"),
+      ({'data.rule': 'unbalanced'}, "did you mean 'balanced'"),
+      ({'data.augment': 'translate:x'}, 'translate:PIXELS'),
+      ({'data.normalise': 'gcn'}, "did you mean 'gcn_zca'"),
+      ({'optimizer.name': 'adamm'}, "did you mean 'adam'"),
+      ({'method.threshold_': 1.0}, 'threshold_'),
+  )
+  def test_wrong_input_makes_no_folder(self, changes, message):
+    config = _config()
+    with config.unlocked():
+      for name, value in changes.items():
+        node, _, leaf = name.rpartition('.')
+        (config[node] if node else config)[leaf] = value
+    with self.assertRaisesRegex(errors.UserError, message):
+      experiment.run(config, self.folder / 'w')
+    self.assertFalse((self.folder / 'w').exists())
+
+  def test_side_tables_are_only_built_where_asked_for(self):
+    config = _config(**{'method.sampler': 'threshold'})
+    parts = experiment.prepare(config)
+    self.assertEqual(parts.method.side, ())
+    with config.unlocked():
+      config.method = dict(name='ns3l', weight=1.0, ramp='none', ramp_steps=0,
+                           sampler='exclude_nearest', exclude=1, count=1,
+                           passes=1, terms={})
+    parts = experiment.prepare(config)
+    split = experiment.split_of(config, parts.source, 0)
+    tables = experiment.side_tables(parts.method.side, parts.source, split)
+    self.assertEqual(list(tables), ['class_distance'])
+    rows = split.labelled
+    own = tables['class_distance'][rows, parts.source.train.labels[rows]]
+    np.testing.assert_allclose(own, 0.0, atol=1e-4)  # itself is the nearest
+
+  def test_finished_result_that_is_damaged(self):
+    experiment.run(_config(), self.folder)
+    (self.folder / 'seed_0' / 'result.json').write_text('{"seed"')
+    with self.assertRaisesRegex(errors.UserError, 'cannot be read'):
+      experiment.run(_config(), self.folder)
+
+  def test_config_is_written_as_resolved(self):
+    experiment.run(_config(), self.folder)
+    written = workdir_lib.read_json(self.folder / 'config.json')
+    self.assertEqual(written['method']['threshold'], 0.04)
+    self.assertEqual(written['full_steps'], 2000)
+    self.assertEqual(jax.device_count(), 4)
+
+
+if __name__ == '__main__':
+  absltest.main()

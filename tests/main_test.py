@@ -1,0 +1,215 @@
+"""The main command as a user runs it: real processes, killed and resumed."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+from absl.testing import absltest, parameterized
+
+from nsl_jax import log
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_DIGITS = 'configs/digits_ns3l.py'
+_SHORT = (
+    f'--config={_DIGITS}:reduced=60', '--config.log_every=7',
+    '--config.checkpoint.every=10', '--config.eval.every_steps=12',
+)
+
+
+def _environment() -> dict[str, str]:
+  """One device a process, as on a user's machine."""
+  return {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+
+
+def _start(*words: str) -> subprocess.Popen:
+  return subprocess.Popen(
+      [sys.executable, '-m', 'nsl_jax.main', *words], cwd=_ROOT,
+      env=_environment(), text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+  )
+
+
+def _run(*words: str) -> subprocess.CompletedProcess:
+  process = _start(*words)
+  out, err = process.communicate(timeout=300)
+  return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def _metrics(workdir: pathlib.Path) -> list[dict]:
+  lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+  return [
+      {k: v for k, v in line.items() if k != 'seconds'} for line in lines
+  ]
+
+
+def _last_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  folder = workdir / 'seed_0' / 'checkpoints'
+  newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+  path = folder.absolute() / str(newest) / 'state'
+  tree = ocp.StandardCheckpointer().restore(path)
+  flat = {}
+
+  def walk(prefix: str, node) -> None:
+    if isinstance(node, (dict, list, tuple)):
+      pairs = node.items() if isinstance(node, dict) else enumerate(node)
+      for key, child in pairs:
+        walk(f'{prefix}/{key}', child)
+    elif hasattr(node, 'dtype') and 'key' not in str(node.dtype):
+      flat[prefix] = np.asarray(node)
+
+  walk('', tree)
+  return flat
+
+
+def _wait_for_step(workdir: pathlib.Path, step: int, process) -> None:
+  deadline = time.time() + 200
+  while time.time() < deadline and process.poll() is None:
+    lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+    if lines and lines[-1]['step'] >= step:
+      return
+    time.sleep(0.005)
+
+
+class ResumeTest(absltest.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls._folder = tempfile.TemporaryDirectory()
+    cls.folder = pathlib.Path(cls._folder.name)
+    cls.unbroken = cls.folder / 'unbroken'
+    done = _run(*_SHORT, f'--workdir={cls.unbroken}')
+    assert done.returncode == 0, done.stderr
+
+  @classmethod
+  def tearDownClass(cls):
+    cls._folder.cleanup()
+    super().tearDownClass()
+
+  def _assert_same(self, workdir: pathlib.Path):
+    self.assertEqual(_metrics(self.unbroken), _metrics(workdir))
+    want, got = _last_state(self.unbroken), _last_state(workdir)
+    self.assertNotEmpty(want)
+    self.assertEqual(want.keys(), got.keys())
+    for name, value in want.items():
+      np.testing.assert_array_equal(value, got[name], err_msg=name)
+
+  def test_killed_twice_equals_unbroken(self):
+    workdir = self.folder / 'killed'
+    for step in (14, 42):
+      process = _start(*_SHORT, f'--workdir={workdir}')
+      _wait_for_step(workdir, step, process)
+      process.send_signal(signal.SIGKILL)
+      process.communicate()
+      self.assertEqual(process.returncode, -signal.SIGKILL)
+    done = _run(*_SHORT, f'--workdir={workdir}')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self._assert_same(workdir)
+
+  def test_sigterm_saves_and_the_same_command_resumes(self):
+    workdir = self.folder / 'asked'
+    process = _start(*_SHORT, f'--workdir={workdir}')
+    _wait_for_step(workdir, 14, process)
+    process.terminate()
+    _, err = process.communicate(timeout=120)
+    self.assertEqual(process.returncode, 128 + signal.SIGTERM, err)
+    self.assertIn('the same command resumes', err)
+    self.assertNotIn('Traceback', err)
+    saved = list((workdir / 'seed_0' / 'checkpoints').iterdir())
+    self.assertNotEmpty(saved)
+    done = _run(*_SHORT, f'--workdir={workdir}')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self._assert_same(workdir)
+
+  def test_two_processes_reproduce_one(self):
+    # A dozen steps: beyond that rounding, which differs, is what is compared.
+    words = (f'--config={_DIGITS}:reduced=12', '--config.log_every=1')
+    with socket.socket() as probe:
+      probe.bind(('localhost', 0))
+      port = probe.getsockname()[1]
+    workdirs = [self.folder / 'one', self.folder / 'two']
+    processes = [_start(*words, f'--workdir={workdirs[0]}')] + [
+        _start(
+            *words, f'--workdir={workdirs[1]}', '--num_processes=2',
+            f'--process_id={index}', f'--coordinator_address=localhost:{port}',
+        ) for index in range(2)
+    ]
+    for process in processes:
+      _, err = process.communicate(timeout=240)
+      self.assertEqual(process.returncode, 0, err)
+    one, two = ([line['loss'] for line in _metrics(workdir)
+                 if line['kind'] == 'train'] for workdir in workdirs)
+    self.assertLen(one, 12)
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+
+  def test_results_file(self):
+    results = json.loads((self.unbroken / 'results.json').read_text())
+    for field in ('row', 'kind', 'config', 'seeds', 'score', 'protocol',
+                  'steps', 'full_steps', 'reduced', 'wall_time_s', 'device',
+                  'versions', 'split_sha256', 'data_note', 'commit'):
+      self.assertIn(field, results)
+    self.assertEqual(results['score']['metric'], 'test_error')
+    self.assertEqual(results['score']['unit'], '%')
+    self.assertTrue(results['reduced'])
+    self.assertLen(results['split_sha256'], 1)
+    report = results['reports'][0]
+    self.assertEqual(
+        results['score']['per_seed'], [report['best_validation']['test_error']]
+    )
+    for name in ('split.npz', 'metrics.jsonl', 'tb', 'checkpoints'):
+      self.assertTrue((self.unbroken / 'seed_0' / name).exists(), name)
+
+
+class BadInputTest(parameterized.TestCase):
+
+  def test_one_line_and_status_2(self):
+    digits = f'--config={_DIGITS}'
+    cases = {
+        (): '--config is missing',
+        ('--config=configs/digit.py',): 'no config file configs/digit.py',
+        (f'{digits}:lables=5',): "did you mean 'labels'?",
+        (digits, '--config.optimizer.lrr=1'): 'did you mean "lr"?',
+        (digits, '--config.method.name=ns3'): "did you mean 'ns3l'?",
+        (digits, '--config.data.name=svhn', '--config.data.dir=/nowhere'): (
+            'python -m nsl_jax.data --prepare svhn'),
+        (f'{digits}:labels=5000',): 'lower config.data.labelled',
+        (digits, '--worrkdir=x'): 'workdir',
+    }
+    with tempfile.TemporaryDirectory() as folder:
+      started = {
+          words: _start(*words, *([f'--workdir={folder}/w'] if words else []))
+          for words in cases
+      }
+      for words, process in started.items():
+        with self.subTest(words):
+          out, err = process.communicate(timeout=120)
+          self.assertEqual(process.returncode, 2, err)
+          self.assertEqual(out, '')
+          self.assertLen(err.strip().splitlines(), 1, err)
+          self.assertStartsWith(err, 'error: ')
+          self.assertIn(cases[words], err)
+      self.assertEqual(os.listdir(folder), [])
+
+  def test_loss_not_finite(self):
+    with tempfile.TemporaryDirectory() as folder:
+      done = _run(
+          f'--config={_DIGITS}:smoke=true', '--config.optimizer.lr=1e30',
+          f'--workdir={folder}',
+      )
+      self.assertEqual(done.returncode, 1, done.stderr)
+      last = done.stderr.strip().splitlines()[-1]
+      self.assertRegex(last, r'^error: .* at step 0; none saved in ')
+      self.assertNotIn('Traceback', done.stderr)
+      self.assertFalse(os.path.exists(f'{folder}/results.json'))
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,227 @@
+"""Samplers of negative labels: which classes, how many, how often."""
+
+import collections
+import functools
+import itertools
+import math
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from nsl_jax import errors
+from nsl_jax import negatives
+
+ROWS, K = 8000, 10
+TRUE = np.arange(ROWS, dtype=np.int32) % K
+DISTANCE = np.random.default_rng(0).uniform(size=(ROWS, K)).astype(np.float32)
+SIDE = {negatives.DISTANCE: DISTANCE, negatives.TRUE_CLASS: TRUE}
+RANK = DISTANCE.argsort(-1).argsort(-1)  # 0 is the nearest class
+# Name: sampler, options, negatives per row, classes per row that may be drawn.
+EVERY = np.ones((ROWS, K), bool)
+DRAWN = {
+    'uniform1': ('uniform', {'count': 1}, 1, EVERY),
+    'uniform3': ('uniform', {'count': 3}, 3, EVERY),
+    'nearest': ('exclude_nearest', {'exclude': 1, 'count': 1}, 1, RANK >= 1),
+    'nearest4': ('exclude_nearest', {'exclude': 4, 'count': 1}, 1, RANK >= 4),
+    'nearest4_all': (
+        'exclude_nearest', {'exclude': 4, 'count': 6}, 6, RANK >= 4),
+    'oracle1': ('oracle', {'count': 1}, 1, TRUE[:, None] != np.arange(K)),
+    'oracle3': ('oracle', {'count': 3}, 3, TRUE[:, None] != np.arange(K)),
+}
+
+
+@functools.cache
+def compiled(name, options):
+  return jax.jit(negatives.build(name, **dict(options)))
+
+
+def draw(name, *, seed=0, side=None, belief=None, **options):
+  """A sampler's mask for ROWS rows, in numpy."""
+  belief = jnp.full((ROWS, K), 1 / K) if belief is None else belief
+  side = SIDE if side is None else side
+  sample = compiled(name, tuple(sorted(options.items())))
+  return np.asarray(sample(belief, side, jax.random.key(seed)))
+
+
+class DrawnTest(parameterized.TestCase):
+
+  @parameterized.parameters(*DRAWN)
+  def test_count_and_allowed_classes(self, case):
+    """Invariant 8: excluded classes never come, and the count is exact."""
+    name, options, count, allowed = DRAWN[case]
+    found = draw(name, **options)
+    self.assertEqual((found.shape, found.dtype), ((ROWS, K), bool))
+    np.testing.assert_array_equal(found.sum(-1), count)
+    self.assertFalse((found & ~allowed).any())
+
+  @parameterized.parameters(('uniform', 1, 0.1), ('uniform', 3, 0.3),
+                            ('oracle', 1, 0.0), ('oracle', 3, 0.0))
+  def test_true_class_among_the_negatives(self, name, count, expected):
+    """Invariant 8, within 4 standard errors."""
+    found = draw(name, seed=1, count=count)[np.arange(ROWS), TRUE].mean()
+    error = math.sqrt(expected * (1 - expected) / ROWS)
+    self.assertLessEqual(abs(found - expected), 4 * error)
+
+  @parameterized.parameters(*(case for case in DRAWN if case != 'nearest4_all'))
+  def test_uniform_over_the_allowed(self, case):
+    """Every set of allowed classes is as likely, by a chi-squared test."""
+    name, options, count, allowed = DRAWN[case]
+    found = draw(name, seed=2, **options)
+    rank = np.where(allowed, np.cumsum(allowed, -1) - 1, -1)
+    sets = collections.Counter(
+        tuple(row[hit]) for row, hit in zip(rank, found))
+    every = list(itertools.combinations(range(allowed[0].sum()), count))
+    observed = [sets[s] for s in every]
+    self.assertEqual(sum(observed), ROWS)
+    self.assertGreater(stats.chisquare(observed).pvalue, 1e-3)
+
+  @parameterized.parameters(*DRAWN)
+  def test_only_the_key_makes_the_draw(self, case):
+    """F-N17: one key always gives one draw, another key another."""
+    name, options, _, _ = DRAWN[case]
+    first = draw(name, **options)
+    np.testing.assert_array_equal(draw(name, **options), first)
+    other = (draw(name, seed=9, **options) != first).any(-1).mean()
+    self.assertEqual(other > 0.5, case != 'nearest4_all')
+
+  def test_only_the_oracle_reads_the_true_class(self):
+    side = {**SIDE, negatives.TRUE_CLASS: (TRUE + 1) % K}
+    for name, options, _, _ in DRAWN.values():
+      moved = draw(name, side=side, **options) != draw(name, **options)
+      self.assertEqual(moved.any(), name == 'oracle')
+
+  @parameterized.parameters(
+      ('uniform', {'count': 3}), ('uniform', {'count': 0}),
+      ('oracle', {'count': 3}),
+      ('exclude_nearest', {'exclude': 2, 'count': 2}),
+      ('exclude_nearest', {'exclude': 0, 'count': 3}),
+  )
+  def test_no_room_for_that_many(self, name, options):
+    """Three classes: all of them, or an excluded one, would be drawn."""
+    side = {negatives.DISTANCE: DISTANCE[:1, :3],
+            negatives.TRUE_CLASS: TRUE[:1]}
+    with self.assertRaisesRegex(
+        errors.UserError, rf'count={options["count"]} .*set 1 to [12]$'):
+      draw(name, side=side, belief=jnp.full((1, 3), 1 / 3), **options)
+
+
+class FixedTest(parameterized.TestCase):
+
+  def test_furthest_is_deterministic(self):
+    """Invariant 8: the class of largest distance, whatever the key."""
+    expected = np.eye(K, dtype=bool)[DISTANCE.argmax(-1)]
+    for seed in 0, 1:
+      np.testing.assert_array_equal(draw('furthest', seed=seed), expected)
+
+  def test_nearest_classes_by_hand(self):
+    distance = jnp.array([[3.0, 1.0, 2.0, jnp.inf], [0.0, 0.5, 0.1, 0.2]])
+    np.testing.assert_array_equal(
+        negatives.nearest_classes(distance, 2),
+        [[False, True, True, False], [True, False, True, False]])
+
+  @parameterized.parameters(
+      ([0.7, 0.2, 0.1], 0.5, [0, 1, 1]), ([0.7, 0.2, 0.1], 0.15, [0, 0, 1]),
+      ([0.7, 0.2, 0.1], 0.05, [0, 0, 0]),
+      ([0.5, 0.25, 0.25], 0.25, [0, 0, 0]),  # strictly below
+      ([0.7, 0.2, 0.1], 0.9, [0, 1, 1]),  # above all: the best one stays
+      ([0.4, 0.4, 0.2], 0.9, [0, 0, 1]),  # and so does one that ties with it
+      ([0.25, 0.25, 0.25, 0.25], 2.0, [0, 0, 0, 0]),
+  )
+  def test_threshold_by_hand(self, belief, threshold, expected):
+    """The class believed most is never a negative."""
+    found = draw('threshold', threshold=threshold, belief=jnp.array([belief]))
+    np.testing.assert_array_equal(found, [expected])
+
+  def test_doubling_the_threshold_loses_no_negative(self):
+    """Invariant 3."""
+    belief = np.random.default_rng(0).dirichlet(np.ones(K), 200)
+    found = [
+        draw('threshold', threshold=0.01 * 2**n, belief=belief)
+        for n in range(8)
+    ]
+    for less, more in itertools.pairwise(found):
+      self.assertTrue((less <= more).all())
+    np.testing.assert_array_equal(found[-1].sum(-1), K - 1)
+
+  def test_threshold_reads_the_belief_alone(self):
+    """It needs no table, and the key changes nothing."""
+    belief = np.random.default_rng(1).dirichlet(np.ones(K), 50)
+    first, other = (
+        draw('threshold', threshold=0.05, belief=belief, side={}, seed=seed)
+        for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(first, other)
+    self.assertTrue(first.any())
+
+
+class BuildTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('thresold', {}, "unknown sampler 'thresold': did you mean 'threshold'"),
+      ('uniform', {'cuont': 1}, "sampler 'uniform': .*'cuont'"),
+      ('uniform', {}, "sampler 'uniform': .*missing.*'count'"),
+      ('furthest', {'count': 1}, "sampler 'furthest': .*'count'"),
+      ('oracle', {'count': 1, 'threshold': 1}, "sampler 'oracle': .*threshold"),
+  )
+  def test_errors_are_one_clear_line(self, name, options, message):
+    with self.assertRaisesRegex(errors.UserError, message) as caught:
+      negatives.build(name, **options)
+    self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(
+      ('threshold', ()), ('uniform', ()),
+      ('exclude_nearest', (negatives.DISTANCE,)),
+      ('furthest', (negatives.DISTANCE,)), ('oracle', (negatives.TRUE_CLASS,)),
+  )
+  def test_side_tables(self, name, expected):
+    self.assertEqual(negatives.side_tables(name), expected)
+
+  def test_side_tables_of_an_unknown_sampler(self):
+    with self.assertRaisesRegex(errors.UserError, 'unknown sampler'):
+      negatives.side_tables('nearest')
+
+
+class ClassDistancesTest(parameterized.TestCase):
+
+  @parameterized.parameters(1, 4, 7, 100)
+  def test_against_a_loop(self, rows):
+    """Any block size; classes 0, 3 and 5 have no labelled image."""
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (11, 4, 3, 2), np.uint8)
+    labels = np.array([4, 1, 2, 1, 4, 4, 2, 1], np.int32)
+    reference = rng.integers(0, 256, (8, 4, 3, 2), np.uint8)
+    expected = np.full((11, 6), np.inf)
+    for i, image in enumerate(images):
+      for other, label in zip(reference, labels):
+        gap = image.astype(float) - other.astype(float)
+        expected[i, label] = min(
+            expected[i, label], ((gap / 255.0) ** 2).sum())
+    found = negatives.class_distances(
+        images, reference, labels, 6, rows=rows)
+    self.assertEqual(found.dtype, np.float32)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+  def test_distance_to_itself(self):
+    images = np.random.default_rng(4).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    labels = np.array([2, 0, 1, 4, 3], np.int32)
+    found = negatives.class_distances(images, images, labels, 5)
+    np.testing.assert_allclose(
+        found[np.arange(5), labels], 0.0, atol=1e-5)
+    np.testing.assert_array_equal(found.argmin(-1), labels)
+    self.assertTrue((found >= 0).all())
+
+  def test_a_class_without_images_is_the_furthest(self):
+    images = np.random.default_rng(5).integers(0, 256, (3, 4, 4, 1), np.uint8)
+    table = negatives.class_distances(
+        images, images[:2], np.array([0, 2], np.int32), 3)
+    found = negatives.furthest_sampler()(
+        jnp.zeros((3, 3)), {negatives.DISTANCE: table}, jax.random.key(0))
+    np.testing.assert_array_equal(found, [[False, True, False]] * 3)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,134 @@
+"""The ledger: rows by id, their files, and the table made from them."""
+
+import json
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+
+from nsl_jax import bench, config_files, errors, report, reproduce, rows
+
+
+def _result(row: str, per_seed: list[float], **changes) -> dict:
+  mean = sum(per_seed) / len(per_seed)
+  return {
+      'row': row, 'kind': 'run', 'seeds': list(range(len(per_seed))),
+      'score': {'metric': 'test_error', 'unit': '%', 'per_seed': per_seed,
+                'mean': mean, 'std': 0.5},
+      'protocol': 'last', 'steps': 3000, 'full_steps': 29000, 'reduced': True,
+      'device': '1 x cpu (cpu; host: 2 cores)', 'data_note': '', **changes,
+  }
+
+
+class ReproduceTest(absltest.TestCase):
+
+  def test_list_has_every_row_and_says_which_run(self):
+    text = reproduce.list_rows(rows.match(''))
+    self.assertLen(text.splitlines(), len(rows.read()))
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    self.assertIn('--row NS-T6-8', lines['NS-T6-8'])
+    self.assertIn('16.59 ± 0.19', lines['NS-T6-8'])
+    self.assertIn('not implemented yet', lines['L2-T5-1'])
+    self.assertNotIn('--row', lines['L2-T5-1'])
+
+  def test_every_ready_row_names_itself_in_its_config(self):
+    for row in rows.read().values():
+      if reproduce.state_of(row) == 'ready':
+        config = config_files.load(row.config)
+        self.assertEqual(config.row, row.id)
+        self.assertEqual(config.data.name, row.data)
+        self.assertEqual(config.data.labelled, row.labels)
+
+  def test_file_names_tell_budget_seeds_and_platform(self):
+    row = rows.find('NS-T6-8')
+    full = config_files.load(row.config, seeds=5)
+    short = config_files.load(row.config, seeds=3, reduced=3000)
+    name = reproduce.file_name
+    self.assertEqual(name(row.id, full, 'gpu'), 'NS-T6-8-gpu-full-seeds5.json')
+    self.assertEqual(
+        name(row.id, short, 'cpu'), 'NS-T6-8-cpu-reduced3000-seeds3.json')
+
+  def test_rows_without_a_command(self):
+    for row_id in ('L2-T5-1', 'DN-T1-c-pi-1000'):
+      with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
+        reproduce.reproduce(
+            rows.find(row_id), seeds=1, reduced=0,
+            workdir=pathlib.Path('/nowhere'), results=pathlib.Path('/nowhere'),
+        )
+
+
+class ReportTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory()))
+
+  def _write(self, *results: dict):
+    for number, result in enumerate(results):
+      (self.folder / f'{number}.json').write_text(json.dumps(result))
+
+  def test_differences_are_taken_from_the_supervised_row(self):
+    self._write(
+        _result('NS-T6-1', [14.0, 15.0]), _result('NS-T6-7', [13.0, 14.5]),
+        _result('NS-T6-1', [11.0, 11.0], steps=29000, reduced=False),
+    )
+    lines = report.table(report.read(self.folder), 'NS-T6').splitlines()
+    self.assertLen(lines, 5)
+    cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
+    self.assertEqual(cells[0], 'NS-T6-7')
+    self.assertEqual(cells[3:7], ['16.47 ± 0.18', '-0.78', '13.75 ± 0.50',
+                                  '-0.75'])
+    self.assertEqual(cells[7], '2')
+    self.assertIn('reduced from 29000', cells[8])
+
+  def test_another_budget_is_no_baseline(self):
+    self._write(
+        _result('NS-T6-7', [13.0]),
+        _result('NS-T6-1', [11.0], steps=29000, reduced=False),
+    )
+    lines = report.table(report.read(self.folder), 'NS-T6-7').splitlines()
+    cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
+    self.assertEqual(cells[6], '')
+
+  def test_accuracies_become_errors(self):
+    row = rows.find('DN-T2-2')
+    self.assertAlmostEqual(report.reported_error(row), 100 - 94.29)
+
+  def test_data_note_is_shown(self):
+    self._write(_result('NS-T1-1', [20.0], data_note='JPEG copy'))
+    self.assertIn('JPEG copy', report.table(report.read(self.folder), ''))
+
+  def test_wrong_ledgers(self):
+    with self.assertRaisesRegex(errors.UserError, 'no ledger'):
+      report.read(self.folder / 'none')
+    self._write({'row': 'NS-T6-1'})
+    with self.assertRaisesRegex(errors.UserError, 'lacks kind'):
+      report.read(self.folder)
+    (self.folder / '0.json').write_text('{"row": ')
+    with self.assertRaisesRegex(errors.UserError, 'cannot be read'):
+      report.read(self.folder)
+    with self.assertRaisesRegex(errors.UserError, 'no result'):
+      report.table([], 'NS')
+
+
+class BenchTest(absltest.TestCase):
+
+  def test_words(self):
+    self.assertEqual(bench.parse('ns3l'), ('ns3l', {}))
+    self.assertEqual(
+        bench.parse('ns3l:passes=1+sampler=uniform'),
+        ('ns3l', {'passes': 1, 'sampler': 'uniform'}))
+
+  def test_table_of_ratios(self):
+    one = {'ms': [2.0, 2.0, 4.0], 'ms_empty': [1.0] * 3, 'compile_s': 1.0,
+           'memory_mb': None}
+    two = {**one, 'ms': [4.0, 6.0, 8.0]}
+    lines = bench.table({'a': one, 'b': two}, images=10).splitlines()
+    cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
+    self.assertEqual(cells[:7],
+                     ['b', '6.00', '4.00', '8.00', '1.00', '2.00', '1,667'])
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,175 @@
+"""Terms: which logits they read, what stays constant, how they are built."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nsl_jax import errors
+from nsl_jax import losses
+from nsl_jax import negatives
+from nsl_jax import terms
+from nsl_jax.types import Aux, Batch
+
+LOGITS = jnp.array([[1.0, -2.0, 0.5, 0.4], [0.0, 3.0, -1.0, 0.2]])
+BELIEF = jnp.array([[0.6, 0.02, 0.3, 0.08], [0.01, 0.97, 0.01, 0.01]])
+THRESHOLD = dict(sampler='threshold', threshold=0.05)
+NEGATIVE = np.array([[False, True, False, False], [True, False, True, True]])
+WEIGHT = dict(weight=2.0, ramp='none', ramp_steps=0)
+
+
+def shared(logits=LOGITS, belief=BELIEF, again=None):
+  return Aux(logits_u=logits, belief_u=belief, total=4, again=again, stats={},
+             slots={}, metrics={})
+
+
+def rows(side=None):
+  images = jnp.zeros((2, 1, 1, 1))
+  return Batch(x=images, y=jnp.zeros(2, jnp.int32), u=images,
+               u_index=jnp.arange(2), side=side or {})
+
+
+class NS3LTest(parameterized.TestCase):
+
+  def test_one_pass(self):
+    """Algorithm 1: negatives by belief, probabilities from the same pass."""
+    term = terms.ns3l(passes=1, **THRESHOLD)
+    refused = lambda key: self.fail('one pass must not run a second one')
+    value = term(shared(again=refused), rows(), jax.random.key(0))
+    np.testing.assert_allclose(
+        value, losses.none_of(LOGITS, NEGATIVE), rtol=1e-6)
+
+  def test_two_passes(self):
+    """F-N2: negatives by belief, probabilities from one more pass."""
+    views = []
+
+    def again(key):
+      views.append(key)
+      return LOGITS + jax.random.normal(key, LOGITS.shape)
+
+    term = terms.ns3l(passes=2, **THRESHOLD)
+    value = term(shared(again=again), rows(), jax.random.key(0))
+    self.assertLen(views, 1)
+    second = LOGITS + jax.random.normal(jax.random.clone(views[0]), (2, 4))
+    np.testing.assert_allclose(
+        value, losses.none_of(second, NEGATIVE), rtol=1e-6)
+    term(shared(again=again), rows(), jax.random.key(1))
+    self.assertNotEqual(*(jax.random.key_data(k).tolist() for k in views))
+
+  @parameterized.parameters(1, 2)
+  def test_gradient(self, passes):
+    """Invariant 6: it comes from the pass that gives p, not by the belief."""
+    term = terms.ns3l(passes=passes, **THRESHOLD)
+
+    def total(first, second, belief):
+      aux = shared(first, belief, lambda key: second)
+      return term(aux, rows(), jax.random.key(0)).sum()
+
+    found = jax.grad(total, (0, 1, 2))(LOGITS, LOGITS, BELIEF)
+    expected = jax.grad(lambda z: losses.none_of(z, NEGATIVE).sum())(LOGITS)
+    for grad, used in zip(found, (passes == 1, passes == 2, False)):
+      np.testing.assert_allclose(grad, used * expected, rtol=1e-6, atol=1e-7)
+
+  def test_second_pass_without_one(self):
+    term = terms.ns3l(passes=2, **THRESHOLD)
+    with self.assertRaisesRegex(errors.UserError, 'set passes=1'):
+      term(shared(), rows(), jax.random.key(0))
+
+  @parameterized.parameters(0, 3, '1')
+  def test_number_of_passes(self, passes):
+    with self.assertRaisesRegex(errors.UserError, 'passes must be 1 or 2'):
+      terms.ns3l(passes=passes, **THRESHOLD)
+
+  def test_sampler_sees_the_side_tables(self):
+    distance = jnp.array([[1.0, 2.0, 9.0, 3.0], [8.0, 0.0, 1.0, 2.0]])
+    term = terms.ns3l(sampler='furthest', passes=1)
+    value = term(shared(), rows({negatives.DISTANCE: distance}),
+                 jax.random.key(0))
+    probs = jax.nn.softmax(LOGITS)
+    expected = -np.log1p(-np.array([probs[0, 2], probs[1, 0]]))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+  def test_negatives_are_drawn_anew_with_each_key(self):
+    """F-N17: the drawn class shows in the value, -log(1 - p_j)."""
+    term = jax.jit(lambda key: terms.ns3l(
+        sampler='uniform', count=1, passes=1)(shared(), rows(), key))
+    values = np.stack([term(jax.random.key(seed)) for seed in range(60)])
+    expected = -np.log1p(-np.asarray(jax.nn.softmax(LOGITS), np.float64))
+    for row in range(2):
+      gap = np.abs(values[:, row, None] - expected[row])
+      self.assertLess(gap.min(axis=1).max(), 1e-5)
+      self.assertEqual(set(gap.argmin(axis=1)), {0, 1, 2, 3})
+
+
+class PseudoLabelTest(absltest.TestCase):
+
+  def test_reads_the_clean_pass(self):
+    value = terms.pseudo_label(threshold=0.95)(
+        shared(), rows(), jax.random.key(0))
+    self.assertEqual(value[0], 0.0)
+    self.assertGreater(value[1], 0.0)
+    np.testing.assert_array_equal(
+        value, losses.pseudo_label(LOGITS, BELIEF, threshold=0.95))
+
+
+class FromConfigTest(parameterized.TestCase):
+
+  def test_nothing(self):
+    self.assertEqual(terms.from_config({}), {})
+
+  def test_weights_ramps_and_options(self):
+    built = terms.from_config({
+        'pseudo_label': dict(
+            weight=3.0, ramp='sigmoid', ramp_steps=10, threshold=0.5),
+        'ns3l': dict(
+            weight=2.0, ramp='linear', ramp_steps=8, passes=1, **THRESHOLD),
+    })
+    self.assertEqual(list(built), ['pseudo_label', 'ns3l'])
+    for name, step, expected in (
+        ('pseudo_label', 5, 3 * 0.286505), ('pseudo_label', 10, 3.0),
+        ('ns3l', 0, 0.0), ('ns3l', 2, 0.5), ('ns3l', 9, 2.0)):
+      np.testing.assert_allclose(built[name][0](step), expected, rtol=1e-5)
+    value = built['pseudo_label'][1](shared(), rows(), jax.random.key(0))
+    self.assertTrue((value > 0).all())  # threshold 0.5: either row is confident
+    value = built['ns3l'][1](shared(), rows(), jax.random.key(0))
+    np.testing.assert_allclose(value, losses.none_of(LOGITS, NEGATIVE))
+
+  @parameterized.parameters(
+      ({'ns3': WEIGHT}, "unknown term 'ns3': did you mean 'ns3l'"),
+      ({'vat9': WEIGHT}, "unknown term 'vat9': "),
+      ({'ns3l': dict(passes=1, weight=1.0, **THRESHOLD)},
+       "term 'ns3l' lacks ramp, ramp_steps"),
+      ({'pseudo_label': dict(WEIGHT)}, "'pseudo_label': .*missing.*'threshold'"),
+      ({'pseudo_label': dict(WEIGHT, threshold=0.9, temperature=1)},
+       "'pseudo_label': .*unexpected.*'temperature'"),
+      ({'ns3l': dict(WEIGHT, passes=1)}, "'ns3l': .*missing.*'sampler'"),
+      ({'ns3l': dict(WEIGHT, **THRESHOLD)}, "'ns3l': .*missing.*'passes'"),
+      ({'ns3l': dict(WEIGHT, passes=1, sampler='treshold', threshold=0.05)},
+       "unknown sampler 'treshold': did you mean 'threshold'"),
+      ({'ns3l': dict(WEIGHT, passes=1, sampler='uniform', threshold=0.05)},
+       "sampler 'uniform': .*'threshold'"),
+      ({'ns3l': dict(WEIGHT, ramp='line', passes=1, **THRESHOLD)},
+       "unknown ramp 'line': did you mean 'linear'"),
+  )
+  def test_errors_are_one_clear_line(self, config, message):
+    with self.assertRaisesRegex(errors.UserError, message) as caught:
+      terms.from_config(config)
+    self.assertNotIn('\n', str(caught.exception))
+
+
+class SideTablesTest(absltest.TestCase):
+
+  def test_union_of_what_the_samplers_look_up(self):
+    both = {
+        'a': dict(sampler='oracle'), 'b': dict(sampler='furthest'),
+        'c': dict(sampler='exclude_nearest'), 'd': dict(threshold=0.9),
+    }
+    self.assertEqual(
+        terms.side_tables(both), (negatives.DISTANCE, negatives.TRUE_CLASS))
+    self.assertEqual(terms.side_tables({'ns3l': THRESHOLD}), ())
+    self.assertEqual(terms.side_tables({}), ())
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,278 @@
+"""The compiled step: the same however it is cut up or spread out."""
+
+import contextlib
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nsl_jax import experiment
+from nsl_jax import mesh as mesh_lib
+from nsl_jax import methods
+from nsl_jax import models
+from nsl_jax import train
+from nsl_jax.data import augment
+from nsl_jax.data import normalise
+from nsl_jax.types import Data, Method, State, Tools
+
+SHAPE, CLASSES, COUNT = (8, 8, 1), 4, 64
+UNIT = functools.partial(normalise.apply, 'unit')
+NS3L = dict(
+    name='ns3l', weight=1.0, ramp='sigmoid', ramp_steps=8, sampler='threshold',
+    threshold=0.2, passes=2, terms={},
+)
+
+
+def arrays(seed=0):
+  """Images of which each class has its own bright corner, and labels."""
+  rng = np.random.default_rng(seed)
+  labels = (np.arange(COUNT) % CLASSES).astype(np.int32)
+  images = rng.integers(0, 160, (COUNT, *SHAPE))
+  for image, label in zip(images, labels):
+    row, column = divmod(int(label), 2)
+    image[4 * row:4 * row + 4, 4 * column:4 * column + 4] += 90
+  return images.astype(np.uint8), labels
+
+
+def data_on(mesh, labels=None, side=None):
+  images, known = arrays()
+  return mesh_lib.put(
+      Data(images=images, labels=known if labels is None else labels,
+           normaliser={}, side=side or {}),
+      mesh_lib.everywhere(mesh),
+  )
+
+
+def rows_of(steps, seed=0, unlabelled=8):
+  """Rows of the first half as labelled, of the second as unlabelled."""
+  rng = np.random.default_rng(seed)
+  draw = lambda low, size: rng.integers(
+      low, low + COUNT // 2, (40, size)).astype(np.int32)[:steps]
+  return {'labelled': draw(0, 8), 'unlabelled': draw(COUNT // 2, unlabelled)}
+
+
+def method_of(config, tx, views='', batch_norm=False):
+  tools = Tools(
+      model=models.build(
+          {'name': 'small_cnn', 'batch_norm': batch_norm}, CLASSES
+      ),
+      tx=tx, augment=augment.build(views), image_shape=SHAPE, ema_decay=0.5,
+  )
+  return methods.build(config, tools)
+
+
+@functools.cache
+def chunk_of(method, steps_per_call, devices):
+  return train.make_chunk(
+      method, UNIT, steps_per_call=steps_per_call, mesh=mesh_lib.make(devices)
+  )
+
+
+@contextlib.contextmanager
+def no_compilation():
+  """Fails if anything is compiled inside."""
+  found = []
+
+  def listen(event, seconds, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      found.append(seconds)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert not found, f'compiled {len(found)} times more'
+
+
+def run(method, counts, *, steps_per_call, devices=1, seed=0):
+  """The last state and the metrics f64[steps]; only one call may compile."""
+  mesh = mesh_lib.make(devices)
+  chunk = chunk_of(method, steps_per_call, devices)
+  state, data = experiment.initial_state(method, seed, mesh), data_on(mesh)
+  rows, at, history = rows_of(40), 0, []
+  for count in counts:
+    # What lies beyond `count` is the next steps' rows, as in the loop.
+    here = {k: v[at:at + steps_per_call] for k, v in rows.items()}
+    here = mesh_lib.put(here, mesh_lib.split(mesh, axis=1))
+    with no_compilation() if at else contextlib.nullcontext():
+      state, metrics = chunk(state, data, here, count)
+    metrics = jax.device_get(metrics)
+    history.append(jax.tree.map(lambda m, n=count: m[:n], metrics))
+    at += count
+  state = state.replace(key=jax.random.key_data(state.key))
+  joined = jax.tree.map(lambda *m: np.concatenate(m), *history)
+  return jax.device_get(state), joined
+
+
+def assert_close(one, other, atol):
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=atol, atol=atol),
+      one, other,
+  )
+
+
+def counting(steps_seen):
+  """A method whose state is arithmetic: no network, nothing to round."""
+  def init(key):
+    return State(
+        step=jnp.zeros((), jnp.int32), key=key,
+        params=jnp.zeros((3,), jnp.int32), stats={}, opt=(), slots={},
+    )
+
+  def update(state, batch, key):
+    steps_seen.append(batch)
+    seen = jnp.stack([batch.y.sum(), batch.u_index.sum(), state.step])
+    noise = jax.random.uniform(key)
+    return state.replace(params=state.params + seen), {
+        'noise': noise, 'step': state.step.astype(jnp.float32),
+    }
+
+  return Method(init, update, predict=None)
+
+
+class ChunkTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (1, (1,) * 7), (5, (5, 2)), (5, (3, 3, 1)), (5, (1,) * 7), (8, (7,)),
+  )
+  def test_steps_rows_and_keys(self, steps_per_call, counts):
+    traces = []
+    method = counting(traces)
+    state, history = run(method, counts, steps_per_call=steps_per_call, seed=3)
+    labels, rows = arrays()[1], rows_of(7)
+    expected = [
+        labels[rows['labelled'][:7]].sum(), rows['unlabelled'][:7].sum(),
+        sum(range(7)),
+    ]
+    np.testing.assert_array_equal(state.params, expected)
+    self.assertEqual(state.step, 7)
+    np.testing.assert_array_equal(history['step'], np.arange(7))
+    key = jax.random.key(3)
+    np.testing.assert_array_equal(history['noise'], [
+        jax.random.uniform(jax.random.fold_in(key, step)) for step in range(7)
+    ])
+    np.testing.assert_array_equal(state.key, jax.random.key_data(key))
+
+  @parameterized.parameters((5, 2), (3, 3))
+  def test_history_is_0_beyond_the_count(self, steps_per_call, count):
+    mesh, method = mesh_lib.make(1), counting([])
+    state = experiment.initial_state(method, 0, mesh)
+    rows = mesh_lib.put(
+        rows_of(steps_per_call), mesh_lib.split(mesh, axis=1)
+    )
+    chunk = chunk_of(method, steps_per_call, 1)
+    _, history = chunk(state, data_on(mesh), rows, count)
+    for values in history.values():
+      self.assertEqual(values.shape, (steps_per_call,))
+      np.testing.assert_array_equal(values[count:], 0)
+
+  def test_training_does_not_depend_on_steps_per_call(self):
+    method = method_of(NS3L, optax.sgd(0.2, momentum=0.9), 'translate:1', True)
+    one, one_by_one = run(method, (1,) * 7, steps_per_call=1)
+    for counts in ((5, 2), (3, 4)):
+      state, history = run(method, counts, steps_per_call=5)
+      assert_close(one_by_one, history, 1e-5)
+      assert_close(one, state, 1e-5)
+    self.assertGreater(one_by_one['ns3l'].min(), 0)
+    self.assertEqual(set(one_by_one), {
+        'loss', 'cross_entropy', 'ns3l', 'params_norm'
+    })
+
+  def test_loss_falls(self):
+    method = method_of(dict(name='supervised', terms={}), optax.adam(3e-3))
+    _, history = run(method, (30,), steps_per_call=30)
+    self.assertLess(history['loss'][-3:].mean(), history['loss'][0] / 2)
+
+  @parameterized.parameters(1, 3)
+  def test_state_is_donated_and_data_are_not(self, steps_per_call):
+    mesh, method = mesh_lib.make(4), counting([])
+    chunk = chunk_of(method, steps_per_call, 4)
+    state, data = experiment.initial_state(method, 0, mesh), data_on(mesh)
+    rows = mesh_lib.put(rows_of(steps_per_call), mesh_lib.split(mesh, axis=1))
+    new, _ = chunk(state, data, rows, 1)
+    self.assertTrue(state.params.is_deleted())
+    self.assertFalse(any(a.is_deleted() for a in jax.tree.leaves((data, rows))))
+    self.assertTrue(new.params.sharding.is_fully_replicated)
+
+
+class DevicesTest(parameterized.TestCase):
+  """Batch statistics are those of the whole batch, wherever its rows lie."""
+
+  def both(self, config, tx, views=''):
+    method = method_of(config, tx, views, batch_norm=True)
+    return [
+        run(method, (1,) * 6, steps_per_call=1, devices=devices)
+        for devices in (1, 4)
+    ]
+
+  def test_1_and_4_agree(self):
+    (one, history), (four, spread) = self.both(
+        NS3L, optax.sgd(0.1), 'translate:1,noise:0.1'
+    )
+    assert_close(history, spread, 1e-5)
+    assert_close(one, four, 1e-5)
+    # Something was learnt that could have differed.
+    self.assertGreater(np.ptp(history['loss']), 1e-2)
+    self.assertGreater(history['ns3l'].min(), 0)
+
+  def test_losses_agree_also_by_adam(self):
+    # Adam divides by the gradient's size. A bias before batch normalisation
+    # has no gradient but rounding, which Adam blows up; it changes no output,
+    # so losses are compared and not parameters.
+    (_, history), (_, spread) = self.both(NS3L, optax.adam(1e-3), 'flip')
+    for name in ('loss', 'cross_entropy', 'ns3l'):
+      np.testing.assert_allclose(history[name], spread[name], atol=1e-5)
+
+
+class GatherTest(parameterized.TestCase):
+
+  def gather(self, labels=None, side=None, rows=None):
+    data = data_on(mesh_lib.make(1), labels, side)
+    rows = rows or {k: v[0] for k, v in rows_of(1).items()}
+    return train.gather(data, rows, UNIT)
+
+  def test_rows(self):
+    images, labels = arrays()
+    side = {'table': np.arange(COUNT * 2, dtype=np.float32).reshape(COUNT, 2)}
+    rows = {k: v[0] for k, v in rows_of(1).items()}
+    batch = self.gather(side=side)
+    known, unknown = rows['labelled'], rows['unlabelled']
+    np.testing.assert_allclose(batch.x, images[known] / 255, atol=1e-6)
+    np.testing.assert_allclose(batch.u, images[unknown] / 255, atol=1e-6)
+    np.testing.assert_array_equal(batch.y, labels[known])
+    np.testing.assert_array_equal(batch.u_index, unknown)
+    np.testing.assert_array_equal(batch.side['table'], side['table'][unknown])
+    self.assertEqual(batch.x.dtype, jnp.float32)
+
+  def test_hidden_labels_stay_behind(self):
+    labels = arrays()[1]
+    hidden = np.where(np.arange(COUNT) < COUNT // 2, labels, -1)
+    jax.tree.map(
+        np.testing.assert_array_equal, self.gather(), self.gather(hidden)
+    )
+
+  def test_no_unlabelled_rows(self):
+    rows = {k: v[0] for k, v in rows_of(1, unlabelled=0).items()}
+    batch = self.gather(rows=rows)
+    self.assertEqual(batch.u.shape, (0, *SHAPE))
+    self.assertEqual(batch.x.shape, (8, *SHAPE))
+
+  def test_hidden_labels_do_not_reach_training(self):
+    method = method_of(NS3L, optax.sgd(0.1), 'translate:1')
+    labels, mesh = arrays()[1], mesh_lib.make(1)
+    chunk = chunk_of(method, 1, 1)
+    rows = mesh_lib.put(rows_of(1), mesh_lib.split(mesh, axis=1))
+    found = []
+    for hidden in (labels, np.where(np.arange(COUNT) < COUNT // 2, labels, 0)):
+      state = experiment.initial_state(method, 0, mesh)
+      found.append(chunk(state, data_on(mesh, hidden), rows, 1)[0].params)
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,195 @@
+"""A run's folder: one config's own, whole files, and where they came from."""
+
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+
+from nsl_jax import errors
+from nsl_jax import workdir
+
+CONFIG = {
+    'steps': 100, 'seeds': 1, 'steps_per_call': 0, 'devices': 0, 'row': '',
+    'data': {'name': 'digits', 'dir': '', 'labelled': 50},
+    'checkpoint': {'every': 500, 'keep': 2},
+    'method': {'name': 'ns3l', 'terms': {}},
+}
+
+
+def changed(**fields):
+  """The config with other values at `section__field`."""
+  config = json.loads(json.dumps(CONFIG))
+  for name, value in fields.items():
+    *sections, field = name.split('__')
+    part = config
+    for section in sections:
+      part = part[section]
+    part[field] = value
+  return config
+
+
+class WorkdirTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(folder)
+    self.path = self.folder / 'config.json'
+
+  def refused(self, config, message):
+    with self.assertRaisesRegex(errors.UserError, message) as e:
+      workdir.claim(self.folder, config)
+    self.assertNotIn('\n', str(e.exception))
+    self.assertIn('--workdir', str(e.exception))
+
+
+class ClaimTest(WorkdirTest):
+
+  def test_makes_folders(self):
+    folder = self.folder / 'runs' / 'one'
+    workdir.claim(folder, CONFIG)
+    self.assertEqual(workdir.read_json(folder / 'config.json'), CONFIG)
+
+  def test_again(self):
+    workdir.claim(self.folder, CONFIG)
+    workdir.claim(self.folder, CONFIG)
+    self.assertEqual(workdir.read_json(self.path), CONFIG)
+
+  def test_tuples_are_lists(self):
+    workdir.claim(self.folder, CONFIG | {'widths': (1, 2)})
+    workdir.claim(self.folder, CONFIG | {'widths': (1, 2)})
+
+  @parameterized.parameters(
+      (dict(seeds=5),), (dict(data__dir='/elsewhere'),), (dict(devices=4),),
+      (dict(steps_per_call=32),), (dict(checkpoint__keep=9),),
+      (dict(seeds=2, data__dir='/elsewhere', steps_per_call=1),),
+  )
+  def test_what_may_change(self, fields):
+    workdir.claim(self.folder, CONFIG)
+    workdir.claim(self.folder, changed(**fields))
+    self.assertEqual(workdir.read_json(self.path), changed(**fields))
+
+  @parameterized.parameters(
+      (dict(steps=200), 'steps was 100 there and is 200 here'),
+      (dict(data__labelled=51), 'data.labelled was 50 there and is 51 here'),
+      (dict(data__name='svhn'), "data.name was 'digits' there and is 'svhn'"),
+      (dict(checkpoint__every=1), 'checkpoint.every was 500'),
+      (dict(method__weight=2.0), 'method.weight was None there and is 2.0'),
+      (dict(method__terms={'ns3l': {'weight': 1}}),
+       'method.terms.ns3l.weight was None there and is 1 here'),
+      # The first by name, wherever it was changed.
+      (dict(steps=200, data__labelled=51, seeds=9), 'data.labelled was 50'),
+  )
+  def test_another_config_is_refused(self, fields, message):
+    workdir.claim(self.folder, CONFIG)
+    before = self.path.read_bytes()
+    self.refused(changed(**fields), f'belongs to another config: {message}')
+    self.assertEqual(self.path.read_bytes(), before)
+
+  def test_missing_field_is_refused(self):
+    workdir.claim(self.folder, changed(method__weight=2.0))
+    self.refused(CONFIG, 'method.weight was 2.0 there and is None here')
+
+  @parameterized.parameters(
+      b'', b'{"steps": 100', b'\xff\xfe\x00', b'[]', b'null', b'3'
+  )
+  def test_damaged(self, content):
+    self.path.write_bytes(content)
+    self.refused(CONFIG, 'config.json cannot be read')
+    self.assertEqual(self.path.read_bytes(), content)
+
+  def test_not_a_folder(self):
+    self.path.write_text('{}')
+    self.folder = self.path
+    self.refused(CONFIG, 'cannot write to .*config.json')
+    self.folder = self.path / 'below'
+    self.refused(CONFIG, 'cannot write to .*below')
+
+  @absltest.skipIf(os.geteuid() == 0, 'root may write everywhere')
+  def test_unwritable(self):
+    self.folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    self.addCleanup(self.folder.chmod, stat.S_IRWXU)
+    self.refused(CONFIG, r'cannot write to .*Permission denied')
+
+  def test_full_disk(self):
+    error = OSError(28, 'No space left on device')
+    with mock.patch.object(pathlib.Path, 'write_text', side_effect=error):
+      self.refused(CONFIG, 'cannot write to .*No space left on device')
+
+
+class JsonTest(WorkdirTest):
+
+  def test_round_trip(self):
+    content = {'b': [1, 2.5, None], 'a': {'mean': 'x ± y'}}
+    workdir.write_json(self.path, content)
+    self.assertEqual(workdir.read_json(self.path), content)
+    text = self.path.read_text()
+    self.assertIn('±', text)
+    self.assertEndsWith(text, '}\n')
+    self.assertEqual(list(self.folder.iterdir()), [self.path])
+
+  def test_stopped_while_writing_leaves_the_old_file(self):
+    workdir.write_json(self.path, {'a': 1})
+    with mock.patch.object(os, 'replace', side_effect=KeyboardInterrupt):
+      with self.assertRaises(KeyboardInterrupt):
+        workdir.write_json(self.path, {'a': 2})
+    self.assertEqual(workdir.read_json(self.path), {'a': 1})
+    workdir.write_json(self.path, {'a': 3})
+    self.assertEqual(workdir.read_json(self.path), {'a': 3})
+    self.assertEqual(list(self.folder.iterdir()), [self.path])
+
+  def test_what_json_cannot_hold_leaves_the_old_file(self):
+    workdir.write_json(self.path, {'a': 1})
+    with self.assertRaises(TypeError):
+      workdir.write_json(self.path, {'a': object()})
+    self.assertEqual(workdir.read_json(self.path), {'a': 1})
+
+  def test_only_process_0_writes(self):
+    with mock.patch.object(jax, 'process_index', return_value=1):
+      workdir.write_json(self.path, {'a': 1})
+    self.assertFalse(self.path.exists())
+
+  def test_absent(self):
+    with self.assertRaisesRegex(errors.UserError, 'config.json cannot be read'):
+      workdir.read_json(self.path)
+
+
+class ProvenanceTest(parameterized.TestCase):
+
+  def test_keys(self):
+    found = workdir.provenance()
+    self.assertEqual(set(found), {'device', 'commit', 'versions'})
+    self.assertEqual(json.loads(json.dumps(found)), found)
+    self.assertRegex(found['device'], r'^4 x \w+ \(cpu; host: \d+ cores\)$')
+    for package in ('python', 'nsl-jax', 'jax', 'jaxlib', 'flax', 'optax',
+                    'numpy', 'orbax-checkpoint', 'tensorflow-datasets'):
+      self.assertIn(package, found['versions'])
+    self.assertEqual(found['versions']['jax'], jax.__version__)
+
+  def test_commit(self):
+    file = pathlib.Path(workdir.__file__).resolve()
+    git = lambda *words: subprocess.run(
+        ['git', '-C', str(file.parent), *words], capture_output=True, text=True
+    )
+    if git('ls-files', '--error-unmatch', str(file)).returncode:
+      self.skipTest('not in a repository')
+    changes = '+changes' if git('status', '--porcelain', '.').stdout else ''
+    self.assertEqual(
+        workdir.provenance()['commit'],
+        git('rev-parse', 'HEAD').stdout.strip() + changes,
+    )
+
+  def test_without_git(self):
+    with mock.patch.dict(os.environ, PATH=''):
+      self.assertIsNone(workdir.provenance()['commit'])
+
+
+if __name__ == '__main__':
+  absltest.main()
