@@ -8,6 +8,7 @@ from configs import digits_ns3l
 
 def get_config(arg=None):
   config = digits_ns3l.get_config(arg)
+  config.row = 'DIG-1'
   config.method = dict(name='supervised', terms={})
   config.batch.unlabelled = 0
   return config

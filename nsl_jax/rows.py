@@ -1,4 +1,4 @@
-"""Every row the papers report, by id, as data: what to run and what to expect.
+"""Every row the papers report, and ours, by id: what to run, what to expect.
 
 The table is `paper_rows.csv`; docs/readings.md explains the ids and profiles.
 """
@@ -14,7 +14,7 @@ class Row(NamedTuple):
   """One reported cell; an empty text or None means that the paper has none."""
 
   id: str  # paper, table or figure, row: 'NS-T6-8'
-  paper: str  # 'NS3L', 'DNLL' or 'L2I'
+  paper: str  # 'NS3L', 'DNLL', 'L2I', or 'ours' for a comparison of our own
   kind: str  # 'run', 'figure', 'timing' or 'cited' (not the authors' own run)
   data: str  # a data set name as configs write it
   labels: int | None

@@ -268,6 +268,7 @@ class StockTest(absltest.TestCase):
   def test_state_can_be_donated(self):
     """The average starts as a copy: no buffer is there twice."""
     tools = make_tools(ema_decay=0.75)
+
     def loss(*args):
       value, aux = quadratic(*args)
       return value, aux._replace(slots=args[1].slots)

@@ -140,7 +140,7 @@ class FromConfigTest(parameterized.TestCase):
       ({'vat9': WEIGHT}, "unknown term 'vat9': "),
       ({'ns3l': dict(passes=1, weight=1.0, **THRESHOLD)},
        "term 'ns3l' lacks ramp, ramp_steps"),
-      ({'pseudo_label': dict(WEIGHT)}, "'pseudo_label': .*missing.*'threshold'"),
+      ({'pseudo_label': WEIGHT}, "'pseudo_label': .*missing.*'threshold'"),
       ({'pseudo_label': dict(WEIGHT, threshold=0.9, temperature=1)},
        "'pseudo_label': .*unexpected.*'temperature'"),
       ({'ns3l': dict(WEIGHT, passes=1)}, "'ns3l': .*missing.*'sampler'"),

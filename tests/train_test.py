@@ -27,6 +27,15 @@ NS3L = dict(
 )
 
 
+def setUpModule():
+  # Compiling takes most of the time of these tests.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def arrays(seed=0):
   """Images of which each class has its own bright corner, and labels."""
   rng = np.random.default_rng(seed)
@@ -203,30 +212,19 @@ class ChunkTest(parameterized.TestCase):
 class DevicesTest(parameterized.TestCase):
   """Batch statistics are those of the whole batch, wherever its rows lie."""
 
-  def both(self, config, tx, views=''):
-    method = method_of(config, tx, views, batch_norm=True)
-    return [
+  def test_1_and_4_agree(self):
+    # By plain descent: a bias before batch normalisation has no gradient but
+    # rounding, which Adam would blow up to the size of its rate.
+    method = method_of(NS3L, optax.sgd(0.1), 'translate:1', batch_norm=True)
+    (one, history), (four, spread) = (
         run(method, (1,) * 6, steps_per_call=1, devices=devices)
         for devices in (1, 4)
-    ]
-
-  def test_1_and_4_agree(self):
-    (one, history), (four, spread) = self.both(
-        NS3L, optax.sgd(0.1), 'translate:1,noise:0.1'
     )
     assert_close(history, spread, 1e-5)
     assert_close(one, four, 1e-5)
     # Something was learnt that could have differed.
     self.assertGreater(np.ptp(history['loss']), 1e-2)
     self.assertGreater(history['ns3l'].min(), 0)
-
-  def test_losses_agree_also_by_adam(self):
-    # Adam divides by the gradient's size. A bias before batch normalisation
-    # has no gradient but rounding, which Adam blows up; it changes no output,
-    # so losses are compared and not parameters.
-    (_, history), (_, spread) = self.both(NS3L, optax.adam(1e-3), 'flip')
-    for name in ('loss', 'cross_entropy', 'ns3l'):
-      np.testing.assert_allclose(history[name], spread[name], atol=1e-5)
 
 
 class GatherTest(parameterized.TestCase):

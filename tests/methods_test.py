@@ -1,0 +1,311 @@
+"""Methods: what a step computes, what it may read, and that it learns."""
+
+import functools
+import math
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy import special
+
+from nsl_jax import errors
+from nsl_jax import experiment
+from nsl_jax import methods
+from nsl_jax import models
+from nsl_jax import train
+from nsl_jax.data import augment
+from nsl_jax.data import sources
+from nsl_jax.data import splits
+from nsl_jax.types import Batch, Data, Model, Outputs, Tools
+
+SHAPE, K = (2, 2, 1), 4
+RAMP = dict(weight=1.0, ramp='sigmoid', ramp_steps=20)
+NS3L = dict(sampler='threshold', threshold=0.2, passes=1, **RAMP)
+PSEUDO_LABEL = dict(threshold=0.4, **RAMP)
+# Every method, with thresholds at which softmax regression has something to do.
+CONFIGS = {
+    'ns3l': dict(NS3L, passes=2),
+    'pseudo_label': PSEUDO_LABEL,
+    'supervised': {},
+}
+
+PAPER = {'ns3l': 0.04, 'pseudo_label': 0.95}  # thresholds for real images
+
+
+class Toy:
+  """Softmax regression that keeps the views it is shown, in order.
+
+  Its statistics are the mean of the last batch in train mode. The views are
+  numbers only outside jit.
+  """
+
+  def __init__(self, noise=0.0):
+    self.views = []
+    self.noise = noise
+
+  def init(self, key, image_shape):
+    weights = jax.random.normal(key, (math.prod(image_shape), K))
+    return {'w': weights}, {'mean': jnp.zeros(())}
+
+  def apply(self, params, stats, images, *, train, key=None):
+    self.views.append(images)
+    flat = images.reshape(images.shape[0], -1)
+    logits = flat @ params['w']
+    moved = {'mean': images.mean()} if train else stats
+    return Outputs(logits, flat, logits), moved
+
+  def augment(self, images, key):
+    return images + self.noise * jax.random.normal(key, images.shape)
+
+  def tools(self, tx=None):
+    return Tools(model=Model(self.init, self.apply), tx=tx or optax.sgd(0.1),
+                 augment=self.augment, image_shape=SHAPE)
+
+
+def build(name, toy=None, tx=None, **fields):
+  config = {'name': name, 'terms': {}, **fields}
+  return methods.build(config, (toy or Toy()).tools(tx))
+
+
+def start(method, step=0):
+  return method.init(jax.random.key(0)).replace(step=jnp.array(step, jnp.int32))
+
+
+def make_batch(labelled=5, unlabelled=7):
+  rng = np.random.default_rng(0)
+  draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
+  return Batch(x=draw(labelled), y=jnp.arange(labelled) % K,
+               u=draw(unlabelled), u_index=jnp.arange(unlabelled), side={})
+
+
+def probabilities(view, params):
+  flat = np.asarray(view, np.float64).reshape(len(view), -1)
+  return special.softmax(flat @ np.asarray(params['w'], np.float64), axis=-1)
+
+
+def sums_by_hand(views, params):
+  """Sums over rows of cross-entropy, NS3L and Pseudo-Label, in numpy."""
+  clean, last = (probabilities(v, params) for v in (views[0], views[-1]))
+  labels = np.arange(5) % K
+  ns3l = -np.log(1 - np.where(clean[5:] < 0.2, last[5:], 0.0).sum(-1))
+  best = clean[5:].argmax(-1)
+  target = special.softmax(10.0 * np.eye(K)[best], axis=-1)
+  pseudo = (target * np.log(target / clean[5:])).sum(-1)
+  pseudo = pseudo[clean[5:].max(-1) > 0.4]
+  return -np.log(clean[np.arange(5), labels]).sum(), ns3l.sum(), pseudo.sum()
+
+
+class StepTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('supervised', {}, 1), ('pseudo_label', PSEUDO_LABEL, 1),
+      ('ns3l', NS3L, 1), ('ns3l', dict(NS3L, passes=2), 2),
+  )
+  def test_loss_by_hand(self, name, fields, passes):
+    """Invariant 13: every row weighs 1 / 12; the ramp is at half, 0.2865.
+
+    Also how often the network is applied, each time to fresh views, and that
+    the clean pass alone moves the statistics (F-N2, F-N3).
+    """
+    toy = Toy(noise=0.3)
+    method = build(name, toy, **fields)
+    state = start(method, step=10)
+    moved, metrics = method.update(state, make_batch(), jax.random.key(1))
+    self.assertLen(toy.views, passes)
+    entropy, ns3l, pseudo = sums_by_hand(toy.views, state.params)
+    extra = {'supervised': 0.0, 'ns3l': ns3l, 'pseudo_label': pseudo}[name]
+    self.assertEqual(extra > 0.5, name != 'supervised')
+    ramp = math.exp(-1.25)
+    np.testing.assert_allclose(
+        metrics['loss'], (entropy + ramp * extra) / 12, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics['cross_entropy'], entropy / 12, rtol=1e-5)
+    if extra:
+      np.testing.assert_allclose(metrics[name], extra / 12, rtol=1e-5)
+    np.testing.assert_allclose(
+        moved.stats['mean'], toy.views[0].mean(), rtol=1e-5)
+    if passes == 2:
+      gap = np.abs(toy.views[0] - toy.views[1])
+      self.assertGreater(gap.mean(), 0.1)
+
+  def test_terms_go_on_any_method(self):
+    """Pseudo-Label and NS3L together: the sum of both, in either order."""
+    found = []
+    for name, fields, terms in (
+        ('supervised', {}, {'pseudo_label': PSEUDO_LABEL, 'ns3l': NS3L}),
+        ('pseudo_label', PSEUDO_LABEL, {'ns3l': NS3L}),
+        ('ns3l', NS3L, {'pseudo_label': PSEUDO_LABEL}),
+    ):
+      toy = Toy()
+      method = build(name, toy, terms=terms, **fields)
+      state = start(method, step=20)
+      moved, metrics = method.update(state, make_batch(), jax.random.key(1))
+      self.assertLen(toy.views, 1)
+      sums = sums_by_hand(toy.views, state.params)
+      np.testing.assert_allclose(metrics['loss'], sum(sums) / 12, rtol=1e-5)
+      found.append(np.asarray(moved.params['w']))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    np.testing.assert_allclose(found[0], found[2], rtol=1e-5)
+
+  def test_supervised_without_unlabelled_rows(self):
+    toy = Toy()
+    method = build('supervised', toy)
+    state = start(method)
+    moved, metrics = method.update(
+        state, make_batch(unlabelled=0), jax.random.key(1))
+    probs = probabilities(toy.views[0], state.params)
+    mean = -np.log(probs[np.arange(5), np.arange(5) % K]).mean()
+    np.testing.assert_allclose(metrics['loss'], mean, rtol=1e-5)
+    self.assertGreater(
+        np.abs(moved.params['w'] - state.params['w']).max(), 1e-3)
+
+  @parameterized.parameters(('uniform', True), ('oracle', False))
+  def test_negatives_are_redrawn_every_step(self, sampler, wrong_ones):
+    """F-N17, with a learning rate of 0; three wrong classes never vary."""
+    fields = dict(weight=1.0, ramp='none', ramp_steps=0, passes=1, count=3)
+    method = build('ns3l', tx=optax.sgd(0.0), sampler=sampler, **fields)
+    data, rows = small_data()
+    data = data._replace(side={'true_class': data.labels})
+    step = jax.jit(train.one_step(method, normalise))
+    state, values = start(method), []
+    for _ in range(4):
+      state, metrics = step(state, data, rows)
+      values.append(float(metrics['ns3l']))
+    self.assertLen(set(values), 4 if wrong_ones else 1)
+
+
+def normalise(fitted, images):
+  return images / 255.0
+
+
+def small_data():
+  """40 random images; the first 12 are labelled."""
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (40, *SHAPE), np.uint8)
+  labels = np.arange(40, dtype=np.int32) % K
+  rows = {'labelled': np.arange(12), 'unlabelled': np.arange(12, 40)}
+  return Data(jnp.asarray(images), jnp.asarray(labels), {}, {}), rows
+
+
+class HiddenLabelsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      *((name, fields, False) for name, fields in CONFIGS.items()),
+      *(('ns3l', dict(RAMP, passes=1, **fields), fields['sampler'] == 'oracle')
+        for fields in (
+            dict(sampler='uniform', count=1), dict(sampler='furthest'),
+            dict(sampler='exclude_nearest', exclude=1, count=1),
+            dict(sampler='oracle', count=1))),
+  )
+  def test_only_the_oracle_sees_them(self, name, fields, sees):
+    """Other labels on unlabelled rows change nothing, bit for bit."""
+    method = build(name, **fields)
+    step = jax.jit(train.one_step(method, normalise))
+    data, rows = small_data()
+    ends = []
+    for shift in 0, 1:
+      labels = np.array(data.labels)
+      labels[rows['unlabelled']] = (labels[rows['unlabelled']] + shift) % K
+      source = sources.Source(
+          'toy', K, sources.Arrays(np.asarray(data.images), labels), None, '')
+      split = splits.Split(**rows, validation=np.arange(0))
+      shown = data._replace(
+          labels=jnp.asarray(labels),
+          side=experiment.side_tables(method.side, source, split))
+      state = start(method, step=18)
+      for _ in range(3):
+        state, _ = step(state, shown, rows)
+      ends.append(np.asarray(state.params['w']))
+    self.assertEqual(not np.array_equal(*ends), sees)
+
+
+@functools.cache
+def digits():
+  """The data and a split with five labelled images of every class."""
+  source = sources.load('digits')
+  return source, splits.make(
+      source.train.labels, 10, labelled=50, validation=0, rule='balanced',
+      validation_rule='balanced', unlabelled_includes_labelled=False, seed=0)
+
+
+class EveryMethodTest(parameterized.TestCase):
+
+  def test_all_are_here(self):
+    """A new method needs an entry in CONFIGS, and with it these tests."""
+    self.assertCountEqual(methods.names(), CONFIGS)
+
+  @parameterized.parameters(*CONFIGS)
+  def test_the_key_decides(self, name):
+    """One key gives one run, bit for bit; another key another."""
+    method = build(name, Toy(noise=0.3), **CONFIGS[name])
+    update = jax.jit(method.update)
+    ends = []
+    for seed in 1, 1, 2:
+      state, _ = update(start(method, 20), make_batch(), jax.random.key(seed))
+      ends.append(np.asarray(state.params['w']))
+    np.testing.assert_array_equal(ends[0], ends[1])
+    self.assertGreater(np.abs(ends[0] - ends[2]).max(), 1e-4)
+
+  @parameterized.parameters(*CONFIGS)
+  def test_learns_digits(self, name):
+    """40 steps on 50 labels: most of the test digits are read."""
+    source, split = digits()
+    tools = Tools(
+        model=models.build({'name': 'small_cnn'}, 10), tx=optax.adam(3e-3),
+        augment=augment.build('translate:1'), image_shape=(8, 8, 1))
+    fields = {'name': name, 'terms': {}, **CONFIGS[name]}
+    if name in PAPER:
+      fields['threshold'] = PAPER[name]
+    method = methods.build(fields, tools)
+    step = jax.jit(train.one_step(method, normalise))
+    predict = jax.jit(method.predict)
+    images = normalise({}, jnp.asarray(source.test.images))
+    error = lambda state: np.mean(
+        predict(state, images).argmax(-1) != source.test.labels)
+    data = Data(*(jnp.asarray(part) for part in source.train), {}, {})
+    rng = np.random.default_rng(0)
+    state, history = method.init(jax.random.key(0)), []
+    self.assertGreater(error(state), 0.7)
+    for _ in range(40):
+      rows = {'labelled': split.labelled,
+              'unlabelled': rng.choice(split.unlabelled, 50, replace=False)}
+      state, metrics = step(state, data, rows)
+      history.append(metrics['loss'])
+    self.assertLess(error(state), 0.25)
+    self.assertLess(history[-1], 0.5 * history[0])
+
+
+class BuildTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (dict(name='ns3', terms={}), "unknown method 'ns3': did you mean 'ns3l'"),
+      (dict(name='mixmatch9', terms={}), "unknown method 'mixmatch9': "),
+      (dict(name='supervised'), "method 'supervised': .*missing.*'terms'"),
+      (dict(name='supervised', terms={}, weight=1.0),
+       "method 'supervised': .*unexpected.*'weight'"),
+      (dict(name='ns3l', **NS3L), "method 'ns3l': .*missing.*'terms'"),
+      (dict(name='ns3l', terms={}), "'ns3l' lacks weight, ramp, ramp_steps"),
+      (dict(name='ns3l', terms={}, tau=1.0, **NS3L), "'tau'"),
+      (dict(name='pseudo_label', terms={}, **RAMP), "missing.*'threshold'"),
+      (dict(name='pseudo_label', terms={}, count=1, **PSEUDO_LABEL), "'count'"),
+      (dict(name='supervised', terms={'ns3k': RAMP}),
+       "unknown term 'ns3k': did you mean 'ns3l'"),
+  )
+  def test_errors_are_one_clear_line(self, config, message):
+    with self.assertRaisesRegex(errors.UserError, message) as caught:
+      methods.build(config, Toy().tools())
+    self.assertNotIn('\n', str(caught.exception))
+
+  def test_side_tables_are_asked_for(self):
+    furthest = dict(sampler='furthest', passes=1, **RAMP)
+    self.assertEqual(build('ns3l', **furthest).side, ('class_distance',))
+    self.assertEqual(build('ns3l', **NS3L).side, ())
+    on_top = build('pseudo_label', terms={'ns3l': furthest}, **PSEUDO_LABEL)
+    self.assertEqual(on_top.side, ('class_distance',))
+
+
+if __name__ == '__main__':
+  absltest.main()
