@@ -7,6 +7,7 @@ errors.
 """
 
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -117,6 +118,24 @@ def table(results: list[Result], match: str) -> str:
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
+_BLOCK = re.compile(
+    r'(<!-- table: python -m nsl_jax\.report --match (\S+) -->\n).*?'
+    r'(<!-- end -->)', re.DOTALL,
+)
+
+
+def fill(text: str, results: list[Result]) -> str:
+  """A Markdown text with its marked tables made anew.
+
+  A table stands between `<!-- table: python -m nsl_jax.report --match ID -->`
+  and `<!-- end -->`.
+  """
+  def block(found: re.Match[str]) -> str:
+    return f'{found[1]}\n{table(results, found[2])}\n\n{found[3]}'
+
+  return _BLOCK.sub(block, text)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Prints or writes the table."""
   parser = cli.Parser('nsl_jax.report', __doc__)
@@ -128,11 +147,19 @@ def main(argv: Sequence[str] | None = None) -> None:
       help='write the table there instead of printing it',
   )
   parser.add_argument(
+      '--fill', type=pathlib.Path, metavar='FILE.md',
+      help='make the marked tables of a file anew, as of README.md',
+  )
+  parser.add_argument(
       '--results', default='results', type=pathlib.Path,
       help='folder of the ledger (default: results)',
   )
   options = parser.parse_args(argv)
-  text = table(read(options.results), options.match)
+  results = read(options.results)
+  if options.fill is not None:
+    options.fill.write_text(fill(options.fill.read_text(), results))
+    return
+  text = table(results, options.match)
   if options.out is None:
     print(text)
   else:

@@ -1,5 +1,7 @@
 """The ledger: rows by id, their files, and the table made from them."""
 
+import contextlib
+import io
 import json
 import pathlib
 import tempfile
@@ -99,6 +101,12 @@ class ReportTest(absltest.TestCase):
     self._write(_result('NS-T1-1', [20.0], data_note='JPEG copy'))
     self.assertIn('JPEG copy', report.table(report.read(self.folder), ''))
 
+  def test_the_tables_in_the_readme_are_those_of_the_ledger(self):
+    root = pathlib.Path(__file__).resolve().parent.parent
+    text = (root / 'README.md').read_text()
+    self.assertIn('NS-T6-1 |', text)
+    self.assertEqual(text, report.fill(text, report.read(root / 'results')))
+
   def test_wrong_ledgers(self):
     with self.assertRaisesRegex(errors.UserError, 'no ledger'):
       report.read(self.folder / 'none')
@@ -113,6 +121,35 @@ class ReportTest(absltest.TestCase):
 
 
 class BenchTest(absltest.TestCase):
+
+  def test_times_every_method_and_keeps_every_call(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    path = pathlib.Path(folder) / 'times.json'
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+      bench.main([
+          '--method=supervised,ns3l:passes=1', '--batch=4+4', '--image=8x8x1',
+          '--steps=2', '--augment=translate:1', f'--json={path}',
+      ])
+    content = json.loads(path.read_text())
+    self.assertEqual(content['kind'], 'timing')
+    self.assertEqual(list(content['methods']),
+                     ['supervised', 'ns3l:passes=1'])
+    for times in content['methods'].values():
+      self.assertLen(times['ms'], 2)
+      self.assertLen(times['ms_empty'], 2)
+      self.assertGreater(min(times['ms'] + times['ms_empty']), 0.0)
+    self.assertIn('| ns3l:passes=1 |', printed.getvalue())
+
+  def test_wrong_words(self):
+    for words, message in (
+        (['--batch=4'], 'write it like 64.64'),
+        (['--image=8x8'], 'write it like 32x32x3'),
+        (['--method=ns3'], "did you mean 'ns3l'"),
+        (['--method=ns3l:pases=1', '--image=8x8x1'], 'pases'),
+    ):
+      with self.assertRaisesRegex(errors.UserError, message):
+        bench.main(words)
 
   def test_words(self):
     self.assertEqual(bench.parse('ns3l'), ('ns3l', {}))

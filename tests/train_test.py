@@ -183,10 +183,9 @@ class ChunkTest(parameterized.TestCase):
   def test_training_does_not_depend_on_steps_per_call(self):
     method = method_of(NS3L, optax.sgd(0.2, momentum=0.9), 'translate:1', True)
     one, one_by_one = run(method, (1,) * 7, steps_per_call=1)
-    for counts in ((5, 2), (3, 4)):
-      state, history = run(method, counts, steps_per_call=5)
-      assert_close(one_by_one, history, 1e-5)
-      assert_close(one, state, 1e-5)
+    state, history = run(method, (5, 2), steps_per_call=5)
+    assert_close(one_by_one, history, 1e-5)
+    assert_close(one, state, 1e-5)
     self.assertGreater(one_by_one['ns3l'].min(), 0)
     self.assertEqual(set(one_by_one), {
         'loss', 'cross_entropy', 'ns3l', 'params_norm'
@@ -194,7 +193,7 @@ class ChunkTest(parameterized.TestCase):
 
   def test_loss_falls(self):
     method = method_of(dict(name='supervised', terms={}), optax.adam(3e-3))
-    _, history = run(method, (30,), steps_per_call=30)
+    _, history = run(method, (1,) * 30, steps_per_call=1)
     self.assertLess(history['loss'][-3:].mean(), history['loss'][0] / 2)
 
   @parameterized.parameters(1, 3)
