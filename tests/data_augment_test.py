@@ -18,6 +18,15 @@ from nsl_jax.methods import supervised
 from nsl_jax.types import Tools
 
 
+def setUpModule():
+  # Compiling takes most of the time of these tests.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def noise_images(count, side, channels, seed=0):
   """Images of which no two crops are alike."""
   rng = np.random.default_rng(seed)

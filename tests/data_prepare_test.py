@@ -124,7 +124,7 @@ class PrepareTest(TempDirTest):
 
   def test_without_tensorflow(self):
     with mock.patch.object(prepare, 'has_module', return_value=False):
-      self.assert_fails('svhn', 'pip install "nsl_jax[download]"')
+      self.assert_fails('svhn', 'pip install tensorflow')
 
   def test_damaged_set_names_the_folder(self):
     folder = self.write()

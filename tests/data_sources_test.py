@@ -275,7 +275,7 @@ class ErrorTest(TempDirTest):
     file = folder / 'dataset_info.json'
     file.write_text(file.read_text().replace('array_record"', 'tfrecord"'))
     with mock.patch.object(prepare, 'has_module', return_value=False):
-      self.assert_fails('mnist', 'pip install "nsl_jax[download]"', folder)
+      self.assert_fails('mnist', 'pip install tensorflow', folder)
 
 
 class RealDataTest(parameterized.TestCase):

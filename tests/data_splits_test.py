@@ -267,7 +267,8 @@ class ErrorTest(parameterized.TestCase):
       (dict(rule='balancd'), r"config\.data\.rule='balancd'.*'balanced'"),
       (dict(validation_rule='unifrm'),
        r"config\.data\.validation_rule='unifrm'.*'uniform'"),
-      (dict(validation_rule='', validation=0), r'config\.data\.validation_rule'),
+      (dict(validation_rule='', validation=0), r"validation_rule=''"),
+      (dict(seed=-1), r'config\.seed=-1'),
   )
   def test_names_the_field(self, changed, message):
     with self.assertRaisesRegex(errors.UserError, message) as e:

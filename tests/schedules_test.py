@@ -88,7 +88,7 @@ class OptimizerTest(absltest.TestCase):
     """Betas (0.9, 0.999), epsilon 1e-8 outside the root, rate by step."""
     tx = optimizers.build(
         {'name': 'adam', 'lr': 0.1, 'drop_steps': 2, 'drop_factor': 0.2})
-    params = jnp.array([0.0, 0.0])
+    params = jnp.array([5.0, -5.0])  # would show a decay of the weights
     state = tx.init(params)
     m = v = np.zeros(2)
     grads = [np.array(g) for g in ([1, 1e-8], [-2, 1e-8], [3, 0], [0.5, 0])]

@@ -141,7 +141,7 @@ def tfrecord_only(
   """The error for a data set that cannot be read without TensorFlow."""
   return errors.UserError(
       f'{folder} holds only TFRecord files; either pip install '
-      '"nsl_jax[download]" to read them through TensorFlow (once: the decoded '
+      'tensorflow to read them through TensorFlow (once: the decoded '
       'images are kept), or delete that version and, on a machine with '
       f'TensorFlow, run: {command(name, data_dir)}'
   )
@@ -198,7 +198,7 @@ def _download(name: str, data_dir: str | None) -> pathlib.Path:
   """Has TFDS make one of its own data sets; never edits its checksums."""
   if not has_module('tensorflow'):
     raise errors.UserError(
-        f'preparing {name} needs TensorFlow: pip install "nsl_jax[download]" '
+        f'preparing {name} needs TensorFlow: pip install tensorflow '
         '(here, or on another machine and copy the folder '
         f'{RECIPES[name].tfds_name} into {directory(data_dir)})'
     )

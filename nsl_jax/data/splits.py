@@ -107,14 +107,16 @@ def make(
       labelled ones (Oliver et al.'s loader) or not (default, F-N9).
 
   Raises:
-    errors.UserError: if more images are asked for than exist, or fewer
-      labelled ones than classes, or by an unknown rule.
+    errors.UserError: if more images are asked for than exist, fewer labelled
+      ones than classes, an unknown rule or a negative seed.
   """
   if labelled < num_classes:
     raise errors.UserError(
         f'{labelled} labelled images asked for, but there are {num_classes} '
         f'classes: raise config.data.labelled to at least {num_classes}'
     )
+  if seed < 0:
+    raise errors.UserError(f'config.seed={seed}: must not be negative')
   rng = np.random.default_rng([seed, 0x5EED])
   pool = np.flatnonzero(labels >= 0)
   held_out = _draw(

@@ -91,7 +91,7 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
         f'then run: python -m nsl_jax.data --prepare usps --data_dir {data_dir}'
     )
   if importlib.util.find_spec('h5py') is None:
-    raise errors.UserError(f'{path} needs h5py: pip install "nsl_jax[data]"')
+    raise errors.UserError(f'{path} needs h5py: pip install h5py')
   target = data_dir
   if not _writable(data_dir):
     target = cache_dir / f'prepared-{cache.fingerprint([path])[:12]}'

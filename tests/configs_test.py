@@ -1,0 +1,257 @@
+"""Every config loads, is refused in one line, and has no dead field."""
+
+import ast
+import contextlib
+import functools
+import pathlib
+import sys
+import tempfile
+from unittest import mock
+
+from absl import flags
+from absl.testing import absltest
+from absl.testing import parameterized
+import ml_collections
+from ml_collections import config_flags
+
+from nsl_jax import config_files
+from nsl_jax import errors
+from nsl_jax import rows
+from nsl_jax.data import prepare
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NAMES = sorted(
+    f'configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')
+    if path.name != 'common.py'
+)
+# Sections that go whole to the part that takes their fields by name.
+PASSED_ON = ('model', 'method', 'optimizer')
+
+
+def flat(config):
+  """{'data.labelled': 50, ...}."""
+  found = {}
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict) and value:
+      found |= {f'{name}.{k}': v for k, v in flat(value).items()}
+    else:
+      found[name] = value
+  return found
+
+
+def by_flags(argument, *overrides):
+  """The config as the main command's flags read it."""
+  values = flags.FlagValues()
+  holder = config_flags.DEFINE_config_file(
+      'config', None, lock_config=True, flag_values=values
+  )
+  words = ['test', f'--config={ROOT / argument}', *overrides]
+  with mock.patch.object(sys, 'path', [str(ROOT), *sys.path]):
+    with mock.patch.object(sys, 'argv', words):  # overrides are read there
+      values(words)
+  return holder.value
+
+
+def variants():
+  """--config arguments: every file, and every row of the papers it runs."""
+  runnable = [row.config for row in rows.read().values() if row.config]
+  return sorted({*NAMES, *runnable})
+
+
+def is_horizon(field):
+  last = field.rpartition('.')[2]
+  return last == 'steps' or (last.endswith('_steps') and last != 'full_steps')
+
+
+class LoadTest(parameterized.TestCase):
+
+  @parameterized.parameters(*variants())
+  def test_by_flags_as_by_function(self, argument):
+    config = config_files.load(argument)
+    self.assertTrue(config.is_locked)
+    self.assertEqual(by_flags(argument).to_dict(), config.to_dict())
+    with self.assertRaises((AttributeError, KeyError)):
+      config.data.labeled = 5
+    self.assertEqual(config.steps, config.full_steps)
+    self.assertIn(config.data.name, prepare.NAMES)
+
+  @parameterized.parameters(*NAMES)
+  def test_overrides(self, name):
+    config = by_flags(
+        f'{name}:seeds=3', '--config.optimizer.lr=0.5', '--config.data.dir=/x'
+    )
+    self.assertEqual(config.seeds, 3)
+    self.assertEqual(config.optimizer.lr, 0.5)
+    self.assertEqual(config.data.dir, '/x')
+    with self.assertRaisesRegex(AttributeError, "mean \"steps_per_call\""):
+      by_flags(name, '--config.steps_per_cal=3')
+
+  @parameterized.parameters(*variants())
+  def test_rows_are_what_they_say(self, argument):
+    config = config_files.load(argument)
+    if not config.row:
+      return
+    row = rows.find(config.row)
+    if ':' in argument:
+      self.assertEqual(row.config, argument)
+    self.assertEqual(config.data.name, row.data)
+    self.assertEqual(config.data.labelled, row.labels)
+
+  def test_extra_arguments(self):
+    config = config_files.load('configs/digits_ns3l.py:labels=20', seeds=4)
+    self.assertEqual((config.data.labelled, config.seeds), (20, 4))
+
+  def test_from_another_folder(self):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+      self.assertEqual(config_files.root(), ROOT)
+      self.assertTrue(config_files.exists(f'{NAMES[0]}:seeds=2'))
+      self.assertFalse(config_files.exists('configs/nothing.py'))
+      self.assertEqual(config_files.load(NAMES[0], seeds=2).seeds, 2)
+
+
+class RefusalTest(parameterized.TestCase):
+
+  @parameterized.product(
+      name=NAMES,
+      words=(
+          ('seed=3', "unknown config argument 'seed': did you mean 'seeds'"),
+          ('reducd=3', "did you mean 'reduced'"),
+          ('zzzzzz=1', 'unknown config argument .*known: .*reduced.*smoke'),
+          ('seeds=abc', "seeds='abc': must be int"),
+          ('seeds=', "seeds='': must be int"),
+          ('reduced=1.5', "reduced='1.5': must be int"),
+          ('smoke=maybe', 'smoke=maybe: must be true or false'),
+      ),
+  )
+  def test_in_one_line(self, name, words):
+    argument, message = words
+    with self.assertRaisesRegex(errors.UserError, message) as e:
+      config_files.load(f'{name}:{argument}')
+    self.assertNotIn('\n', str(e.exception))
+    self.assertStartsWith(str(e.exception), f'{name}: ')
+    with self.assertRaisesRegex(Exception, message):
+      by_flags(f'{name}:{argument}')
+
+  @parameterized.parameters(
+      ('configs/digits_ns3l.py:labels=abc', "labels='abc': must be int"),
+      ('configs/digits_ns3l.py:label=20', "did you mean 'labels'"),
+      ('configs/fashion_mnist_table6.py:negatives=threshold04',
+       "unknown negatives 'threshold04': did you mean 'threshold0[35]'"),
+      ('configs/fashion_mnist_table6.py:negatives=',
+       "unknown negatives '': known: none, uniform1"),
+      ('configs/digit_ns3l.py', 'no config file configs/digit_ns3l.py'),
+      ('configs', 'no config file configs'),
+  )
+  def test_of_one_file(self, argument, message):
+    with self.assertRaisesRegex(errors.UserError, message) as e:
+      config_files.load(argument)
+    self.assertNotIn('\n', str(e.exception))
+
+
+class ShorteningTest(parameterized.TestCase):
+
+  @parameterized.product(argument=variants(), steps=(100, 7, 1))
+  def test_reduced_scales_horizons_and_nothing_else(self, argument, steps):
+    config = config_files.load(argument)
+    whole, short = flat(config), flat(config_files.load(
+        argument, reduced=steps
+    ))
+    self.assertEqual(whole.keys(), short.keys())
+    for field, value in whole.items():
+      if is_horizon(field):
+        expected = max(1, round(value * steps / config.steps)) if value else 0
+        self.assertEqual(short[field], expected, field)
+      else:
+        self.assertEqual(short[field], value, field)
+    self.assertEqual(short['steps'], steps)
+    self.assertEqual(short['full_steps'], config.steps)
+
+  @parameterized.parameters(*variants())
+  def test_not_reduced(self, argument):
+    self.assertEqual(
+        config_files.load(
+            argument, reduced=0, smoke='false', seeds=1
+        ).to_dict(),
+        config_files.load(argument).to_dict(),
+    )
+
+  @parameterized.parameters(*variants())
+  def test_smoke_is_short_and_the_same_otherwise(self, argument):
+    whole = flat(config_files.load(argument))
+    short = flat(config_files.load(argument, smoke='true'))
+    self.assertEqual(short['steps'], 20)
+    self.assertLessEqual(short['batch.labelled'], 16)
+    self.assertLessEqual(short['batch.unlabelled'], 16)
+    self.assertEqual(bool(short['batch.unlabelled']),
+                     bool(whole['batch.unlabelled']))
+    self.assertEqual(bool(short['data.validation']),
+                     bool(whole['data.validation']))
+    self.assertLessEqual(short['data.limit'], 2000)
+    differ = {k for k in whole if whole[k] != short[k]}
+    others = {k for k in differ if not is_horizon(k)}
+    self.assertContainsSubset(others, {
+        'data.limit', 'data.labelled', 'data.validation', 'batch.labelled',
+        'batch.unlabelled', 'log_every', 'checkpoint.every',
+    })
+
+
+class FieldTest(parameterized.TestCase):
+  """No field is written that nobody reads."""
+
+  @functools.cached_property
+  def trees(self):
+    return [
+        ast.parse(path.read_text(encoding='utf-8'))
+        for path in (ROOT / 'nsl_jax').rglob('*.py')
+    ]
+
+  @functools.cached_property
+  def chains(self):
+    """Every `config.a.b` of the package, as 'a.b'."""
+    found = set()
+    for tree in self.trees:
+      for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+          name = ast.unparse(node)
+          if name.startswith('config.'):
+            found.add(name.removeprefix('config.'))
+    return found
+
+  @functools.cached_property
+  def words(self):
+    """Every parameter, class field and string of the package."""
+    found = set()
+    for tree in self.trees:
+      for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+          found.add(node.arg)
+        elif isinstance(node, ast.AnnAssign):
+          found.add(ast.unparse(node.target))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+          found.add(node.value)
+    return found
+
+  def is_read(self, field):
+    section, _, name = field.partition('.')
+    if section in PASSED_ON:
+      return section in self.chains and set(name.split('.')) <= self.words
+    return field in self.chains or f'{section}.items' in self.chains
+
+  @parameterized.parameters(*variants())
+  def test_every_field_is_read(self, argument):
+    for field in flat(config_files.load(argument)):
+      self.assertTrue(self.is_read(field), f'nobody reads config.{field}')
+
+  def test_a_dead_field_would_be_found(self):
+    for field in ('data.colour', 'stepz', 'method.lambda9', 'eval.evry'):
+      self.assertFalse(self.is_read(field))
+
+  @parameterized.parameters(*variants())
+  def test_what_must_not_be_mirrored_is_not(self, argument):
+    data = config_files.load(argument).data
+    if data.name in ('digits', 'mnist', 'usps', 'svhn', 'svhn_extra'):
+      self.assertNotIn('flip', data.augment)
+
+
+if __name__ == '__main__':
+  absltest.main()
