@@ -117,6 +117,11 @@ def finish(
 ) -> ml_collections.ConfigDict:
   """Applies the arguments that every config takes."""
   config.seeds = arg.seeds
+  if not 0 <= arg.reduced <= config.steps:
+    raise ValueError(
+        f'config argument reduced={arg.reduced}: the whole run has '
+        f'{config.steps} steps'
+    )
   if arg.reduced:
     scale(config, arg.reduced / config.steps)
     config.steps = arg.reduced

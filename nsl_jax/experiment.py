@@ -2,20 +2,20 @@
 
 import functools
 import math
+import operator
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
 from nsl_jax import (
-    errors, evaluate, log, loop, mesh as mesh_lib, methods, models, negatives,
+    errors, evaluate, feed, log, loop, mesh as mesh_lib, methods, models,
     optimizers, summary, train, workdir as workdir_lib,
 )
-from nsl_jax.data import augment, normalise, sampler, sources, splits
+from nsl_jax.data import augment, normalise, sources, splits
 from nsl_jax.types import Data, Method, State, Tools
 
 _PRECISIONS = ('float32', 'tf32', 'bfloat16')
@@ -49,20 +49,6 @@ class Parts(NamedTuple):
   mesh: Mesh
 
 
-def load_source(config: ml_collections.ConfigDict) -> sources.Source:
-  """The config's data set, cut to `data.limit` images a split if that is set.
-
-  Raises:
-    errors.UserError: if it is not there.
-  """
-  source = sources.load(config.data.name, config.data.dir or None)
-  limit = config.data.limit
-  if not limit:
-    return source
-  cut = lambda arrays: sources.Arrays(*(part[:limit] for part in arrays))
-  return source._replace(train=cut(source.train), test=cut(source.test))
-
-
 def build_method(
     config: ml_collections.ConfigDict, num_classes: int,
     image_shape: tuple[int, int, int],
@@ -94,16 +80,21 @@ def _check(config: ml_collections.ConfigDict) -> None:
       raise errors.UserError(
           f'config.{field}={value!r}: {errors.did_you_mean(value, known)}'
       )
-  positive = {
-      'steps': config.steps, 'seeds': config.seeds,
-      'batch.labelled': config.batch.labelled,
-      'eval.every_steps': config.eval.every_steps,
-      'eval.batch': config.eval.batch, 'log_every': config.log_every,
-      'checkpoint.every': config.checkpoint.every,
+  lowest = {
+      'steps': 1, 'seeds': 1, 'seed': 0, 'devices': 0, 'steps_per_call': 0,
+      'log_every': 1, 'checkpoint.every': 1, 'checkpoint.keep': 1,
+      'eval.every_steps': 1, 'eval.batch': 1, 'batch.labelled': 1,
+      'batch.unlabelled': 0, 'data.limit': 0, 'optimizer.lr': 0.0,
+      'optimizer.drop_steps': 0, 'ema_decay': 0.0,
   }
-  for field, number in positive.items():
-    if number < 1:
-      raise errors.UserError(f'config.{field}={number}: must be at least 1')
+  for field, least in lowest.items():
+    value = operator.attrgetter(field)(config)
+    if not value >= least:
+      raise errors.UserError(f'config.{field}={value}: must be >= {least}')
+  if config.ema_decay >= 1.0:
+    raise errors.UserError(
+        f'config.ema_decay={config.ema_decay}: must be below 1'
+    )
   if config.protocol == 'best_validation' and not config.data.validation:
     raise errors.UserError(
         'config.protocol=best_validation needs validation images: set '
@@ -126,7 +117,7 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
   mesh_lib.check_batch(mesh, {
       f'batch.{name}': size for name, size in config.batch.items()
   })
-  source = load_source(config)
+  source = feed.load_source(config)
   shape = source.train.images.shape[1:]
   method = build_method(config, source.num_classes, shape)
   kind = config.data.normalise
@@ -150,56 +141,6 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       ),
       evaluate=evaluate.make_evaluate(method, apply), mesh=mesh,
   )
-
-
-def split_of(
-    config: ml_collections.ConfigDict, source: sources.Source, seed: int
-) -> splits.Split:
-  """The seed's split of the training images."""
-  return splits.make(
-      source.train.labels, source.num_classes,
-      labelled=config.data.labelled, validation=config.data.validation,
-      rule=config.data.rule, validation_rule=config.data.validation_rule,
-      unlabelled_includes_labelled=config.data.unlabelled_includes_labelled,
-      seed=seed,
-  )
-
-
-def side_tables(
-    names: tuple[str, ...], source: sources.Source, split: splits.Split
-) -> dict[str, np.ndarray]:
-  """The tables that a method looks up, a row per training image."""
-  tables = {}
-  images, labels = source.train
-  if negatives.DISTANCE in names:
-    tables[negatives.DISTANCE] = negatives.class_distances(
-        images, images[split.labelled], labels[split.labelled],
-        source.num_classes,
-    )
-  if negatives.TRUE_CLASS in names:
-    tables[negatives.TRUE_CLASS] = labels
-  return tables
-
-
-def streams_of(
-    config: ml_collections.ConfigDict, split: splits.Split, seed: int
-) -> dict[str, sampler.Stream]:
-  """The rows of every step: what is drawn, how many, in which order.
-
-  Raises:
-    errors.UserError: if unlabelled images are wanted and there are none.
-  """
-  rows = {'labelled': split.labelled, 'unlabelled': split.unlabelled}
-  for name, size in config.batch.items():
-    if size and not len(rows[name]):
-      raise errors.UserError(
-          f'no {name} image is left for config.batch.{name}={size}: label or '
-          'hold out fewer, or set it to 0'
-      )
-  return {
-      name: sampler.Stream(rows[name], size, seed=seed, name=name)
-      for name, size in config.batch.items()
-  }
 
 
 def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
@@ -232,6 +173,17 @@ def _evaluation(
   return run
 
 
+def _keep_split(split: splits.Split, path: pathlib.Path) -> None:
+  """Writes the split, or makes sure that it is the one written before."""
+  if path.exists() and splits.load(path).sha256() != split.sha256():
+    raise errors.UserError(
+        f'{path} is another split than this data gives: the data set has '
+        'changed since; use another --workdir'
+    )
+  if jax.process_index() == 0:
+    splits.save(split, path)
+
+
 def train_seed(
     config: ml_collections.ConfigDict, parts: Parts, seed: int,
     folder: pathlib.Path, title: str,
@@ -241,11 +193,10 @@ def train_seed(
   if result.exists():
     return workdir_lib.read_json(result)
   folder.mkdir(parents=True, exist_ok=True)
-  split = split_of(config, parts.source, seed)
-  if jax.process_index() == 0:
-    splits.save(split, folder / 'split.npz')
+  split = feed.split_of(config, parts.source, seed)
+  _keep_split(split, folder / 'split.npz')
   whole = mesh_lib.everywhere(parts.mesh)
-  tables = side_tables(parts.method.side, parts.source, split)
+  tables = feed.side_tables(parts.method.side, parts.source, split)
   data = Data(
       images=parts.images, labels=parts.labels, normaliser=parts.fitted,
       side=mesh_lib.put(tables, whole),
@@ -253,7 +204,7 @@ def train_seed(
   _, seconds = loop.run(
       folder, plan=parts.plan, mesh=parts.mesh, title=title,
       state=initial_state(parts.method, seed, parts.mesh), data=data,
-      streams=streams_of(config, split, seed), chunk=parts.chunk,
+      streams=feed.streams_of(config, split, seed), chunk=parts.chunk,
       evaluate=_evaluation(config, parts, split),
   )
   lines = log.read(folder / 'metrics.jsonl')
@@ -300,7 +251,7 @@ def run(
   parts = prepare(config)
   seeds = range(config.seed, config.seed + config.seeds)
   for seed in seeds:  # a split that cannot be made is better known now
-    streams_of(config, split_of(config, parts.source, seed), seed)
+    feed.streams_of(config, feed.split_of(config, parts.source, seed), seed)
   workdir_lib.claim(workdir, config.to_dict())
   per_seed = []
   for seed in seeds:

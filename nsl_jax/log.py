@@ -6,16 +6,24 @@ from typing import Any
 
 import tensorboardX
 
+from nsl_jax import errors
+
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The whole lines of a metrics file; one cut off while written is left."""
+  """The whole lines of a metrics file; one cut off while written is left.
+
+  Raises:
+    errors.UserError: if a whole line is damaged.
+  """
   if not path.exists():
     return []
-  lines = []
-  for line in path.read_text().splitlines(keepends=True):
-    if line.endswith('\n'):
-      lines.append(json.loads(line))
-  return lines
+  whole, _, _ = path.read_text().rpartition('\n')
+  try:
+    return [json.loads(line) for line in whole.splitlines()]
+  except ValueError as error:
+    raise errors.UserError(
+        f'{path} is damaged ({error}): remove the line, or use a new --workdir'
+    ) from error
 
 
 class Log:

@@ -157,13 +157,15 @@ def main(argv: Sequence[str] | None = None) -> None:
   options = parser.parse_args(argv)
   results = read(options.results)
   if options.fill is not None:
-    options.fill.write_text(fill(options.fill.read_text(), results))
+    options.fill.write_text(
+        fill(options.fill.read_text('utf-8'), results), encoding='utf-8'
+    )
     return
   text = table(results, options.match)
   if options.out is None:
     print(text)
   else:
-    options.out.write_text(text + '\n')
+    options.out.write_text(text + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -27,7 +27,8 @@ def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
   if jax.process_index():
     return
   part = path.with_name(path.name + '.part')
-  part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+  part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n',
+                  encoding='utf-8')
   os.replace(part, path)
 
 
@@ -38,7 +39,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     errors.UserError: if it is damaged.
   """
   try:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(content, dict):
       raise ValueError(f'holds a {type(content).__name__}')
     return content
@@ -67,23 +68,29 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """
   path = workdir / 'config.json'
   config = json.loads(json.dumps(config))
-  if path.exists():
-    before, now = _flat(read_json(path)), _flat(config)
-    for name in sorted(before.keys() | now.keys()):
-      if name not in _FREE and before.get(name) != now.get(name):
-        raise errors.UserError(
-            f'{workdir} belongs to another config: {name} was '
-            f'{before.get(name)!r} there and is {now.get(name)!r} here; use '
-            'another --workdir'
-        )
   try:
     workdir.mkdir(parents=True, exist_ok=True)
+    taken = path.exists()
+  except OSError as error:
+    raise _not_writable(workdir, error) from error
+  before, now = _flat(read_json(path) if taken else config), _flat(config)
+  for name in sorted(before.keys() | now.keys()):
+    if name not in _FREE and before.get(name) != now.get(name):
+      raise errors.UserError(
+          f'{workdir} belongs to another config: {name} was '
+          f'{before.get(name)!r} there and is {now.get(name)!r} here; use '
+          'another --workdir'
+      )
+  try:
     write_json(path, config)
   except OSError as error:
-    raise errors.UserError(
-        f'cannot write to {workdir} ({error.strerror}): choose another '
-        '--workdir'
-    ) from error
+    raise _not_writable(workdir, error) from error
+
+
+def _not_writable(workdir: pathlib.Path, error: OSError) -> errors.UserError:
+  return errors.UserError(
+      f'cannot write to {workdir} ({error.strerror}): choose another --workdir'
+  )
 
 
 def _commit() -> str | None:

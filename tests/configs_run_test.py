@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from nsl_jax import config_files
-from nsl_jax import experiment
+from nsl_jax import experiment, feed
 from nsl_jax import mesh as mesh_lib
 from nsl_jax import rows
 from nsl_jax.data import sources
@@ -84,13 +84,13 @@ def prepare(config):
 
 def data_and_rows(config, parts):
   """The data on the devices, and the rows of the first two calls."""
-  split = experiment.split_of(config, parts.source, seed=0)
-  tables = experiment.side_tables(parts.method.side, parts.source, split)
+  split = feed.split_of(config, parts.source, seed=0)
+  tables = feed.side_tables(parts.method.side, parts.source, split)
   data = Data(
       images=parts.images, labels=parts.labels, normaliser=parts.fitted,
       side=mesh_lib.put(tables, mesh_lib.everywhere(parts.mesh)),
   )
-  streams = experiment.streams_of(config, split, seed=0)
+  streams = feed.streams_of(config, split, seed=0)
   calls = [
       {name: np.stack([stream(step)] * parts.plan.steps_per_call)
        for name, stream in streams.items()}
@@ -143,9 +143,9 @@ class RunTest(parameterized.TestCase):
       labels[5000:] = -1
     train = sources.Arrays(labels, labels)
     source = sources.Source(config.data.name, classes, train, train, '')
-    split = experiment.split_of(config, source, seed=0)
+    split = feed.split_of(config, source, seed=0)
     self.assertLen(split.labelled, config.data.labelled)
-    streams = experiment.streams_of(config, split, seed=0)
+    streams = feed.streams_of(config, split, seed=0)
     for name, size in config.batch.items():
       self.assertLen(streams[name](0), size)
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors, experiment, log
+from nsl_jax import config_files, errors, experiment, feed, log
 from nsl_jax import workdir as workdir_lib
 
 
@@ -127,7 +127,15 @@ class ExperimentTest(parameterized.TestCase):
       ({'data.validation': 0}, 'best_validation needs validation'),
       ({'batch.labelled': 15, 'devices': 4}, 'does not divide over 4'),
       ({'devices': 64}, 'only 4 are there'),
-      ({'steps': 0}, 'must be at least 1'),
+      ({'steps': 0}, 'config.steps=0: must be >= 1'),
+      ({'steps_per_call': -1}, 'steps_per_call'),
+      ({'devices': -1}, 'devices'),
+      ({'seed': -1}, 'config.seed'),
+      ({'batch.unlabelled': -4}, 'batch.unlabelled'),
+      ({'data.limit': -3}, 'data.limit'),
+      ({'checkpoint.keep': 0}, 'checkpoint.keep'),
+      ({'optimizer.lr': float('nan')}, 'optimizer.lr'),
+      ({'ema_decay': 1.5}, 'must be below 1'),
       ({'precision': 'float23'}, "did you mean 'float32'"),
       ({'protocol': 'best_test'}, 'config.protocol'),
       ({'method.ramp': 'sigmoidal'}, "did you mean 'sigmoid'"),
@@ -156,8 +164,8 @@ class ExperimentTest(parameterized.TestCase):
                            sampler='exclude_nearest', exclude=1, count=1,
                            passes=1, terms={})
     parts = experiment.prepare(config)
-    split = experiment.split_of(config, parts.source, 0)
-    tables = experiment.side_tables(parts.method.side, parts.source, split)
+    split = feed.split_of(config, parts.source, 0)
+    tables = feed.side_tables(parts.method.side, parts.source, split)
     self.assertEqual(list(tables), ['class_distance'])
     rows = split.labelled
     own = tables['class_distance'][rows, parts.source.train.labels[rows]]
@@ -168,6 +176,20 @@ class ExperimentTest(parameterized.TestCase):
     (self.folder / 'seed_0' / 'result.json').write_text('{"seed"')
     with self.assertRaisesRegex(errors.UserError, 'cannot be read'):
       experiment.run(_config(), self.folder)
+
+  def test_a_data_set_that_changed_is_refused(self):
+    experiment.run(_config(), self.folder)
+    seed = self.folder / 'seed_0'
+    (seed / 'result.json').unlink()
+    with np.load(seed / 'split.npz') as split:
+      arrays = {**split, 'labelled': split['labelled'][::-1]}
+    np.savez(seed / 'split.npz', **arrays)
+    with self.assertRaisesRegex(errors.UserError, 'another split'):
+      experiment.run(_config(), self.folder)
+
+  def test_more_than_the_whole_run_is_not_a_reduced_one(self):
+    with self.assertRaisesRegex(errors.UserError, 'whole run has 2000'):
+      config_files.load('configs/digits_ns3l.py', reduced=2001)
 
   def test_config_is_written_as_resolved(self):
     experiment.run(_config(), self.folder)

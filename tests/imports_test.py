@@ -26,6 +26,7 @@ ROWS = (
     ('methods.*',),
     ('methods', 'train'),
     ('evaluate', 'loop'),
+    ('feed',),
     ('experiment',),
     ('cli',),
     ('main', 'report', 'reproduce', 'bench', 'data.__main__'),

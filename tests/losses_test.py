@@ -138,7 +138,6 @@ class PseudoLabelTest(parameterized.TestCase):
     target = special.softmax(logits, axis=-1) - gradient(loss, logits)
     self.assertEqual(target.argmax(), 3)
     np.testing.assert_allclose(target.max(), winner, atol=1e-6)
-    np.testing.assert_allclose(target.sum(), 1.0, atol=1e-6)
 
   def test_value_by_hand(self):
     """KL(target || uniform) = log 10 - H(target), H(target) = 0.0044928."""

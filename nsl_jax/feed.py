@@ -1,0 +1,73 @@
+"""What a seed trains on: its source, split, side tables and rows."""
+
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+
+from nsl_jax import errors, negatives
+from nsl_jax.data import sampler, sources, splits
+
+
+def load_source(config: ml_collections.ConfigDict) -> sources.Source:
+  """The config's data set, cut to `data.limit` images a split if that is set.
+
+  Raises:
+    errors.UserError: if it is not there.
+  """
+  source = sources.load(config.data.name, config.data.dir or None)
+  limit = config.data.limit
+  if not limit:
+    return source
+  cut = lambda arrays: sources.Arrays(*(part[:limit] for part in arrays))
+  return source._replace(train=cut(source.train), test=cut(source.test))
+
+
+def split_of(
+    config: ml_collections.ConfigDict, source: sources.Source, seed: int
+) -> splits.Split:
+  """The seed's split of the training images."""
+  return splits.make(
+      source.train.labels, source.num_classes,
+      labelled=config.data.labelled, validation=config.data.validation,
+      rule=config.data.rule, validation_rule=config.data.validation_rule,
+      unlabelled_includes_labelled=config.data.unlabelled_includes_labelled,
+      seed=seed,
+  )
+
+
+def side_tables(
+    names: Sequence[str], source: sources.Source, split: splits.Split
+) -> dict[str, np.ndarray]:
+  """The tables that a method looks up, a row per training image."""
+  tables = {}
+  images, labels = source.train
+  if negatives.DISTANCE in names:
+    tables[negatives.DISTANCE] = negatives.class_distances(
+        images, images[split.labelled], labels[split.labelled],
+        source.num_classes,
+    )
+  if negatives.TRUE_CLASS in names:
+    tables[negatives.TRUE_CLASS] = labels
+  return tables
+
+
+def streams_of(
+    config: ml_collections.ConfigDict, split: splits.Split, seed: int
+) -> dict[str, sampler.Stream]:
+  """The rows of every step: what is drawn, how many, in which order.
+
+  Raises:
+    errors.UserError: if unlabelled images are wanted and there are none.
+  """
+  rows = {'labelled': split.labelled, 'unlabelled': split.unlabelled}
+  for name, size in config.batch.items():
+    if size and not len(rows[name]):
+      raise errors.UserError(
+          f'no {name} image is left for config.batch.{name}={size}: label or '
+          'hold out fewer, or set it to 0'
+      )
+  return {
+      name: sampler.Stream(rows[name], size, seed=seed, name=name)
+      for name, size in config.batch.items()
+  }
