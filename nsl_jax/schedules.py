@@ -15,7 +15,7 @@ def sigmoid_ramp(steps: int) -> Schedule:
   0.2865 half-way, 1 from then on (family O's ramp for every unlabelled loss).
   """
   def ramp(step: Array | int) -> Array:
-    missing = 1.0 - jnp.clip(jnp.asarray(step) / max(steps, 1), 0.0, 1.0)
+    missing = 1.0 - jnp.clip(jnp.asarray(step) / steps, 0.0, 1.0)
     return jnp.exp(-5.0 * missing**2)
 
   return ramp
@@ -23,7 +23,7 @@ def sigmoid_ramp(steps: int) -> Schedule:
 
 def linear_ramp(steps: int) -> Schedule:
   """From 0 to 1 over `steps`, then 1 (MixMatch)."""
-  return optax.linear_schedule(0.0, 1.0, max(steps, 1))
+  return optax.linear_schedule(0.0, 1.0, steps)
 
 
 _RAMPS = {
@@ -34,12 +34,18 @@ _RAMPS = {
 
 
 def weight(value: float, ramp: str, ramp_steps: int) -> Schedule:
-  """`value` times a ramp of the name `none`, `linear` or `sigmoid`."""
+  """`value` times a ramp of the name `none`, `linear` or `sigmoid`.
+
+  A ramp over 0 steps is none.
+
+  Raises:
+    errors.UserError: for another name.
+  """
   if ramp not in _RAMPS:
     raise errors.UserError(
         f'unknown ramp {ramp!r}: {errors.did_you_mean(ramp, _RAMPS)}'
     )
-  shape = _RAMPS[ramp](ramp_steps)
+  shape = _RAMPS[ramp if ramp_steps else 'none'](ramp_steps)
   return lambda step: value * shape(step)
 
 

@@ -84,6 +84,22 @@ def from_config(
   return built
 
 
+def with_own(
+    name: str, options: Mapping[str, Any], terms: Mapping[str, Any]
+) -> dict[str, Any]:
+  """A method's own term, then those added to it by the config.
+
+  Raises:
+    errors.UserError: if the config adds the method's own term again.
+  """
+  if name in terms:
+    raise errors.UserError(
+        f'the method {name} has the term {name} already: set it in '
+        'config.method, not in config.method.terms'
+    )
+  return {name: options, **terms}
+
+
 def side_tables(config: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
   """Names of the side tables that the terms look up."""
   samplers = [f['sampler'] for f in config.values() if 'sampler' in f]

@@ -158,6 +158,17 @@ class FromConfigTest(parameterized.TestCase):
     self.assertNotIn('\n', str(caught.exception))
 
 
+class WithOwnTest(absltest.TestCase):
+
+  def test_own_term_comes_first(self):
+    merged = terms.with_own('ns3l', THRESHOLD, {'pseudo_label': {}})
+    self.assertEqual(list(merged), ['ns3l', 'pseudo_label'])
+
+  def test_the_same_term_twice(self):
+    with self.assertRaisesRegex(errors.UserError, 'has the term ns3l already'):
+      terms.with_own('ns3l', THRESHOLD, {'ns3l': {}})
+
+
 class SideTablesTest(absltest.TestCase):
 
   def test_union_of_what_the_samplers_look_up(self):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nsl_jax import terms as terms_lib
 from nsl_jax.methods import supervised
 from nsl_jax.types import Method, Tools
 
@@ -17,4 +18,5 @@ def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], **options
 ) -> Method:
   """`options` are the fields of the term `pseudo_label` (family O)."""
-  return supervised.build(tools, terms={'pseudo_label': options, **terms})
+  own = terms_lib.with_own('pseudo_label', options, terms)
+  return supervised.build(tools, terms=own)
