@@ -5,16 +5,32 @@ import difflib
 import ml_collections
 
 
+# What `terms=` adds to a method, at the values of family O; every field can
+# then be set as --config.method.terms.ns3l.weight=0.3.
+TERMS = {
+    'ns3l': dict(
+        weight=1.0, ramp='sigmoid', ramp_steps=50_000, sampler='threshold',
+        threshold=0.04, passes=2,
+    ),
+    'pseudo_label': dict(
+        weight=1.0, ramp='sigmoid', ramp_steps=50_000, threshold=0.95
+    ),
+}
+
+
 def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
   """Reads `k=v,k=v` into the types of the defaults.
 
-  Every config takes `seeds=N`, `smoke=true` (seconds, to see that it runs) and
-  `reduced=STEPS` (a shorter run, every horizon scaled) besides its own.
+  Every config takes `seeds=N`, `smoke=true` (seconds, to see that it runs),
+  `reduced=STEPS` (a shorter run, every horizon scaled) and `terms=NAME+NAME`
+  (more losses on the unlabelled images, see `TERMS`) besides its own.
 
   Raises:
     ValueError: in one line, for an unknown name or a value of another type.
   """
-  known = {'seeds': 1, 'smoke': False, 'reduced': 0, **defaults}
+  known = {
+      'seeds': 1, 'smoke': False, 'reduced': 0, 'terms': '', **defaults
+  }
   values = dict(known)
   for word in filter(None, (arg or '').split(',')):
     name, _, text = word.partition('=')
@@ -83,7 +99,7 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.eval = dict(every_steps=max(steps // 50, 1), batch=1000)
   config.log_every = 50
   config.checkpoint = dict(every=500, keep=2)
-  config.steps_per_call = 0  # 0: 1 on CPU, 32 elsewhere
+  config.steps_per_call = 0  # 0: 1 on CPU, 25 elsewhere
   config.devices = 0  # 0: all
   config.precision = 'float32'  # or tf32, bfloat16
   return config
@@ -117,6 +133,10 @@ def finish(
 ) -> ml_collections.ConfigDict:
   """Applies the arguments that every config takes."""
   config.seeds = arg.seeds
+  for name in filter(None, arg.terms.split('+')):
+    config.method.terms[name] = choose('term', name, TERMS)
+  if arg.terms or arg.smoke:
+    config.row = ''  # no longer what the paper ran
   if not 0 <= arg.reduced <= config.steps:
     raise ValueError(
         f'config argument reduced={arg.reduced}: the whole run has '

@@ -12,7 +12,7 @@ from configs import common
 def get_config(arg=None):
   arg = common.parse(arg, labels=50)
   config = common.base('digits', steps=2000)
-  config.row = 'DIG-2'
+  config.row = 'DIG-2' if arg.labels == 50 else ''
   config.protocol = 'best_validation'
   config.data.update(
       labelled=arg.labels, validation=180, augment='translate:1'

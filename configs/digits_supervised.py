@@ -8,7 +8,8 @@ from configs import digits_ns3l
 
 def get_config(arg=None):
   config = digits_ns3l.get_config(arg)
-  config.row = 'DIG-1'
-  config.method = dict(name='supervised', terms={})
-  config.batch.unlabelled = 0
+  terms = config.method.terms
+  config.method = dict(name='supervised', terms=terms)
+  config.batch.unlabelled *= bool(terms)
+  config.row = 'DIG-1' if config.row else ''
   return config

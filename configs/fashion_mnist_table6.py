@@ -46,5 +46,6 @@ def get_config(arg=None):
   config.eval.every_steps = 2 * _EPOCH
   config.log_every = 100
   config.checkpoint.every = 2 * _EPOCH
-  config.row = f'NS-T6-{1 + list(_NEGATIVES).index(arg.negatives)}'
+  if arg.labels == 2000:
+    config.row = f'NS-T6-{1 + list(_NEGATIVES).index(arg.negatives)}'
   return common.finish(config, arg)

@@ -34,6 +34,7 @@ from nsl_jax.data import augment, normalise, sampler
 from nsl_jax.types import Data, Method, Tools
 
 _WARM_UP = 5
+_IMAGES = 4096
 
 
 class Setting(NamedTuple):
@@ -105,9 +106,10 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
   return methods.build({'name': name, **defaults, **options}, tools)
 
 
-def random_data(method: Method, setting: Setting, size: int = 4096) -> Data:
+def random_data(method: Method, setting: Setting) -> Data:
   """Random images, and random side tables where the method wants them."""
   rng = np.random.default_rng(0)
+  size = _IMAGES
   images = rng.integers(0, 256, (size, *setting.shape), np.uint8)
   labels = rng.integers(0, setting.classes, size, np.int32)
   tables = {
@@ -130,20 +132,19 @@ def _compiled(function, *arguments) -> tuple[Any, float, float | None]:
   return program, seconds, used / 2**20
 
 
-def with_pipeline(method: Method, setting: Setting) -> Subject:
-  """The step as training runs it, rows drawn and sent by the host."""
-  data = random_data(method, setting)
+def subject(
+    method: Method, setting: Setting, read: train.Read, data: Any
+) -> Subject:
+  """The step as training runs it: rows drawn and sent by the host."""
   sizes = {'labelled': setting.labelled, 'unlabelled': setting.unlabelled}
-  rows = np.arange(len(data.labels))
   streams = {
-      name: sampler.Stream(rows, size, seed=0, name=name)
+      name: sampler.Stream(np.arange(_IMAGES), size, seed=0, name=name)
       for name, size in sizes.items()
   }
   count = setting.steps_per_call
   plan = loop.Plan(1 << 30, 1 << 30, 1 << 30, 1 << 30, count, 1)
-  apply = functools.partial(normalise.apply, 'signed')
   chunk = train.make_chunk(
-      method, apply, steps_per_call=count, mesh=setting.mesh
+      train.one_step(method, read), steps_per_call=count, mesh=setting.mesh
   )
   state = jax.jit(method.init)(jax.random.key(0))
   state = mesh_lib.put(state, mesh_lib.everywhere(setting.mesh))
@@ -153,7 +154,9 @@ def with_pipeline(method: Method, setting: Setting) -> Subject:
 
   def call() -> None:
     nonlocal state, step
-    here = loop.rows_at(streams, step, plan, setting.mesh)
+    here = first
+    if isinstance(data, Data):
+      here = loop.rows_at(streams, step, plan, setting.mesh)
     state, history = program(state, data, here, count)
     jax.block_until_ready(history)
     step += count
@@ -161,32 +164,22 @@ def with_pipeline(method: Method, setting: Setting) -> Subject:
   return Subject(call, seconds, memory)
 
 
-def without_pipeline(method: Method, setting: Setting) -> Subject:
-  """The update alone, on a batch that is already there."""
-  data = random_data(method, setting)
+def both(word: str, model: str, setting: Setting, view: str) -> list[Subject]:
+  """A method with the data pipeline, and on one batch that is already there."""
+  apply = functools.partial(normalise.apply, 'signed')
+  read = functools.partial(train.gather, apply)
+  full = build(word, model, setting, view)
+  data = random_data(full, setting)
   rows = {
       'labelled': jnp.arange(setting.labelled),
       'unlabelled': jnp.arange(setting.unlabelled),
   }
-  apply = functools.partial(normalise.apply, 'signed')
-  batch = jax.jit(lambda data: train.gather(data, rows, apply))(data)
-
-  @functools.partial(jax.jit, donate_argnums=0)
-  def update(state, batch):
-    key = jax.random.fold_in(state.key, state.step)
-    state, metrics = method.update(state, batch, key)
-    return state.replace(step=state.step + 1), metrics
-
-  state = jax.jit(method.init)(jax.random.key(0))
-  program, seconds, memory = _compiled(update, state, batch)
-
-  def call() -> None:
-    nonlocal state
-    for _ in range(setting.steps_per_call):
-      state, metrics = program(state, batch)
-    jax.block_until_ready(metrics)
-
-  return Subject(call, seconds, memory)
+  batch = jax.jit(read)(data, rows)
+  bare = build(word, model, setting, '')
+  return [
+      subject(full, setting, read, data),
+      subject(bare, setting, lambda batch, rows: batch, batch),
+  ]
 
 
 def measure(
@@ -195,22 +188,21 @@ def measure(
   """Times every method, both ways, in turn.
 
   Returns:
-    Per method: `ms` and `ms_empty` (a step's milliseconds, every call),
+    Per method: `ms` and `ms_empty` (a step's milliseconds, of every call),
     `compile_s` and `memory_mb`.
   """
   subjects = {}
   for word in words:
-    full = with_pipeline(build(word, model, setting, view), setting)
-    empty = without_pipeline(build(word, model, setting, ''), setting)
-    subjects[word] = (full, empty)
+    subjects[word] = both(word, model, setting, view)
   taken: dict[str, tuple[list[float], list[float]]] = {
       word: ([], []) for word in words
   }
-  for at in tqdm.trange(-_WARM_UP, steps, desc='bench', leave=False):
+  calls = -(-steps // setting.steps_per_call)
+  for at in tqdm.trange(-_WARM_UP, calls, desc='bench', leave=False):
     for word, pair in subjects.items():
-      for subject, times in zip(pair, taken[word]):
+      for one, times in zip(pair, taken[word]):
         begun = time.perf_counter()
-        subject.call()
+        one.call()
         seconds = time.perf_counter() - begun
         if at >= 0:
           times.append(1e3 * seconds / setting.steps_per_call)
@@ -262,9 +254,9 @@ def _parser() -> cli.Parser:
   add('--batch', default='64+64', help='labelled+unlabelled images')
   add('--image', default='32x32x3', help='height x width x channels')
   add('--classes', type=int, default=10, help='number of classes')
-  add('--steps', type=int, default=50, help='timed calls of each method')
+  add('--steps', type=int, default=50, help='timed steps of each method')
   add('--steps_per_call', type=int, default=0,
-      help='steps a call; 0 for 1 on CPU, 32 elsewhere')
+      help='steps a call; 0 for 1 on CPU, 25 elsewhere')
   add('--precision', default='float32',
       choices=['float32', 'tf32', 'bfloat16'], help='arithmetic')
   add('--augment', default='flip,translate:2', help='augmentation')
@@ -282,6 +274,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   labelled, unlabelled = _numbers(options.batch, '64+64')
   height, width, channels = _numbers(options.image, '32x32x3')
+  if min(options.steps, options.classes - 1, 1 + options.steps_per_call) < 1:
+    raise errors.UserError('--steps and --classes must be positive')
   per_call = options.steps_per_call or loop.default_steps_per_call()
   setting = Setting(
       labelled, unlabelled, (height, width, channels), options.classes,
@@ -291,9 +285,9 @@ def main(argv: Sequence[str] | None = None) -> None:
       options.method.split(','), options.model, setting, steps=options.steps,
       view=options.augment,
   )
-  where = workdir_lib.provenance()
+  where = workdir_lib.provenance(1)
   print(f'{options.model}, batch {options.batch} of {options.image}, '
-        f'{options.precision}, {per_call} steps a call, {options.steps} calls, '
+        f'{options.precision}, {per_call} steps a call, {options.steps} steps, '
         f'{where["device"]}')
   print(table(measured, labelled + unlabelled))
   print(f'peak memory of all: {peak_memory_mb():,.0f} MB')

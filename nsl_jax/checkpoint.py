@@ -1,7 +1,6 @@
 """Saving and finding back the state of a run, by orbax."""
 
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
-from nsl_jax import errors
+from nsl_jax import errors, mesh
 from nsl_jax.types import State
 
 
@@ -62,7 +61,12 @@ class Checkpoints:
         logging.warning('checkpoint %d cannot be read: %s', step, reason)
         unreadable = (step, reason)
       else:
-        self._set_aside(s for s in steps if s > step)
+        self._set_aside([s for s in steps if s > step])
+        if mesh.largest(step) != step:
+          raise errors.UserError(
+              f'the processes cannot all read the same checkpoint in '
+              f'{self._folder}: they must share that folder'
+          )
         return found.state, found.position
     if steps:
       raise errors.UserError(
@@ -72,10 +76,17 @@ class Checkpoints:
       )
     return None
 
-  def _set_aside(self, steps: Iterable[int]) -> None:
+  def _set_aside(self, steps: list[int]) -> None:
+    if not steps:
+      return
     if jax.process_index() == 0:
       for step in steps:
-        (self._folder / str(step)).rename(self._folder / f'damaged-{step}')
+        name, copies = f'damaged-{step}', 0
+        while (self._folder / name).exists():
+          copies += 1
+          name = f'damaged-{step}-{copies}'
+        (self._folder / str(step)).rename(self._folder / name)
+    mesh.meet('damaged checkpoints set aside')
     self._manager.reload()
 
   def latest(self) -> int | None:

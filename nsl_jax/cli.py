@@ -18,7 +18,8 @@ from nsl_jax.data import cache
 
 def fail(message: object, status: int) -> NoReturn:
   """Prints one line and exits; with --verbosity=1 the traceback before it."""
-  if any(word in sys.argv for word in ('--verbosity=1', '-v=1')):
+  words = ' '.join(sys.argv[1:]).replace('=', ' ')
+  if '--verbosity 1' in words:
     traceback.print_exc()
   line = ' '.join(str(message).split())
   print(f'error: {line}', file=sys.stderr)
@@ -48,9 +49,12 @@ def _parse(argv: list[str]) -> list[str]:
   except flags.Error as error:
     fail(_last_line(error), 2)
   except (AttributeError, KeyError) as error:
-    hint = str(error.args[0]).partition('Did you mean ')[2].split()
+    text = ' '.join(str(part) for part in error.args)
+    hint = text.partition('Did you mean ')[2].split()
+    if not hint and not _overrides(argv):
+      fail(f'the config file raised {type(error).__name__}: {text}', 2)
     fail(
-        f'no config field {_misspelt(argv)}'
+        f'no such config field in {" ".join(_overrides(argv))}'
         + (f': did you mean {hint[0]}?' if hint else ''), 2,
     )
   except Exception as error:  # a config file may raise anything
@@ -65,10 +69,8 @@ def _last_line(error: Exception) -> str:
   return text.strip().splitlines()[-1].partition(': ')[2]
 
 
-def _misspelt(argv: list[str]) -> str:
-  """The overrides on the command line, one of which has no field."""
-  words = [w.partition('=')[0] for w in argv if w.startswith('--config.')]
-  return ' or '.join(word.removeprefix('--') for word in words)
+def _overrides(argv: list[str]) -> list[str]:
+  return [word for word in argv if word.startswith('--config.')]
 
 
 def guard(body: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from nsl_jax import errors
 from nsl_jax.types import (
     Array, Augment, Aux, Batch, Key, Loss, Metrics, Model, Outputs, Params,
     Schedule, State, Stats, Term, Tools, Update,
@@ -48,6 +49,11 @@ def add_terms(
   ) -> tuple[Array, Aux]:
     base, *rest = jax.random.split(key, len(terms) + 1)
     value, aux = loss(params, state, batch, base)
+    if not aux.logits_u.shape[0]:
+      raise errors.UserError(
+          f'{", ".join(terms)} needs unlabelled images: set '
+          'config.batch.unlabelled'
+      )
     metrics = dict(aux.metrics)
     for (name, (weight, term)), term_key in zip(terms.items(), rest):
       metrics[name] = term(aux, batch, term_key).sum() / aux.total
@@ -60,14 +66,16 @@ def add_terms(
 def descend(loss: Loss, tx: optax.GradientTransformation) -> Update:
   """One optimiser step on the loss."""
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    grad = jax.value_and_grad(loss, has_aux=True)
-    (value, aux), grads = grad(state.params, state, batch, key)
+    def value_and_rest(params):
+      value, aux = loss(params, state, batch, key)
+      return value, (aux.stats, aux.slots, aux.metrics)
+
+    grad = jax.value_and_grad(value_and_rest, has_aux=True)
+    (value, (stats, slots, metrics)), grads = grad(state.params)
     change, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, change)
-    state = state.replace(
-        params=params, opt=opt, stats=aux.stats, slots=aux.slots
-    )
-    return state, {'loss': value, **aux.metrics}
+    state = state.replace(params=params, opt=opt, stats=stats, slots=slots)
+    return state, {'loss': value, **metrics}
 
   return update
 

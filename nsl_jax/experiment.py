@@ -34,6 +34,7 @@ class Parts(NamedTuple):
     plan: when things happen.
     chunk: the compiled step.
     evaluate: the compiled evaluation.
+    test: the test images, on the devices.
     mesh: the devices.
   """
 
@@ -46,6 +47,7 @@ class Parts(NamedTuple):
   plan: loop.Plan
   chunk: train.Chunk
   evaluate: Any
+  test: evaluate.Batches
   mesh: Mesh
 
 
@@ -113,15 +115,15 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
   jax.config.update(
       'jax_default_matmul_precision', 'highest' if exact else 'default'
   )
+  source = feed.load_source(config)  # before a device is asked for
   mesh = mesh_lib.make(config.devices)
   mesh_lib.check_batch(mesh, {
       f'batch.{name}': size for name, size in config.batch.items()
   })
-  source = feed.load_source(config)
   shape = source.train.images.shape[1:]
   method = build_method(config, source.num_classes, shape)
   kind = config.data.normalise
-  fitted = normalise.fit(kind, source.train.images)
+  fitted = mesh_lib.agreed(normalise.fit(kind, source.train.images))
   apply = functools.partial(normalise.apply, kind)
   plan = loop.Plan(
       steps=config.steps, log_every=config.log_every,
@@ -137,9 +139,12 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       images=mesh_lib.put(source.train.images, whole),
       labels=mesh_lib.put(source.train.labels, whole), plan=plan,
       chunk=train.make_chunk(
-          method, apply, steps_per_call=plan.steps_per_call, mesh=mesh
+          train.one_step(method, functools.partial(train.gather, apply)),
+          steps_per_call=plan.steps_per_call, mesh=mesh,
       ),
-      evaluate=evaluate.make_evaluate(method, apply), mesh=mesh,
+      evaluate=evaluate.make_evaluate(method, apply),
+      test=evaluate.on_device(*source.test, config.eval.batch, mesh),
+      mesh=mesh,
   )
 
 
@@ -152,17 +157,16 @@ def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
 def _evaluation(
     config: ml_collections.ConfigDict, parts: Parts, split: splits.Split
 ) -> loop.Evaluate:
-  load = functools.partial(
-      evaluate.on_device, batch=config.eval.batch, mesh=parts.mesh
-  )
-  test = load(*parts.source.test)
-  rows = split.validation
-  held_out = load(*(a[rows] for a in parts.source.train)) if len(rows) else None
+  held_out = None
+  if len(split.validation):
+    images, labels = (part[split.validation] for part in parts.source.train)
+    held_out = evaluate.on_device(
+        images, labels, config.eval.batch, parts.mesh
+    )
 
   def run(state: State) -> dict[str, float | None]:
-    tested = parts.evaluate(state, parts.fitted, test)
-    none = {'error': None, 'cross_entropy': None}
-    valid = none
+    tested = parts.evaluate(state, parts.fitted, parts.test)
+    valid = {'error': None, 'cross_entropy': None}
     if held_out is not None:
       valid = parts.evaluate(state, parts.fitted, held_out)
     return {
@@ -188,15 +192,22 @@ def train_seed(
     config: ml_collections.ConfigDict, parts: Parts, seed: int,
     folder: pathlib.Path, title: str,
 ) -> dict[str, Any]:
-  """Trains one seed, or finds that it is done; returns its result."""
+  """Trains one seed, or finds that it is done.
+
+  Returns:
+    Its result; of several processes only the first has one.
+  """
   result = folder / 'result.json'
-  if result.exists():
-    return workdir_lib.read_json(result)
+  first = jax.process_index() == 0
+  if mesh_lib.largest(first and result.exists()):
+    return workdir_lib.read_json(result) if first else {}
   folder.mkdir(parents=True, exist_ok=True)
   split = feed.split_of(config, parts.source, seed)
   _keep_split(split, folder / 'split.npz')
   whole = mesh_lib.everywhere(parts.mesh)
-  tables = feed.side_tables(parts.method.side, parts.source, split)
+  tables = mesh_lib.agreed(
+      feed.side_tables(parts.method.side, parts.source, split)
+  )
   data = Data(
       images=parts.images, labels=parts.labels, normaliser=parts.fitted,
       side=mesh_lib.put(tables, whole),
@@ -207,6 +218,8 @@ def train_seed(
       streams=feed.streams_of(config, split, seed), chunk=parts.chunk,
       evaluate=_evaluation(config, parts, split),
   )
+  if not first:
+    return {}
   lines = log.read(folder / 'metrics.jsonl')
   content = {
       'seed': seed, 'split_sha256': split.sha256(), 'wall_time_s': seconds,
@@ -218,7 +231,7 @@ def train_seed(
 
 def results_of(
     config: ml_collections.ConfigDict, per_seed: list[dict[str, Any]],
-    note: str,
+    parts: Parts,
 ) -> dict[str, Any]:
   """What `results.json` holds."""
   headline = [one[config.protocol]['test_error'] for one in per_seed]
@@ -231,9 +244,9 @@ def results_of(
       'seeds': [one['seed'] for one in per_seed],
       'reports': per_seed,
       'wall_time_s': round(math.fsum(o['wall_time_s'] for o in per_seed), 3),
-      **workdir_lib.provenance(),
+      **workdir_lib.provenance(parts.mesh.size),
       'split_sha256': [one['split_sha256'] for one in per_seed],
-      'data_note': note,
+      'data_note': parts.source.note,
       'config': config.to_dict(),
   }
 
@@ -242,6 +255,9 @@ def run(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> dict[str, Any]:
   """Trains all seeds of a config in `workdir` and writes `results.json`.
+
+  Returns:
+    What that file holds; of several processes only the first has it.
 
   Raises:
     errors.UserError: for wrong input.
@@ -259,6 +275,8 @@ def run(
     one = train_seed(config, parts, seed, workdir / f'seed_{seed}', title)
     logging.info('seed %d: %s', seed, one)
     per_seed.append(one)
-  results = results_of(config, per_seed, parts.source.note)
+  if jax.process_index():
+    return {}
+  results = results_of(config, per_seed, parts)
   workdir_lib.write_json(workdir / 'results.json', results)
   return results

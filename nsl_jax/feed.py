@@ -39,7 +39,11 @@ def split_of(
 def side_tables(
     names: Sequence[str], source: sources.Source, split: splits.Split
 ) -> dict[str, np.ndarray]:
-  """The tables that a method looks up, a row per training image."""
+  """The tables that a method looks up, a row per training image.
+
+  Raises:
+    errors.UserError: if one cannot be made of this data.
+  """
   tables = {}
   images, labels = source.train
   if negatives.DISTANCE in names:
@@ -48,6 +52,11 @@ def side_tables(
         source.num_classes,
     )
   if negatives.TRUE_CLASS in names:
+    if (labels[split.unlabelled] < 0).any():
+      raise errors.UserError(
+          'the oracle sampler needs the true class of every unlabelled image, '
+          f'which {source.name} does not have: choose another sampler'
+      )
     tables[negatives.TRUE_CLASS] = labels
   return tables
 

@@ -59,6 +59,10 @@ class Log:
       if value is not None:
         self._board.add_scalar(f'{kind}/{name}', value, step)
 
+  def flush(self) -> None:
+    """Puts the TensorBoard events on disk, as every line already is."""
+    self._board.flush()
+
   def close(self) -> None:
     """Closes both."""
     self._file.close()

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tqdm
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from nsl_jax import checkpoint, errors, log, mesh as mesh_lib
@@ -62,7 +61,7 @@ class Plan(NamedTuple):
 
 def default_steps_per_call() -> int:
   """1 on CPU, where convolutions in a rolled loop are many times slower."""
-  return 1 if jax.default_backend() == 'cpu' else 32
+  return 1 if jax.default_backend() == 'cpu' else 25
 
 
 class Meter:
@@ -95,7 +94,7 @@ class Meter:
         bad = [n for n, value in values.items() if not math.isfinite(value)]
         if bad:
           raise errors.TrainingError(
-              f'{bad[0]} is {values[bad[0]]} at step {step + i}'
+              f'{bad[0]} is {values[bad[0]]} at step {step + i + 1}'
           )
         self.values.append(values)
 
@@ -108,20 +107,26 @@ class Meter:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[int], int | None]]:
-  """A function of the step that tells which signal asked to stop, if any."""
+def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
+  """A function that tells which signal asked to stop, if any.
+
+  Several processes must stop at the same step, so they ask one another, and
+  only when told that this is a moment to do so.
+  """
   caught: list[int] = []
   wanted = (signal.SIGTERM, signal.SIGINT)
-  if jax.process_count() > 1:  # all processes must stop at the same step
-    reached = multihost_utils.reached_preemption_sync_point
-    yield lambda step: signal.SIGTERM if reached(step) else None
-    return
   before = {s: signal.signal(s, lambda n, _: caught.append(n)) for s in wanted}
+
+  def asked(together: bool) -> int | None:
+    if jax.process_count() == 1:
+      return caught[0] if caught else None
+    return mesh_lib.largest(caught[0] if caught else 0) if together else None
+
   try:
-    yield lambda step: caught[0] if caught else None
+    yield lambda together: asked(together) or None
   finally:
     for number, handler in before.items():
-      signal.signal(number, handler)
+      signal.signal(number, handler or signal.SIG_DFL)
 
 
 def rows_at(
@@ -167,7 +172,10 @@ def run(
 
   def save() -> None:
     meter.fetch()
-    store.save(step, state, {'pending': meter.values, 'seconds': seconds()})
+    position = {'pending': list(meter.values), 'seconds': seconds()}
+    store.save(step, state, position)
+    if lines is not None:
+      lines.flush()
 
   def write(kind: str, values: dict[str, Any]) -> None:
     if lines is not None and values:
@@ -198,7 +206,7 @@ def run(
           if values['validation_error'] is not None:
             shown['validation'] = f'{values["validation_error"]:.2f}%'
         bar.set_postfix(shown, refresh=False)
-        stopped = asked(step) if step < plan.steps else None
+        stopped = asked(plan.due(plan.log_every, step))
         if plan.due(plan.checkpoint_every, step) or stopped:
           save()
         if stopped:

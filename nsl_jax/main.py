@@ -9,7 +9,6 @@ reduced=STEPS (every horizon scaled).
 
 import pathlib
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -51,7 +50,7 @@ def main() -> None:
   name = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = pathlib.Path(_WORKDIR.value or default_workdir(name))
   results = experiment.run(_CONFIG.value, workdir)
-  if jax.process_index() == 0:
+  if results:
     score = results['score']
     text = summary.plus_minus(score['mean'], score['std'])
     count = len(results['seeds'])

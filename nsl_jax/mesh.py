@@ -1,11 +1,14 @@
 """Devices: the mesh, its shardings, and joining several processes."""
 
+import glob
+import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from nsl_jax import errors
@@ -37,18 +40,29 @@ def join(
 
 
 def _on_cluster() -> bool:
-  hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '')
   tasks = os.environ.get('SLURM_NTASKS', '1')
   in_step = 'SLURM_STEP_NODELIST' in os.environ
-  return ',' in hosts or (in_step and tasks.isdigit() and int(tasks) > 1)
+  if in_step and tasks.isdigit() and int(tasks) > 1:
+    return True
+  # A Cloud TPU tells its neighbours through a metadata server, not through the
+  # environment, so every TPU host asks; a lone one finds itself alone.
+  if importlib.util.find_spec('libtpu') is None:
+    return False
+  return bool(glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'))
 
 
 def make(devices: int = 0) -> Mesh:
   """A mesh of one axis over the first `devices` devices, or all for 0.
 
   Raises:
-    errors.UserError: if there are fewer.
+    errors.UserError: if there are fewer, or several processes would share
+      out less than all.
   """
+  if devices and jax.process_count() > 1:
+    raise errors.UserError(
+        f'config.devices={devices}: several processes use all their devices; '
+        'set it to 0'
+    )
   found = jax.devices()
   if devices > len(found):
     raise errors.UserError(
@@ -92,3 +106,27 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
     )
 
   return jax.tree.map(spread, tree)
+
+
+def agreed(tree: Any) -> Any:
+  """Process 0's host arrays, in every process.
+
+  What each computes by itself may differ in the last bit from one kind of
+  processor to the next.
+  """
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)
+
+
+def largest(number: int) -> int:
+  """The largest of the numbers that the processes give; all must call."""
+  if jax.process_count() == 1:
+    return number
+  return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
+def meet(where: str) -> None:
+  """Waits until every process is here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(where)

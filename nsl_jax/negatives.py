@@ -15,6 +15,7 @@ from nsl_jax import errors, losses
 from nsl_jax.types import Array, Key
 
 Sampler = Callable[[Array, Mapping[str, Array], Key], Array]
+Rowwise = Callable[[Array, Mapping[str, Array], Array], Array]
 
 # Side tables (see types.Data): what a sampler may look up per unlabelled row.
 DISTANCE = 'class_distance'  # f32[N, K], see class_distances
@@ -55,6 +56,8 @@ def nearest_classes(distance: Array, count: int) -> Array:
 
 def threshold_sampler(*, threshold: float) -> Sampler:
   """NS3L itself: every class believed less than `threshold`."""
+  if not 0.0 < threshold <= 1.0:
+    raise errors.UserError(f'threshold={threshold}: must be in (0, 1]')
   return lambda belief, side, key: losses.below_threshold(belief, threshold)
 
 

@@ -39,18 +39,24 @@ def weight(value: float, ramp: str, ramp_steps: int) -> Schedule:
   A ramp over 0 steps is none.
 
   Raises:
-    errors.UserError: for another name.
+    errors.UserError: for another name, or a negative number.
   """
   if ramp not in _RAMPS:
     raise errors.UserError(
         f'unknown ramp {ramp!r}: {errors.did_you_mean(ramp, _RAMPS)}'
     )
+  if ramp_steps < 0:
+    raise errors.UserError(f'ramp_steps={ramp_steps}: must be >= 0')
+  if not value >= 0.0:
+    raise errors.UserError(f'weight={value}: must be >= 0')
   shape = _RAMPS[ramp if ramp_steps else 'none'](ramp_steps)
   return lambda step: value * shape(step)
 
 
 def learning_rate(config: Mapping[str, Any]) -> Schedule:
   """`lr`, multiplied by `drop_factor` once at `drop_steps` (0: never)."""
+  if not config['lr'] >= 0.0:
+    raise errors.UserError(f'optimizer lr={config["lr"]}: must be >= 0')
   if not config['drop_steps']:
     return optax.constant_schedule(config['lr'])
   return optax.piecewise_constant_schedule(

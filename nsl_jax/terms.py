@@ -9,8 +9,20 @@ from nsl_jax import errors, losses, negatives, schedules
 from nsl_jax.types import Array, Aux, Batch, Key, Schedule, Term
 
 
-def ns3l(*, sampler: str, passes: int, **options) -> Term:
-  """NS3L (section 4.3) with any sampler of negative labels.
+def _fixed(sample: negatives.Sampler) -> negatives.Rowwise:
+  """The same negatives for the same image at every step (F-N17)."""
+  def one(belief: Array, side: Mapping[str, Array], index: Array) -> Array:
+    key = jax.random.fold_in(jax.random.key(0), index)
+    row = {name: value[None] for name, value in side.items()}
+    return sample(belief[None], row, key)[0]
+
+  return jax.vmap(one)
+
+
+def ns3l(
+    *, sampler: str, passes: int, redraw: bool = True, **options
+) -> Term:
+  """NS3L (its section 4.3) with any sampler of negative labels.
 
   Args:
     sampler: name of a sampler in `negatives`; `threshold` is the paper's.
@@ -18,6 +30,8 @@ def ns3l(*, sampler: str, passes: int, **options) -> Term:
       Algorithm 1 as printed; 2 takes the negatives from the clean pass and the
       probabilities from one more stochastic pass of the same images, as the
       authors' module does (F-N2).
+    redraw: draw new negatives at every step, or keep those of each image
+      (F-N17).
     **options: the sampler's own (`threshold`, `count`, `exclude`).
 
   Raises:
@@ -29,7 +43,11 @@ def ns3l(*, sampler: str, passes: int, **options) -> Term:
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
     draw, view = jax.random.split(key)
-    negative = sample(jax.lax.stop_gradient(aux.belief_u), batch.side, draw)
+    belief = jax.lax.stop_gradient(aux.belief_u)
+    if redraw:
+      negative = sample(belief, batch.side, draw)
+    else:
+      negative = _fixed(sample)(belief, batch.side, batch.u_index)
     logits = aux.logits_u
     if passes == 2:
       if aux.again is None:

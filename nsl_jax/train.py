@@ -1,6 +1,7 @@
 """The compiled step: rows in, state in and out, nothing fetched."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +13,18 @@ from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
 
 Normalise = Callable[[Mapping[str, Array], Array], Array]
 Rows = Mapping[str, Array]
-Chunk = Callable[[State, Data, Rows, int], tuple[State, Metrics]]
+Read = Callable[[Any, Rows], Batch]
+Step = Callable[[State, Any, Rows], tuple[State, Metrics]]
+Chunk = Callable[[State, Any, Rows, int], tuple[State, Metrics]]
 
 
-def gather(data: Data, rows: Rows, normalise: Normalise) -> Batch:
+def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
   """The batch at those rows; hidden labels stay behind.
 
   Args:
+    normalise: `(fitted arrays, u8 images) -> f32 images`.
     data: the set on the device.
     rows: `labelled` i32[B_l] and `unlabelled` i32[B_u].
-    normalise: `(fitted arrays, u8 images) -> f32 images`.
   """
   labelled, unlabelled = rows['labelled'], rows['unlabelled']
   return Batch(
@@ -33,24 +36,21 @@ def gather(data: Data, rows: Rows, normalise: Normalise) -> Batch:
   )
 
 
-def one_step(
-    method: Method, normalise: Normalise
-) -> Callable[[State, Data, Rows], tuple[State, Metrics]]:
-  """Gather, update, step + 1. Keys come from (state.key, state.step) alone."""
+def one_step(method: Method, read: Read) -> Step:
+  """Read, update, step + 1. Keys come from (state.key, state.step) alone."""
   def step(
-      state: State, data: Data, rows: Rows
+      state: State, data: Any, rows: Rows
   ) -> tuple[State, Metrics]:
     key = jax.random.fold_in(state.key, state.step)
-    state, metrics = method.update(state, gather(data, rows, normalise), key)
+    state, metrics = method.update(state, read(data, rows), key)
+    # The norm is there to notice parameters that are no longer finite.
     metrics = {**metrics, 'params_norm': optax.tree.norm(state.params)}
     return state.replace(step=state.step + 1), metrics
 
   return step
 
 
-def make_chunk(
-    method: Method, normalise: Normalise, *, steps_per_call: int, mesh: Mesh
-) -> Chunk:
+def make_chunk(step: Step, *, steps_per_call: int, mesh: Mesh) -> Chunk:
   """A compiled `(state, data, rows, count) -> (state, history)`.
 
   Runs `count <= steps_per_call` steps. `rows` have a leading axis of
@@ -61,8 +61,6 @@ def make_chunk(
   With `steps_per_call=1` there is no loop around the step: on CPU
   convolutions inside a rolled loop are many times slower.
   """
-  step = one_step(method, normalise)
-
   def single(state, data, rows, count):
     del count
     state, metrics = step(state, data, jax.tree.map(lambda r: r[0], rows))

@@ -18,7 +18,7 @@ _PACKAGES = (
     'tensorflow-datasets', 'numpy', 'ml-collections',
 )
 # What a later start of the same run may change: where the data lies, how many
-# seeds to train, and how fast. None of it changes a number.
+# seeds to train, and how fast: no more than rounding hangs on it.
 _FREE = ('seeds', 'data.dir', 'steps_per_call', 'devices', 'checkpoint.keep')
 
 
@@ -108,8 +108,8 @@ def _commit() -> str | None:
   return commit + ('+changes' if changed else '')
 
 
-def provenance() -> dict[str, Any]:
-  """Versions, commit and device, as every results file names them."""
+def provenance(devices: int) -> dict[str, Any]:
+  """Versions, commit and the devices used, as every results file has them."""
   versions: dict[str, str | None] = {'python': platform.python_version()}
   for package in ('nsl-jax', *_PACKAGES):
     try:
@@ -118,7 +118,7 @@ def provenance() -> dict[str, Any]:
       versions[package] = None
   first = jax.devices()[0]
   return {
-      'device': f'{jax.device_count()} x {first.device_kind} '
+      'device': f'{devices} x {first.device_kind} '
                 f'({first.platform}; host: {os.cpu_count()} cores)',
       'commit': _commit(),
       'versions': versions,

@@ -19,6 +19,7 @@ import numpy as np
 import tfds_fixtures
 
 from nsl_jax import errors
+from nsl_jax import cli
 from nsl_jax.data import __main__ as command_line
 from nsl_jax.data import prepare
 from nsl_jax.data import sources
@@ -28,7 +29,12 @@ def _run(*arguments: str) -> tuple[int, str, str]:
   """Exit status, stdout and stderr of the command."""
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    code = command_line.main(arguments)
+    try:
+      with mock.patch.object(cli, '_keep_compilations'):
+        cli.guard(lambda: command_line.main(arguments))
+      code = 0
+    except SystemExit as stop:
+      code = stop.code
   return code, out.getvalue(), err.getvalue()
 
 

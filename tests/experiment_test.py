@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors, experiment, feed, log
+from nsl_jax import checkpoint, config_files, errors, experiment, feed, log
 from nsl_jax import workdir as workdir_lib
 
 
@@ -84,6 +84,22 @@ class ExperimentTest(parameterized.TestCase):
       runs.append([line['loss'] for line in lines if line['kind'] == 'train'])
     np.testing.assert_allclose(*runs, rtol=1e-4)
 
+  def test_a_checkpoint_keeps_the_steps_of_an_unfinished_line(self):
+    save, saved = checkpoint.Checkpoints.save, {}
+
+    def note(self, step, state, position):
+      saved[step] = position  # written in the background, so read later
+      save(self, step, state, position)
+
+    self.enterContext(absltest.mock.patch.object(
+        checkpoint.Checkpoints, 'save', note))
+    experiment.run(_config(**{
+        'log_every': 7, 'checkpoint.every': 10, 'eval.every_steps': 6,
+    }), self.folder)
+    found = {step: len(position['pending'])
+             for step, position in saved.items()}
+    self.assertEqual(found, {10: 3, 20: 0})  # the last step closes its line
+
   def test_without_validation_images(self):
     config = _config(**{'data.validation': 0, 'protocol': 'last'})
     results = experiment.run(config, self.folder)
@@ -144,6 +160,9 @@ class ExperimentTest(parameterized.TestCase):
       ({'data.normalise': 'gcn'}, "did you mean 'gcn_zca'"),
       ({'optimizer.name': 'adamm'}, "did you mean 'adam'"),
       ({'method.threshold_': 1.0}, 'threshold_'),
+      ({'method.threshold': 1.5}, 'threshold=1.5'),
+      ({'method.ramp_steps': -5}, 'ramp_steps=-5'),
+      ({'method.weight': -1.0}, 'weight=-1.0'),
   )
   def test_wrong_input_makes_no_folder(self, changes, message):
     config = _config()

@@ -18,9 +18,10 @@ PACKAGE = ROOT / 'nsl_jax'
 ROWS = (
     ('', 'data', 'errors', 'types'),
     ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary', 'log',
-     'workdir', 'checkpoint', 'data.cache', 'data.splits', 'data.sampler',
-     'data.augment', 'data.normalise', 'models.layers'),
-    ('negatives', 'optimizers', 'compose', 'data.usps', 'models.*'),
+     'workdir', 'data.cache', 'data.splits', 'data.sampler', 'data.augment',
+     'data.normalise', 'models.layers'),
+    ('negatives', 'optimizers', 'compose', 'perturb', 'checkpoint',
+     'data.usps', 'models.*'),
     ('terms', 'models', 'data.prepare'),
     ('methods.supervised', 'data.sources'),
     ('methods.*',),

@@ -54,7 +54,7 @@ class MeterTest(absltest.TestCase):
     for bad in (math.nan, math.inf):
       meter = loop.Meter([])
       meter.add(40, 3, {'loss': jnp.array([1.0, bad, bad])})
-      with self.assertRaisesRegex(errors.TrainingError, 'at step 41'):
+      with self.assertRaisesRegex(errors.TrainingError, 'at step 42'):
         meter.fetch()
 
 

@@ -237,7 +237,7 @@ class NoneOfTest(parameterized.TestCase):
     np.testing.assert_allclose(excess[~several], 0.0, atol=4e-15)
 
   def test_certain_of_a_negative(self):
-    """p -> 1: no clamp, so the loss and its gradient go on (section 2.7)."""
+    """p -> 1: no clamp, so the loss and its gradient go on."""
     logits, negative = jnp.array([[200.0, 0.0, 0.0]]), mask(3, [0])
     np.testing.assert_allclose(
         losses.none_of(logits, negative), [200.0 - math.log(2)], rtol=1e-6)

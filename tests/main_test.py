@@ -150,6 +150,39 @@ class ResumeTest(absltest.TestCase):
     self.assertLen(one, 12)
     np.testing.assert_allclose(one, two, rtol=1e-4)
 
+  def test_two_processes_stop_together_and_resume(self):
+    words = (f'--config={_DIGITS}:reduced=400', '--config.log_every=5')
+    workdir = self.folder / 'together'
+
+    def start():
+      with socket.socket() as probe:
+        probe.bind(('localhost', 0))
+        port = probe.getsockname()[1]
+      return [
+          _start(*words, f'--workdir={workdir}', '--num_processes=2',
+                 f'--process_id={i}', f'--coordinator_address=localhost:{port}')
+          for i in range(2)
+      ]
+
+    processes = start()
+    _wait_for_step(workdir, 20, processes[0])
+    processes[1].terminate()  # one is told, both stop
+    for process in processes:
+      _, err = process.communicate(timeout=120)
+      self.assertEqual(process.returncode, 128 + signal.SIGTERM, err)
+    step = _metrics(workdir)[-1]['step']
+    self.assertBetween(step, 20, 395)
+    saved = {path.name for path in
+             (workdir / 'seed_0' / 'checkpoints').iterdir()}
+    self.assertIn(str(max(line['step'] for line in _metrics(workdir)
+                          if line['kind'] == 'train')), saved)
+    for process in start():
+      _, err = process.communicate(timeout=240)
+      self.assertEqual(process.returncode, 0, err)
+    steps = [line['step'] for line in _metrics(workdir)
+             if line['kind'] == 'train']
+    self.assertEqual(steps, list(range(5, 401, 5)))
+
   def test_results_file(self):
     results = json.loads((self.unbroken / 'results.json').read_text())
     for field in ('row', 'kind', 'config', 'seeds', 'score', 'protocol',
@@ -206,7 +239,7 @@ class BadInputTest(parameterized.TestCase):
       )
       self.assertEqual(done.returncode, 1, done.stderr)
       last = done.stderr.strip().splitlines()[-1]
-      self.assertRegex(last, r'^error: .* at step 0; none saved in ')
+      self.assertRegex(last, r'^error: .* at step 1; none saved in ')
       self.assertNotIn('Traceback', done.stderr)
       self.assertFalse(os.path.exists(f'{folder}/results.json'))
 

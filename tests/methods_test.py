@@ -165,7 +165,7 @@ class StepTest(parameterized.TestCase):
                    count=3, **RAMP)
     data, rows = small_data()
     data = data._replace(side={'true_class': data.labels})
-    step = jax.jit(train.one_step(method, normalise))
+    step = jax.jit(train.one_step(method, read))
     state, values = start(method), []
     for _ in range(4):
       state, metrics = step(state, data, rows)
@@ -175,6 +175,9 @@ class StepTest(parameterized.TestCase):
 
 def normalise(fitted, images):
   return images / 255.0
+
+
+read = functools.partial(train.gather, normalise)
 
 
 def small_data():
@@ -199,7 +202,7 @@ class HiddenLabelsTest(parameterized.TestCase):
   def test_only_the_oracle_sees_them(self, name, fields, sees):
     """Other labels on unlabelled rows change nothing, bit for bit."""
     method = build(name, **fields)
-    step = jax.jit(train.one_step(method, normalise))
+    step = jax.jit(train.one_step(method, read))
     data, rows = small_data()
     ends = []
     for shift in 0, 1:
@@ -250,7 +253,7 @@ class EveryMethodTest(parameterized.TestCase):
         model=models.build({'name': 'small_cnn'}, 10), tx=optax.adam(3e-3),
         augment=augment.build('translate:1'), image_shape=(8, 8, 1))
     method = methods.build({'name': name, 'terms': {}, **CONFIGS[name]}, tools)
-    step = jax.jit(train.one_step(method, normalise))
+    step = jax.jit(train.one_step(method, read))
     predict = jax.jit(method.predict)
     images = normalise({}, jnp.asarray(source.test.images))
     error = lambda state: np.mean(

@@ -119,7 +119,7 @@ def plain_act(x):
 
 
 def plain_wrn_features(params, x, *, units, epsilon, activate_all=False):
-  """Pooled features of a three-stage network, in the order of section 3.1."""
+  """Pooled features of a three-stage network."""
   conv_names = iter(f'Conv_{i}' for i in range(100))
   norm_names = iter(f'BatchNorm_{i}' for i in range(100))
 

@@ -101,6 +101,17 @@ class NS3LTest(parameterized.TestCase):
       self.assertLess(gap.min(axis=1).max(), 1e-5)
       self.assertEqual(set(gap.argmin(axis=1)), {0, 1, 2, 3})
 
+  def test_negatives_of_an_image_can_be_kept(self):
+    """F-N17: without redraw they hang on the image's row alone."""
+    term = terms.ns3l(sampler='uniform', count=2, passes=1, redraw=False)
+    draw = lambda indices, seed: term(
+        shared(jnp.tile(LOGITS[:1], (8, 1)), jnp.tile(BELIEF[:1], (8, 1))),
+        rows()._replace(u_index=indices), jax.random.key(seed))
+    first = draw(jnp.arange(8), 1)
+    np.testing.assert_array_equal(first, draw(jnp.arange(8), 2))
+    np.testing.assert_array_equal(first[::-1], draw(jnp.arange(8)[::-1], 3))
+    self.assertGreater(len(set(first.tolist())), 1)
+
 
 class PseudoLabelTest(absltest.TestCase):
 

@@ -21,6 +21,7 @@ from nsl_jax.types import Data, Method, State, Tools
 
 SHAPE, CLASSES, COUNT = (8, 8, 1), 4, 64
 UNIT = functools.partial(normalise.apply, 'unit')
+READ = functools.partial(train.gather, UNIT)
 NS3L = dict(
     name='ns3l', weight=1.0, ramp='sigmoid', ramp_steps=8, sampler='threshold',
     threshold=0.2, passes=2, terms={},
@@ -77,7 +78,8 @@ def method_of(config, tx, views='', batch_norm=False):
 @functools.cache
 def chunk_of(method, steps_per_call, devices):
   return train.make_chunk(
-      method, UNIT, steps_per_call=steps_per_call, mesh=mesh_lib.make(devices)
+      train.one_step(method, READ), steps_per_call=steps_per_call,
+      mesh=mesh_lib.make(devices),
   )
 
 
@@ -240,7 +242,7 @@ class GatherTest(parameterized.TestCase):
   def gather(self, labels=None, side=None, rows=None):
     data = data_on(mesh_lib.make(1), labels, side)
     rows = rows or {k: v[0] for k, v in rows_of(1).items()}
-    return train.gather(data, rows, UNIT)
+    return READ(data, rows)
 
   def test_rows(self):
     images, labels = arrays()

@@ -164,10 +164,10 @@ class JsonTest(WorkdirTest):
 class ProvenanceTest(parameterized.TestCase):
 
   def test_keys(self):
-    found = workdir.provenance()
+    found = workdir.provenance(2)
     self.assertEqual(set(found), {'device', 'commit', 'versions'})
     self.assertEqual(json.loads(json.dumps(found)), found)
-    self.assertRegex(found['device'], r'^4 x \w+ \(cpu; host: \d+ cores\)$')
+    self.assertRegex(found['device'], r'^2 x \w+ \(cpu; host: \d+ cores\)$')
     for package in ('python', 'nsl-jax', 'jax', 'jaxlib', 'flax', 'optax',
                     'numpy', 'orbax-checkpoint', 'tensorflow-datasets'):
       self.assertIn(package, found['versions'])
@@ -182,13 +182,13 @@ class ProvenanceTest(parameterized.TestCase):
       self.skipTest('not in a repository')
     changes = '+changes' if git('status', '--porcelain', '.').stdout else ''
     self.assertEqual(
-        workdir.provenance()['commit'],
+        workdir.provenance(2)['commit'],
         git('rev-parse', 'HEAD').stdout.strip() + changes,
     )
 
   def test_without_git(self):
     with mock.patch.dict(os.environ, PATH=''):
-      self.assertIsNone(workdir.provenance()['commit'])
+      self.assertIsNone(workdir.provenance(2)['commit'])
 
 
 if __name__ == '__main__':

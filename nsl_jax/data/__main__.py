@@ -1,10 +1,8 @@
 """Command line: which data sets are here, and making one ready."""
 
-import argparse
 from collections.abc import Sequence
-import sys
 
-from nsl_jax import errors
+from nsl_jax import cli
 from nsl_jax.data import prepare
 
 _DESCRIPTION = """\
@@ -16,13 +14,9 @@ and use --prepare. usps is made from DIR/downloads/manual/usps.h5.
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns 0, or 2 after one line on stderr."""
-  parser = argparse.ArgumentParser(
-      prog='python -m nsl_jax.data',
-      description=_DESCRIPTION,
-      formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the command."""
+  parser = cli.Parser('nsl_jax.data', _DESCRIPTION)
   action = parser.add_mutually_exclusive_group(required=True)
   action.add_argument(
       '--check', action='store_true', help='list every data set and its folder'
@@ -39,18 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       '~/tensorflow_datasets)',
   )
   options = parser.parse_args(argv)
-  try:
-    if options.prepare:
-      print(prepare.prepare(options.prepare, options.data_dir))
-    else:
-      for name in prepare.NAMES:
-        state, where = prepare.status(name, options.data_dir)
-        print(f'{name:<14} {state:<14} {where}')
-  except errors.UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  if options.prepare:
+    print(prepare.prepare(options.prepare, options.data_dir))
+    return
+  for name in prepare.NAMES:
+    state, where = prepare.status(name, options.data_dir)
+    print(f'{name:<14} {state:<14} {where}')
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  cli.guard(main)

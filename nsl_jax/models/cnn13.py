@@ -24,7 +24,7 @@ _BLOCKS = (
 
 
 class CNN13(nn.Module):
-  """Nine convolutions, two max-pools with dropout, mean pool (section 3.2).
+  """Nine convolutions, two max-pools with dropout, mean pool.
 
   Attributes:
     num_classes: K.

@@ -11,7 +11,7 @@ from nsl_jax.types import Array, Outputs
 
 
 class SmallCNN(nn.Module):
-  """Two pooled 3x3 convolutions and a hidden dense layer (section 3.3).
+  """Two pooled 3x3 convolutions and a hidden dense layer (profile FM).
 
   The dense layer follows the image size: 28x28x1 images and ten classes make
   421,642 parameters. Kernels before a ReLU start He-normal, the last one

@@ -19,7 +19,7 @@ _FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
 class WideResNet(nn.Module):
-  """Pre-activation wide residual network (section 3.1).
+  """Pre-activation wide residual network (families O, M, L).
 
   Attributes:
     num_classes: K.

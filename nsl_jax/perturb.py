@@ -1,0 +1,140 @@
+"""Changes to inputs and labels inside a loss: adversarial, mixed, sharp."""
+
+from collections.abc import Callable, Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from nsl_jax.types import Array, Key
+
+
+def unit(change: Array) -> Array:
+  """Each row divided by its norm, f32[B, ...] -> f32[B, ...].
+
+  Divided by its largest entry first, so that the small constants that keep a
+  zero row finite do not shorten any other.
+  """
+  axes = tuple(range(1, change.ndim))
+  largest = jnp.max(jnp.abs(change), axis=axes, keepdims=True)
+  change = change / (1e-12 + largest)
+  square = jnp.sum(change**2, axis=axes, keepdims=True)
+  return change / jnp.sqrt(1e-6 + square)
+
+
+def steepest(
+    divergence: Callable[[Array], Array], start: Array, *, xi: float,
+    iterations: int,
+) -> Array:
+  """VAT's direction of steepest divergence by finite differences.
+
+  Args:
+    divergence: change f32[B, ...] -> f32[], how far predictions move.
+    start: f32[B, ...], random.
+    xi: length of the probing step. With a deterministic forward pass in
+      float32 an xi of 1e-6 is lost in rounding; the reference escapes that
+      only because each of its passes augments anew (F-N6).
+    iterations: power iterations.
+
+  Returns:
+    f32[B, ...], rows of norm 1, constant.
+  """
+  direction = unit(start)
+  for _ in range(iterations):
+    slope = jax.grad(divergence)(xi * direction)
+    direction = unit(jax.lax.stop_gradient(slope))
+  return direction
+
+
+def fisher_product(
+    push: Callable[[Array], Array], logits: Array, direction: Array
+) -> Array:
+  """J^T F J d: the curvature of KL(p(x) || p(x + d)) at d = 0, applied to d.
+
+  Exact, so there is no xi to choose, and it holds in bfloat16 as well.
+
+  Args:
+    push: d -> J d, the linear map of `jax.linearize` at the clean images.
+    logits: f32[B, K] of the clean images.
+    direction: f32[B, ...].
+
+  Returns:
+    f32[B, ...].
+  """
+  probs = jax.nn.softmax(logits)
+  moved = push(direction).astype(logits.dtype)
+  mean = jnp.sum(probs * moved, axis=-1, keepdims=True)
+  pull = jax.linear_transpose(push, direction)
+  return pull(probs * (moved - mean))[0]
+
+
+def steepest_exact(
+    push: Callable[[Array], Array], logits: Array, start: Array, *,
+    iterations: int,
+) -> Array:
+  """`steepest` without finite differences: power iterations on the Fisher
+  matrix of the prediction with respect to the image.
+
+  Returns:
+    f32[B, ...], rows of norm 1, constant.
+  """
+  direction = unit(start)
+  for _ in range(iterations):
+    direction = unit(fisher_product(push, logits, direction))
+  return jax.lax.stop_gradient(direction)
+
+
+def sharpen(probs: Array, temperature: float) -> Array:
+  """p^(1/T) normalised: T = 1 changes nothing, T -> 0 gives the argmax.
+
+  Args:
+    probs: f32[N, K].
+    temperature: T > 0 (MixMatch equation 7).
+  """
+  chex.assert_rank(probs, 2)
+  return jax.nn.softmax(jnp.log(jnp.maximum(probs, 1e-30)) / temperature)
+
+
+def mix_ratio(key: Key, alpha: float, rows: int, *, per_batch: bool) -> Array:
+  """lambda' = max(lambda, 1 - lambda), lambda ~ Beta(alpha, alpha).
+
+  Args:
+    key: typed key.
+    alpha: of the Beta distribution.
+    rows: N.
+    per_batch: one ratio for all rows instead of one each.
+
+  Returns:
+    f32[N], in [1/2, 1], so that a row stays nearest to itself.
+  """
+  drawn = jax.random.beta(key, alpha, alpha, (1 if per_batch else rows,))
+  return jnp.broadcast_to(jnp.maximum(drawn, 1.0 - drawn), (rows,))
+
+
+def mix(rows: Array, others: Array, ratio: Array) -> Array:
+  """ratio * rows + (1 - ratio) * others, `ratio` f32[N] a row."""
+  chex.assert_equal_shape([rows, others])
+  ratio = ratio.reshape((-1,) + (1,) * (rows.ndim - 1))
+  return ratio * rows + (1.0 - ratio) * others
+
+
+def interleave(chunks: Sequence[Array]) -> list[Array]:
+  """Shuffles rows between equal chunks so that each holds rows of all.
+
+  Every chunk is cut into as many pieces as there are chunks, and piece i of
+  the first is swapped with piece i of chunk i. Done twice it undoes itself.
+  Labelled and unlabelled images then share each batch's statistics, of which
+  only the first chunk's are kept.
+
+  Args:
+    chunks: n arrays [B, ...]; the pieces have B // n rows, the last ones one
+      more where that does not divide.
+  """
+  chex.assert_equal_shape(chunks)
+  count, rows = len(chunks), chunks[0].shape[0]
+  sizes = [(rows + i) // count for i in range(count)]
+  cuts = [sum(sizes[:i + 1]) for i in range(count - 1)]
+  pieces = [jnp.split(chunk, cuts) for chunk in chunks]
+  for i in range(1, count):
+    pieces[0][i], pieces[i][i] = pieces[i][i], pieces[0][i]
+  return [jnp.concatenate(chunk) for chunk in pieces]

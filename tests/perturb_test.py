@@ -1,0 +1,158 @@
+"""Adversarial directions against linear oracles, mixing against loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from nsl_jax import losses, perturb
+
+
+class DirectionTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.enterContext(jax.enable_x64(True))
+    keys = jax.random.split(jax.random.key(0), 3)
+    draw = lambda key, *shape: jax.random.normal(key, shape, jnp.float64)
+    self.weights = draw(keys[0], 6, 4)
+    self.images, self.start = draw(keys[1], 5, 6), draw(keys[2], 5, 6)
+    self.network = lambda images: images @ self.weights
+    self.logits, self.push = jax.linearize(self.network, self.images)
+
+  def drift(self, change):
+    moved = self.network(self.images + change)
+    return losses.kl_divergence(self.logits, moved).mean()
+
+  def oracle(self, direction):
+    """W (diag p - p p^T) W^T d, row by row."""
+    rows = []
+    for p, d in zip(np.asarray(jax.nn.softmax(self.logits)), direction):
+      fisher = np.diag(p) - np.outer(p, p)
+      rows.append(self.weights @ fisher @ self.weights.T @ d)
+    return np.stack(rows)
+
+  def test_fisher_product_is_exact(self):
+    """The oracle of a linear softmax network."""
+    found = perturb.fisher_product(self.push, self.logits, self.start)
+    np.testing.assert_allclose(found, self.oracle(self.start), rtol=1e-12)
+
+  @parameterized.parameters(1, 3)
+  def test_both_modes_find_the_oracle(self, iterations):
+    """Invariant 10: cosine above 0.999 at xi = 1e-2 in float64."""
+    direction = np.asarray(self.start)
+    for _ in range(iterations):
+      direction = self.oracle(direction)
+      direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    probed = perturb.steepest(
+        self.drift, self.start, xi=1e-2, iterations=iterations)
+    exact = perturb.steepest_exact(
+        self.push, self.logits, self.start, iterations=iterations)
+    self.assertGreater((probed * direction).sum(1).min(), 0.999)
+    np.testing.assert_allclose(exact, direction, atol=1e-6)
+
+  def test_lengths(self):
+    """Invariant 10: the norm is 1 to 1e-6 for every row."""
+    for scale in (1e-6, 1.0, 1e6):
+      norms = jnp.linalg.norm(perturb.unit(scale * self.start), axis=1)
+      np.testing.assert_allclose(norms, 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(perturb.unit(0.0 * self.start), 0.0)
+
+  def test_worst_is_worse_than_random(self):
+    worst = perturb.steepest_exact(
+        self.push, self.logits, self.start, iterations=1)
+    for seed in range(5):
+      other = perturb.unit(jax.random.normal(
+          jax.random.key(seed), self.start.shape, jnp.float64))
+      self.assertGreater(self.drift(0.1 * worst), self.drift(0.1 * other))
+
+  def test_no_gradient_through_the_direction(self):
+    def worst(weights):
+      logits, push = jax.linearize(lambda x: x @ weights, self.images)
+      return perturb.steepest_exact(
+          push, logits, self.start, iterations=1).sum()
+
+    np.testing.assert_array_equal(jax.grad(worst)(self.weights), 0.0)
+
+  @parameterized.parameters(
+      (jnp.float32, 1e-6, 0.95), (jnp.bfloat16, None, 0.99),
+      (jnp.float32, None, 0.9999))
+  def test_precision(self, dtype, xi, cosine):
+    """F-N6: an xi of 1e-6 is lost in float32, the exact direction is not."""
+    hidden = 0.3 * jax.random.normal(jax.random.key(5), (6, 32), jnp.float64)
+    out = 0.3 * jax.random.normal(jax.random.key(6), (32, 4), jnp.float64)
+    network = lambda dtype: lambda x: (
+        jnp.tanh(x.astype(dtype) @ hidden.astype(dtype))
+        @ out.astype(dtype)).astype(jnp.promote_types(dtype, jnp.float32))
+    logits, push = jax.linearize(network(jnp.float64), self.images)
+    true = perturb.steepest_exact(push, logits, self.start, iterations=1)
+    images = self.images.astype(jnp.float32)
+    start = self.start.astype(jnp.float32)
+    logits, push = jax.linearize(network(dtype), images)
+    if xi is None:
+      found = perturb.steepest_exact(push, logits, start, iterations=1)
+      self.assertGreater((found * true).sum(1).mean(), cosine)
+    else:
+      drift = lambda change: losses.kl_divergence(
+          logits, network(dtype)(images + change)).mean()
+      found = perturb.steepest(drift, start, xi=xi, iterations=1)
+      self.assertLess((found * true).sum(1).mean(), cosine)
+
+
+class MixTest(parameterized.TestCase):
+
+  def test_sharpen(self):
+    """Invariant 15."""
+    probs = jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    np.testing.assert_allclose(
+        perturb.sharpen(probs, 0.5)[0], [0.657895, 0.236842, 0.105263],
+        atol=1e-6)
+    np.testing.assert_allclose(perturb.sharpen(probs, 1.0), probs, rtol=1e-6)
+    np.testing.assert_allclose(
+        perturb.sharpen(probs, 1e-2), [[1, 0, 0], [0, 0, 1]], atol=1e-6)
+    half = np.asarray(probs)**2
+    np.testing.assert_allclose(
+        perturb.sharpen(probs, 0.5), half / half.sum(1, keepdims=True),
+        rtol=1e-5)
+
+  def test_ratio(self):
+    """Invariant 16: in [1/2, 1], one a row, or one for all."""
+    each = perturb.mix_ratio(jax.random.key(0), 0.75, 500, per_batch=False)
+    self.assertBetween(float(each.min()), 0.5, 0.51)
+    self.assertBetween(float(each.max()), 0.99, 1.0)
+    one = perturb.mix_ratio(jax.random.key(0), 0.75, 500, per_batch=True)
+    self.assertLen(set(one.tolist()), 1)
+
+  def test_mix_against_a_loop(self):
+    rng = np.random.default_rng(0)
+    rows, others = rng.normal(size=(2, 4, 2, 3)).astype(np.float32)
+    ratio = np.array([0.5, 0.6, 0.9, 1.0], np.float32)
+    want = [r * a + (1 - r) * b for r, a, b in zip(ratio, rows, others)]
+    mixed = perturb.mix(jnp.asarray(rows), jnp.asarray(others), ratio)
+    np.testing.assert_allclose(mixed, want, rtol=1e-6)
+
+  @parameterized.parameters((64, 3), (7, 3), (8, 4), (10, 2))
+  def test_interleave_against_a_loop(self, rows, count):
+    """Invariant 17: an involution that permutes rows."""
+    chunks = [np.arange(rows) + 100 * i for i in range(count)]
+    cuts = [0]
+    for i in range(count):  # whole parts first, the remainder to the last
+      cuts.append(cuts[-1] + rows // count + (i >= count - rows % count))
+    want = [chunk.copy() for chunk in chunks]
+    for i in range(1, count):
+      piece = slice(cuts[i], cuts[i + 1])
+      want[0][piece], want[i][piece] = chunks[i][piece], chunks[0][piece]
+    found = perturb.interleave([jnp.asarray(chunk) for chunk in chunks])
+    np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(perturb.interleave(found), chunks)
+
+  def test_interleave_of_mixmatch(self):
+    """Invariant 17: what each of the three chunks of 64 holds."""
+    chunks = [jnp.full(64, i) for i in range(3)]
+    first, second, _ = perturb.interleave(chunks)
+    self.assertEqual(np.bincount(first).tolist(), [21, 21, 22])
+    self.assertEqual(np.bincount(second, minlength=3).tolist(), [21, 43, 0])
+
+
+if __name__ == '__main__':
+  absltest.main()
