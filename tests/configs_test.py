@@ -16,6 +16,7 @@ from ml_collections import config_flags
 
 from nsl_jax import config_files
 from nsl_jax import errors
+from nsl_jax import experiment
 from nsl_jax import rows
 from nsl_jax.data import prepare
 
@@ -146,6 +147,22 @@ class RefusalTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, message) as e:
       config_files.load(argument)
     self.assertNotIn('\n', str(e.exception))
+
+
+class TermsTest(absltest.TestCase):
+
+  def test_terms_go_on_top_of_any_config(self):
+    config = config_files.load(
+        'configs/digits_supervised.py:terms=ns3l+pseudo_label', reduced=400)
+    self.assertEqual(set(config.method.terms), {'ns3l', 'pseudo_label'})
+    self.assertEqual(config.method.terms.ns3l.ramp_steps, 10_000)  # scaled
+    self.assertEqual(config.batch.unlabelled, 50)
+    self.assertEqual(config.row, '')
+    experiment.build_method(config, 10, (8, 8, 1))
+
+  def test_unknown_term(self):
+    with self.assertRaisesRegex(errors.UserError, "did you mean 'ns3l'"):
+      config_files.load('configs/digits_supervised.py:terms=ns3')
 
 
 class ShorteningTest(parameterized.TestCase):
