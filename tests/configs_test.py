@@ -207,9 +207,10 @@ class ShorteningTest(parameterized.TestCase):
     differ = {k for k in whole if whole[k] != short[k]}
     others = {k for k in differ if not is_horizon(k)}
     self.assertContainsSubset(others, {
-        'data.limit', 'data.labelled', 'data.validation', 'batch.labelled',
-        'batch.unlabelled', 'log_every', 'checkpoint.every',
+        'row', 'data.limit', 'data.labelled', 'data.validation',
+        'batch.labelled', 'batch.unlabelled', 'log_every', 'checkpoint.every',
     })
+    self.assertEqual(short['row'], '')  # no result of a paper's row
 
 
 class FieldTest(parameterized.TestCase):
