@@ -59,7 +59,10 @@ def make_evaluate(
     return wrong.sum(), jnp.where(real, nats, 0.0).sum()
 
   def evaluate(state: State, fitted, split: Batches) -> dict[str, float]:
-    sums = [count(state, fitted, *batch) for batch in split.batches]
+    sums = [
+        mesh_lib.settle(count(state, fitted, *batch))
+        for batch in split.batches
+    ]
     wrong, nats = np.asarray(jax.device_get(sums), np.float64).sum(axis=0)
     return {
         'error': 100.0 * float(wrong) / split.size,

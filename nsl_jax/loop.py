@@ -192,6 +192,7 @@ def run(
         count = plan.ahead(step)
         rows = rows_at(streams, step, plan, mesh)
         state, history = chunk(state, data, rows, count)
+        mesh_lib.settle(history)
         meter.add(step, count, history)
         step += count
         bar.update(count)

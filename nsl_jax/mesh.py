@@ -130,3 +130,16 @@ def meet(where: str) -> None:
   """Waits until every process is here."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(where)
+
+
+def settle(result: Any) -> Any:
+  """Waits for a result that several CPU devices compute together.
+
+  They share the threads of one host: with many programs under way each may
+  hold threads that another needs for all its devices to meet, for ever.
+  Elsewhere nothing is waited for.
+  """
+  shared = len(jax.tree.leaves(result)[0].sharding.device_set) > 1
+  if shared and jax.default_backend() == 'cpu':
+    jax.block_until_ready(result)
+  return result

@@ -15,8 +15,5 @@ os.environ['NSL_JAX_CACHE'] = _CACHE.name
 
 import jax  # noqa: E402
 
-# Four devices on two cores: programs that wait for one another in a queue could
-# fill all threads and never meet. One at a time cannot.
-jax.config.update('jax_cpu_enable_async_dispatch', False)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)

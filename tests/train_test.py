@@ -111,6 +111,7 @@ def run(method, counts, *, steps_per_call, devices=1, seed=0):
     here = mesh_lib.put(here, mesh_lib.split(mesh, axis=1))
     with compilations() as found:
       state, metrics = chunk(state, data, here, count)
+      mesh_lib.settle(metrics)
     assert not (at and found), 'compiled more than once'
     metrics = jax.device_get(metrics)
     history.append(jax.tree.map(lambda m, n=count: m[:n], metrics))
