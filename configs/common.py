@@ -15,6 +15,11 @@ TERMS = {
     'pseudo_label': dict(
         weight=1.0, ramp='sigmoid', ramp_steps=50_000, threshold=0.95
     ),
+    'entropy': dict(weight=0.06, ramp='none', ramp_steps=0),
+    'pi': dict(weight=20.0, ramp='sigmoid', ramp_steps=50_000),
+    'vat': dict(
+        weight=0.3, ramp='sigmoid', ramp_steps=50_000, eps=6.0, mode='exact'
+    ),
 }
 
 
@@ -96,6 +101,7 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.method = dict(name='supervised', terms={})
   config.optimizer = dict(name='adam', lr=1e-3, drop_steps=0, drop_factor=0.2)
   config.ema_decay = 0.0  # of the weights judged; 0 judges the raw ones
+  config.weight_decay = 0.0  # kernels * (1 - this * lr) after each step
   config.eval = dict(every_steps=max(steps // 50, 1), batch=1000)
   config.log_every = 50
   config.checkpoint = dict(every=500, keep=2)

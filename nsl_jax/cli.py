@@ -32,6 +32,7 @@ def _keep_compilations() -> None:
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     folder = str(cache.directory() / 'compiled')
     jax.config.update('jax_compilation_cache_dir', folder)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 def _parse(argv: list[str]) -> list[str]:

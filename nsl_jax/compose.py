@@ -1,6 +1,7 @@
 """Losses add, updates compose: the combinators and the stock init/predict."""
 
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,33 +9,93 @@ import optax
 
 from nsl_jax import errors
 from nsl_jax.types import (
-    Array, Augment, Aux, Batch, Key, Loss, Metrics, Model, Outputs, Params,
-    Schedule, State, Stats, Term, Tools, Update,
+    Array, Aux, Batch, CleanPass, Key, Loss, Metrics, Params, Schedule, State,
+    Stats, Term, Tools, Update,
 )
 
 EMA = 'ema'  # slot of the averaged weights kept for evaluation
 
 
-def joint_pass(
-    model: Model, augment: Augment
-) -> Callable[[Params, Stats, Batch, Key], tuple[Outputs, Outputs, Stats]]:
-  """One application of the network to labelled and unlabelled images together.
+class Passes(NamedTuple):
+  """How the images of a batch go through the network.
 
-  They share one batch and its statistics, and every call draws its own
-  augmentation and dropout (family O).
+  Attributes:
+    clean: `(params, State, Batch, key) -> (labelled logits, CleanPass,
+      statistics)`; only the labelled images' batch moves the statistics.
+    again: `(params, State, Batch, key) -> f32[B_u, K]` of one more pass.
+    totals: `Batch -> (n_x, n_u)`, what sums over labelled and over unlabelled
+      rows are divided by.
   """
-  def run(params, stats, batch, key):
-    view, noise = jax.random.split(key)
-    images = jnp.concatenate([batch.x, batch.u])
-    outputs, stats = model.apply(
-        params, stats, augment(images, view), train=True, key=noise
-    )
-    cut = batch.x.shape[0]
-    labelled = jax.tree.map(lambda leaf: leaf[:cut], outputs)
-    unlabelled = jax.tree.map(lambda leaf: leaf[cut:], outputs)
-    return labelled, unlabelled, stats
 
-  return run
+  clean: Callable[[Params, State, Batch, Key], tuple[Array, CleanPass, Stats]]
+  again: Callable[[Params, State, Batch, Key], Array]
+  totals: Callable[[Batch], tuple[int, int]]
+
+
+def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
+  """The passes of a family.
+
+  Args:
+    tools: network and augmentation.
+    joint: labelled and unlabelled images share one batch, its statistics and
+      its normaliser B_l + B_u (family O, F-N3); else they go through apart,
+      each group averaged by itself (family M).
+    push: give `CleanPass.push`, for which the clean pass is linearised.
+  """
+  def forward(params: Params, stats: Stats, view: Array, key: Key):
+    return tools.model.apply(params, stats, view, train=True, key=key)
+
+  def augmented(images: Array, key: Key) -> tuple[Array, Key]:
+    view, noise = jax.random.split(key)
+    return tools.augment(images, view), noise
+
+  def rows(batch: Batch) -> tuple[Array, int]:
+    if not joint:
+      return batch.u, 0
+    return jnp.concatenate([batch.x, batch.u]), batch.x.shape[0]
+
+  def clean(params, state, batch, key):
+    first, second = (key, key) if joint else jax.random.split(key)
+    images, cut = rows(batch)
+    view, noise = augmented(images, second)
+
+    def network(view: Array) -> tuple[Array, Stats]:
+      outputs, stats = forward(params, state.stats, view, noise)
+      return outputs.logits, stats
+
+    def fresh(images: Array, key: Key) -> Array:
+      return forward(params, state.stats, *augmented(images, key))[0].logits
+
+    linear = None
+    if push:
+      logits, linear, stats = jax.linearize(network, view, has_aux=True)
+    else:
+      logits, stats = network(view)
+    if joint:
+      labelled = logits[:cut]
+    else:
+      outputs, stats = forward(
+          params, state.stats, *augmented(batch.x, first)
+      )
+      labelled = outputs.logits
+    found = CleanPass(
+        images=images, view=view, logits=logits, push=linear,
+        same=lambda view: network(view)[0], fresh=fresh,
+        unlabelled=lambda rows: rows[cut:],
+    )
+    return labelled, found, stats
+
+  def again(params, state, batch, key):
+    images, cut = rows(batch)
+    outputs, _ = forward(params, state.stats, *augmented(images, key))
+    return outputs.logits[cut:]
+
+  def totals(batch: Batch) -> tuple[int, int]:
+    labelled, unlabelled = batch.x.shape[0], batch.u.shape[0]
+    both = labelled + unlabelled
+    return (both, both) if joint else (labelled, unlabelled)
+
+  return Passes(clean, again, totals)
 
 
 def add_terms(
@@ -80,15 +141,40 @@ def descend(loss: Loss, tx: optax.GradientTransformation) -> Update:
   return update
 
 
-def follow(slot: str, decay: float) -> Update:
-  """Moves the averaged weights in a slot: decay * old + (1 - decay) * new."""
+def follow(slot: str, decay: float | Schedule) -> Update:
+  """Moves the averaged weights in a slot: decay * old + (1 - decay) * new.
+
+  `decay` may be a schedule of the step, counted from 0.
+  """
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+    keep = decay(state.step) if callable(decay) else decay
     moved = optax.incremental_update(
-        state.params, state.slots[slot], 1.0 - decay
+        state.params, state.slots[slot], 1.0 - keep
     )
     return state.replace(slots={**state.slots, slot: moved}), {}
 
   return update
+
+
+def shrink_kernels(rate: float, learning_rate: Schedule) -> Update:
+  """kernel * (1 - rate * learning rate), biases and batch norm left alone.
+
+  MixMatch's weight decay, which comes after the average has been moved; that
+  order is why it is not part of the optimiser.
+  """
+  def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+    factor = 1.0 - rate * learning_rate(state.step)
+    shrunk = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * factor if _is_kernel(path) else leaf,
+        state.params,
+    )
+    return state.replace(params=shrunk), {}
+
+  return update
+
+
+def _is_kernel(path: tuple[Any, ...]) -> bool:
+  return getattr(path[-1], 'key', None) in ('kernel', 'v')
 
 
 def sequence(*updates: Update) -> Update:
@@ -103,20 +189,28 @@ def sequence(*updates: Update) -> Update:
   return update
 
 
-def train_on(loss: Loss, tools: Tools) -> Update:
-  """The stock update: descend, then move the evaluation average if any."""
-  step = descend(loss, tools.tx)
-  if not tools.ema_decay:
-    return step
-  return sequence(step, follow(EMA, tools.ema_decay))
+def train_on(loss: Loss, tools: Tools, *after: Update) -> Update:
+  """The stock update: descend, move the evaluation average if there is one,
+  shrink the kernels if there is weight decay, then whatever else follows.
+  """
+  updates = [descend(loss, tools.tx)]
+  if tools.ema_decay:
+    updates.append(follow(EMA, tools.ema_decay))
+  if tools.weight_decay and tools.learning_rate is not None:
+    updates.append(shrink_kernels(tools.weight_decay, tools.learning_rate))
+  return sequence(*updates, *after)
 
 
-def single_network(tools: Tools) -> Callable[[Key], State]:
-  """Stock init: one network, its optimiser, the evaluation average if any."""
+def single_network(tools: Tools, *copies: str) -> Callable[[Key], State]:
+  """Stock init: one network and its optimiser, and a copy of its weights in
+  the slots named and in that of the evaluation average if there is one.
+  """
+  names = (*copies, EMA) if tools.ema_decay else copies
+
   def init(key: Key) -> State:
     network, steps = jax.random.split(key)
     params, stats = tools.model.init(network, tools.image_shape)
-    slots = {EMA: jax.tree.map(jnp.copy, params)} if tools.ema_decay else {}
+    slots = {name: jax.tree.map(jnp.copy, params) for name in names}
     return State(
         step=jnp.zeros((), jnp.int32), key=steps, params=params, stats=stats,
         opt=tools.tx.init(params), slots=slots,

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from nsl_jax import (
     errors, evaluate, feed, log, loop, mesh as mesh_lib, methods, models,
-    optimizers, summary, train, workdir as workdir_lib,
+    optimizers, schedules, summary, train, workdir as workdir_lib,
 )
 from nsl_jax.data import augment, normalise, sources, splits
 from nsl_jax.types import Data, Method, State, Tools
@@ -67,7 +67,8 @@ def build_method(
   tools = Tools(
       model=model, tx=optimizers.build(config.optimizer),
       augment=augment.build(config.data.augment), image_shape=image_shape,
-      ema_decay=config.ema_decay,
+      ema_decay=config.ema_decay, weight_decay=config.weight_decay,
+      learning_rate=schedules.learning_rate(config.optimizer),
   )
   return methods.build(config.method.to_dict(), tools)
 
@@ -87,7 +88,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
       'log_every': 1, 'checkpoint.every': 1, 'checkpoint.keep': 1,
       'eval.every_steps': 1, 'eval.batch': 1, 'batch.labelled': 1,
       'batch.unlabelled': 0, 'data.limit': 0, 'optimizer.lr': 0.0,
-      'optimizer.drop_steps': 0, 'ema_decay': 0.0,
+      'optimizer.drop_steps': 0, 'ema_decay': 0.0, 'weight_decay': 0.0,
   }
   for field, least in lowest.items():
     value = operator.attrgetter(field)(config)

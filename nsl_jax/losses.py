@@ -129,3 +129,19 @@ def negative_sampling(
   chex.assert_equal_shape([logits, belief])
   belief = jax.lax.stop_gradient(belief)
   return none_of(logits, below_threshold(belief, threshold))
+
+
+def squared_error(logits: Array, target: Array) -> Array:
+  """Mean over classes of (p - target)^2, as consistency losses use it.
+
+  Args:
+    logits: f32[N, K], with gradient.
+    target: f32[N, K] probabilities, held constant.
+
+  Returns:
+    f32[N].
+  """
+  chex.assert_rank([logits, target], 2)
+  chex.assert_equal_shape([logits, target])
+  target = jax.lax.stop_gradient(target)
+  return jnp.mean((jax.nn.softmax(logits) - target) ** 2, axis=-1)

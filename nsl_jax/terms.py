@@ -5,8 +5,12 @@ from typing import Any
 
 import jax
 
-from nsl_jax import errors, losses, negatives, schedules
-from nsl_jax.types import Array, Aux, Batch, Key, Schedule, Term
+from nsl_jax import errors, losses, negatives, perturb, schedules
+from nsl_jax.types import (
+    Array, Aux, Batch, CleanPass, Key, Schedule, Term,
+)
+
+TEACHER = 'teacher'  # slot of the averaged network that a student follows
 
 
 def _fixed(sample: negatives.Sampler) -> negatives.Rowwise:
@@ -50,11 +54,7 @@ def ns3l(
       negative = _fixed(sample)(belief, batch.side, batch.u_index)
     logits = aux.logits_u
     if passes == 2:
-      if aux.again is None:
-        raise errors.UserError(
-            'this method has no second pass for ns3l: set passes=1'
-        )
-      logits = aux.again(view)
+      logits = _second_pass(aux, 'ns3l: set passes=1')(view)
     return losses.none_of(logits, negative)
 
   return term
@@ -70,8 +70,116 @@ def pseudo_label(*, threshold: float) -> Term:
   return term
 
 
+def entropy() -> Term:
+  """Entropy minimisation on the clean logits (F-N7)."""
+  return lambda aux, batch, key: losses.entropy(aux.logits_u)
+
+
+def _second_pass(aux: Aux, name: str) -> Callable[..., Array]:
+  if aux.again is None:
+    raise errors.UserError(f'this method has no second pass for {name}')
+  return aux.again
+
+
+def pi() -> Term:
+  """Pi model: the prediction should not move with augmentation and dropout.
+
+  The clean pass follows a second one, which is held constant (Laine & Aila).
+  """
+  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+    teacher = jax.nn.softmax(_second_pass(aux, 'pi')(key))
+    return losses.squared_error(aux.logits_u, teacher)
+
+  return term
+
+
+def mean_teacher() -> Term:
+  """The prediction should be that of the averaged network in slot TEACHER.
+
+  The teacher runs in train mode, with the statistics of its own batch
+  (Tarvainen & Valpola). The method must keep the slot.
+  """
+  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+    if TEACHER not in aux.slots:
+      raise errors.UserError(
+          'the term mean_teacher needs the method mean_teacher, which keeps '
+          'the teacher'
+      )
+    again = _second_pass(aux, 'mean_teacher')
+    teacher = jax.nn.softmax(again(key, aux.slots[TEACHER]))
+    return losses.squared_error(aux.logits_u, teacher)
+
+  return term
+
+
+def vat(
+    *, eps: float, mode: str, xi: float = 1e-6, iterations: int = 1,
+    kl_direction: str = 'adversarial',
+) -> Term:
+  """Virtual adversarial training: predictions should survive the worst change.
+
+  Args:
+    eps: L2 norm of the change of every image, in units of the normalised one.
+    mode: `exact` takes the direction from the Fisher matrix at the clean view
+      and the adversarial pass at that same view; `finite_difference` is the
+      reference's, where every pass augments anew (F-N6).
+    xi: probing step of `finite_difference`.
+    iterations: power iterations.
+    kl_direction: `adversarial` is KL(p_adv || p_clean), as Oliver et al.'s
+      code has it, `clean` is KL(p_clean || p_adv), as Miyato's. The clean
+      prediction is constant in both.
+
+  Raises:
+    errors.UserError: for another mode or direction, or an eps that is not
+      positive.
+  """
+  for name, value, known in (
+      ('mode', mode, ('exact', 'finite_difference')),
+      ('kl_direction', kl_direction, ('adversarial', 'clean')),
+  ):
+    if value not in known:
+      raise errors.UserError(
+          f'vat {name}={value!r}: {errors.did_you_mean(value, known)}'
+      )
+  if not eps > 0.0:
+    raise errors.UserError(f'vat eps={eps}: must be > 0')
+
+  def adversarial(clean: CleanPass, start: Array, key: Key) -> Array:
+    """Logits of all rows after the worst change."""
+    logits = jax.lax.stop_gradient(clean.logits)
+    if mode == 'exact':
+      assert clean.push is not None  # terms.needs_push asks for it
+      worst = perturb.steepest_exact(
+          clean.push, logits, start, iterations=iterations
+      )
+      return clean.same(clean.view + eps * worst)
+    probe, last = jax.random.split(key)
+
+    def drift(change: Array) -> Array:
+      moved = clean.fresh(clean.images + change, probe)
+      return losses.kl_divergence(logits, moved).mean()
+
+    worst = perturb.steepest(drift, start, xi=xi, iterations=iterations)
+    return clean.fresh(clean.images + eps * worst, last)
+
+  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+    if aux.clean is None:
+      raise errors.UserError('this method has no clean pass for vat')
+    clean = aux.clean
+    draw, passes = jax.random.split(key)
+    start = jax.random.normal(draw, clean.images.shape, clean.images.dtype)
+    moved = clean.unlabelled(adversarial(clean, start, passes))
+    fixed = jax.lax.stop_gradient(clean.unlabelled(clean.logits))
+    if kl_direction == 'adversarial':
+      return losses.kl_divergence(moved, fixed)
+    return losses.kl_divergence(fixed, moved)
+
+  return term
+
+
 _TERMS: dict[str, Callable[..., Term]] = {
-    'ns3l': ns3l, 'pseudo_label': pseudo_label,
+    'entropy': entropy, 'mean_teacher': mean_teacher, 'ns3l': ns3l, 'pi': pi,
+    'pseudo_label': pseudo_label, 'vat': vat,
 }
 _WEIGHT = ('weight', 'ramp', 'ramp_steps')
 
@@ -122,3 +230,8 @@ def side_tables(config: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
   """Names of the side tables that the terms look up."""
   samplers = [f['sampler'] for f in config.values() if 'sampler' in f]
   return tuple(sorted({t for s in samplers for t in negatives.side_tables(s)}))
+
+
+def needs_push(config: Mapping[str, Mapping[str, Any]]) -> bool:
+  """Whether a term wants `CleanPass.push`."""
+  return any(fields.get('mode') == 'exact' for fields in config.values())

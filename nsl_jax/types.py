@@ -105,6 +105,33 @@ class State(struct.PyTreeNode):
   slots: dict[str, Any]
 
 
+class CleanPass(NamedTuple):
+  """A forward pass as a term sees it that perturbs images.
+
+  Its N rows are those of the batch that went through the network together:
+  the unlabelled ones, with the labelled ones before them if they were joined.
+
+  Attributes:
+    images: f32[N, H, W, C], not augmented.
+    view: f32[N, H, W, C], augmented as the pass saw them.
+    logits: f32[N, K], with gradient.
+    push: f32[N, H, W, C] -> f32[N, K], how the logits move with the view, to
+      first order; None unless the method was built to give it.
+    same: `view -> f32[N, K]`, logits with the dropout of this pass.
+    fresh: `(images, key) -> f32[N, K]`, logits with an augmentation and a
+      dropout of their own. Neither moves the statistics.
+    unlabelled: picks the unlabelled among N rows.
+  """
+
+  images: Array
+  view: Array
+  logits: Array
+  push: Callable[[Array], Array] | None
+  same: Callable[[Array], Array]
+  fresh: Callable[[Array, Key], Array]
+  unlabelled: Callable[[Array], Array]
+
+
 class Aux(NamedTuple):
   """What a loss shares with the terms added to it and with the update.
 
@@ -112,20 +139,25 @@ class Aux(NamedTuple):
     logits_u: f32[N, K] on unlabelled rows, with gradient.
     belief_u: f32[N, K], the method's constant target for the same rows.
     total: number that per-row values of a term are divided by once summed.
-    again: `key -> f32[N, K]`, logits of one more stochastic pass over the same
-      rows that leaves the statistics alone; None where a method has none.
+    again: `(key, params=None) -> f32[N, K]`, logits of one more stochastic
+      pass over the same rows, of the trained network or of another's
+      parameters, that leaves the statistics alone; None where a method has
+      none.
     stats: moved batch-normalisation statistics.
     slots: the method's slots after this loss.
     metrics: scalars to report.
+    clean: the pass behind the logits, for terms that perturb its images; None
+      where a method has none.
   """
 
   logits_u: Array
   belief_u: Array
   total: int
-  again: Callable[[Key], Array] | None
+  again: Callable[..., Array] | None
   stats: Stats
   slots: dict[str, Any]
   metrics: Metrics
+  clean: CleanPass | None = None
 
 
 Augment = Callable[[Array, Key], Array]
@@ -143,6 +175,9 @@ class Tools(NamedTuple):
     augment: `(images, key) -> images`, one random view of normalised images.
     image_shape: (H, W, C).
     ema_decay: decay of the averaged weights kept for evaluation; 0 for none.
+    weight_decay: kernels shrink by this times the learning rate each step,
+      after everything else (MixMatch); 0 for none.
+    learning_rate: the schedule inside `tx`, which weight decay follows.
   """
 
   model: Model
@@ -150,6 +185,8 @@ class Tools(NamedTuple):
   augment: Augment
   image_shape: tuple[int, int, int]
   ema_decay: float = 0.0
+  weight_decay: float = 0.0
+  learning_rate: Schedule | None = None
 
 
 class Method(NamedTuple):

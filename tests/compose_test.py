@@ -60,45 +60,86 @@ def quadratic(params, state, batch, key):
   return value, aux
 
 
-class JointPassTest(absltest.TestCase):
+class PassesTest(parameterized.TestCase):
 
-  def test_one_application_then_split(self):
+  def passes(self, augment, *, joint, push=False):
+    """The passes, and the options of every application of the network."""
     calls = []
     model = linear_network()
 
-    def apply(*args, **options):
-      calls.append(options)
-      return model.apply(*args, **options)
+    def apply(params, stats, images, **options):
+      calls.append((images.shape[0], options))
+      return model.apply(params, stats, images, **options)
 
-    forward = compose.joint_pass(
-        model._replace(apply=apply), lambda images, key: 2.0 * images)
+    tools = make_tools()._replace(
+        model=model._replace(apply=apply), augment=augment)
+    return compose.passes(tools, joint=joint, push=push), calls
+
+  @parameterized.parameters(False, True)
+  def test_joint_is_one_application_then_split(self, push):
+    passes, calls = self.passes(
+        lambda images, key: 2.0 * images, joint=True, push=push)
     state, batch = make_state(), make_batch()
-    labelled, unlabelled, stats = forward(
-        state.params, state.stats, batch, jax.random.key(0))
-    self.assertLen(calls, 1)
-    self.assertTrue(calls[0]['train'])
-    for outputs, images in (labelled, batch.x), (unlabelled, batch.u):
-      flat = 2.0 * images.reshape(images.shape[0], -1)
-      np.testing.assert_array_equal(outputs.features, flat)
-      np.testing.assert_allclose(
-          outputs.logits, flat @ state.params['w'], rtol=1e-5, atol=1e-6)
+    labelled, clean, stats = passes.clean(
+        state.params, state, batch, jax.random.key(0))
+    self.assertEqual([rows for rows, _ in calls], [7])
+    self.assertTrue(calls[0][1]['train'])
+    expected = lambda images: (
+        2.0 * images.reshape(images.shape[0], -1) @ state.params['w'])
+    np.testing.assert_allclose(labelled, expected(batch.x), rtol=1e-5)
+    np.testing.assert_allclose(
+        clean.unlabelled(clean.logits), expected(batch.u), rtol=1e-5)
+    np.testing.assert_array_equal(
+        clean.images, np.concatenate([batch.x, batch.u]))
+    np.testing.assert_array_equal(clean.view, 2.0 * clean.images)
     self.assertEqual(stats['passes'], 1)
+    self.assertEqual(passes.totals(batch), (7, 7))
+    self.assertEqual(clean.push is not None, push)
+
+  def test_apart_each_group_is_a_batch(self):
+    passes, calls = self.passes(lambda images, key: images, joint=False)
+    state, batch = make_state(), make_batch()
+    labelled, clean, stats = passes.clean(
+        state.params, state, batch, jax.random.key(0))
+    self.assertCountEqual([rows for rows, _ in calls], [4, 3])
+    self.assertEqual(labelled.shape, (4, 3))
+    self.assertEqual(clean.unlabelled(clean.logits).shape, (3, 3))
+    self.assertEqual(stats['passes'], 1)  # moved by the labelled batch alone
+    self.assertEqual(passes.totals(batch), (4, 3))
+
+  def test_push_is_the_derivative(self):
+    passes, _ = self.passes(lambda images, key: images, joint=True, push=True)
+    state, batch = make_state(), make_batch()
+    _, clean, _ = passes.clean(state.params, state, batch, jax.random.key(0))
+    change = jnp.ones_like(clean.view)
+    np.testing.assert_allclose(
+        clean.push(change), clean.same(clean.view + change) - clean.logits,
+        rtol=1e-4, atol=1e-5)
 
   def test_every_call_draws_its_own_view_and_dropout(self):
     drawn = []
 
     def augment(images, key):
-      drawn.append(jax.random.key_data(key).tolist())
+      drawn.append(tuple(jax.random.key_data(key).tolist()))
       return images
 
-    def apply(params, stats, images, *, train, key):
-      drawn.append(jax.random.key_data(key).tolist())
-      return Outputs(images, images, images), stats
-
-    forward = compose.joint_pass(Model(linear_network().init, apply), augment)
+    passes, calls = self.passes(augment, joint=True)
+    state, batch = make_state(), make_batch()
     for seed in 0, 1:
-      forward({}, {}, make_batch(), jax.random.key(seed))
-    self.assertLen({tuple(key) for key in drawn}, 4)
+      keys = jax.random.split(jax.random.key(seed), 3)
+      _, clean, _ = passes.clean(state.params, state, batch, keys[0])
+      passes.again(state.params, state, batch, keys[1])
+      clean.fresh(clean.images, keys[2])
+    drawn += [tuple(jax.random.key_data(options['key']).tolist())
+              for _, options in calls]
+    self.assertLen(set(drawn), 12)
+
+  def test_another_networks_parameters(self):
+    passes, _ = self.passes(lambda images, key: images, joint=True)
+    state, batch = make_state(), make_batch()
+    zero = jax.tree.map(jnp.zeros_like, state.params)
+    found = passes.again(zero, state, batch, jax.random.key(0))
+    np.testing.assert_array_equal(found, np.zeros((3, 3)))
 
 
 class AddTermsTest(absltest.TestCase):

@@ -15,8 +15,9 @@ DEFAULTS: dict[str, Any] = {
 
 
 def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], **options
+    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]],
+    joint: bool = True, **options
 ) -> Method:
   """`options` are the fields of the term `ns3l` (NS3L section 4.3)."""
   own = terms_lib.with_own('ns3l', options, terms)
-  return supervised.build(tools, terms=own)
+  return supervised.with_terms(tools, own, joint=joint)

@@ -15,8 +15,9 @@ DEFAULTS: dict[str, Any] = {
 
 
 def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], **options
+    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]],
+    joint: bool = True, **options
 ) -> Method:
   """`options` are the fields of the term `pseudo_label` (family O)."""
   own = terms_lib.with_own('pseudo_label', options, terms)
-  return supervised.build(tools, terms=own)
+  return supervised.with_terms(tools, own, joint=joint)

@@ -10,35 +10,39 @@ import jax
 
 from nsl_jax import compose, losses, terms as terms_lib
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Method, Params, State, Tools,
+    Array, Aux, Batch, Key, Loss, Method, Params, State, Tools, Update,
 )
 
 DEFAULTS: dict[str, Any] = {'terms': {}}
 
 
-def supervised_loss(tools: Tools) -> Loss:
-  """Sum of cross-entropy over all rows of the batch, labelled or not.
+def supervised_loss(
+    tools: Tools, *, joint: bool = True, push: bool = False
+) -> Loss:
+  """Cross-entropy of the labelled images; see `compose.passes`.
 
-  Each labelled row and each unlabelled row of a term weighs 1 / (B_l + B_u),
-  the normaliser of family O (F-N3); without unlabelled rows it is the mean.
+  With `joint` each labelled row, and each unlabelled row of a term, weighs
+  1 / (B_l + B_u); without unlabelled rows that is the mean.
   """
-  forward = compose.joint_pass(tools.model, tools.augment)
+  passes = compose.passes(tools, joint=joint, push=push)
 
   def loss(
       params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
-    labelled, unlabelled, stats = forward(params, state.stats, batch, key)
-    total = batch.x.shape[0] + batch.u.shape[0]
-    value = losses.cross_entropy(labelled.logits, batch.y).sum() / total
+    logits, clean, stats = passes.clean(params, state, batch, key)
+    labelled, unlabelled = passes.totals(batch)
+    value = losses.cross_entropy(logits, batch.y).sum() / labelled
+    logits_u = clean.unlabelled(clean.logits)
 
-    def again(view_key: Key) -> Array:
-      return forward(params, state.stats, batch, view_key)[1].logits
+    def again(key: Key, others: Params | None = None) -> Array:
+      chosen = params if others is None else others
+      return passes.again(chosen, state, batch, key)
 
     aux = Aux(
-        logits_u=unlabelled.logits,
-        belief_u=jax.lax.stop_gradient(jax.nn.softmax(unlabelled.logits)),
-        total=total, again=again, stats=stats, slots=state.slots,
-        metrics={'cross_entropy': value},
+        logits_u=logits_u,
+        belief_u=jax.lax.stop_gradient(jax.nn.softmax(logits_u)),
+        total=unlabelled, again=again, stats=stats, slots=state.slots,
+        metrics={'cross_entropy': value}, clean=clean,
     )
     return value, aux
 
@@ -46,15 +50,33 @@ def supervised_loss(tools: Tools) -> Loss:
 
 
 def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]]
+    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]],
+    joint: bool = True,
 ) -> Method:
   """Cross-entropy plus the configured terms."""
-  loss = compose.add_terms(
-      supervised_loss(tools), terms_lib.from_config(terms)
+  return with_terms(tools, terms, joint=joint)
+
+
+def with_terms(
+    tools: Tools, terms: Mapping[str, Mapping[str, Any]], *after: Update,
+    joint: bool, slots: tuple[str, ...] = (),
+) -> Method:
+  """Cross-entropy plus terms on one network.
+
+  Args:
+    tools: what it is built from.
+    terms: their configs.
+    *after: updates that follow the optimiser's.
+    joint: see `compose.passes`.
+    slots: slots that start as copies of the network.
+  """
+  base = supervised_loss(
+      tools, joint=joint, push=terms_lib.needs_push(terms)
   )
+  loss = compose.add_terms(base, terms_lib.from_config(terms))
   return Method(
-      compose.single_network(tools),
-      compose.train_on(loss, tools),
+      compose.single_network(tools, *slots),
+      compose.train_on(loss, tools, *after),
       compose.student(tools),
       terms_lib.side_tables(terms),
   )

@@ -1,0 +1,173 @@
+"""MixMatch: guess labels, sharpen them, mix everything (Berthelot et al.)."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import (
+    compose, errors, losses, perturb, schedules, terms as terms_lib,
+)
+from nsl_jax.types import (
+    Array, Aux, Batch, Key, Loss, Method, Params, Schedule, State, Stats,
+    Tools,
+)
+
+# CIFAR-10. A batch of 64 is 64 images of MixMatch's own step counter, whose
+# ramp of 1,048,576 images are these 16,384 steps.
+DEFAULTS: dict[str, Any] = {
+    'weight': 75.0, 'ramp': 'linear', 'ramp_steps': 16_384, 'alpha': 0.75,
+    'temperature': 0.5, 'views': 2, 'ratio_per_batch': False, 'terms': {},
+}
+
+
+class Mixed(NamedTuple):
+  """Labelled and unlabelled images after mixing.
+
+  Attributes:
+    images: f32[(1 + A) B, H, W, C]; the first B are the labelled ones'.
+    labels: f32[(1 + A) B, K], rows of sum 1.
+  """
+
+  images: Array
+  labels: Array
+
+
+def guess(
+    tools: Tools, params: Params, stats: Stats, views: list[Array], key: Key,
+    temperature: float,
+) -> Array:
+  """Sharpened mean prediction over the views of each image, constant.
+
+  Every view is a batch of its own; the statistics stay as they are.
+
+  Returns:
+    f32[B, K].
+  """
+  probs = []
+  for view, noise in zip(views, jax.random.split(key, len(views))):
+    outputs, _ = tools.model.apply(params, stats, view, train=True, key=noise)
+    probs.append(jax.nn.softmax(outputs.logits))
+  mean = jnp.mean(jnp.stack(probs), axis=0)
+  return jax.lax.stop_gradient(perturb.sharpen(mean, temperature))
+
+
+def mix_all(
+    images: Array, labels: Array, key: Key, *, alpha: float, per_batch: bool
+) -> Mixed:
+  """Mixes every row with the row that one random permutation gives it."""
+  order, ratio = jax.random.split(key)
+  rows = images.shape[0]
+  other = jax.random.permutation(order, rows)
+  share = perturb.mix_ratio(ratio, alpha, rows, per_batch=per_batch)
+  return Mixed(
+      perturb.mix(images, images[other], share),
+      perturb.mix(labels, labels[other], share),
+  )
+
+
+def interleaved_pass(
+    tools: Tools, params: Params, stats: Stats, images: Array, chunks: int,
+    key: Key,
+) -> tuple[Array, Stats]:
+  """Logits of all rows by passes over interleaved chunks.
+
+  Each pass normalises with its own chunk's statistics; only the first moves
+  the running ones.
+  """
+  shuffled = perturb.interleave(jnp.split(images, chunks))
+  found, moved = [], stats
+  for at, noise in enumerate(jax.random.split(key, chunks)):
+    outputs, after = tools.model.apply(
+        params, stats, shuffled[at], train=True, key=noise
+    )
+    moved = moved if at else after
+    found.append(outputs.logits)
+  return jnp.concatenate(perturb.interleave(found)), moved
+
+
+def mixmatch_loss(
+    tools: Tools, *, weight: Schedule, alpha: float, temperature: float,
+    views: int, ratio_per_batch: bool,
+) -> Loss:
+  """Cross-entropy on the mixed labelled rows plus `weight` times the squared
+  error, mean over rows and classes, on the mixed unlabelled ones.
+  """
+  def loss(
+      params: Params, state: State, batch: Batch, key: Key
+  ) -> tuple[Array, Aux]:
+    if batch.x.shape[0] != batch.u.shape[0]:
+      raise errors.UserError(
+          'mixmatch mixes equal batches: set config.batch.labelled and '
+          'config.batch.unlabelled to the same number'
+      )
+    first, guessing, mixing, passing, *rest = jax.random.split(key, 4 + views)
+    x = tools.augment(batch.x, first)
+    u = [tools.augment(batch.u, view) for view in rest]
+    q = guess(tools, params, state.stats, u, guessing, temperature)
+    known = jax.nn.one_hot(batch.y, q.shape[-1], dtype=q.dtype)
+    mixed = mix_all(
+        jnp.concatenate([x, *u]), jnp.concatenate([known, *[q] * views]),
+        mixing, alpha=alpha, per_batch=ratio_per_batch,
+    )
+    logits, stats = interleaved_pass(
+        tools, params, state.stats, mixed.images, 1 + views, passing
+    )
+    cut = x.shape[0]
+    parts = {
+        'cross_entropy': losses.cross_entropy(
+            logits[:cut], mixed.labels[:cut]).mean(),
+        'mixmatch': losses.squared_error(
+            logits[cut:], mixed.labels[cut:]).mean(),
+    }
+    value = parts['cross_entropy'] + weight(state.step) * parts['mixmatch']
+    aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
+        logits_u=logits, belief_u=mixed.labels, total=logits.shape[0],
+        again=None, stats=stats, slots=state.slots, metrics=parts,
+    )
+    return value, aux
+
+  return loss
+
+
+def build(
+    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], weight: float,
+    ramp: str, ramp_steps: int, alpha: float, temperature: float, views: int,
+    ratio_per_batch: bool = False,
+) -> Method:
+  """Builds MixMatch.
+
+  Args:
+    tools: what it is built from.
+    terms: terms over all mixed rows, with the mixed labels as belief.
+    weight: of the unlabelled loss.
+    ramp: its ramp.
+    ramp_steps: length of the ramp.
+    alpha: of the Beta distribution that mixing ratios are drawn from.
+    temperature: of the sharpening.
+    views: augmentations of every unlabelled image, A.
+    ratio_per_batch: one mixing ratio a batch instead of one a row.
+
+  Raises:
+    errors.UserError: for numbers out of range, or a term that needs what
+      mixed rows do not have.
+  """
+  for name, value in (
+      ('alpha', alpha), ('temperature', temperature), ('views', views)):
+    if not value > 0:
+      raise errors.UserError(f'mixmatch {name}={value}: must be > 0')
+  if terms_lib.side_tables(terms):
+    raise errors.UserError(
+        'a mixed row is no single image: with mixmatch the ns3l sampler must '
+        'be threshold or uniform'
+    )
+  loss = mixmatch_loss(
+      tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha,
+      temperature=temperature, views=views, ratio_per_batch=ratio_per_batch,
+  )
+  loss = compose.add_terms(loss, terms_lib.from_config(terms))
+  return Method(
+      compose.single_network(tools), compose.train_on(loss, tools),
+      compose.student(tools),
+  )
