@@ -27,14 +27,16 @@ def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
   """Reads `k=v,k=v` into the types of the defaults.
 
   Every config takes `seeds=N`, `smoke=true` (seconds, to see that it runs),
-  `reduced=STEPS` (a shorter run, every horizon scaled) and `terms=NAME+NAME`
-  (more losses on the unlabelled images, see `TERMS`) besides its own.
+  `reduced=STEPS` (a shorter run, every horizon scaled), `quick=true` (a quarter
+  of the steps) and `terms=NAME+NAME` (more losses on the unlabelled images,
+  see `TERMS`) besides its own.
 
   Raises:
     ValueError: in one line, for an unknown name or a value of another type.
   """
   known = {
-      'seeds': 1, 'smoke': False, 'reduced': 0, 'terms': '', **defaults
+      'seeds': 1, 'smoke': False, 'quick': False, 'reduced': 0, 'terms': '',
+      **defaults,
   }
   values = dict(known)
   for word in filter(None, (arg or '').split(',')):
@@ -148,6 +150,8 @@ def finish(
         f'config argument reduced={arg.reduced}: the whole run has '
         f'{config.steps} steps'
     )
+  if arg.quick:
+    arg.reduced = arg.reduced or config.steps // 4
   if arg.reduced:
     scale(config, arg.reduced / config.steps)
     config.steps = arg.reduced

@@ -19,7 +19,7 @@ from nsl_jax.types import Data
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
     f'configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')
-    if path.name != 'common.py'
+    if 'def get_config' in path.read_text()
 )
 # Name of a data set -> image shape, number of classes, of training images.
 DATA = {

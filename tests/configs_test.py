@@ -23,7 +23,7 @@ from nsl_jax.data import prepare
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
     f'configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')
-    if path.name != 'common.py'
+    if 'def get_config' in path.read_text()
 )
 # Sections that go whole to the part that takes their fields by name.
 PASSED_ON = ('model', 'method', 'optimizer')

@@ -34,6 +34,13 @@ def exact_contrast(images):
 
 class SimpleTest(parameterized.TestCase):
 
+  def test_no_rows(self):
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
+    for kind in normalise.KINDS:
+      found = normalise.apply(
+          kind, normalise.fit(kind, images), jnp.asarray(images[:0]))
+      self.assertEqual(found.shape, (0, 4, 4, 3))
+
   @parameterized.parameters(
       ('unit', [0, 51, 255], [0.0, 0.2, 1.0]),
       ('signed', [0, 51, 255], [-1.0, -0.6, 1.0]),

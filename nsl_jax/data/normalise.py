@@ -1,5 +1,6 @@
 """uint8 images -> float32 inputs; what is fitted is fitted on training data."""
 
+import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ def contrast(images):
     f32[B, D]; an image without contrast stays 0.
   """
   xp = np if isinstance(images, np.ndarray) else jnp
-  flat = images.reshape(images.shape[0], -1).astype(xp.float32)
+  width = math.prod(images.shape[1:])  # there may be no rows to infer it
+  flat = images.reshape(images.shape[0], width).astype(xp.float32)
   flat = flat - flat.mean(axis=1, keepdims=True)
   norm = xp.sqrt((flat**2).sum(axis=1, keepdims=True))
   return flat * (_NORM / xp.where(norm < 1e-10, 1.0, norm))

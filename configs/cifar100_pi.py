@@ -1,0 +1,16 @@
+r"""Pi model on CIFAR-100, 10,000 labels.
+
+python -m nsl_jax.main --config=configs/cifar100_pi.py:seeds=5
+
+Paper: NS-T1-22, 47.87 +- .34 %.
+Arguments: labels=10000; quick=true for a quarter of the steps.
+"""
+
+from configs import common, families
+
+
+def get_config(arg=None):
+  arg = families.parse_o(arg, 'cifar100')
+  config = families.family_o('cifar100', arg, lr=0.0003, row='NS-T1-22')
+  config.method = dict(name='pi', weight=20.0, terms={}, **families.RAMP)
+  return common.finish(config, arg)

@@ -1,0 +1,127 @@
+"""What the configs of one experiment family share (docs/readings.md).
+
+Family O is Oliver et al.'s protocol, NS3L's Tables 1 and 2; family M is
+MixMatch's, its Tables 3 to 5.
+"""
+
+import ml_collections
+
+from configs import common
+
+_WHITENED = dict(
+    normalise='gcn_zca', augment='flip,translate:2,noise:0.15', validation=5000
+)
+_O = {
+    'cifar10': dict(labelled=4000, **_WHITENED),
+    'cifar100': dict(labelled=10_000, **_WHITENED),
+    'svhn': dict(  # F-N8; digits are never flipped
+        labelled=1000, normalise='signed', augment='translate:2',
+        validation=7325,
+    ),
+}
+_M = {
+    'cifar10': dict(labelled=250, augment='flip,translate:4', validation=5000),
+    'svhn': dict(labelled=250, augment='translate:4', validation=7325),
+    'stl10': dict(labelled=1000, augment='flip,translate:12', validation=0),
+}
+RAMP = dict(ramp='sigmoid', ramp_steps=50_000)  # of family O, F-N4
+CONSTANT = dict(ramp='none', ramp_steps=0)
+_EPOCH = 1024  # steps of family M
+
+
+def parse_o(arg: str | None, data: str) -> ml_collections.ConfigDict:
+  """Arguments of a family O config."""
+  return common.parse(arg, labels=_O[data]['labelled'])
+
+
+def parse_m(arg: str | None, data: str) -> ml_collections.ConfigDict:
+  """Arguments of a family M config."""
+  return common.parse(arg, labels=_M[data]['labelled'])
+
+
+def family_o(
+    data: str, arg: ml_collections.ConfigDict, *, lr: float, row: str
+) -> ml_collections.ConfigDict:
+  """WRN-28-2, 200,000 steps of 50 + 50 images in one batch, Adam, rate x 0.2
+  at 130,000, test error at the lowest validation error.
+
+  Args:
+    data: data set.
+    arg: parsed arguments.
+    lr: learning rate.
+    row: the paper's row at the default number of labels.
+  """
+  config = common.base(data, steps=200_000)
+  config.protocol = 'best_validation'
+  config.data.update(_O[data], validation_rule='uniform')
+  config.data.labelled = arg.labels
+  config.batch = dict(labelled=50, unlabelled=50)
+  config.model = dict(name='wide_resnet', variant='oliver')
+  config.optimizer.update(lr=lr, drop_steps=130_000, drop_factor=0.2)
+  config.eval.every_steps = 2500
+  if arg.labels == _O[data]['labelled']:
+    config.row = row
+  return config
+
+
+def family_m(
+    data: str, arg: ml_collections.ConfigDict, *, weight: float,
+    rows: dict[int, str],
+) -> ml_collections.ConfigDict:
+  """MixMatch on WRN-28-2: 300 epochs of 1,024 steps of 64 + 2 x 64 images
+  (100 on STL-10, F-N10), Adam at a constant rate, averaged weights, median of
+  the last 20 epochs. Labels follow the class frequencies (F-N16).
+
+  Args:
+    data: data set.
+    arg: parsed arguments.
+    weight: of the unlabelled loss.
+    rows: the paper's row by number of labels.
+  """
+  stl = data == 'stl10'
+  config = common.base(data, steps=(100 if stl else 300) * _EPOCH)
+  config.protocol = 'median_last_20'
+  config.data.update(
+      _M[data], normalise='signed', rule='proportional',
+      validation_rule='uniform',
+  )
+  config.data.labelled = arg.labels
+  config.batch = dict(labelled=64, unlabelled=64)
+  config.model = dict(
+      name='wide_resnet', variant='mixmatch', stages=4 if stl else 3  # F-N11
+  )
+  config.optimizer.update(lr=2e-3)
+  config.ema_decay = 0.999
+  config.weight_decay = 0.02
+  config.eval.every_steps = _EPOCH
+  config.checkpoint.every = _EPOCH
+  config.log_every = 128
+  config.method = dict(
+      name='mixmatch', weight=weight, ramp='linear', ramp_steps=16_384,
+      alpha=0.75, temperature=0.5, views=2, ratio_per_batch=False, terms={},
+  )
+  config.row = rows.get(arg.labels, '')
+  return config
+
+
+def vat(data: str, weight: float) -> dict:
+  """VAT as Tables 1 and 2 ran it, every pass augmented anew (F-N6)."""
+  return dict(
+      weight=weight, eps=1.0 if data == 'svhn' else 6.0, xi=1e-6, iterations=1,
+      mode='finite_difference', kl_direction='adversarial', **RAMP,
+  )
+
+
+def ns3l(data: str, weight: float) -> dict:
+  """NS3L as Tables 1 and 2 ran it: two passes (F-N2), under the ramp (F-N4)."""
+  return dict(
+      weight=weight, sampler='threshold', passes=2,
+      threshold=0.004 if data == 'cifar100' else 0.04, **RAMP,
+  )
+
+
+def ns3l_on_labels(weight: float) -> dict:
+  """NS3L on MixMatch: negatives from the mixed labels, no ramp (F-N5)."""
+  return dict(
+      weight=weight, sampler='threshold', threshold=0.05, passes=1, **CONSTANT
+  )

@@ -1,0 +1,18 @@
+r"""NS3L on SVHN, 1,000 labels.
+
+python -m nsl_jax.main --config=configs/svhn_ns3l.py:seeds=5
+
+Paper: NS-T1-11, 6.52 +- .22 %.
+Arguments: labels=1000; quick=true for a quarter of the steps.
+"""
+
+from configs import common, families
+
+
+def get_config(arg=None):
+  arg = families.parse_o(arg, 'svhn')
+  config = families.family_o('svhn', arg, lr=0.0006, row='NS-T1-11')
+  config.method = dict(
+      name='ns3l', terms={}, **families.ns3l('svhn', weight=1.0)
+  )
+  return common.finish(config, arg)
