@@ -198,7 +198,8 @@ def train_on(loss: Loss, tools: Tools, *after: Update) -> Update:
     updates.append(follow(EMA, tools.ema_decay))
   if tools.weight_decay and tools.learning_rate is not None:
     updates.append(shrink_kernels(tools.weight_decay, tools.learning_rate))
-  return sequence(*updates, *after)
+  updates.extend(after)
+  return sequence(*updates) if len(updates) > 1 else updates[0]
 
 
 def single_network(tools: Tools, *copies: str) -> Callable[[Key], State]:

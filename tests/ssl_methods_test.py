@@ -281,7 +281,7 @@ class MixMatchTest(parameterized.TestCase):
     mean = np.mean([probs_of(v, state.params) for v in guesses], axis=0)
     sharp = mean**2 / (mean**2).sum(1, keepdims=True)
     _, _, mixing, _, *_ = jax.random.split(
-        jax.random.split(jax.random.key(1), 1)[0], 4 + views)
+        jax.random.key(1), 4 + views)
     order, ratio = jax.random.split(mixing)
     rows = B * (1 + views)
     other = np.asarray(jax.random.permutation(order, rows))
