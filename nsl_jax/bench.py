@@ -7,64 +7,34 @@ ns3l:passes=1, several joined by +.
 A row a method: milliseconds a step (median, min, max) with the data pipeline
 (row sampler, transfer, gather, normalisation, augmentation), the median with
 an empty one (a batch that is already there, as it is), the ratio to the first
-method, images a second, memory of the compiled step, compile time. Images are
-random: only time is measured.
+method, images a second, memory of the compiled step, compile time; with
+--inference also the time to predict as many images, by all that the method is
+judged by. Images are random: only time is measured.
 """
 
 import ast
 import functools
 import json
 import pathlib
-import resource
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import tqdm
 
 from nsl_jax import (
-    cli, errors, loop, mesh as mesh_lib, methods, models, optimizers, train,
+    cli, errors, loop, mesh as mesh_lib, methods, models, optimizers,
+    stopwatch, train,
 )
 from nsl_jax import workdir as workdir_lib
-from nsl_jax.data import augment, normalise, sampler
-from nsl_jax.types import Data, Method, Tools
+from nsl_jax.data import augment, normalise
+from nsl_jax.stopwatch import Setting, Subject
+from nsl_jax.types import Method, Tools
 
-_WARM_UP = 5
-_IMAGES = 4096
-
-
-class Setting(NamedTuple):
-  """What all methods of a benchmark share.
-
-  Attributes:
-    labelled: B_l.
-    unlabelled: B_u.
-    shape: (H, W, C).
-    classes: K.
-    steps_per_call: steps of one timed call.
-    precision: as in a config.
-    mesh: the devices.
-  """
-
-  labelled: int
-  unlabelled: int
-  shape: tuple[int, int, int]
-  classes: int
-  steps_per_call: int
-  precision: str
-  mesh: jax.sharding.Mesh
-
-
-class Subject(NamedTuple):
-  """One thing to time: `call()` runs and waits for `steps_per_call` steps."""
-
-  call: Callable[[], None]
-  compile_s: float
-  memory_mb: float | None
+_NORMALISE = 'signed'
+# Times in the results: with the data pipeline, without, of inference.
+_FULL, _BARE, _INFERENCE = 'ms', 'ms_empty', 'ms_inference'
 
 
 def parse(word: str) -> tuple[str, dict[str, Any]]:
@@ -106,125 +76,70 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
   return methods.build({'name': name, **defaults, **options}, tools)
 
 
-def random_data(method: Method, setting: Setting) -> Data:
-  """Random images, and random side tables where the method wants them."""
-  rng = np.random.default_rng(0)
-  size = _IMAGES
-  images = rng.integers(0, 256, (size, *setting.shape), np.uint8)
-  labels = rng.integers(0, setting.classes, size, np.int32)
-  tables = {
-      name: labels if name == 'true_class' else rng.random(
-          (size, setting.classes), np.float32)
-      for name in method.side
-  }
-  whole = mesh_lib.everywhere(setting.mesh)
-  return Data(*mesh_lib.put((images, labels, {}, tables), whole))
-
-
-def _compiled(function, *arguments) -> tuple[Any, float, float | None]:
-  begun = time.perf_counter()
-  program = function.lower(*arguments).compile()
-  seconds = time.perf_counter() - begun
-  memory = program.memory_analysis()
-  if memory is None:
-    return program, seconds, None
-  used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-  return program, seconds, used / 2**20
-
-
-def subject(
-    method: Method, setting: Setting, read: train.Read, data: Any
-) -> Subject:
-  """The step as training runs it: rows drawn and sent by the host."""
-  sizes = {'labelled': setting.labelled, 'unlabelled': setting.unlabelled}
-  streams = {
-      name: sampler.Stream(np.arange(_IMAGES), size, seed=0, name=name)
-      for name, size in sizes.items()
-  }
-  count = setting.steps_per_call
-  plan = loop.Plan(1 << 30, 1 << 30, 1 << 30, 1 << 30, count, 1)
-  chunk = train.make_chunk(
-      train.one_step(method, read), steps_per_call=count, mesh=setting.mesh
-  )
-  state = jax.jit(method.init)(jax.random.key(0))
-  state = mesh_lib.put(state, mesh_lib.everywhere(setting.mesh))
-  first = loop.rows_at(streams, 0, plan, setting.mesh)
-  program, seconds, memory = _compiled(chunk, state, data, first, count)
-  step = 0
-
-  def call() -> None:
-    nonlocal state, step
-    here = first
-    if isinstance(data, Data):
-      here = loop.rows_at(streams, step, plan, setting.mesh)
-    state, history = program(state, data, here, count)
-    jax.block_until_ready(history)
-    step += count
-
-  return Subject(call, seconds, memory)
-
-
-def both(word: str, model: str, setting: Setting, view: str) -> list[Subject]:
-  """A method with the data pipeline, and on one batch that is already there."""
-  apply = functools.partial(normalise.apply, 'signed')
+def subjects_of(
+    word: str, model: str, setting: Setting, view: str, *, inference: bool
+) -> dict[str, Subject]:
+  """A method with the data pipeline, on one batch that is already there, and
+  if wanted its predictions.
+  """
+  apply = functools.partial(normalise.apply, _NORMALISE)
   read = functools.partial(train.gather, apply)
   full = build(word, model, setting, view)
-  data = random_data(full, setting)
+  data = stopwatch.random_data(full.side, setting, _NORMALISE)
   rows = {
       'labelled': jnp.arange(setting.labelled),
       'unlabelled': jnp.arange(setting.unlabelled),
   }
   batch = jax.jit(read)(data, rows)
   bare = build(word, model, setting, '')
-  return [
-      subject(full, setting, read, data),
-      subject(bare, setting, lambda batch, rows: batch, batch),
-  ]
+  found = {
+      _FULL: stopwatch.training(full, setting, read, data),
+      _BARE: stopwatch.training(
+          bare, setting, lambda batch, rows: batch, batch),
+  }
+  if inference:
+    state = stopwatch.initial_state(full, setting)
+    found[_INFERENCE] = stopwatch.inference(
+        full.predict, state, setting, apply, data)
+  return found
 
 
 def measure(
-    words: list[str], model: str, setting: Setting, *, steps: int, view: str
+    words: list[str], model: str, setting: Setting, *, steps: int, view: str,
+    inference: bool = False,
 ) -> dict[str, dict[str, Any]]:
-  """Times every method, both ways, in turn.
+  """Times every method, all ways, in turn.
 
   Returns:
-    Per method: `ms` and `ms_empty` (a step's milliseconds, of every call),
-    `compile_s` and `memory_mb`.
+    Per method: `ms`, `ms_empty` and, if wanted, `ms_inference` (a step's
+    milliseconds, of every call), `compile_s` and `memory_mb`.
   """
-  subjects = {}
-  for word in words:
-    subjects[word] = both(word, model, setting, view)
-  taken: dict[str, tuple[list[float], list[float]]] = {
-      word: ([], []) for word in words
+  subjects = {
+      (word, way): one for word in words for way, one in subjects_of(
+          word, model, setting, view, inference=inference).items()
   }
-  calls = -(-steps // setting.steps_per_call)
-  for at in tqdm.trange(-_WARM_UP, calls, desc='bench', leave=False):
-    for word, pair in subjects.items():
-      for one, times in zip(pair, taken[word]):
-        begun = time.perf_counter()
-        one.call()
-        seconds = time.perf_counter() - begun
-        if at >= 0:
-          times.append(1e3 * seconds / setting.steps_per_call)
+  taken = stopwatch.in_turn(subjects, setting, steps=steps)
   return {
       word: {
-          'ms': taken[word][0], 'ms_empty': taken[word][1],
-          'compile_s': full.compile_s, 'memory_mb': full.memory_mb,
+          **{way: ms for (name, way), ms in taken.items() if name == word},
+          'compile_s': subjects[word, _FULL].compile_s,
+          'memory_mb': subjects[word, _FULL].memory_mb,
       }
-      for word, (full, _) in subjects.items()
+      for word in words
   }
 
 
 def table(measured: dict[str, dict[str, Any]], images: int) -> str:
   """The rows that are printed; `images` is the number in a batch."""
-  lines = [
-      '| method | ms/step | min | max | empty pipeline | ratio | images/s | '
-      'memory MB | compile s |', '|' + ' --- |' * 9,
+  first = next(iter(measured.values()))
+  names = [
+      'method', 'ms/step', 'min', 'max', 'empty pipeline', 'ratio', 'images/s',
+      'memory MB', 'compile s', *['inference ms'] * (_INFERENCE in first),
   ]
-  base = next(iter(measured.values()))['ms']
+  lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
   for word, one in measured.items():
     median = statistics.median(one['ms'])
-    ratio = statistics.median(a / b for a, b in zip(one['ms'], base))
+    ratio = stopwatch.ratio(one['ms'], first['ms'])
     memory = one['memory_mb']
     cells = [
         word, f'{median:.2f}', f'{min(one["ms"]):.2f}',
@@ -232,17 +147,10 @@ def table(measured: dict[str, dict[str, Any]], images: int) -> str:
         f'{ratio:.2f}', f'{1e3 * images / median:,.0f}',
         '' if memory is None else f'{memory:,.0f}', f'{one["compile_s"]:.1f}',
     ]
+    if _INFERENCE in one:
+      cells.append(f'{statistics.median(one[_INFERENCE]):.2f}')
     lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines)
-
-
-def peak_memory_mb() -> float:
-  """Peak of the first device, or of the process where it does not tell."""
-  stats = jax.local_devices()[0].memory_stats() or {}
-  peak = stats.get('peak_bytes_in_use')
-  if peak is None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  return peak / 2**20
 
 
 def _parser() -> cli.Parser:
@@ -260,6 +168,8 @@ def _parser() -> cli.Parser:
   add('--precision', default='float32',
       choices=['float32', 'tf32', 'bfloat16'], help='arithmetic')
   add('--augment', default='flip,translate:2', help='augmentation')
+  add('--inference', action='store_true',
+      help='time the prediction of as many images too')
   add('--json', type=pathlib.Path, help='file for the time of every call')
   return parser
 
@@ -268,10 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
   options = _parser().parse_args(argv)
   jax.config.update('jax_enable_compilation_cache', False)
-  jax.config.update(
-      'jax_default_matmul_precision',
-      'highest' if options.precision == 'float32' else 'default',
-  )
+  stopwatch.use_precision(options.precision)
   labelled, unlabelled = _numbers(options.batch, '64+64')
   height, width, channels = _numbers(options.image, '32x32x3')
   if min(options.steps, options.classes - 1, 1 + options.steps_per_call) < 1:
@@ -283,20 +190,20 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   measured = measure(
       options.method.split(','), options.model, setting, steps=options.steps,
-      view=options.augment,
+      view=options.augment, inference=options.inference,
   )
   where = workdir_lib.provenance(1)
   print(f'{options.model}, batch {options.batch} of {options.image}, '
         f'{options.precision}, {per_call} steps a call, {options.steps} steps, '
         f'{where["device"]}')
   print(table(measured, labelled + unlabelled))
-  print(f'peak memory of all: {peak_memory_mb():,.0f} MB')
+  print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
   if options.json is not None:
     content = {
         'kind': 'timing', 'model': options.model, 'batch': options.batch,
         'image': options.image, 'precision': options.precision,
         'steps_per_call': per_call, **where,
-        'peak_memory_mb': peak_memory_mb(), 'methods': measured,
+        'peak_memory_mb': stopwatch.peak_memory_mb(), 'methods': measured,
     }
     options.json.write_text(json.dumps(content, indent=1) + '\n')
 

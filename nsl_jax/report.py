@@ -19,8 +19,8 @@ _HEADER = (
     'row', 'data', 'method', 'reported', 'Δ', 'ours', 'Δ', 'seeds', 'steps',
     'protocol', 'device',
 )
-_REQUIRED = ('row', 'kind', 'score', 'seeds', 'steps', 'full_steps',
-             'reduced', 'protocol', 'device')
+_REQUIRED = ('row', 'kind', 'seeds', 'steps', 'full_steps', 'reduced', 'device')
+_OF_RUNS = ('score', 'protocol')  # a figure has none of its own
 
 Result = dict[str, Any]
 
@@ -38,7 +38,8 @@ def read(folder: pathlib.Path) -> list[Result]:
   found = []
   for path in sorted(folder.glob('*.json')):
     content = workdir_lib.read_json(path)
-    missing = [field for field in _REQUIRED if field not in content]
+    wanted = _REQUIRED + _OF_RUNS * (content.get('kind') == 'run')
+    missing = [field for field in wanted if field not in content]
     if missing:
       raise errors.UserError(f'{path} is no result: it lacks {missing[0]}')
     found.append(content)
@@ -104,7 +105,10 @@ def table(results: list[Result], match: str) -> str:
   """
   known = rows.read()
   order = {row_id: at for at, row_id in enumerate(known)}
-  runs = [r for r in results if r['kind'] == 'run' and r['row'] in known]
+  runs = [  # one run may be several rows of a paper
+      {**r, 'row': row_id} for r in results if r['kind'] == 'run'
+      for row_id in r['row'].split() if row_id in known
+  ]
   chosen = sorted(
       (r for r in runs if r['row'].startswith(match)),
       key=lambda r: (order[r['row']], r['device'], -r['steps']),

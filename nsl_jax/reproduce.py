@@ -1,15 +1,21 @@
 """Reproduces results of the papers by id: python -m nsl_jax.reproduce --list
 
 A run is resumed by the same command, and leaves one JSON file in --results,
-from which `python -m nsl_jax.report` makes its table.
+from which `python -m nsl_jax.report` makes its table. A figure leaves its
+picture and the numbers in it as well, in the folder figures/ there. Rows of a
+table of times are measured together, and printed.
 """
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
-from nsl_jax import cli, config_files, errors, experiment, rows, summary
+from nsl_jax import (
+    cli, config_files, errors, experiment, figures, files, rows, summary,
+    timing,
+)
 from nsl_jax import workdir as workdir_lib
 
 
@@ -17,7 +23,11 @@ def state_of(row: rows.Row) -> str:
   """`ready`, `cited` (another paper's number) or `not implemented yet`."""
   if row.kind == 'cited':
     return 'cited'
-  ready = rows.is_runnable(row) and config_files.exists(row.config)
+  ready = not row.config or config_files.exists(row.config)
+  if row.kind == 'figure':
+    ready = ready and figures.name_of(row.id) is not None
+  else:
+    ready = ready and rows.is_runnable(row)
   return 'ready' if ready else 'not implemented yet'
 
 
@@ -27,6 +37,8 @@ def list_rows(found: list[rows.Row]) -> str:
   for row in found:
     labels = f'@{row.labels}' if row.labels else ''
     value = summary.plus_minus(row.reported, row.reported_std) or '-'
+    if row.kind == 'timing':
+      value = f'{row.reported:g}'
     command = f'--row {row.id}' if state_of(row) == 'ready' else ''
     lines.append(
         f'{row.id:<18} {row.kind:<7} {row.data + labels:<20} '
@@ -36,37 +48,67 @@ def list_rows(found: list[rows.Row]) -> str:
   return '\n'.join(lines)
 
 
-def file_name(row_id: str, config, platform: str) -> str:
-  """Name of the ledger file of a run."""
-  size = 'full'
-  if config.steps < config.full_steps:
-    size = f'reduced{config.steps}'
-  return f'{row_id}-{platform}-{size}-seeds{config.seeds}.json'
+def file_name(row_id: str, content: dict[str, Any], platform: str) -> str:
+  """Name of the ledger file of a result."""
+  size = f'reduced{content["steps"]}' if content['reduced'] else 'full'
+  seeds = len(content['seeds'])
+  return f'{row_id}-{platform}-{size}-seeds{seeds}.json'
+
+
+def _run(
+    row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
+) -> dict[str, Any]:
+  config = config_files.load(row.config, seeds=seeds, reduced=reduced)
+  if row.id not in config.row.split():
+    raise errors.UserError(f'{row.config} is row {config.row}, not {row.id}')
+  return experiment.run(config, workdir)
 
 
 def reproduce(
     row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path,
     results: pathlib.Path,
 ) -> pathlib.Path:
-  """Trains the seeds of a row and writes its file into the ledger.
+  """Trains the seeds of a row, or draws or times it, and writes its file into
+  the ledger.
+
+  Returns:
+    That file.
 
   Raises:
-    errors.UserError: if the row has no command.
+    errors.UserError: if the row has no command, or `results` is not a folder
+      that can be written to.
   """
   state = state_of(row)
   if state != 'ready':
     raise errors.UserError(
         f'row {row.id} cannot be run: {state} ({row.method}, {row.model})'
     )
-  config = config_files.load(row.config, seeds=seeds, reduced=reduced)
-  if config.row != row.id:
-    raise errors.UserError(f'{row.config} is row {config.row}, not {row.id}')
+  files.make_folder(results)
   size = f'reduced{reduced}' if reduced else 'full'
-  content = experiment.run(config, workdir / f'{row.id}-{size}')
-  path = results / file_name(row.id, config, jax.default_backend())
-  results.mkdir(parents=True, exist_ok=True)
+  folder = workdir / f'{row.id}-{size}'
+  name = row.id
+  if row.kind == 'figure':
+    content = figures.make(
+        row, seeds=seeds, reduced=reduced, workdir=folder, results=results
+    )
+  elif row.kind == 'timing':
+    content, name = timing.run(seeds=seeds, reduced=reduced), timing.TABLE
+  else:
+    content = _run(row, seeds=seeds, reduced=reduced, workdir=folder)
+  path = results / file_name(name, content, jax.default_backend())
   workdir_lib.write_json(path, content)
   return path
+
+
+def _headline(content: dict[str, Any]) -> str:
+  """The score of a run, the files of a figure, a table of times."""
+  if content['kind'] == 'timing':
+    return f'{content["device"]}\n{timing.table(content)}\n'
+  if content['kind'] == 'figure':
+    return ', '.join(content['files'])
+  score = content['score']
+  text = summary.plus_minus(score['mean'], score['std'])
+  return f'{score["metric"]} {text} {score["unit"]}'
 
 
 def _parser() -> cli.Parser:
@@ -107,9 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       rows.find(options.row), seeds=options.seeds, reduced=options.reduced,
       workdir=options.workdir, results=options.results,
   )
-  score = workdir_lib.read_json(path)['score']
-  text = summary.plus_minus(score['mean'], score['std'])
-  print(f'{options.row}: {score["metric"]} {text} {score["unit"]} -> {path}')
+  print(f'{options.row}: {_headline(workdir_lib.read_json(path))} -> {path}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,151 @@
+"""Runs that a figure is drawn from, each in a folder of its own.
+
+A cell is what `python -m nsl_jax.main` trains with the same config and folder,
+so cells may be trained before the figure, one per process or machine; those
+that are done are found so.
+"""
+
+import math
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from nsl_jax import config_files, experiment, rows, summary
+from nsl_jax.figures import style
+
+
+class Cell(NamedTuple):
+  """One run.
+
+  Attributes:
+    name: of its folder, and in the CSV file.
+    label: in the picture.
+    config: the whole config.
+    argument: what --config must be for `main` to train it; '' if nothing.
+  """
+
+  name: str
+  label: str
+  config: ml_collections.ConfigDict
+  argument: str
+
+
+class Trained(NamedTuple):
+  """A cell, its folder, and what `experiment.run` gave."""
+
+  cell: Cell
+  folder: pathlib.Path
+  results: dict[str, Any]
+
+
+def make(
+    name: str, label: str, argument: str, *, seeds: int, reduced: int
+) -> Cell:
+  """The cell of a --config argument.
+
+  Raises:
+    errors.UserError: if the config refuses its arguments.
+  """
+  extra: dict[str, int] = {'seeds': seeds}
+  if reduced:
+    extra['reduced'] = reduced
+  config = config_files.load(argument, **extra)
+  file, _, words = argument.partition(':')
+  more = [f'{key}={value}' for key, value in extra.items()]
+  whole = f'{file}:{",".join(filter(None, [words, *more]))}'
+  return Cell(name, label, config, whole)
+
+
+def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
+  """Trains the cells that are not done yet, one after another.
+
+  Raises:
+    errors.UserError: for wrong input or data that is not there.
+    errors.TrainingError: if a loss is not finite.
+  """
+  trained = []
+  for number, cell in enumerate(cells, 1):
+    folder = workdir / cell.name
+    how = cell.name
+    if cell.argument:
+      how = f'--config={cell.argument} --workdir={folder}'
+    print(f'cell {number} of {len(cells)}: {how}', file=sys.stderr, flush=True)
+    results = experiment.run(cell.config, folder)
+    trained.append(Trained(cell, folder, results))
+  return trained
+
+
+def scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Every seed's errors by each way of reading a run.
+
+  Args:
+    reports: as `experiment.run` gives them.
+
+  Returns:
+    By protocol, then by error (`test_error`; of two networks also those of
+    `a`, `b` and the ensemble; `validation_error` where there is one).
+  """
+  found: dict[str, Any] = {}
+  for protocol in summary.PROTOCOLS:
+    every = [report[protocol] for report in reports]
+    if None in every:
+      continue
+    names = [
+        name for name in every[0]
+        if 'error' in name and every[0][name] is not None
+    ]
+    found[protocol] = {
+        name: summary.score([one[name] for one in every], name, '%')
+        for name in names
+    }
+  return found
+
+
+def accuracy(trained: Trained) -> tuple[float, float | None]:
+  """Mean and standard deviation over seeds of the headline, in %."""
+  score = trained.results['score']
+  return 100.0 - score['mean'], score['std']
+
+
+def _of_cell(one: Trained) -> dict[str, Any]:
+  kept = (
+      'protocol', 'seeds', 'steps', 'full_steps', 'score', 'reports', 'commit',
+      'wall_time_s', 'data_note', 'split_sha256', 'config',
+  )
+  return {
+      'cell': one.cell.name, 'label': one.cell.label,
+      'argument': one.cell.argument, 'scores': scores(one.results['reports']),
+      **{name: one.results[name] for name in kept},
+  }
+
+
+def content(trained: Sequence[Trained]) -> dict[str, Any]:
+  """What the ledger keeps of the cells, see `style.Drawing`."""
+  every = [one.results for one in trained]
+  last = every[-1]
+  where = {
+      name: last[name] for name in ('seeds', 'device', 'commit', 'data_note')
+  }
+  seconds = math.fsum(results['wall_time_s'] for results in every)
+  return {
+      **where, 'steps': max(results['steps'] for results in every),
+      'full_steps': max(results['full_steps'] for results in every),
+      'reduced': any(results['reduced'] for results in every),
+      'versions': last['versions'] | style.version(),
+      'wall_time_s': round(seconds, 3), 'cells': [_of_cell(t) for t in trained],
+  }
+
+
+def title(row: rows.Row, trained: Sequence[Trained]) -> str:
+  """What stands above a picture: row, data, seeds and steps."""
+  found = content(trained)
+  count = len(found['seeds'])
+  steps = f'{found["steps"]:,} steps'
+  if found['reduced']:
+    steps += f' (reduced from {found["full_steps"]:,})'
+  labels = f'@{row.labels:,}' if row.labels else ''
+  seeds = f'{count} seed' + 's' * (count > 1)
+  return f'{row.id}: {row.data}{labels}, {seeds}, {steps}'

@@ -1,0 +1,59 @@
+"""Files that are written whole or not at all."""
+
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nsl_jax import errors
+
+
+def make_folder(folder: pathlib.Path) -> None:
+  """Makes a folder, so that a run finds out early that it cannot write.
+
+  Raises:
+    errors.UserError: if it cannot be made, or not be written to.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.UserError(
+        f'cannot make the folder {folder} ({error.strerror}): choose another'
+    ) from error
+  if not os.access(folder, os.W_OK):
+    raise errors.UserError(f'cannot write to {folder}: choose another')
+
+
+def write(path: pathlib.Path, content: bytes) -> None:
+  """Puts `content` in place of what `path` holds.
+
+  Raises:
+    errors.UserError: if that is not possible.
+  """
+  part = path.with_name(path.name + '.part')
+  try:
+    part.write_bytes(content)
+    os.replace(part, path)
+  except OSError as error:
+    raise errors.UserError(
+        f'cannot write {path} ({error.strerror}): choose another place'
+    ) from error
+
+
+def write_csv(path: pathlib.Path, lines: Sequence[Mapping[str, Any]]) -> None:
+  """Writes a table with a header; None becomes an empty cell.
+
+  Args:
+    path: of the file.
+    lines: at least one, all with the same columns.
+
+  Raises:
+    errors.UserError: if the file cannot be written.
+  """
+  text = io.StringIO()
+  table = csv.DictWriter(text, list(lines[0]), lineterminator='\n')
+  table.writeheader()
+  table.writerows(lines)
+  write(path, text.getvalue().encode())

@@ -1,0 +1,210 @@
+"""Compiled programs timed in turn, a call of each after the other.
+
+A machine's speed drifts: only what is timed side by side has ratios that hold.
+"""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+import tqdm
+
+from nsl_jax import loop, mesh as mesh_lib, train
+from nsl_jax.data import normalise, sampler
+from nsl_jax.types import Array, Data, Method, State
+
+_WARM_UP = 5
+_IMAGES = 4096
+_Name = TypeVar('_Name', bound=Hashable)
+Predict = Callable[[State, Array], Any]
+
+
+class Setting(NamedTuple):
+  """What everything that is timed shares.
+
+  Attributes:
+    labelled: B_l.
+    unlabelled: B_u.
+    shape: (H, W, C).
+    classes: K.
+    steps_per_call: steps of one timed call.
+    precision: as in a config.
+    mesh: the devices.
+  """
+
+  labelled: int
+  unlabelled: int
+  shape: tuple[int, int, int]
+  classes: int
+  steps_per_call: int
+  precision: str
+  mesh: jax.sharding.Mesh
+
+
+class Subject(NamedTuple):
+  """One thing to time: `call()` runs and waits for `steps_per_call` steps."""
+
+  call: Callable[[], None]
+  compile_s: float
+  memory_mb: float | None
+
+
+def use_precision(precision: str) -> None:
+  """Sets the arithmetic of matrix products as `experiment` does."""
+  jax.config.update(
+      'jax_default_matmul_precision',
+      'highest' if precision == 'float32' else 'default',
+  )
+
+
+def random_data(side: Sequence[str], setting: Setting, kind: str) -> Data:
+  """Random images, normalisation fitted to them, and random side tables.
+
+  Args:
+    side: the tables that the method wants.
+    setting: sizes.
+    kind: of normalisation.
+  """
+  rng = np.random.default_rng(0)
+  size = _IMAGES
+  images = rng.integers(0, 256, (size, *setting.shape), np.uint8)
+  labels = rng.integers(0, setting.classes, size, np.int32)
+  tables = {
+      name: labels if name == 'true_class' else rng.random(
+          (size, setting.classes), np.float32)
+      for name in side
+  }
+  whole = mesh_lib.everywhere(setting.mesh)
+  fitted = normalise.fit(kind, images)
+  return Data(*mesh_lib.put((images, labels, fitted, tables), whole))
+
+
+def _compiled(function, *arguments) -> tuple[Any, float, float | None]:
+  begun = time.perf_counter()
+  program = function.lower(*arguments).compile()
+  seconds = time.perf_counter() - begun
+  memory = program.memory_analysis()
+  if memory is None:
+    return program, seconds, None
+  used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+  return program, seconds, used / 2**20
+
+
+def initial_state(method: Method, setting: Setting) -> State:
+  """A state to begin with, on the devices."""
+  state = jax.jit(method.init)(jax.random.key(0))
+  return mesh_lib.put(state, mesh_lib.everywhere(setting.mesh))
+
+
+def training(
+    method: Method, setting: Setting, read: train.Read, data: Any
+) -> Subject:
+  """The step as training runs it: rows drawn and sent by the host.
+
+  Args:
+    method: what is timed.
+    setting: sizes.
+    read: `(data, rows) -> Batch`.
+    data: where rows are read; if it is no `Data`, every step gets the same.
+  """
+  sizes = {'labelled': setting.labelled, 'unlabelled': setting.unlabelled}
+  streams = {
+      name: sampler.Stream(np.arange(_IMAGES), size, seed=0, name=name)
+      for name, size in sizes.items()
+  }
+  count = setting.steps_per_call
+  plan = loop.Plan(1 << 30, 1 << 30, 1 << 30, 1 << 30, count, 1)
+  chunk = train.make_chunk(
+      train.one_step(method, read), steps_per_call=count, mesh=setting.mesh
+  )
+  state = initial_state(method, setting)
+  first = loop.rows_at(streams, 0, plan, setting.mesh)
+  program, seconds, memory = _compiled(chunk, state, data, first, count)
+  step = 0
+
+  def call() -> None:
+    nonlocal state, step
+    here = first
+    if isinstance(data, Data):
+      here = loop.rows_at(streams, step, plan, setting.mesh)
+    state, history = program(state, data, here, count)
+    jax.block_until_ready(history)
+    step += count
+
+  return Subject(call, seconds, memory)
+
+
+def inference(
+    predict: Predict, state: State, setting: Setting,
+    apply: train.Normalise, data: Data,
+) -> Subject:
+  """The classes of as many images as a step of training sees.
+
+  Args:
+    predict: `(state, images) -> logits`, of one network or by name.
+    state: its weights.
+    setting: sizes.
+    apply: normalisation, part of what is timed.
+    data: the images, which are on the device already.
+  """
+  size, count = setting.labelled + setting.unlabelled, setting.steps_per_call
+  rows = np.arange(size * count).reshape((count, size)) % len(data.images)
+  images = data.images[rows]
+
+  def classes(state: State, fitted: Any, images: Array) -> Any:
+    logits = predict(state, apply(fitted, images))
+    return jax.tree.map(lambda one: one.argmax(-1), logits)
+
+  def several(state: State, fitted: Any, images: Array) -> Any:
+    if count == 1:  # a rolled loop is slow on CPU
+      return classes(state, fitted, images[0])
+    return jax.lax.map(lambda one: classes(state, fitted, one), images)
+
+  inputs = (state, data.normaliser, images)
+  program, seconds, memory = _compiled(jax.jit(several), *inputs)
+  return Subject(
+      lambda: jax.block_until_ready(program(*inputs)), seconds, memory
+  )
+
+
+def in_turn(
+    subjects: Mapping[_Name, Subject], setting: Setting, *, steps: int
+) -> dict[_Name, list[float]]:
+  """Times everything, a call of each after the other.
+
+  Args:
+    subjects: what to time.
+    setting: steps of a call.
+    steps: of each, rounded up to whole calls; more come before, untimed.
+
+  Returns:
+    A step's milliseconds, of every call.
+  """
+  calls = -(-steps // setting.steps_per_call)
+  taken: dict[_Name, list[float]] = {name: [] for name in subjects}
+  for at in tqdm.trange(-_WARM_UP, calls, desc='timing', leave=False):
+    for name, one in subjects.items():
+      begun = time.perf_counter()
+      one.call()
+      seconds = time.perf_counter() - begun
+      if at >= 0:
+        taken[name].append(1e3 * seconds / setting.steps_per_call)
+  return taken
+
+
+def ratio(times: Sequence[float], base: Sequence[float]) -> float:
+  """Median of the ratios of calls that came after each other."""
+  return statistics.median(a / b for a, b in zip(times, base))
+
+
+def peak_memory_mb() -> float:
+  """Peak of the first device, or of the process where it does not tell."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  peak = stats.get('peak_bytes_in_use')
+  if peak is None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return peak / 2**20

@@ -1,0 +1,242 @@
+"""DN-T7: the passes that it counts, what it measures and prints."""
+
+import contextlib
+import io
+import json
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import bench
+from nsl_jax import errors
+from nsl_jax import experiment
+from nsl_jax import mesh as mesh_lib
+from nsl_jax import report
+from nsl_jax import reproduce
+from nsl_jax import rows
+from nsl_jax import stopwatch
+from nsl_jax import timing
+from nsl_jax.types import Batch
+
+real_configs = timing.configs
+METHODS = ('mean_teacher', 'dual_student', 'dnll')
+
+
+def setUpModule():
+  # Compiling takes most of the time of these tests.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def small_configs():
+  """The rows' methods on a network that compiles fast."""
+  found = real_configs()
+  for row_id, config in found.items():
+    config = config.copy_and_resolve_references().unlock()
+    config.model = dict(name='small_cnn')
+    config.data.update(augment='', strong='')
+    config.batch = dict(labelled=2, unlabelled=2)
+    found[row_id] = config.lock()
+  return found
+
+
+def flops(config, labelled, unlabelled):
+  """Of an update and of a prediction of as many images, before compiling."""
+  shape = (32, 32, 3)
+  method = experiment.build_method(config, 10, shape, dict)
+  abstract = lambda *size: jax.ShapeDtypeStruct(size, jnp.float32)
+  index = lambda size: jax.ShapeDtypeStruct((size,), jnp.int32)
+  batch = Batch(
+      x=abstract(labelled, *shape), y=index(labelled),
+      u=abstract(unlabelled, *shape), u_index=index(unlabelled), side={})
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  state = jax.eval_shape(method.init, key)
+  count = lambda f, *inputs: (
+      jax.jit(f).lower(*inputs).cost_analysis()['flops'])
+  images = abstract(labelled + unlabelled, *shape)
+  return {
+      timing.TRAINING: count(method.update, state, batch, key),
+      timing.EVALUATION: count(method.predict, state, images),
+  }
+
+
+class PassesTest(parameterized.TestCase):
+
+  def test_by_hand(self):
+    units = {
+        method: {
+            kind: cost.units()
+            for kind, cost in timing.passes(method, 50, 50).items()
+        } for method in METHODS
+    }
+    self.assertEqual(units, {
+        'mean_teacher': {'training': 400, 'inference': 100, 'evaluation': 100},
+        'dual_student': {'training': 800, 'inference': 100, 'evaluation': 200},
+        'dnll': {'training': 700, 'inference': 100, 'evaluation': 200},
+    })
+
+  def test_floors_are_ratios_of_the_arithmetic_of_the_real_steps(self):
+    """Another pass in a method would show here; uneven sizes tell them apart.
+    """
+    labelled, unlabelled = 4, 8
+    found = {}
+    for config in timing.configs().values():
+      config = config.copy_and_resolve_references().unlock()
+      config.model.width = 0.25
+      found[config.method.name] = flops(config, labelled, unlabelled)
+    first = found['mean_teacher']
+    cost = lambda method: timing.passes(method, labelled, unlabelled)
+    for method in METHODS:
+      for kind, count in found[method].items():
+        floor = cost(method)[kind].units() / cost(
+            'mean_teacher')[kind].units()
+        self.assertAlmostEqual(
+            count / first[kind], floor, delta=0.01, msg=f'{method} {kind}')
+
+
+class ConfigTest(absltest.TestCase):
+
+  def test_the_three_rows(self):
+    found = timing.configs()
+    self.assertEqual([c.method.name for c in found.values()], list(METHODS))
+    for config in found.values():
+      self.assertEqual(config.model.name, 'cnn13')
+      self.assertEqual(config.data.labelled, 4000)
+      self.assertEqual(config.batch.to_dict(), {
+          'labelled': 50, 'unlabelled': 50})
+      self.assertEqual(config.precision, 'float32')
+    dnll = found['DN-T7-3'].method
+    self.assertEqual((dnll.selection, dnll.count, dnll.unsupervised),
+                     ('epm', 3, 'both'))
+    self.assertEqual({reproduce.state_of(rows.find(i)) for i in timing.ROWS},
+                     {'ready'})
+    self.assertIn(' 0.145 s ', reproduce.list_rows(rows.match('DN-T7')))
+
+
+class MeasureTest(absltest.TestCase):
+
+  def test_any_row_measures_all_three_into_one_file(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    printed = io.StringIO()
+    with (
+        mock.patch.object(timing, 'configs', small_configs),
+        mock.patch.object(timing, 'LABELLED', 2),
+        mock.patch.object(timing, 'UNLABELLED', 2),
+        mock.patch.object(timing, '_SHAPE', (8, 8, 3)),
+        mock.patch.object(stopwatch, '_WARM_UP', 1),
+        contextlib.redirect_stdout(printed),
+    ):
+      reproduce.main([
+          '--row=DN-T7-2', '--reduced=2', f'--results={folder}',
+          f'--workdir={folder}/runs',
+      ])
+    path = folder / 'DN-T7-cpu-reduced2-seeds1.json'
+    content = json.loads(path.read_text())
+    self.assertEqual(report.read(folder), [content])
+    self.assertEqual((content['row'], content['kind']),
+                     ('DN-T7-1 DN-T7-2 DN-T7-3', 'timing'))
+    self.assertEqual((content['steps'], content['full_steps']), (2, 20))
+    for row_id, one in content['methods'].items():
+      self.assertEqual(one['config']['data']['labelled'], 4000)
+      for kind in ('training', 'inference', 'evaluation'):
+        step = one[kind]
+        self.assertLen(step['ms'], 2)
+        self.assertGreater(min(step['ms']), 0.0)
+        self.assertAlmostEqual(
+            step['ratio'], step['floor'] * step['over_floor'])
+        self.assertIn(kind, content['definitions'])
+      self.assertIn(f'| {row_id} | {one["method"]} |', printed.getvalue())
+    first = content['methods']['DN-T7-1']
+    self.assertEqual(first['training']['ratio'], 1.0)
+    self.assertEqual(first['training']['passes'], {
+        'backward': 4, 'forward': 4})
+    self.assertIn(str(path), printed.getvalue())
+
+  def test_table_of_ratios(self):
+    step = lambda ms, ratio, floor: {
+        'median_ms': ms, 'ratio': ratio, 'floor': floor,
+        'over_floor': ratio / floor}
+    one = {kind: step(10.0, 1.0, 1.0)
+           for kind in ('training', 'inference', 'evaluation')}
+    two = {**one, 'training': step(22.0, 2.2, 2.0)}
+    text = timing.table({'methods': {
+        'DN-T7-1': {'method': 'mean_teacher', **one},
+        'DN-T7-2': {'method': 'dual_student', **two},
+    }})
+    cells = [c.strip() for c in text.splitlines()[-1].strip('|').split('|')]
+    self.assertEqual(cells, [
+        'DN-T7-2', 'dual_student', '22.00', '2.20', '2.01', '2.00', '1.10',
+        '10.00', '1.00', '1.03', '1.00', '1.00',
+        '10.00', '1.00', '–', '1.00', '1.00',
+    ])
+
+  def test_wrong_numbers(self):
+    with self.assertRaisesRegex(errors.UserError, 'has no seeds'):
+      timing.run(seeds=2)
+    for steps in (-1, timing.whole_steps() + 1):
+      with self.assertRaisesRegex(errors.UserError, 'timing has 20 steps'):
+        timing.run(reduced=steps)
+
+
+class StopwatchTest(absltest.TestCase):
+
+  def test_calls_take_turns(self):
+    called = []
+    subjects = {
+        name: stopwatch.Subject(lambda name=name: called.append(name), 0, None)
+        for name in 'ab'
+    }
+    setting = stopwatch.Setting(
+        1, 1, (8, 8, 1), 10, 4, 'float32', mesh_lib.make(1))
+    taken = stopwatch.in_turn(subjects, setting, steps=9)
+    self.assertEqual({k: len(v) for k, v in taken.items()}, {'a': 3, 'b': 3})
+    self.assertEqual(''.join(called[-6:]), 'ababab')
+    self.assertGreater(len(called), 6)  # some came before, untimed
+
+  def test_ratio_is_the_median_of_neighbours(self):
+    self.assertEqual(stopwatch.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]), 3.0)
+
+  def test_inference_goes_through_all_images_of_a_call(self):
+    setting = stopwatch.Setting(
+        2, 1, (8, 8, 1), 10, 2, 'float32', mesh_lib.make(1))
+    data = stopwatch.random_data((), setting, 'standard')
+    seen = []
+
+    def predict(state, images):
+      self.assertEqual(images.shape, (3, 8, 8, 1))
+      jax.debug.callback(lambda x: seen.append(float(x)), images[0, 0, 0, 0])
+      return {'a': images[:, 0, 0] + state, 'b': images[:, 0, :, 0]}
+
+    one = stopwatch.inference(
+        predict, jnp.zeros(()), setting, lambda fitted, x: x / 255.0, data)
+    one.call()
+    jax.effects_barrier()
+    first = data.images[jnp.asarray([0, 3]), 0, 0, 0]
+    self.assertSequenceAlmostEqual(sorted(seen), sorted(first / 255.0))
+
+  def test_bench_takes_a_batched_pair_inference_and_bfloat16(self):
+    printed = io.StringIO()
+    with (
+        mock.patch.object(stopwatch, '_WARM_UP', 1),
+        contextlib.redirect_stdout(printed),
+    ):
+      bench.main([
+          '--method=dnll:batched=True', '--batch=2+2', '--image=8x8x1',
+          '--steps=1', '--augment=', '--precision=bfloat16', '--inference',
+      ])
+    lines = printed.getvalue().splitlines()
+    self.assertStartsWith(lines[3], '| dnll:batched=True |')
+    self.assertGreater(float(lines[3].strip('|').split('|')[-1]), 0.0)
+    self.assertIn('inference ms', lines[1])
+
+
+if __name__ == '__main__':
+  absltest.main()
