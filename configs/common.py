@@ -91,11 +91,13 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
       dir='',  # TFDS data directory; '' for TFDS_DATA_DIR or TFDS's own
       labelled=0,
       validation=0,
+      holdout=0,  # of these kept for judging steps alone (L2I)
       rule='balanced',  # or proportional, uniform
       validation_rule='balanced',
       unlabelled_includes_labelled=False,
       normalise='unit',  # or signed, standard, gcn_zca
       augment='',  # such as 'flip,translate:2,noise:0.15'
+      strong='',  # the harder view of methods with two; '' for augment
       limit=0,  # images kept of each split; 0 for all
   )
   config.batch = dict(labelled=0, unlabelled=0)
@@ -111,6 +113,29 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.devices = 0  # 0: all
   config.precision = 'float32'  # or tf32, bfloat16
   return config
+
+
+def sgd(
+    config: ml_collections.ConfigDict, *, lr: float, weight_decay: float,
+    momentum: float = 0.9, nesterov: bool = True,
+    cosine_steps: int | None = None,
+) -> None:
+  """Replaces the optimiser by SGD with momentum.
+
+  Args:
+    config: where it is set.
+    lr: learning rate at the start.
+    weight_decay: added to the gradient, times the parameter, before momentum.
+    momentum: share of the last step that goes on.
+    nesterov: Nesterov's momentum.
+    cosine_steps: length of the cosine that the rate follows down to 0; None
+      for the whole run, 0 for a constant rate.
+  """
+  config.optimizer = dict(
+      name='sgd', lr=lr, momentum=momentum, nesterov=nesterov,
+      weight_decay=weight_decay,
+      cosine_steps=config.steps if cosine_steps is None else cosine_steps,
+  )
 
 
 def scale(config: ml_collections.ConfigDict, factor: float) -> None:
@@ -130,6 +155,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.data.limit = 2000
   config.data.labelled = min(config.data.labelled, 200)
   config.data.validation = min(config.data.validation, 200)
+  config.data.holdout = min(config.data.holdout, 100)
   config.batch = {k: min(v, 16) for k, v in config.batch.items()}
   config.eval.every_steps = 10
   config.log_every = 5

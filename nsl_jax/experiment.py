@@ -4,6 +4,7 @@ import functools
 import math
 import operator
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from nsl_jax import (
     errors, evaluate, feed, log, loop, mesh as mesh_lib, methods, models,
     optimizers, schedules, summary, train, workdir as workdir_lib,
 )
-from nsl_jax.data import augment, normalise, sources, splits
+from nsl_jax.data import normalise, sources, splits, views
 from nsl_jax.types import Data, Method, State, Tools
 
 _PRECISIONS = ('float32', 'tf32', 'bfloat16')
@@ -53,20 +54,27 @@ class Parts(NamedTuple):
 
 def build_method(
     config: ml_collections.ConfigDict, num_classes: int,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, int, int], fitted: views.Fitted = dict,
 ) -> Method:
-  """The method of a config, with its network and optimiser.
+  """The method of a config, with its network, optimiser and views.
+
+  Args:
+    config: the config.
+    num_classes: K.
+    image_shape: (H, W, C).
+    fitted: see `views.build`.
 
   Raises:
     errors.UserError: for a name or a field that does not exist.
   """
+  weak, strong = views.build(config, image_shape, fitted)
   model = models.build(
       config.model.to_dict(), num_classes,
       precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
   )
   tools = Tools(
       model=model, tx=optimizers.build(config.optimizer),
-      augment=augment.build(config.data.augment), image_shape=image_shape,
+      augment=weak, strong=strong, image_shape=image_shape,
       ema_decay=config.ema_decay, weight_decay=config.weight_decay,
       learning_rate=schedules.learning_rate(config.optimizer),
   )
@@ -87,8 +95,8 @@ def _check(config: ml_collections.ConfigDict) -> None:
       'steps': 1, 'seeds': 1, 'seed': 0, 'devices': 0, 'steps_per_call': 0,
       'log_every': 1, 'checkpoint.every': 1, 'checkpoint.keep': 1,
       'eval.every_steps': 1, 'eval.batch': 1, 'batch.labelled': 1,
-      'batch.unlabelled': 0, 'data.limit': 0, 'optimizer.lr': 0.0,
-      'optimizer.drop_steps': 0, 'ema_decay': 0.0, 'weight_decay': 0.0,
+      'batch.unlabelled': 0, 'data.limit': 0, 'ema_decay': 0.0,
+      'weight_decay': 0.0,
   }
   for field, least in lowest.items():
     value = operator.attrgetter(field)(config)
@@ -122,9 +130,13 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       f'batch.{name}': size for name, size in config.batch.items()
   })
   shape = source.train.images.shape[1:]
-  method = build_method(config, source.num_classes, shape)
   kind = config.data.normalise
-  fitted = mesh_lib.agreed(normalise.fit(kind, source.train.images))
+
+  @functools.cache
+  def fitted() -> Mapping[str, Any]:
+    return mesh_lib.agreed(normalise.fit(kind, source.train.images))
+
+  method = build_method(config, source.num_classes, shape, fitted)
   apply = functools.partial(normalise.apply, kind)
   plan = loop.Plan(
       steps=config.steps, log_every=config.log_every,
@@ -136,7 +148,7 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
   whole = mesh_lib.everywhere(mesh)
   return Parts(
       source=source, method=method, normalise=apply,
-      fitted=mesh_lib.put(fitted, whole),
+      fitted=mesh_lib.put(fitted(), whole),
       images=mesh_lib.put(source.train.images, whole),
       labels=mesh_lib.put(source.train.labels, whole), plan=plan,
       chunk=train.make_chunk(
@@ -165,15 +177,13 @@ def _evaluation(
         images, labels, config.eval.batch, parts.mesh
     )
 
-  def run(state: State) -> dict[str, float | None]:
+  def run(state: State) -> dict[str, Any]:
     tested = parts.evaluate(state, parts.fitted, parts.test)
-    valid = {'error': None, 'cross_entropy': None}
-    if held_out is not None:
-      valid = parts.evaluate(state, parts.fitted, held_out)
-    return {
-        **{f'validation_{k}': v for k, v in valid.items()},
-        **{f'test_{k}': v for k, v in tested.items()},
-    }
+    if held_out is None:
+      return evaluate.report(tested, None)
+    return evaluate.report(
+        tested, parts.evaluate(state, parts.fitted, held_out)
+    )
 
   return run
 
@@ -235,10 +245,16 @@ def results_of(
     parts: Parts,
 ) -> dict[str, Any]:
   """What `results.json` holds."""
-  headline = [one[config.protocol]['test_error'] for one in per_seed]
+  chosen = [one[config.protocol] for one in per_seed]
+  errors_of = lambda name: [one[name] for one in chosen]
+  beside = {
+      name: summary.score(errors_of(name), name, '%')
+      for name in chosen[0] if name.startswith('test_error_')
+  }
   return {
       'row': config.row, 'kind': 'run',
-      'score': summary.score(headline, 'test_error', '%'),
+      'score': summary.score(errors_of('test_error'), 'test_error', '%'),
+      **({'networks': beside} if beside else {}),
       'protocol': config.protocol,
       'steps': config.steps, 'full_steps': config.full_steps,
       'reduced': config.steps < config.full_steps,

@@ -19,8 +19,20 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
   limit = config.data.limit
   if not limit:
     return source
-  cut = lambda arrays: sources.Arrays(*(part[:limit] for part in arrays))
-  return source._replace(train=cut(source.train), test=cut(source.test))
+  return source._replace(
+      train=_first(source.train, limit), test=_first(source.test, limit)
+  )
+
+
+def _first(arrays: sources.Arrays, limit: int) -> sources.Arrays:
+  """The first rows; half of them with a label if some have none."""
+  known = arrays.labels >= 0
+  if known.all():
+    rows = np.arange(len(known))[:limit]
+  else:
+    halves = (np.flatnonzero(known), np.flatnonzero(~known))
+    rows = np.concatenate([half[:limit // 2] for half in halves])
+  return sources.Arrays(*(part[rows] for part in arrays))
 
 
 def split_of(
@@ -32,7 +44,7 @@ def split_of(
       labelled=config.data.labelled, validation=config.data.validation,
       rule=config.data.rule, validation_rule=config.data.validation_rule,
       unlabelled_includes_labelled=config.data.unlabelled_includes_labelled,
-      seed=seed,
+      holdout=config.data.holdout, seed=seed,
   )
 
 
@@ -69,7 +81,11 @@ def streams_of(
   Raises:
     errors.UserError: if unlabelled images are wanted and there are none.
   """
-  rows = {'labelled': split.labelled, 'unlabelled': split.unlabelled}
+  rows = {
+      'labelled': split.labelled, 'unlabelled': split.unlabelled,
+      # Another draw from the same images where none are kept apart.
+      'holdout': split.holdout if len(split.holdout) else split.labelled,
+  }
   for name, size in config.batch.items():
     if size and not len(rows[name]):
       raise errors.UserError(
@@ -78,5 +94,5 @@ def streams_of(
       )
   return {
       name: sampler.Stream(rows[name], size, seed=seed, name=name)
-      for name, size in config.batch.items()
+      for name, size in config.batch.items() if size or name != 'holdout'
   }

@@ -26,17 +26,42 @@ def linear_ramp(steps: int) -> Schedule:
   return optax.linear_schedule(0.0, 1.0, steps)
 
 
+def dnll_ramp(steps: int) -> Schedule:
+  """37.5 exp(-5 (1 - t)^2) while t, going from 0 to 1 over `steps`, is below
+  0.16 (to the nearest step), then 1: DNLL's released schedule for a weight of
+  2, which is 75 exp(-5 (1 - e / 100)^2) up to epoch 15 and 2 after it (F-D7).
+  """
+  rise = sigmoid_ramp(steps)
+  last = round(0.16 * steps)  # whole, so that no rounding moves the jump
+
+  def ramp(step: Array | int) -> Array:
+    return jnp.where(jnp.asarray(step) < last, 37.5 * rise(step), 1.0)
+
+  return ramp
+
+
 _RAMPS = {
     'none': lambda steps: optax.constant_schedule(1.0),
     'linear': linear_ramp,
     'sigmoid': sigmoid_ramp,
+    'dnll': dnll_ramp,
 }
 
 
-def weight(value: float, ramp: str, ramp_steps: int) -> Schedule:
-  """`value` times a ramp of the name `none`, `linear` or `sigmoid`.
+def weight(
+    value: float, ramp: str, ramp_steps: int, hold_steps: int = 0
+) -> Schedule:
+  """`value` times a ramp of the name `none`, `linear`, `sigmoid` or `dnll`.
 
-  A ramp over 0 steps is none.
+  Args:
+    value: what the ramp multiplies.
+    ramp: its name.
+    ramp_steps: its length; 0 for no ramp.
+    hold_steps: steps of a stretch on which the weight stays what it is at its
+      first step, where a paper ramps by the number of the epoch; 0 for none.
+      Time is then counted in whole stretches, of which the ramp takes the
+      nearest number to `ramp_steps / hold_steps`: a shortened run rounds both,
+      and must not end the ramp a stretch too early or late.
 
   Raises:
     errors.UserError: for another name, or a negative number.
@@ -45,20 +70,50 @@ def weight(value: float, ramp: str, ramp_steps: int) -> Schedule:
     raise errors.UserError(
         f'unknown ramp {ramp!r}: {errors.did_you_mean(ramp, _RAMPS)}'
     )
-  if ramp_steps < 0:
-    raise errors.UserError(f'ramp_steps={ramp_steps}: must be >= 0')
+  for name, steps in (('ramp_steps', ramp_steps), ('hold_steps', hold_steps)):
+    if steps < 0:
+      raise errors.UserError(f'{name}={steps}: must be >= 0')
   if not value >= 0.0:
     raise errors.UserError(f'weight={value}: must be >= 0')
-  shape = _RAMPS[ramp if ramp_steps else 'none'](ramp_steps)
-  return lambda step: value * shape(step)
+  unit = hold_steps or 1
+  shape = _RAMPS[ramp if ramp_steps else 'none'](
+      max(1, round(ramp_steps / unit))
+  )
+  return lambda step: value * shape(step // unit)
+
+
+RATE_FIELDS = ('lr', 'drop_steps', 'drop_factor', 'cosine_steps')
 
 
 def learning_rate(config: Mapping[str, Any]) -> Schedule:
-  """`lr`, multiplied by `drop_factor` once at `drop_steps` (0: never)."""
-  if not config['lr'] >= 0.0:
-    raise errors.UserError(f'optimizer lr={config["lr"]}: must be >= 0')
-  if not config['drop_steps']:
-    return optax.constant_schedule(config['lr'])
-  return optax.piecewise_constant_schedule(
-      config['lr'], {config['drop_steps']: config['drop_factor']}
-  )
+  """The rate of an optimiser at its every step.
+
+  Args:
+    config: `lr`, where it starts, and at most one of: `cosine_steps`, over
+      which it falls to 0 as lr / 2 (1 + cos(pi t)); `drop_steps`, where it is
+      multiplied by `drop_factor` once. Either may be 0 for never.
+
+  Raises:
+    errors.UserError: for a field that is missing or negative, or for both.
+  """
+  drop, cosine = (config.get(f, 0) for f in ('drop_steps', 'cosine_steps'))
+  for name in ('lr', 'drop_factor') if drop else ('lr',):
+    if name not in config:
+      raise errors.UserError(f'config.optimizer lacks {name}')
+  for name in RATE_FIELDS:
+    if name in config and not config[name] >= 0.0:
+      raise errors.UserError(
+          f'config.optimizer.{name}={config[name]}: must be >= 0'
+      )
+  if drop and cosine:
+    raise errors.UserError(
+        f'config.optimizer.drop_steps={drop} and cosine_steps={cosine}: set '
+        'one of them to 0'
+    )
+  if cosine:
+    return optax.cosine_decay_schedule(config['lr'], cosine)
+  if drop:
+    return optax.piecewise_constant_schedule(
+        config['lr'], {drop: config['drop_factor']}
+    )
+  return optax.constant_schedule(config['lr'])

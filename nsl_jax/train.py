@@ -24,15 +24,22 @@ def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
   Args:
     normalise: `(fitted arrays, u8 images) -> f32 images`.
     data: the set on the device.
-    rows: `labelled` i32[B_l] and `unlabelled` i32[B_u].
+    rows: `labelled` i32[B_l], `unlabelled` i32[B_u], and `holdout` i32[B_h] if
+      the method wants it.
   """
   labelled, unlabelled = rows['labelled'], rows['unlabelled']
+  held: dict[str, Array] = {}
+  if 'holdout' in rows:
+    held_out = rows['holdout']
+    held['held_x'] = normalise(data.normaliser, data.images[held_out])
+    held['held_y'] = data.labels[held_out]
   return Batch(
       x=normalise(data.normaliser, data.images[labelled]),
       y=data.labels[labelled],
       u=normalise(data.normaliser, data.images[unlabelled]),
       u_index=unlabelled,
       side={name: table[unlabelled] for name, table in data.side.items()},
+      **held,
   )
 
 

@@ -1,4 +1,4 @@
-"""Tests of the cache of decoded arrays."""
+"""Tests of the arrays kept on disk."""
 
 import os
 import pathlib
@@ -86,6 +86,22 @@ class FetchTest(parameterized.TestCase):
     for got, want in zip(cache.fetch(self.path, 'k', self.make), pair):
       np.testing.assert_array_equal(got, want)
     self.make.assert_not_called()
+
+
+class DigestTest(absltest.TestCase):
+
+  def test_every_byte_counts_and_the_layout_does_not(self):
+    array = np.arange(12.0, dtype=np.float32).reshape(3, 4)
+    other = array.copy()
+    other.view(np.uint8)[2, 15] ^= 1
+    found = {
+        cache.digest(header, [first, second])
+        for header in (b'', b'x')
+        for first in (array, other) for second in (array, other)
+    }
+    self.assertLen(found, 8)
+    strided = np.stack([array, other], axis=2)[..., 0]
+    self.assertEqual(cache.digest(b'', [strided]), cache.digest(b'', [array]))
 
 
 class FingerprintTest(absltest.TestCase):

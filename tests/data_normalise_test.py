@@ -1,15 +1,21 @@
 """Normalisation: by hand, and whitening by its algebra."""
 
 import functools
+import io
+import itertools
+import os
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from nsl_jax import errors
 from nsl_jax.data import normalise
+from nsl_jax.data import prepare
+from nsl_jax.data import sources
 
 
 def pictures(count, *shape, seed=0):
@@ -22,6 +28,18 @@ def pictures(count, *shape, seed=0):
 def apply(kind, fitted, images):
   compiled = jax.jit(functools.partial(normalise.apply, kind))
   return np.asarray(compiled(fitted, jnp.asarray(images)))
+
+
+@functools.cache
+def real_pictures():
+  """The middle 8x8 pixels of 2,000 images of CIFAR-10; None if not there."""
+  there = os.environ.get('TFDS_DATA_DIR')
+  folder = prepare.newest('cifar10') if there else None
+  if folder is None:
+    return None
+  _, records = sources._open(prepare.read_layout('cifar10', folder), 'test')
+  files = (io.BytesIO(r['image']) for r in itertools.islice(records, 2000))
+  return np.stack([np.asarray(Image.open(f))[12:20, 12:20] for f in files])
 
 
 def exact_contrast(images):
@@ -194,6 +212,85 @@ class WhiteningTest(parameterized.TestCase):
         found['matrix'] @ found['matrix'] @ covariance, np.eye(12), atol=2e-3
     )
     np.testing.assert_allclose(found['mean'], flat.mean(0), atol=1e-4)
+
+
+class InvariantsTest(parameterized.TestCase):
+  """What holds for any images, on real ones and on noise."""
+
+  def images(self, which):
+    if which == 'noise':
+      rng = np.random.default_rng(0)
+      return rng.integers(0, 256, (2000, 8, 8, 3), np.uint8)
+    images = real_pictures()
+    if images is None:
+      self.skipTest('cifar10 is not in TFDS_DATA_DIR')
+    return images
+
+  @parameterized.parameters('real', 'noise')
+  def test_contrast(self, which):
+    flat = normalise.contrast(self.images(which)).astype(np.float64)
+    self.assertEqual(flat.shape, (2000, 192))
+    np.testing.assert_allclose(flat.mean(1), 0, atol=2e-5)
+    np.testing.assert_allclose(np.linalg.norm(flat, axis=1), 55, rtol=1e-5)
+
+  @parameterized.parameters('real', 'noise')
+  def test_whitening(self, which):
+    images = self.images(which)
+    fitted = normalise.fit('gcn_zca', images)
+    np.testing.assert_allclose(fitted['matrix'], fitted['matrix'].T, atol=1e-6)
+    before = np.cov(exact_contrast(images).T, ddof=1)
+    white = apply('gcn_zca', fitted, images).reshape(2000, 192)
+    white = white.astype(np.float64)
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-4)
+    after = np.cov(white.T, ddof=1)
+    values = np.linalg.eigvalsh(before)
+    found = np.linalg.eigvalsh(after)
+    np.testing.assert_allclose(
+        found, values / (values + 0.1 + 1e-10), atol=1e-4
+    )
+    self.assertLess(found[-1], 1)
+    # The same axes, too: both commute.
+    regular = before + (0.1 + 1e-10) * np.eye(192)
+    np.testing.assert_allclose(
+        after, np.linalg.solve(regular, before), atol=1e-4
+    )
+    # No image has a mean, so nothing varies along that direction ...
+    along = np.full(192, 192**-0.5)
+    self.assertLess(abs(along @ before @ along), 1e-6)
+    self.assertLess(abs(along @ after @ along), 1e-6)
+    # ... and along the others much does.
+    self.assertGreater(np.trace(after), 50)
+
+
+class InvertTest(parameterized.TestCase):
+
+  @parameterized.product(
+      kind=('unit', 'signed', 'standard'), channels=(1, 3))
+  def test_there_and_back(self, kind, channels):
+    images = pictures(30, 6, 6, channels)
+    images[..., 0] = 7  # constant, so that `standard` cannot divide by it
+    fitted = normalise.fit(kind, images)
+    unit = images / np.float32(255)
+    found = jax.jit(functools.partial(normalise.invert, kind))(
+        fitted, apply(kind, fitted, images))
+    self.assertEqual((found.shape, found.dtype), (images.shape, np.float32))
+    np.testing.assert_allclose(found, unit, atol=1e-6)
+    np.testing.assert_allclose(
+        normalise.from_unit(kind, fitted, unit), apply(kind, fitted, images),
+        atol=1e-5)
+
+  def test_by_hand(self):
+    fitted = {'mean': np.array([0.5, 0.25]), 'std': np.array([0.2, 0.5])}
+    images = jnp.array([-1.0, 1.5]).reshape(1, 1, 1, 2)
+    for kind, expected in (
+        ('unit', [-1, 1.5]), ('signed', [0, 1.25]), ('standard', [0.3, 1])):
+      found = normalise.invert(kind, fitted, images)
+      np.testing.assert_allclose(found.ravel(), expected, atol=1e-6)
+
+  def test_whitening_has_no_way_back(self):
+    with self.assertRaisesRegex(
+        errors.UserError, 'gcn_zca cannot be undone.* use unit, signed'):
+      normalise.invert('gcn_zca', {}, jnp.zeros((1, 2, 2, 3)))
 
 
 if __name__ == '__main__':

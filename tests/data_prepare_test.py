@@ -77,7 +77,7 @@ class CheckTest(TempDirTest):
   def test_every_name_has_a_line(self):
     folder = self.write()
     lines = self.check()
-    self.assertEqual(tuple(lines), prepare.NAMES)
+    self.assertEqual(tuple(lines), sources.NAMES)
     self.assertStartsWith(lines['digits'], 'ready')
     self.assertRegex(lines['svhn'], f'^ready +{folder}$')
     self.assertRegex(lines['svhn_extra'], f'^ready +{folder}$')

@@ -1,5 +1,7 @@
 """Tests of reading data sets, mostly on tiny ones in the same form."""
 
+import contextlib
+import io
 import itertools
 import json
 import os
@@ -17,10 +19,13 @@ import numpy as np
 import tfds_fixtures
 
 from nsl_jax import errors
+from nsl_jax.data import __main__ as command_line
 from nsl_jax.data import prepare
 from nsl_jax.data import sources
+from nsl_jax.data import splits as splits_lib
 
 _SHAPES = {
+    'usps': (16, 16, 1),
     'mnist': (28, 28, 1),
     'fashion_mnist': (28, 28, 1),
     'cifar10': (32, 32, 3),
@@ -143,6 +148,142 @@ class LoadTest(TempDirTest):
         'assert "tensorflow" not in sys.modules\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+class AdaptationTest(TempDirTest):
+
+  def write_both(self):
+    """Returns the splits of USPS and of MNIST."""
+    counts = {'train': 30, 'test': 4}
+    return self.write('usps', counts)[1], self.write()[1]
+
+  def test_labelled_source_then_unlabelled_target(self):
+    usps, mnist = self.write_both()
+    source = self.load('usps_to_mnist')
+    images, labels = source.train
+    self.assertEqual(images.shape, (42, 28, 28, 1))
+    np.testing.assert_array_equal(labels[:30], usps['train'][1])
+    self.assert_arrays(
+        sources.Arrays(images[30:], labels[30:]),
+        (mnist['train'][0], np.full(12, -1)),
+    )
+    self.assert_arrays(source.test, mnist['test'])
+    self.assertEqual((images.dtype, labels.dtype), (np.uint8, np.int32))
+    self.assertEqual(source[:2], ('usps_to_mnist', 10))
+    self.assertEqual(source.note, '')
+
+  def test_source_is_resized_by_a_cubic(self):
+    # Columns 0 to 7 are black. Pixel x lies at 4 (x + 0.5) / 7 - 0.5 of the
+    # small image, with Keys' weights at a = -0.5 for the four beside it.
+    half = np.zeros((30, 16, 16, 1), np.uint8)
+    half[:, :, 8:] = 100
+    labels = np.arange(30) % 10
+    pair = half, labels
+    tfds_fixtures.write(
+        self.data_dir, 'usps', {'train': pair, 'test': pair}, 10
+    )
+    self.write()
+    images = self.load('usps_to_mnist').train.images[:30]
+
+    def weight(distance):
+      d = abs(distance)
+      near = 1.5 * d**3 - 2.5 * d**2 + 1
+      far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+      return near if d < 1 else far if d < 2 else 0.0
+
+    row = np.empty(28)
+    for x in range(28):
+      at = 4 * (x + 0.5) / 7 - 0.5
+      share = np.array([weight(at - k) for k in range(16)])
+      row[x] = 100 * share[8:].sum() / share.sum()
+    self.assertGreater(row.max(), 105)
+    expected = np.tile(row.clip(0, 255), (30, 28, 1))
+    np.testing.assert_allclose(images[..., 0], expected, rtol=0, atol=0.51)
+
+  def test_target_labels_never_enter(self):
+    self.write_both()
+    before = self.load('usps_to_mnist').train
+    shutil.rmtree(self.data_dir / 'mnist')
+    images, labels = tfds_fixtures.random_split(12, (28, 28, 1), 10, seed=0)
+    pair = images, (labels + 1) % 10
+    tfds_fixtures.write(
+        self.data_dir, 'mnist', {'train': pair, 'test': pair}, 10
+    )
+    self.assert_arrays(self.load('usps_to_mnist').train, before)
+
+  def test_split_is_the_two_sets(self):
+    self.write_both()
+    labels = self.load('usps_to_mnist').train.labels
+    for seed in range(3):
+      split = splits_lib.make(
+          labels, 10, labelled=30, validation=0, rule='uniform',
+          validation_rule='uniform', seed=seed,
+      )
+      self.assertEqual(split.labelled.tolist(), list(range(30)))
+      self.assertEqual(split.unlabelled.tolist(), list(range(30, 42)))
+      self.assertEmpty(split.validation)
+
+  def test_shares_the_cache_of_the_two_sets(self):
+    self.write_both()
+    first = self.load('usps_to_mnist')
+    kept = sorted(path.name for path in self.cache_dir.iterdir())
+    self.assertLen(kept, 4)
+    with mock.patch.object(sources, '_decode') as decode:
+      self.assert_arrays(self.load('usps_to_mnist').train, first.train)
+      self.load('usps')
+      self.load('mnist')
+    decode.assert_not_called()
+    self.assertEqual(
+        kept, sorted(path.name for path in self.cache_dir.iterdir())
+    )
+
+  @parameterized.parameters(('usps', 'mnist'), ('mnist', 'usps'))
+  def test_missing_set_is_named_and_nothing_decoded(self, there, missing):
+    self.write(there)
+    self.assert_fails(
+        'usps_to_mnist', f'{missing} is not in {self.data_dir}',
+        f'python -m nsl_jax.data --prepare {missing} --data_dir ',
+    )
+    self.assertEmpty(list(self.cache_dir.glob('*')))
+
+  def test_notes_of_both(self):
+    for name in ('usps', 'mnist'):
+      self.write(name, encoding='jpeg')
+    note = self.load('usps_to_mnist').note
+    self.assertRegex(note, '^JPEG copy of usps.*; JPEG copy of mnist')
+
+  def test_unknown_name(self):
+    self.assert_fails('usps_to_mnits', "did you mean 'usps_to_mnist'?")
+
+  @parameterized.parameters(
+      ((), 'missing', 'see usps and mnist'),
+      (('usps',), 'missing', 'see mnist'),
+      (('usps', 'mnist'), 'ready', 'see usps and mnist'),
+  )
+  def test_command_lists_it(self, there, state, where):
+    for name in there:
+      self.write(name)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+      command_line.main(['--check', '--data_dir', str(self.data_dir)])
+    lines = out.getvalue().splitlines()
+    self.assertEqual(
+        [line.split()[0] for line in lines], list(sources.NAMES)
+    )
+    self.assertEqual(
+        lines[-1].split(maxsplit=2), ['usps_to_mnist', state, where]
+    )
+
+  def test_command_prepares_both(self):
+    self.write_both()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+      command_line.main(
+          ['--prepare', 'usps_to_mnist', '--data_dir', str(self.data_dir)]
+      )
+    usps, mnist = out.getvalue().splitlines()
+    self.assertStartsWith(usps, 'usps is ready')
+    self.assertStartsWith(mnist, 'mnist is ready')
 
 
 class DigitsTest(absltest.TestCase):
@@ -293,6 +434,32 @@ class RealDataTest(parameterized.TestCase):
     self.assertEqual(np.unique(labels).tolist(), list(range(10)))
     if name == 'mnist':
       self.assertAlmostEqual(images.mean(), 33.791, delta=0.01)
+
+  def test_usps_to_mnist(self):
+    if not os.environ.get('TFDS_DATA_DIR'):
+      self.skipTest('TFDS_DATA_DIR is not set')
+    for name in sources.ADAPTATIONS['usps_to_mnist']:
+      if prepare.status(name)[0] != 'ready':
+        self.skipTest(f'{name} is not in TFDS_DATA_DIR')
+    if not prepare.newest('usps') and not prepare.has_module('h5py'):
+      self.skipTest('h5py, which reads usps.h5, is not installed')
+    cache_dir = self.enter_context(tempfile.TemporaryDirectory())
+    source = sources.load('usps_to_mnist', cache_dir=cache_dir)
+    images, labels = source.train
+    self.assertEqual(images.shape, (67_291, 28, 28, 1))
+    self.assertEqual(source.test.images.shape, (10_000, 28, 28, 1))
+    self.assertEqual(
+        np.bincount(labels[:7291]).tolist(),
+        [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644],
+    )
+    self.assertAlmostEqual(images[:7291].mean(), 65.287, delta=0.01)
+    self.assertAlmostEqual(images[7291:].mean(), 33.318, delta=0.001)
+    split = splits_lib.make(
+        labels, 10, labelled=7291, validation=0, rule='uniform',
+        validation_rule='uniform', seed=0,
+    )
+    np.testing.assert_array_equal(split.labelled, np.arange(7291))
+    np.testing.assert_array_equal(split.unlabelled, np.arange(7291, 67_291))
 
 
 if __name__ == '__main__':

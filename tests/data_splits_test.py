@@ -166,7 +166,8 @@ class SeedTest(parameterized.TestCase):
 
   def test_same_seed_same_split(self):
     labels = labels_of(*(50,) * 10)
-    one, same, other = make(labels), make(labels), make(labels, seed=1)
+    draw = lambda seed: make(labels, seed=seed, validation=50, holdout=20)
+    one, same, other = draw(0), draw(0), draw(1)
     for name in splits.Split._fields:
       np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
       self.assertFalse(np.array_equal(getattr(one, name), getattr(other, name)))
@@ -204,6 +205,26 @@ class SeedTest(parameterized.TestCase):
         seed=3,
     )
     self.assertEqual(split.sha256()[:16], expected)
+
+
+class HoldoutTest(absltest.TestCase):
+
+  def test_taken_from_the_validation_images(self):
+    labels = labels_of(*(50,) * 10)
+    plain = make(labels, validation=100)
+    split = make(labels, validation=100, holdout=30)
+    np.testing.assert_array_equal(split.labelled, plain.labelled)
+    np.testing.assert_array_equal(split.unlabelled, plain.unlabelled)
+    np.testing.assert_array_equal(
+        np.union1d(split.validation, split.holdout), plain.validation)
+    self.assertLen(split.validation, 70)
+    np.testing.assert_array_equal(
+        np.bincount(labels[split.holdout], minlength=10), 3)
+    self.assertNotEqual(split.sha256(), plain.sha256())
+
+  def test_more_than_held_out(self):
+    with self.assertRaisesRegex(errors.UserError, 'lower config.data.holdout'):
+      make(labels_of(*(50,) * 10), validation=20, holdout=30)
 
 
 class FileTest(parameterized.TestCase):

@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import checkpoint, config_files, errors, experiment, feed, log
 from nsl_jax import workdir as workdir_lib
+from nsl_jax.data import normalise
 
 
 def _config(name: str = 'digits_ns3l', words: str = '', **changes):
@@ -157,8 +158,17 @@ class ExperimentTest(parameterized.TestCase):
       ({'method.ramp': 'sigmoidal'}, "did you mean 'sigmoid'"),
       ({'data.rule': 'unbalanced'}, "did you mean 'balanced'"),
       ({'data.augment': 'translate:x'}, 'translate:PIXELS'),
+      ({'data.augment': 'translate:8'}, 'translate:8 is too far for .*8x8'),
+      ({'data.strong': 'flipp'}, "config.data.strong: 'flipp' is none of"),
+      ({'data.strong': 'translate_x:9'}, 'translate_x:9 is too far'),
+      ({'data.strong': 'jitter:1:1:1:0.1'}, '3 channels, not 1'),
       ({'data.normalise': 'gcn'}, "did you mean 'gcn_zca'"),
       ({'optimizer.name': 'adamm'}, "did you mean 'adam'"),
+      ({'optimizer.name': 'sgd'}, 'lacks momentum, nesterov, weight_decay'),
+      ({'optimizer.drop_step': 5}, "did you mean 'drop_steps'"),
+      ({'optimizer.drop_steps': -5}, 'optimizer.drop_steps=-5: must be >= 0'),
+      ({'optimizer.drop_steps': 5, 'optimizer.cosine_steps': 5},
+       'set one of them to 0'),
       ({'method.threshold_': 1.0}, 'threshold_'),
       ({'method.threshold': 1.5}, 'threshold=1.5'),
       ({'method.ramp_steps': -5}, 'ramp_steps=-5'),
@@ -173,6 +183,59 @@ class ExperimentTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, message):
       experiment.run(config, self.folder / 'w')
     self.assertFalse((self.folder / 'w').exists())
+
+  def tools_of(self, image_shape, fitted, **changes):
+    """What a config's method is built from."""
+    config = _config(**changes)
+    with absltest.mock.patch.object(experiment.methods, 'build') as build:
+      experiment.build_method(config, 10, image_shape, fitted)
+    return build.call_args.args[1]
+
+  def test_views(self):
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
+    calls = []
+
+    def fitted():
+      calls.append(True)
+      return normalise.fit('standard', images)
+
+    changes = {'data.normalise': 'standard', 'data.augment': 'flip'}
+    tools = self.tools_of((8, 8, 3), fitted, **changes)
+    self.assertIsNone(tools.strong)
+    tools = self.tools_of(
+        (8, 8, 3), fitted, **changes, **{'data.strong': 'translate_x:2'})
+    self.assertEmpty(calls)
+    tools = self.tools_of(
+        (8, 8, 3), fitted, **changes, **{'data.strong': 'jitter:0:0:0:0.5'})
+    self.assertNotEmpty(calls)
+    x = normalise.apply('standard', fitted(), images)
+    mirrored = np.asarray(tools.augment(x, jax.random.key(0)))
+    for before, after in zip(np.asarray(x), mirrored):
+      self.assertTrue(np.array_equal(after, before)
+                      or np.array_equal(after, before[:, ::-1]))
+    turned = np.asarray(tools.strong(x, jax.random.key(0)))
+    back = normalise.invert('standard', fitted(), turned)
+    np.testing.assert_allclose(  # value and chroma outlast a turn of the hue
+        back.max(-1), images.max(-1) / 255, atol=1e-5)
+    np.testing.assert_allclose(back.min(-1), images.min(-1) / 255, atol=1e-5)
+    self.assertGreater(np.abs(turned - x).mean(), 0.1)
+
+  def test_colours_do_not_change_after_whitening(self):
+    with self.assertRaisesRegex(errors.UserError, 'gcn_zca cannot be undone'):
+      self.tools_of((8, 8, 3), dict, **{
+          'data.normalise': 'gcn_zca', 'data.augment': 'jitter:1:1:1:0'})
+
+  def test_sgd_along_a_cosine_trains_and_ends_at_rest(self):
+    config = _config(**{'log_every': 1, 'steps': 24})
+    with config.unlocked():
+      config.optimizer = dict(
+          name='sgd', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4,
+          cosine_steps=20)
+    experiment.run(config, self.folder)
+    lines = log.read(self.folder / 'seed_0' / 'metrics.jsonl')
+    norms = [e['params_norm'] for e in lines if e['kind'] == 'train']
+    self.assertEqual(len(set(norms[:20])), 20)
+    self.assertEqual(len(set(norms[19:])), 1)
 
   def test_side_tables_are_only_built_where_asked_for(self):
     config = _config(**{'method.sampler': 'threshold'})

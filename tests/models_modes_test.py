@@ -2,7 +2,6 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
-import flax
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -73,13 +72,9 @@ class DropoutTest(parameterized.TestCase):
     super().setUp()
     self.x = images(4, 12)
 
-  def test_needs_and_uses_key(self):
+  def test_uses_key(self):
     model = models.build(TINY['vat'], 4)
     params, stats = values(model, (12, 12, 3))
-    with self.assertRaises(flax.errors.InvalidRngError):
-      jax.eval_shape(
-          lambda p, s: model.apply(p, s, self.x, train=True), params, stats
-      )
     train = quick_jit(
         lambda key: model.apply(params, stats, self.x, train=True, key=key)[0]
     )
@@ -87,6 +82,16 @@ class DropoutTest(parameterized.TestCase):
     np.testing.assert_array_equal(first, train(jax.random.key(1)).logits)
     difference = np.abs(first - train(jax.random.key(2)).logits)
     self.assertGreater(difference.max(), 1e-3)
+
+  def test_none_without_key(self):
+    logits = {}
+    for name, fields in ('none', {'dropout': 0.0}), ('off', {}):
+      model = models.build(TINY['vat'] | fields, 4)
+      params, stats = values(model, (12, 12, 3))
+      run = quick_jit(lambda m=model, p=params, s=stats: m.apply(
+          p, s, self.x, train=True)[0].logits)
+      logits[name] = run()
+    np.testing.assert_array_equal(logits['none'], logits['off'])
 
   def test_needs_none_without_dropout(self):
     for config in (TINY['vat'] | {'dropout': 0.0}, TINY['small_cnn']):

@@ -100,6 +100,12 @@ class ShapeTest(parameterized.TestCase):
     params, _ = shapes(models.build(config, classes), shape)
     self.assertEqual(count(params), expected)
 
+  @parameterized.parameters((3, 15_256), (1, 14_968))
+  def test_cnn3_parameters(self, channels, expected):
+    model = models.build({'name': 'cnn3', 'channels': channels}, 10)
+    params, _ = shapes(model, (28, 28, 1))
+    self.assertEqual(count(params), expected)
+
   def test_small_cnn_parameters(self):
     params, stats = shapes(models.build({'name': 'small_cnn'}, 10), (28, 28, 1))
     self.assertEqual(count(params), 421_642)
@@ -115,6 +121,7 @@ class ShapeTest(parameterized.TestCase):
           ({'name': 'wide_resnet', 'stages': 4}, 256),
           ({'name': 'cnn13'}, 128),
           ({'name': 'cnn13', 'variant': 'dual_student'}, 128),
+          ({'name': 'cnn3'}, 32),
       ),
       shape=((28, 28, 1), (32, 32, 3), (64, 64, 3), (96, 96, 3)),
   )

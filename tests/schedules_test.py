@@ -1,14 +1,26 @@
-"""Schedules: ramps by hand, weights, and the one drop of the rate."""
+"""Schedules: ramps by hand, weights held for an epoch, the rate's decline."""
+
+import math
+
+import runpy
+import types
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
+from nsl_jax import config_files
 from nsl_jax import errors
-from nsl_jax import optimizers
+from nsl_jax import methods
 from nsl_jax import schedules
+
+
+common = types.SimpleNamespace(
+    **runpy.run_path(str(config_files.root() / 'configs' / 'common.py'))
+)
 
 
 class RampTest(parameterized.TestCase):
@@ -23,6 +35,37 @@ class RampTest(parameterized.TestCase):
     np.testing.assert_allclose(ramp(step), expected, rtol=1e-4)
     traced = jax.jit(ramp)(jnp.asarray(step, jnp.int32))
     np.testing.assert_allclose(traced, ramp(step), rtol=1e-6)
+
+  def test_sigmoid_exactly(self):
+    """Invariant 14: 0.006738, 0.286505 and 1 are e^-5, e^-1.25 and e^0."""
+    ramp = schedules.sigmoid_ramp(50_000)
+    for step, power, value in (
+        (0, 5.0, 0.006738), (12_500, 2.8125, 0.060055),
+        (25_000, 1.25, 0.286505), (50_000, 0.0, 1.0)):
+      self.assertEqual(round(math.exp(-power), 6), value)
+      np.testing.assert_allclose(ramp(step), math.exp(-power), rtol=1e-6)
+    self.assertEqual(ramp(50_000), 1.0)
+
+  @parameterized.parameters('sigmoid', 'linear')
+  def test_against_a_loop(self, name):
+    """Every step of a ramp and some after it."""
+    want = []
+    for step in range(60):
+      done = step / 50 if step < 50 else 1.0
+      want.append(done if name == 'linear' else math.exp(-5 * (1 - done)**2))
+    ramp = jax.vmap(schedules.weight(1.0, name, 50))
+    np.testing.assert_allclose(ramp(jnp.arange(60)), want, rtol=2e-6)
+
+  def test_mixmatch_is_whole_after_its_images(self):
+    """Invariant 14: 64 images a step reach 1024 * 1024 at step 16,384."""
+    own = methods.find('mixmatch').DEFAULTS
+    ramp = schedules.weight(
+        *(own[name] for name in ('weight', 'ramp', 'ramp_steps')))
+    last = 1024 * 1024 // 64
+    for step, expected in (
+        (0, 0.0), (last // 2, 37.5), (last - 1, 75 * (last - 1) / last),
+        (last, 75.0), (last + 1, 75.0)):
+      np.testing.assert_allclose(ramp(step), expected, rtol=1e-6)
 
   @parameterized.parameters(
       (0, 0.0), (4096, 0.25), (16383, 16383 / 16384), (16384, 1.0),
@@ -64,6 +107,92 @@ class WeightTest(parameterized.TestCase):
       schedules.weight(1.0, 'sigmod', 10)
 
 
+def released(epoch):
+  """DNLL's weight in the code of its combinations, by epoch (F-D7)."""
+  return 75 * np.exp(-5 * (1 - epoch / 100)**2) if epoch <= 15 else 2.0
+
+
+class DnllTest(parameterized.TestCase):
+  """Invariant 23, last clause."""
+
+  @parameterized.parameters(320, 464, 900, 267, 1, 3)
+  def test_by_epoch(self, epoch):
+    weight = schedules.weight(2.0, 'dnll', 100 * epoch, epoch)
+    weight = jax.jit(jax.vmap(weight))
+    first = jnp.arange(120) * epoch
+    expected = [released(e) for e in range(120)]
+    for within in {0, epoch // 2, epoch - 1}:
+      np.testing.assert_allclose(weight(first + within), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        weight(first[jnp.array([0, 15, 16, 17, 119])]),
+        [0.505, 2.024, 2.0, 2.0, 2.0], atol=5e-4)
+
+  @parameterized.parameters(320, 464, 900, 267)
+  def test_by_step(self, epoch):
+    weight = schedules.weight(2.0, 'dnll', 100 * epoch)
+    for step in (0, epoch // 3, 15 * epoch, 16 * epoch - 1):
+      expected = 75 * np.exp(-5 * (1 - step / epoch / 100)**2)
+      np.testing.assert_allclose(weight(step), expected, rtol=1e-5)
+    for step in (16 * epoch, 16 * epoch + 1, 10**8):
+      self.assertEqual(weight(step), 2.0)
+
+  @parameterized.parameters(320, 464, 900, 267)
+  def test_shortened_runs_jump_at_the_same_epoch(self, epoch):
+    """`hold_steps` and `ramp_steps` are rounded apart from each other."""
+    drifts = set()
+    for hold in (*range(20, 60, 3), *range(60, epoch, 19)):
+      for part in (hold - 0.499, hold - 0.25, hold + 0.25, hold + 0.499):
+        config = ml_collections.ConfigDict(
+            dict(hold_steps=epoch, ramp_steps=100 * epoch))
+        common.scale(config, part / epoch)
+        self.assertEqual(config.hold_steps, hold)
+        weight = schedules.weight(2.0, 'dnll', **config)
+        before, after = (np.asarray(weight(np.int32(step)))
+                         for step in (16 * hold - 1, 16 * hold))
+        self.assertEqual(after, 2.0, config)
+        np.testing.assert_allclose(before, released(15), rtol=0.05)
+        self.assertNotEqual(before, 2.0, config)
+        drifts.add(config.ramp_steps % hold)
+    self.assertGreater(len(drifts), 20)  # that they do drift apart
+
+
+class HoldTest(parameterized.TestCase):
+
+  @parameterized.product(ramp=('none', 'linear', 'sigmoid', 'dnll'),
+                         hold=(1, 7, 20))
+  def test_first_step_of_the_stretch(self, ramp, hold):
+    held = jax.vmap(schedules.weight(3.0, ramp, 25 * hold, hold))
+    free = jax.vmap(schedules.weight(3.0, ramp, 25 * hold))
+    steps = np.arange(30 * hold)
+    np.testing.assert_allclose(
+        held(steps), free(steps // hold * hold), rtol=1e-6)
+
+  def test_by_hand(self):
+    """Dual Student: five epochs of sigmoid, by the epoch's number."""
+    weight = schedules.weight(10.0, 'sigmoid', 5 * 267, 267)
+    for epoch in range(7):
+      expected = 10 * np.exp(-5 * (1 - min(epoch / 5, 1))**2)
+      for step in (267 * epoch, 267 * epoch + 266):
+        np.testing.assert_allclose(weight(step), expected, rtol=1e-5)
+
+  @parameterized.parameters((1336, 267), (1334, 267), (13, 3), (17, 3))
+  def test_ramp_is_whole_in_its_last_stretch(self, ramp, hold):
+    weight = schedules.weight(1.0, 'sigmoid', ramp, hold)
+    last = round(ramp / hold) * hold
+    self.assertEqual(weight(last), 1.0)
+    self.assertLess(weight(last - 1), 1.0)
+
+  def test_longer_than_the_ramp(self):
+    weight = schedules.weight(1.0, 'sigmoid', 3, 10)
+    np.testing.assert_allclose(
+        [weight(0), weight(9), weight(10)], [0.006738, 0.006738, 1], rtol=1e-4)
+
+  @parameterized.parameters((-1, 0, 'ramp_steps=-1'), (5, -2, 'hold_steps=-2'))
+  def test_negative(self, ramp, hold, message):
+    with self.assertRaisesRegex(errors.UserError, f'{message}: must be >= 0'):
+      schedules.weight(1.0, 'linear', ramp, hold)
+
+
 class LearningRateTest(absltest.TestCase):
 
   def test_without_drop(self):
@@ -75,33 +204,11 @@ class LearningRateTest(absltest.TestCase):
   def test_drops_exactly_once(self):
     """Invariant 14: times 0.2 at the given step, then never again."""
     rate = jax.vmap(schedules.learning_rate(
-        {'lr': 3e-4, 'drop_steps': 400, 'drop_factor': 0.2}))
-    values = rate(jnp.array([0, 399, 400, 401, 800, 10**6]))
-    np.testing.assert_allclose(
-        values, [3e-4, 3e-4, 6e-5, 6e-5, 6e-5, 6e-5], rtol=1e-6)
-
-
-class OptimizerTest(absltest.TestCase):
-
-  def test_adam_by_hand_with_a_drop(self):
-    """Betas (0.9, 0.999), epsilon 1e-8 outside the root, rate by step."""
-    tx = optimizers.build(
-        {'name': 'adam', 'lr': 0.1, 'drop_steps': 2, 'drop_factor': 0.2})
-    params = jnp.array([5.0, -5.0])  # would show a decay of the weights
-    state = tx.init(params)
-    m = v = np.zeros(2)
-    grads = [np.array(g) for g in ([1, 1e-8], [-2, 1e-8], [3, 0], [0.5, 0])]
-    for t, (grad, rate) in enumerate(zip(grads, (0.1, 0.1, 0.02, 0.02)), 1):
-      m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-      root = np.sqrt(v / (1 - 0.999**t))
-      expected = -rate * m / (1 - 0.9**t) / (root + 1e-8)
-      change, state = tx.update(jnp.asarray(grad, jnp.float32), state, params)
-      np.testing.assert_allclose(change, expected, rtol=1e-4)
-
-  def test_unknown_optimizer(self):
-    with self.assertRaisesRegex(
-        errors.UserError, "unknown optimizer 'adm': did you mean 'adam'"):
-      optimizers.build({'name': 'adm'})
+        {'lr': 3e-4, 'drop_steps': 130_000, 'drop_factor': 0.2}))
+    values = np.asarray(rate(jnp.arange(200_000)))
+    np.testing.assert_array_equal(np.flatnonzero(np.diff(values)), [129_999])
+    np.testing.assert_allclose(values[[0, -1]], [3e-4, 6e-5], rtol=1e-6)
+    np.testing.assert_allclose(rate(jnp.array([10**9])), [6e-5], rtol=1e-6)
 
 
 if __name__ == '__main__':

@@ -40,7 +40,34 @@ def write(
       'image': tfds.features.Image(shape=shape, **image),
       'label': tfds.features.ClassLabel(num_classes=num_classes),
   })
+  return _write(
+      data_dir, tfds_name, splits, features, version, encoding, file_format
+  )
 
+
+def write_as_tfds(
+    data_dir: str | pathlib.Path, tfds_name: str, splits: Splits,
+    *, encoding: str = 'png',
+) -> pathlib.Path:
+  """Like `write`, with the version and all the features that TFDS gives it."""
+  info = tfds.builder(tfds_name, data_dir=data_dir).info
+  features = dict(info.features)
+  if encoding == 'jpeg':
+    features['image'] = tfds.features.Image(
+        shape=features['image'].shape, encoding_format='jpeg'
+    )
+  return _write(
+      data_dir, tfds_name, splits, tfds.features.FeaturesDict(features),
+      str(info.version), encoding, 'array_record',
+  )
+
+
+def _write(
+    data_dir: str | pathlib.Path, tfds_name: str, splits: Splits,
+    features: tfds.features.FeaturesDict, version: str, encoding: str,
+    file_format: str,
+) -> pathlib.Path:
+  """Has TFDS write the splits; those of the features that are known."""
   def info(builder: tfds.core.DatasetBuilder) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
         builder=builder, features=features, disable_shuffling=True
@@ -48,14 +75,18 @@ def write(
 
   def generators(builder, unused_manager):
     return {
-        split: builder._generate_examples(*pair)
+        split: builder._generate_examples(split, *pair)
         for split, pair in splits.items()
     }
 
-  def examples(unused_builder, images, labels):
+  def examples(unused_builder, split, images, labels):
     for row, pixels in enumerate(images):
-      encoded = io.BytesIO(encode(pixels, encoding))
-      yield row, {'image': encoded, 'label': int(labels[row])}
+      example = {
+          'image': io.BytesIO(encode(pixels, encoding)),
+          'label': int(labels[row]), 'id': f'{split}_{row:05d}',
+          'coarse_label': int(labels[row]) // 5,  # CIFAR-100 has 20 of them
+      }
+      yield row, {name: example[name] for name in features}
 
   with tfds.core.registered.skip_registration():
     builder_cls = type(

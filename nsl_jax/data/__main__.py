@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from nsl_jax import cli
 from nsl_jax.data import prepare
+from nsl_jax.data import sources
 
 _DESCRIPTION = """\
 Lists the data sets that can be loaded, or makes one ready to load.
@@ -12,6 +13,17 @@ Machines without a network: put the archives that TFDS would download, under
 their own names, into DIR/downloads/manual (or DIR/downloads/manual/TFDS_NAME)
 and use --prepare. usps is made from DIR/downloads/manual/usps.h5.
 """
+
+
+def _status(name: str, data_dir: str | None) -> tuple[str, str]:
+  """As `prepare.status`; an adaptation is as ready as the sets it needs."""
+  if name not in sources.ADAPTATIONS:
+    return prepare.status(name, data_dir)
+  parts = sources.ADAPTATIONS[name]
+  states = {part: prepare.status(part, data_dir)[0] for part in parts}
+  unready = [part for part in parts if states[part] != 'ready']
+  which = ' and '.join(unready or parts)
+  return states[unready[0]] if unready else 'ready', f'see {which}'
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   action.add_argument(
       '--prepare',
       metavar='NAME',
-      help='download and prepare one of: ' + ', '.join(prepare.NAMES),
+      help='download and prepare one of: ' + ', '.join(sources.NAMES),
   )
   parser.add_argument(
       '--data_dir',
@@ -34,10 +46,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   options = parser.parse_args(argv)
   if options.prepare:
-    print(prepare.prepare(options.prepare, options.data_dir))
+    name = options.prepare
+    for part in sources.ADAPTATIONS.get(name, (name,)):
+      print(prepare.prepare(part, options.data_dir))
     return
-  for name in prepare.NAMES:
-    state, where = prepare.status(name, options.data_dir)
+  for name in sources.NAMES:
+    state, where = _status(name, options.data_dir)
     print(f'{name:<14} {state:<14} {where}')
 
 

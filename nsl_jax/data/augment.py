@@ -1,12 +1,28 @@
 """Random views of normalised images, inside the jitted step."""
 
 import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from nsl_jax import errors
 from nsl_jax.types import Array, Augment, Key
+
+_STEPS = (
+    'flip, translate:PIXELS, translate_x:PIXELS, noise:STD, '
+    'jitter:BRIGHTNESS:CONTRAST:SATURATION:HUE'
+)
+_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
+
+
+class Pixels(NamedTuple):
+  """The way from normalised images to [0, 1] and back."""
+
+  unit: Callable[[Array], Array]
+  normalised: Callable[[Array], Array]
 
 
 def flip(images: Array, key: Key) -> Array:
@@ -32,20 +48,35 @@ def translate(images: Array, key: Key, *, pixels: int) -> Array:
   Raises:
     errors.UserError: if the images are too small to be reflected so far.
   """
-  count, height, width, channels = images.shape
-  if pixels >= min(height, width):
+  offset = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
+  return _moved(images, offset, (pixels, pixels), f'translate:{pixels}')
+
+
+def translate_x(images: Array, key: Key, *, pixels: int) -> Array:
+  """`translate` to the left or right only; `pixels` less than W (F-D15)."""
+  columns = jax.random.randint(key, (images.shape[0],), 0, 2 * pixels + 1)
+  offset = jnp.stack([jnp.zeros_like(columns), columns], axis=1)
+  return _moved(images, offset, (0, pixels), f'translate_x:{pixels}')
+
+
+def _moved(
+    images: Array, offset: Array, pad: tuple[int, int], step: str
+) -> Array:
+  """Crops at `offset` i32[B, 2] of images that are reflected at the borders.
+
+  `step` is what a message calls it.
+  """
+  shape = images.shape[1:]
+  if pad[0] >= shape[0] or pad[1] >= shape[1]:
     raise errors.UserError(
-        f'config.data.augment: translate:{pixels} is too far for images of '
-        f'{height}x{width}'
+        f'{step} is too far for images of {shape[0]}x{shape[1]}: move them '
+        'less in config.data.augment and config.data.strong'
     )
-  pad = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
-  padded = jnp.pad(images, pad, mode='reflect')
-  offset = jax.random.randint(key, (count, 2), 0, 2 * pixels + 1)
+  widths = ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0))
+  padded = jnp.pad(images, widths, mode='reflect')
 
   def crop(image: Array, at: Array) -> Array:
-    return jax.lax.dynamic_slice(
-        image, (at[0], at[1], 0), (height, width, channels)
-    )
+    return jax.lax.dynamic_slice(image, (at[0], at[1], 0), shape)
 
   return jax.vmap(crop)(padded, offset)
 
@@ -55,33 +86,158 @@ def noise(images: Array, key: Key, *, std: float) -> Array:
   return images + std * jax.random.normal(key, images.shape, images.dtype)
 
 
-def _parse(step: str) -> Augment:
+def turn_hue(images: Array, turns: Array) -> Array:
+  """Turns the hue of RGB images, keeping HSV's saturation and value.
+
+  Args:
+    images: f32[B, H, W, 3] in [0, 1].
+    turns: f32[B, 1, 1, 1], of the whole circle.
+  """
+  value = images.max(-1, keepdims=True)
+  chroma = value - images.min(-1, keepdims=True)
+  red, green, blue = jnp.split(images, 3, axis=-1)
+  grey = chroma == 0.0  # has no hue, and must not give 0 / 0 in a gradient
+  unit = jnp.where(grey, 1.0, chroma)
+  sixths = jnp.where(
+      value == red, (green - blue) / unit,
+      jnp.where(
+          value == green, 2.0 + (blue - red) / unit, 4.0 + (red - green) / unit
+      ),
+  )
+  # A channel is `value` less what of `chroma` the distance to its own hue
+  # takes away.
+  own = jnp.array([5.0, 3.0, 1.0]).reshape(1, 1, 1, 3)
+  away = (own + sixths + 6.0 * turns) % 6.0
+  return value - chroma * jnp.clip(jnp.minimum(away, 4.0 - away), 0.0, 1.0)
+
+
+def recolour(images: Array, amounts: Array, order: Array) -> Array:
+  """Brightness, contrast, saturation and hue, each changed once.
+
+  The first three blend an image with black, with the mean of its grey levels,
+  and with its grey levels; an amount of 1 changes nothing.
+
+  Args:
+    images: f32[B, H, W, 3] in [0, 1].
+    amounts: f32[B, 4], three factors and a part of the circle.
+    order: i32[B, 4], which of the four is changed first, second ...
+
+  Returns:
+    f32[B, H, W, 3] in [0, 1].
+  """
+  luma = jnp.array([0.299, 0.587, 0.114]).reshape(1, 1, 1, 3)
+  for place in range(4):
+    which = order[:, place].reshape(-1, 1, 1, 1)
+    amount = jnp.take_along_axis(amounts, order[:, place:place + 1], axis=1)
+    amount = amount.reshape(-1, 1, 1, 1)
+    grey = (images * luma).sum(-1, keepdims=True)
+    other = jnp.where(
+        which == _SATURATION, grey, grey.mean((1, 2), keepdims=True)
+    )
+    other = jnp.where(which == _BRIGHTNESS, 0.0, other)
+    blend = jnp.clip(amount * images + (1.0 - amount) * other, 0.0, 1.0)
+    images = jnp.where(which == _HUE, turn_hue(images, amount), blend)
+  return images
+
+
+def draw_jitter(
+    key: Key, count: int, strengths: tuple[float, float, float, float]
+) -> tuple[Array, Array]:
+  """Amounts and orders of `recolour` for each of `count` images.
+
+  Factors are uniform in 1 - s ... 1 + s, but not below 0, the hue's turn in
+  -s ... s; all 24 orders are equally likely.
+  """
+  sizes, places = jax.random.split(key)
+  centre = jnp.array([1.0, 1.0, 1.0, 0.0])
+  strength = jnp.array(strengths)
+  low = centre - strength
+  low = low.at[:_HUE].set(jnp.maximum(low[:_HUE], 0.0))
+  share = jax.random.uniform(sizes, (count, 4))
+  amounts = low[None] + share * (centre + strength - low)[None]
+  return amounts, jax.random.uniform(places, (count, 4)).argsort(axis=1)
+
+
+def jitter(
+    images: Array, key: Key, *,
+    strengths: tuple[float, float, float, float], pixels: Pixels,
+) -> Array:
+  """Colour jitter: `recolour` by amounts and in an order drawn per image.
+
+  Args:
+    images: f32[B, H, W, 3], normalised.
+    key: typed key.
+    strengths: of brightness, contrast, saturation and hue.
+    pixels: the way to [0, 1], where it works and clips, and back.
+
+  Raises:
+    errors.UserError: for images without colours.
+  """
+  if images.shape[-1] != 3:
+    raise errors.UserError(
+        f'jitter needs images of 3 channels, not {images.shape[-1]}: leave it '
+        'out of config.data.augment and config.data.strong'
+    )
+  unit = jnp.clip(pixels.unit(images), 0.0, 1.0)
+  drawn = draw_jitter(key, images.shape[0], strengths)
+  return pixels.normalised(recolour(unit, *drawn))
+
+
+def _parse_jitter(values: str) -> tuple[float, float, float, float] | None:
+  """The four strengths, or None where they make no sense."""
+  found = [float(value) for value in values.split(':')]
+  fits = len(found) == 4 and all(0.0 <= s < math.inf for s in found)
+  if not fits or found[_HUE] > 0.5:
+    return None
+  brightness, contrast, saturation, hue = found
+  return brightness, contrast, saturation, hue
+
+
+def _parse(
+    step: str, field: str, pixels: Callable[[], Pixels] | None
+) -> Augment:
   name, _, value = step.partition(':')
+  movers = {'translate': translate, 'translate_x': translate_x}
   try:
     if step == 'flip':
       return flip
-    if name == 'translate' and int(value) >= 0:
-      return functools.partial(translate, pixels=int(value))
-    if name == 'noise' and 0.0 <= float(value) < float('inf'):
+    if name in movers and int(value) >= 0:
+      return functools.partial(movers[name], pixels=int(value))
+    if name == 'noise' and 0.0 <= float(value) < math.inf:
       return functools.partial(noise, std=float(value))
+    strengths = _parse_jitter(value) if name == 'jitter' else None
   except ValueError:
-    pass
-  raise errors.UserError(
-      f'config.data.augment: {step!r} is none of flip, translate:PIXELS, '
-      'noise:STD'
-  )
+    strengths = None
+  if strengths is None:
+    raise errors.UserError(
+        f'{field}: {step!r} is none of {_STEPS} (a hue of at most 0.5)'
+    )
+  if pixels is None:
+    raise errors.UserError(
+        f'{field}: there is no way from these images to colours, leave {step} '
+        'out'
+    )
+  return functools.partial(jitter, strengths=strengths, pixels=pixels())
 
 
-def build(steps: str) -> Augment:
+def build(
+    steps: str, *, field: str = 'config.data.augment',
+    pixels: Callable[[], Pixels] | None = None,
+) -> Augment:
   """The view that a list such as `flip,translate:2,noise:0.15` describes.
 
   Args:
     steps: names with their strength, comma-separated, in order; '' for none.
+    field: what messages call it.
+    pixels: the way to [0, 1] and back, called if a step needs one.
 
   Raises:
     errors.UserError: for a step that does not exist.
   """
-  parts = [_parse(step.strip()) for step in steps.split(',') if step.strip()]
+  parts = [
+      _parse(step.strip(), field, pixels)
+      for step in steps.split(',') if step.strip()
+  ]
 
   def view(images: Array, key: Key) -> Array:
     for part, part_key in zip(parts, jax.random.split(key, len(parts) or 1)):

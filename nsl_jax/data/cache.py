@@ -1,4 +1,4 @@
-"""Decoded arrays kept on disk: a damaged or stale entry counts as absent."""
+"""Pairs of arrays kept on disk: a damaged or stale entry counts as absent."""
 
 from collections.abc import Callable, Iterable
 import hashlib
@@ -42,6 +42,15 @@ def fingerprint(files: Iterable[pathlib.Path]) -> str:
   return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+def digest(header: bytes, arrays: Iterable[np.ndarray]) -> str:
+  """SHA-256 of `header`, which says their shapes, and the arrays' values."""
+  found = hashlib.sha256(header)
+  for array in arrays:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    found.update(flat.view(np.uint8).data)
+  return found.hexdigest()
+
+
 def fetch(
     path: pathlib.Path, key: str, make: Callable[[], ArrayPair]
 ) -> ArrayPair:
@@ -62,20 +71,12 @@ def fetch(
       _write(path, key, pair)
     except OSError as error:
       logging.warning(
-          'decoded images are not kept: cannot write %s (%s); set '
-          'NSL_JAX_CACHE to a folder that can be written',
+          'not kept for the next run: cannot write %s (%s); set NSL_JAX_CACHE '
+          'to a folder that can be written',
           path,
           error.strerror,
       )
   return pair
-
-
-def _digest(header: bytes, pair: ArrayPair) -> str:
-  """SHA-256 of the header line and the bytes of both arrays."""
-  digest = hashlib.sha256(header)
-  for array in pair:
-    digest.update(array.reshape(-1).view(np.uint8).data)
-  return digest.hexdigest()
 
 
 def _read(path: pathlib.Path, key: str) -> ArrayPair | None:
@@ -98,7 +99,7 @@ def _read(path: pathlib.Path, key: str) -> ArrayPair | None:
   except (OSError, ValueError, KeyError, TypeError):
     return None
   pair = first, second
-  return pair if _digest(header, pair) == expected else None
+  return pair if digest(header, pair) == expected else None
 
 
 def _write(path: pathlib.Path, key: str, pair: ArrayPair) -> None:
@@ -114,7 +115,7 @@ def _write(path: pathlib.Path, key: str, pair: ArrayPair) -> None:
   temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
   try:
     with temporary.open('xb') as file:
-      file.write(_digest(header, pair).encode() + b'\n' + header)
+      file.write(digest(header, pair).encode() + b'\n' + header)
       for array in pair:
         file.write(array.reshape(-1).view(np.uint8).data)
     os.replace(temporary, path)

@@ -1,6 +1,7 @@
 """uint8 images -> float32 inputs; what is fitted is fitted on training data."""
 
 import math
+import sys
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -8,11 +9,13 @@ import numpy as np
 import scipy.linalg
 
 from nsl_jax import errors
+from nsl_jax.data import cache
 from nsl_jax.types import Array
 
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
 _NORM = 55.0  # of every image after global contrast normalisation
 _REGULARISER = 0.1  # added to the covariance before its square root is taken
+_VERSION = 1  # of the whitening; changes whenever kept ones must not be used
 
 
 def contrast(images):
@@ -61,13 +64,34 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
   }
 
 
-def fit(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
+def _kept_whitening(
+    images: np.ndarray, cache_dir: str | None
+) -> dict[str, np.ndarray]:
+  """`whitening`, read from the cache where these images were fitted before."""
+  facts = repr((_VERSION, _NORM, _REGULARISER, images.shape))
+  key = cache.digest(facts.encode(), [images])
+
+  def make() -> cache.ArrayPair:
+    what = f'the whitening matrix of {len(images):,} images'
+    print(f'fitting {what}, once ...', file=sys.stderr, flush=True)
+    found = whitening(images)
+    return found['mean'], found['matrix']
+
+  path = cache.directory(cache_dir) / f'whitening-{key[:12]}.arrays'
+  mean, matrix = cache.fetch(path, key, make)
+  return {'mean': mean, 'matrix': matrix}
+
+
+def fit(
+    kind: str, images: np.ndarray, *, cache_dir: str | None = None
+) -> dict[str, np.ndarray]:
   """The arrays that `apply` needs for a kind of normalisation.
 
   Args:
     kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
       deviation 1 per channel; a constant channel becomes 0) or `gcn_zca`.
     images: u8[N, H, W, C], all training images.
+    cache_dir: folder of fitted whitenings; None for the default of `cache`.
 
   Raises:
     errors.UserError: for another kind.
@@ -77,7 +101,7 @@ def fit(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
         f'config.data.normalise={kind!r}: {errors.did_you_mean(kind, KINDS)}'
     )
   if kind == 'gcn_zca':
-    return whitening(images)
+    return _kept_whitening(images, cache_dir)
   if kind == 'standard':
     counts = np.stack([
         np.bincount(images[..., c].ravel(), minlength=256)
@@ -92,17 +116,49 @@ def fit(kind: str, images: np.ndarray) -> dict[str, np.ndarray]:
   return {}
 
 
+def from_unit(
+    kind: str, fitted: Mapping[str, Array], unit: Array
+) -> Array:
+  """f32[B, H, W, C] in [0, 1] -> normalised, by arrays from `fit`; not for
+  `gcn_zca`.
+  """
+  if kind == 'signed':
+    return unit * 2.0 - 1.0
+  if kind == 'standard':
+    mean, std = _of_channels(fitted)
+    return (unit - mean) / std
+  return unit
+
+
+def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
+  """The images in [0, 1] that `from_unit` made f32[B, H, W, C] of.
+
+  Raises:
+    errors.UserError: for `gcn_zca`, which forgets the contrast.
+  """
+  if kind == 'gcn_zca':
+    raise errors.UserError(
+        'config.data.normalise=gcn_zca cannot be undone, as changing colours '
+        'needs: use unit, signed or standard'
+    )
+  if kind == 'signed':
+    return (images + 1.0) / 2.0
+  if kind == 'standard':
+    mean, std = _of_channels(fitted)
+    return images * std + mean
+  return images
+
+
+def _of_channels(fitted: Mapping[str, Array]) -> tuple[Array, Array]:
+  """Mean and standard deviation, f32[1, 1, 1, C]."""
+  mean, std = (fitted[k].reshape((1, 1, 1, -1)) for k in ('mean', 'std'))
+  return mean, std
+
+
 def apply(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
   """u8[B, H, W, C] -> f32[B, H, W, C], by arrays from `fit`."""
   if kind == 'gcn_zca':
     flat = contrast(images) - fitted['mean'][None]
     white = jnp.matmul(flat, fitted['matrix'], precision='highest')
     return white.reshape(images.shape)
-  unit = images.astype(jnp.float32) / 255.0
-  if kind == 'signed':
-    return unit * 2.0 - 1.0
-  if kind == 'standard':
-    shape = (1, 1, 1, -1)
-    mean, std = (fitted[k].reshape(shape) for k in ('mean', 'std'))
-    return (unit - mean) / std
-  return unit
+  return from_unit(kind, fitted, images.astype(jnp.float32) / 255.0)

@@ -14,6 +14,9 @@ from nsl_jax import errors
 from nsl_jax.data import cache
 from nsl_jax.data import prepare
 
+# Domain adaptations: name -> the labelled set and the set to adapt to.
+ADAPTATIONS = {'usps_to_mnist': ('usps', 'mnist')}
+NAMES = (*prepare.NAMES, *ADAPTATIONS)
 _BLOCK = 1000  # Records per read; larger blocks are no faster.
 _DIGITS_TEST_PER_CLASS = 36  # 360 of 1,797: a fifth.
 _DIGITS_SEED = 0  # One split for everybody.
@@ -35,7 +38,7 @@ class Source(NamedTuple):
   """A data set.
 
   Attributes:
-    name: one of `prepare.NAMES`.
+    name: one of `NAMES`.
     num_classes: K; labels lie in [0, K) or are -1.
     train: training examples, the unlabelled ones last.
     test: test examples, all labelled.
@@ -55,7 +58,7 @@ def load(
   """Reads a data set from disk; never uses the network.
 
   Args:
-    name: one of `prepare.NAMES`.
+    name: one of `NAMES`.
     data_dir: folder of TFDS data sets; None for TFDS_DATA_DIR, else TFDS's own.
     cache_dir: folder of decoded arrays; None for the default of `cache`.
 
@@ -65,7 +68,11 @@ def load(
   Raises:
     UserError: unknown name, data that are missing, damaged or need TensorFlow.
   """
-  prepare.check_name(name)
+  if name in ADAPTATIONS:
+    return _adaptation(name, data_dir, cache_dir)
+  if name not in NAMES:
+    hint = errors.did_you_mean(name, NAMES)
+    raise errors.UserError(f'unknown data set {name!r}; {hint}')
   if name == 'digits':
     return _digits()
   recipe = prepare.RECIPES[name]
@@ -80,6 +87,40 @@ def load(
     train = Arrays(*(np.concatenate(arrays) for arrays in zip(*parts)))
   note = _note(layout)
   return Source(name, layout.num_classes, train, read('test'), note)
+
+
+def _adaptation(
+    name: str, data_dir: str | None, cache_dir: str | None
+) -> Source:
+  """Labelled images of one set, then the other's without labels and its test.
+
+  The images of the first set are resized to the size of the second's.
+  """
+  from_name, to_name = ADAPTATIONS[name]
+  for part in (to_name, from_name):
+    _find(part, data_dir, cache_dir)  # Fails before anything is decoded.
+  known = load(from_name, data_dir, cache_dir=cache_dir)
+  target = load(to_name, data_dir, cache_dir=cache_dir)
+  images = target.train.images
+  resized = _resized(known.train.images, *images.shape[1:3])
+  train = Arrays(
+      np.concatenate([resized, images]),
+      np.concatenate([known.train.labels, np.full(len(images), -1, np.int32)]),
+  )
+  note = '; '.join(filter(None, (known.note, target.note)))
+  return Source(name, target.num_classes, train, target.test, note)
+
+
+def _resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Pillow's bicubic resize (F-D17): u8[N, H, W, 1] -> u8[N, H', W', 1]."""
+  from PIL import Image
+
+  resized = np.empty((len(images), height, width, 1), np.uint8)
+  for row, image in enumerate(images[..., 0]):
+    picture = Image.fromarray(image)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    resized[row, ..., 0] = np.asarray(picture)
+  return resized
 
 
 def _find(

@@ -21,16 +21,21 @@ class Split(NamedTuple):
     labelled: i32[n_l].
     unlabelled: i32[n_u].
     validation: i32[n_v]; disjoint from the other two.
+    holdout: i32[n_h], labelled images on which alone a method judges its own
+      steps; disjoint from all others, mostly none.
   """
 
   labelled: np.ndarray
   unlabelled: np.ndarray
   validation: np.ndarray
+  holdout: np.ndarray = np.zeros(0, np.int32)
 
   def sha256(self) -> str:
-    """Hash of the three index sets, the same on every machine."""
+    """Hash of the index sets, the same on every machine."""
     digest = hashlib.sha256()
     for name, rows in self._asdict().items():
+      if name == 'holdout' and not len(rows):
+        continue
       digest.update(f'{name}:{len(rows)};'.encode())
       digest.update(np.ascontiguousarray(rows, '<i4').tobytes())
     return digest.hexdigest()
@@ -88,7 +93,7 @@ def _draw(
 
 def make(
     labels: np.ndarray, num_classes: int, *, labelled: int, validation: int,
-    rule: str, validation_rule: str, seed: int,
+    rule: str, validation_rule: str, seed: int, holdout: int = 0,
     unlabelled_includes_labelled: bool = False,
 ) -> Split:
   """Holds out the validation images first, then draws the labelled ones.
@@ -103,6 +108,8 @@ def make(
       `uniform` over all images.
     validation_rule: the same for the validation images.
     seed: seed of the whole split, which is the same on every host.
+    holdout: number of labelled images kept apart, drawn like the labelled ones
+      from those that were held out for validation (L2I's "separate" rows).
     unlabelled_includes_labelled: whether the unlabelled images contain the
       labelled ones (Oliver et al.'s loader) or not (default, F-N9).
 
@@ -123,12 +130,19 @@ def make(
       labels, pool, validation, num_classes, validation_rule, 'validation', rng
   )
   pool = np.setdiff1d(pool, held_out)
-  chosen = _draw(labels, pool, labelled, num_classes, rule, 'labelled', rng)
   rest = np.setdiff1d(np.arange(len(labels)), held_out)
+  apart = held_out[:0]
+  if holdout:
+    stream = np.random.default_rng([seed, 0x401D])
+    apart = _draw(
+        labels, held_out, holdout, num_classes, rule, 'holdout', stream
+    )
+    held_out = np.setdiff1d(held_out, apart)
+  chosen = _draw(labels, pool, labelled, num_classes, rule, 'labelled', rng)
   if not unlabelled_includes_labelled:
     rest = np.setdiff1d(rest, chosen)
   return Split(*(np.sort(rows).astype(np.int32)
-                 for rows in (chosen, rest, held_out)))
+                 for rows in (chosen, rest, held_out, apart)))
 
 
 def save(split: Split, path: str | os.PathLike) -> None:
@@ -149,7 +163,8 @@ def load(path: str | os.PathLike) -> Split:
   """
   try:
     with np.load(path) as file:
-      return Split(**{name: file[name] for name in Split._fields})
+      names = set(Split._fields) - ({'holdout'} - set(file.files))
+      return Split(**{name: file[name] for name in names})
   except (
       OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile
   ) as error:

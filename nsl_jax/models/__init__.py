@@ -10,12 +10,14 @@ import jax.numpy as jnp
 
 from nsl_jax import errors
 from nsl_jax.models.cnn13 import CNN13
+from nsl_jax.models.cnn3 import CNN3
 from nsl_jax.models.small_cnn import SmallCNN
 from nsl_jax.models.wide_resnet import WideResNet
 from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
     'cnn13': CNN13,
+    'cnn3': CNN3,
     'small_cnn': SmallCNN,
     'wide_resnet': WideResNet,
 }
@@ -102,6 +104,10 @@ def _as_functions(module: nn.Module) -> Model:
     variables = jax.jit(lambda key: module.init(key, images, train=False))(key)
     return variables['params'], variables.get('batch_stats', {})
 
+  still = module
+  if hasattr(module, 'dropout'):
+    still = module.clone(dropout=0.0)
+
   def apply(
       params: Params, stats: Stats, images: Array, *, train: bool,
       key: Key | None = None,
@@ -110,7 +116,7 @@ def _as_functions(module: nn.Module) -> Model:
     if not train:
       outputs: Any = module.apply(variables, images, train=False)
       return outputs, stats
-    outputs, moved = module.apply(
+    outputs, moved = (still if key is None else module).apply(
         variables,
         images,
         train=True,

@@ -1,0 +1,49 @@
+"""The views that a config asks for, made for its images."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from nsl_jax.data import augment, normalise
+from nsl_jax.types import Augment
+
+Fitted = Callable[[], Mapping[str, Any]]
+
+
+def build(
+    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int],
+    fitted: Fitted,
+) -> tuple[Augment, Augment | None]:
+  """The view of a config, and the strong one or None if it has none.
+
+  Args:
+    config: the config.
+    image_shape: (H, W, C).
+    fitted: gives the arrays of the normalisation; only called if a view has
+      to undo it, since they may take long to fit.
+
+  Raises:
+    errors.UserError: for a step that does not exist or does not suit such
+      images.
+  """
+  kind = config.data.normalise
+
+  def pixels() -> augment.Pixels:
+    arrays = fitted()
+    return augment.Pixels(
+        functools.partial(normalise.invert, kind, arrays),
+        functools.partial(normalise.from_unit, kind, arrays),
+    )
+
+  weak = augment.build(config.data.augment, pixels=pixels)
+  strong = augment.build(
+      config.data.strong, field='config.data.strong', pixels=pixels
+  )
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  for view in (weak, strong):
+    jax.eval_shape(view, image, jax.random.key(0))
+  return weak, strong if config.data.strong else None

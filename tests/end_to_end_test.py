@@ -1,0 +1,279 @@
+"""SVHN, CIFAR-100 and STL-10 from the files of TFDS to a result, by command."""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+import numpy as np
+import tfds_fixtures
+
+from nsl_jax import log
+from nsl_jax import report
+from nsl_jax.data import splits as splits_lib
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_STEPS = ('--config.steps=10', '--config.eval.every_steps=5')
+# The config itself with a smaller network, as a user would write it.
+_NARROW = """
+import runpy
+
+def get_config(arg=None):
+  config = runpy.run_path('configs/{name}.py')['get_config'](arg)
+  config.model.update(width=1, depth=10)
+  return config
+"""
+
+
+def _pictures(
+    count: int, side: int, num_classes: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Images of TFDS's size and labels as even as `count` lets them be."""
+  shape = (side, side, 3)
+  images, _ = tfds_fixtures.random_split(count, shape, 1, seed=seed)
+  return images, np.arange(count, dtype=np.int32) % num_classes
+
+
+class _Run:
+  """A data set on disk, and the same command twice."""
+
+  def __init__(
+      self, config: str, tfds_name: str, splits: tfds_fixtures.Splits,
+      *flags: str, encoding: str = 'png',
+  ):
+    self._folder = tempfile.TemporaryDirectory()
+    folder = pathlib.Path(self._folder.name)
+    tfds_fixtures.write_as_tfds(
+        folder / 'data', tfds_name, splits, encoding=encoding
+    )
+    (folder / 'own').mkdir()
+    path = folder / 'own' / f'{config}.py'
+    path.write_text(_NARROW.format(name=config))
+    self.workdir = folder / 'run'
+    self.words = (
+        f'--config={path}:smoke=true', f'--config.data.dir={folder}/data',
+        f'--workdir={self.workdir}', *flags,
+    )
+    self.labels = splits['train'][1]
+    self.first = self._start()
+    assert self.first.returncode == 0, self.first.stderr
+    self.files = self.content()
+    self.results = json.loads(self.files['results.json'])
+    self.second = self._start()
+
+  def _start(self) -> subprocess.CompletedProcess:
+    drop = ('XLA_FLAGS',)  # one device, as on a user's machine
+    environment = {k: v for k, v in os.environ.items() if k not in drop}
+    # Compiling takes most of the time of these tests.
+    environment['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
+    return subprocess.run(
+        [sys.executable, '-m', 'nsl_jax.main', *self.words], cwd=_ROOT,
+        env=environment, text=True, capture_output=True, timeout=300,
+    )
+
+  def content(self) -> dict[str, bytes]:
+    """Every file of the run."""
+    return {
+        str(path.relative_to(self.workdir)): path.read_bytes()
+        for path in self.workdir.rglob('*') if path.is_file()
+    }
+
+  def close(self) -> None:
+    self._folder.cleanup()
+
+
+class _RunTest(absltest.TestCase):
+  """What holds of every run."""
+
+  run_: _Run
+
+  @classmethod
+  def tearDownClass(cls):
+    cls.run_.close()
+    super().tearDownClass()
+
+  def setUp(self):
+    super().setUp()
+    self.results = self.run_.results
+    self.seed = self.run_.workdir / 'seed_0'
+    self.split = splits_lib.load(self.seed / 'split.npz')
+
+  def check_resumed(self):
+    """The same command again finds everything done."""
+    self.assertEqual(self.run_.second.returncode, 0, self.run_.second.stderr)
+    self.assertEqual(self.run_.second.stderr, '')
+    self.assertEqual(self.run_.second.stdout, self.run_.first.stdout)
+    after = self.run_.content()
+    self.assertEqual(after.keys(), self.run_.files.keys())
+    results = json.loads(after.pop('results.json'))
+    own = lambda found: {k: v for k, v in found.items() if k != 'commit'}
+    self.assertEqual(own(results), own(self.results))
+    for name, content in after.items():
+      self.assertEqual(content, self.run_.files[name], name)
+
+  def check_results(self, protocol: str, full_steps: int):
+    """The reports follow from the metrics, and the score from a report."""
+    results = self.results
+    self.assertEqual(
+        (results['kind'], results['row'], results['protocol']),
+        ('run', '', protocol),
+    )
+    self.assertEqual((results['steps'], results['full_steps']),
+                     (results['config']['steps'], full_steps))
+    self.assertTrue(results['reduced'])
+    self.assertEqual(results['seeds'], [0])
+    found, = results['reports']
+    evaluations = [line for line in log.read(self.seed / 'metrics.jsonl')
+                   if line['kind'] == 'eval']
+    self.assertLen(evaluations, 2)
+    errors = [line['test_error'] for line in evaluations]
+    self.assertEqual(found['last']['step'], results['steps'])
+    self.assertEqual(found['last']['test_error'], errors[-1])
+    self.assertEqual(found['median_last_20']['evaluations'], 2)
+    self.assertEqual(
+        found['median_last_20']['test_error'], statistics.median(errors)
+    )
+    if len(self.split.validation):
+      held_out = [line['validation_error'] for line in evaluations]
+      at = int(np.argmin(held_out))
+      best = found['best_validation']
+      self.assertEqual(best['validation_error'], held_out[at])
+      self.assertEqual(best['test_error'], errors[at])
+    else:
+      self.assertIsNone(found['best_validation'])
+      self.assertIsNone(found['last']['validation_error'])
+    self.assertEqual(
+        results['score']['per_seed'], [found[protocol]['test_error']]
+    )
+    self.assertBetween(results['score']['mean'], 0.0, 100.0)
+    self.assertIn(f'{results["score"]["mean"]:.2f} %', self.run_.first.stdout)
+    self.assertIn(protocol, self.run_.first.stdout)
+
+  def check_split(self, labelled: int, validation: int, total: int):
+    """Every image has one use; only labelled ones are learned or judged by."""
+    parts = self.split
+    self.assertEqual(self.results['split_sha256'], [parts.sha256()])
+    self.assertLen(parts.labelled, labelled)
+    self.assertLen(parts.validation, validation)
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate(parts)), np.arange(total)
+    )
+    known = len(self.run_.labels)
+    self.assertLess(parts.labelled.max(), known)
+    self.assertTrue((parts.validation < known).all())
+
+  def classes_of(self, rows: np.ndarray, num_classes: int) -> list[int]:
+    return np.bincount(self.run_.labels[rows], minlength=num_classes).tolist()
+
+
+class SvhnTest(_RunTest):
+  """Here a copy in JPEG, whose results must say so."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    splits = {
+        'train': _pictures(450, 32, 10, 0), 'test': _pictures(60, 32, 10, 1),
+        'extra': _pictures(40, 32, 10, 2),  # never used
+    }
+    cls.run_ = _Run(
+        'svhn_mixmatch_ns3l', 'svhn_cropped', splits,
+        '--config.batch.labelled=4', '--config.batch.unlabelled=4',
+        encoding='jpeg',
+    )
+
+  def test_results(self):
+    self.check_results('median_last_20', 300 * 1024)
+
+  def test_split(self):
+    self.check_split(200, 200, 450)
+    validation = set(self.split.validation.tolist())
+    rest = [row for row in range(450) if row not in validation]
+    share = 200 * np.array(self.classes_of(rest, 10)) / 250
+    found = np.array(self.classes_of(self.split.labelled, 10))
+    self.assertLess(np.abs(found - share).max(), 1)  # proportional
+
+  def test_digits_are_never_mirrored(self):
+    data = self.results['config']['data']
+    self.assertEqual(data['augment'], 'translate:4')
+    self.assertNotIn('flip', data['strong'])
+
+  def test_note_reaches_the_table(self):
+    note = self.results['data_note']
+    self.assertStartsWith(note, 'JPEG copy of svhn_cropped 3.1.0')
+    table = report.table([{**self.results, 'row': 'NS-T4-2'}], 'NS-T4-2')
+    self.assertIn(f'svhn@250 ({note})', table)
+    self.assertIn('20 (reduced from 307200)', table)
+
+  def test_resumed(self):
+    self.assertIn('decoding svhn_cropped train', self.run_.first.stderr)
+    self.assertNotIn('extra', self.run_.first.stderr)
+    self.check_resumed()
+
+
+class Cifar100Test(_RunTest):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    splits = {
+        'train': _pictures(800, 32, 100, 0), 'test': _pictures(100, 32, 100, 1)
+    }
+    cls.run_ = _Run(
+        'cifar100_vat_ns3l', 'cifar100', splits, *_STEPS,
+        '--config.batch.labelled=4', '--config.batch.unlabelled=4',
+    )
+
+  def test_results(self):
+    self.check_results('best_validation', 200_000)
+    self.assertEqual(self.results['data_note'], '')
+
+  def test_split(self):
+    self.check_split(200, 200, 800)
+    self.assertEqual(self.classes_of(self.split.labelled, 100), [2] * 100)
+
+  def test_whitening_is_fitted_once(self):
+    self.assertEqual(self.results['config']['data']['normalise'], 'gcn_zca')
+    line = 'fitting the whitening matrix of 800 images, once ...'
+    self.assertEqual(self.run_.first.stderr.count(line), 1)
+    self.check_resumed()
+
+
+class Stl10Test(_RunTest):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    images, labels = _pictures(30, 96, 10, 2)
+    splits = {
+        'train': _pictures(215, 96, 10, 0), 'test': _pictures(20, 96, 10, 1),
+        'unlabelled': (images, np.full_like(labels, -1)),
+    }
+    cls.run_ = _Run(
+        'stl10_mixmatch_ns3l', 'stl10', splits, *_STEPS,
+        '--config.batch.labelled=2', '--config.batch.unlabelled=2',
+    )
+
+  def test_results(self):
+    self.check_results('median_last_20', 100 * 1024)
+    self.assertEqual(self.results['data_note'], '')
+    self.assertEqual(self.results['config']['model']['stages'], 4)
+
+  def test_split(self):
+    self.check_split(200, 0, 245)
+    # The 30 without a label follow the 215 with one.
+    np.testing.assert_array_equal(
+        self.split.unlabelled[-30:], np.arange(215, 245)
+    )
+
+  def test_resumed(self):
+    self.assertIn('decoding stl10 unlabelled', self.run_.first.stderr)
+    self.check_resumed()
+
+
+if __name__ == '__main__':
+  absltest.main()
