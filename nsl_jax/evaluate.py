@@ -1,6 +1,7 @@
 """Exact errors over a whole split: padded, masked, counted."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,9 @@ from jax.sharding import Mesh
 from nsl_jax import losses, mesh as mesh_lib
 from nsl_jax.train import Normalise
 from nsl_jax.types import Array, Method, State
+
+
+ENSEMBLE = '_ensemble'
 
 
 class Batches(NamedTuple):
@@ -42,31 +46,77 @@ def on_device(
   return Batches(pairs, count)
 
 
+def _named(logits: Array | dict[str, Array]) -> dict[str, Array]:
+  """Logits by the suffix of their metrics; several networks also together."""
+  if not isinstance(logits, dict):
+    return {'': logits}
+  log_probs = jnp.stack([jax.nn.log_softmax(one) for one in logits.values()])
+  return {
+      **{f'_{name}': one for name, one in logits.items()},
+      ENSEMBLE: jax.nn.logsumexp(log_probs, axis=0),  # but for a constant
+  }
+
+
 def make_evaluate(
     method: Method, normalise: Normalise
 ) -> Callable[[State, Array, Batches], dict[str, float]]:
   """A function `(state, fitted, split) -> {'error', 'cross_entropy'}`.
 
   The error is the percentage of images whose largest logit is not that of
-  their class; the cross-entropy is in nats per image.
+  their class; the cross-entropy is in nats per image. A method of several
+  networks has both for each (`error_a`) and for the mean of their
+  probabilities (`error_ensemble`).
   """
   @jax.jit
   def count(state, fitted, images, labels):
-    logits = method.predict(state, normalise(fitted, images))
     real = labels >= 0
-    wrong = real & (jnp.argmax(logits, axis=-1) != labels)
-    nats = losses.cross_entropy(logits, jnp.maximum(labels, 0))
-    return wrong.sum(), jnp.where(real, nats, 0.0).sum()
+    sums = {}
+    predicted = method.predict(state, normalise(fitted, images))
+    for name, logits in _named(predicted).items():
+      wrong = real & (jnp.argmax(logits, axis=-1) != labels)
+      nats = losses.cross_entropy(logits, jnp.maximum(labels, 0))
+      sums[f'error{name}'] = wrong.sum()
+      sums[f'cross_entropy{name}'] = jnp.where(real, nats, 0.0).sum()
+    return sums
 
   def evaluate(state: State, fitted, split: Batches) -> dict[str, float]:
-    sums = [
+    sums = jax.device_get([
         mesh_lib.settle(count(state, fitted, *batch))
         for batch in split.batches
-    ]
-    wrong, nats = np.asarray(jax.device_get(sums), np.float64).sum(axis=0)
+    ])
+    totals = {k: math.fsum(float(one[k]) for one in sums) for k in sums[0]}
     return {
-        'error': 100.0 * float(wrong) / split.size,
-        'cross_entropy': float(nats) / split.size,
+        name: (100.0 if name.startswith('error') else 1.0) * total / split.size
+        for name, total in totals.items()
     }
 
   return evaluate
+
+
+def report(
+    tested: Mapping[str, float], held_out: Mapping[str, float] | None
+) -> dict[str, float | str | None]:
+  """One evaluation's line, `test_error` and `validation_error` among it.
+
+  Of several networks these are the errors of the one with the lowest
+  validation error, named in `submodel`, or of the first where nothing is held
+  out (F-D12); those of each and of the ensemble stand beside them.
+
+  Args:
+    tested: what `make_evaluate`'s function found of the test images.
+    held_out: the same of the validation images; None where there are none.
+  """
+  line: dict[str, float | str | None] = {}
+  for prefix, found in (('validation', held_out), ('test', tested)):
+    line.update({f'{prefix}_{k}': v for k, v in (found or {}).items()})
+  if 'error' not in tested:
+    names = [k.removeprefix('error_') for k in tested
+             if k.startswith('error_') and not k.endswith(ENSEMBLE)]
+    judged = held_out or {f'error_{name}': 0.0 for name in names}
+    line['submodel'] = best = min(names, key=lambda n: judged[f'error_{n}'])
+    for prefix, found in (('validation', held_out), ('test', tested)):
+      for metric in ('error', 'cross_entropy') if found else ():
+        line[f'{prefix}_{metric}'] = line[f'{prefix}_{metric}_{best}']
+  if held_out is None:
+    line.update(validation_error=None, validation_cross_entropy=None)
+  return line

@@ -49,14 +49,14 @@ class Log:
 
   def write(
       self, kind: str, step: int, seconds: float,
-      values: dict[str, float | None],
+      values: dict[str, float | str | None],
   ) -> None:
     """One line, on disk when this returns."""
     line = {'step': step, 'kind': kind, **values, 'seconds': seconds}
     self._file.write(json.dumps(line) + '\n')
     self._file.flush()
     for name, value in values.items():
-      if value is not None:
+      if isinstance(value, float):
         self._board.add_scalar(f'{kind}/{name}', value, step)
 
   def flush(self) -> None:

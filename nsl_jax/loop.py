@@ -18,7 +18,7 @@ from nsl_jax.data import sampler
 from nsl_jax.train import Chunk
 from nsl_jax.types import Data, Metrics, State
 
-Evaluate = Callable[[State], dict[str, float | None]]
+Evaluate = Callable[[State], dict[str, Any]]
 
 
 class Interrupted(Exception):

@@ -97,6 +97,38 @@ def none_of(logits: Array, negative: Array) -> Array:
   return jnp.where(negative.any(axis=-1), value, 0.0)
 
 
+def log_not(logits: Array) -> Array:
+  """log(1 - p_k) of every class, f32[N, K] from f32[N, K].
+
+  A difference of two log-sum-exps, finite and exact down to p_k = 1.
+  """
+  chex.assert_rank(logits, 2)
+  itself = jnp.eye(logits.shape[-1], dtype=bool)[None]
+  others = jnp.where(itself, _EMPTY, logits[:, None, :])
+  whole = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+  return jax.nn.logsumexp(others, axis=-1) - whole
+
+
+def each_not(logits: Array, negative: Array) -> Array:
+  """Mean of -log(1 - p_k) over the negative labels k (DNLL equation 9).
+
+  With r_k = p_k / (1 - p_k) for a negative k, else 0, the gradient of the sum
+  in logit j is r_j - p_j sum_k r_k. Never above `none_of` of the same labels
+  once multiplied by their number.
+
+  Args:
+    logits: f32[N, K].
+    negative: bool[N, K].
+
+  Returns:
+    f32[N], the mean as the released code has it where the equation sums
+    (F-D8); 0 where a row has no negative label.
+  """
+  chex.assert_equal_shape([logits, negative])
+  count = jnp.maximum(negative.sum(axis=-1), 1)
+  return -jnp.where(negative, log_not(logits), 0.0).sum(axis=-1) / count
+
+
 def below_threshold(belief: Array, threshold: float) -> Array:
   """The negatives of NS3L's Algorithm 1: classes believed improbable.
 

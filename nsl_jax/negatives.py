@@ -40,6 +40,32 @@ def random_subset(key: Key, allowed: Array, size: int) -> Array:
   return rank < size
 
 
+def weighted_subset(
+    key: Key, log_weights: Array, size: int, *, replace: bool = False
+) -> Array:
+  """`size` classes per row, drawn one after another in proportion to weights.
+
+  Args:
+    key: typed key.
+    log_weights: f32[N, K], not normalised; -inf for a class never drawn. With
+      `replace=False` every row has at least `size` others.
+    size: number of draws, m.
+    replace: draw with replacement, so that a row may have fewer than `size`
+      distinct classes (DNLL's released code, F-D8); else by Gumbel top-m.
+
+  Returns:
+    bool[N, K].
+  """
+  chex.assert_rank(log_weights, 2)
+  if replace:
+    shape = (size, log_weights.shape[0])
+    drawn = jax.random.categorical(key, log_weights, shape=shape)
+    return jax.nn.one_hot(drawn, log_weights.shape[-1], dtype=bool).any(0)
+  noise = jax.random.gumbel(key, log_weights.shape, log_weights.dtype)
+  order = jnp.argsort(-(log_weights + noise), axis=-1)
+  return jnp.argsort(order, axis=-1) < size
+
+
 def _check_count(count: int, room: int) -> None:
   """Raises UserError unless that many classes can be drawn of every row."""
   if not 1 <= count <= room:

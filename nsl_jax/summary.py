@@ -12,7 +12,9 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Args:
     evaluations: `{'step', 'test_error', 'validation_error'}` in order of
-      step; errors in %, validation_error None where nothing is held out.
+      step; errors in %, validation_error None where nothing is held out. Of
+      several networks also `submodel`, the one whose errors these are, and the
+      errors of each, as `test_error_a`, and of the ensemble.
 
   Returns:
     `last`, `best_validation` (the earliest of the lowest validation errors;
@@ -21,14 +23,16 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """
   held_out = [e for e in evaluations if e['validation_error'] is not None]
   best = min(held_out, key=lambda e: e['validation_error'], default=None)
-  keys = ('step', 'test_error', 'validation_error')
+  kept = ('test_error', 'validation_error', 'submodel')
+  keys = ['step', *(k for k in evaluations[-1] if k.startswith(kept))]
   pick = lambda e: None if e is None else {key: e[key] for key in keys}
   final = evaluations[-20:]
+  tested = [k for k in keys if k.startswith('test_error')]
   return {
       'last': pick(evaluations[-1]),
       'best_validation': pick(best),
       'median_last_20': {
-          'test_error': statistics.median(e['test_error'] for e in final),
+          **{k: statistics.median(e[k] for e in final) for k in tested},
           'evaluations': len(final),
       },
   }

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 
-from nsl_jax import errors, losses, negatives, perturb, schedules
+from nsl_jax import (
+    errors, losses, negatives, perception, perturb, schedules,
+)
 from nsl_jax.types import (
-    Array, Aux, Batch, CleanPass, Key, Schedule, Term,
+    Array, Aux, Batch, CleanPass, Key, Params, Schedule, Term,
 )
 
 TEACHER = 'teacher'  # slot of the averaged network that a student follows
@@ -81,6 +83,15 @@ def _second_pass(aux: Aux, name: str) -> Callable[..., Array]:
   return aux.again
 
 
+def _teacher(aux: Aux, name: str) -> Params:
+  if TEACHER not in aux.slots:
+    raise errors.UserError(
+        f'the term {name} needs the method mean_teacher, which keeps the '
+        'teacher'
+    )
+  return aux.slots[TEACHER]
+
+
 def pi() -> Term:
   """Pi model: the prediction should not move with augmentation and dropout.
 
@@ -97,17 +108,55 @@ def mean_teacher() -> Term:
   """The prediction should be that of the averaged network in slot TEACHER.
 
   The teacher runs in train mode, with the statistics of its own batch
-  (Tarvainen & Valpola). The method must keep the slot.
+  (Tarvainen & Valpola). Where a network has two heads the student's second
+  follows the teacher's first. The method must keep the slot.
   """
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
-    if TEACHER not in aux.slots:
-      raise errors.UserError(
-          'the term mean_teacher needs the method mean_teacher, which keeps '
-          'the teacher'
-      )
+    params = _teacher(aux, 'mean_teacher')
     again = _second_pass(aux, 'mean_teacher')
-    teacher = jax.nn.softmax(again(key, aux.slots[TEACHER]))
-    return losses.squared_error(aux.logits_u, teacher)
+    teacher = jax.nn.softmax(again(key, params))
+    return losses.squared_error(_second_head(aux), teacher)
+
+  return term
+
+
+def _second_head(aux: Aux) -> Array:
+  return aux.logits_u if aux.consistency_u is None else aux.consistency_u
+
+
+def dnll(
+    *, count: int, replace: bool = False, source: str = 'student'
+) -> Term:
+  """DNLL's negative labels on one network (its Mean Teacher combination).
+
+  Another view of an image predicts a class; `count` others are what the image
+  is not, for the second head of the network if it has one (F-D11).
+
+  Args:
+    count: m, negative labels an image.
+    replace: draw with replacement, as the released code does (F-D8).
+    source: who predicts on the other view: the `student` itself, as released,
+      or the `teacher`.
+
+  Raises:
+    errors.UserError: for another source.
+  """
+  known = ('student', 'teacher')
+  if source not in known:
+    raise errors.UserError(
+        f'dnll source={source!r}: {errors.did_you_mean(source, known)}'
+    )
+
+  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+    view, draw = jax.random.split(key)
+    others = _teacher(aux, 'dnll') if source == 'teacher' else None
+    elsewhere = _second_pass(aux, 'dnll')(view, others)
+    logits = _second_head(aux)
+    negative = perception.draw(
+        draw, None, elsewhere.argmax(-1), logits.shape[-1], count,
+        replace=replace,
+    )
+    return losses.each_not(logits, negative)
 
   return term
 
@@ -155,11 +204,13 @@ def vat(
       return clean.same(clean.view + eps * worst)
     probe, last = jax.random.split(key)
 
-    def drift(change: Array) -> Array:
-      moved = clean.fresh(clean.images + change, probe)
+    def drift(change: Array, key: Key) -> Array:
+      moved = clean.fresh(clean.images + change, key)
       return losses.kl_divergence(logits, moved).mean()
 
-    worst = perturb.steepest(drift, start, xi=xi, iterations=iterations)
+    worst = perturb.steepest(
+        drift, start, probe, xi=xi, iterations=iterations
+    )
     return clean.fresh(clean.images + eps * worst, last)
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
@@ -178,10 +229,11 @@ def vat(
 
 
 _TERMS: dict[str, Callable[..., Term]] = {
-    'entropy': entropy, 'mean_teacher': mean_teacher, 'ns3l': ns3l, 'pi': pi,
-    'pseudo_label': pseudo_label, 'vat': vat,
+    'dnll': dnll, 'entropy': entropy, 'mean_teacher': mean_teacher,
+    'ns3l': ns3l, 'pi': pi, 'pseudo_label': pseudo_label, 'vat': vat,
 }
 _WEIGHT = ('weight', 'ramp', 'ramp_steps')
+_HOLD = 'hold_steps'  # may be left out
 
 
 def from_config(
@@ -201,8 +253,11 @@ def from_config(
     missing = [field for field in _WEIGHT if field not in fields]
     if missing:
       raise errors.UserError(f'term {name!r} lacks {", ".join(missing)}')
-    options = {k: v for k, v in fields.items() if k not in _WEIGHT}
-    weight = schedules.weight(*(fields[field] for field in _WEIGHT))
+    value, ramp, ramp_steps = (fields[field] for field in _WEIGHT)
+    weight = schedules.weight(value, ramp, ramp_steps, fields.get(_HOLD, 0))
+    options = {
+        k: v for k, v in fields.items() if k not in (*_WEIGHT, _HOLD)
+    }
     try:
       built[name] = (weight, _TERMS[name](**options))
     except TypeError as error:
@@ -230,6 +285,22 @@ def side_tables(config: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
   """Names of the side tables that the terms look up."""
   samplers = [f['sampler'] for f in config.values() if 'sampler' in f]
   return tuple(sorted({t for s in samplers for t in negatives.side_tables(s)}))
+
+
+def refuse_single_images(
+    name: str, config: Mapping[str, Mapping[str, Any]]
+) -> None:
+  """Refuses terms that look an image up, for a method whose rows are mixed.
+
+  Raises:
+    errors.UserError: if there is one.
+  """
+  kept = any(not fields.get('redraw', True) for fields in config.values())
+  if kept or side_tables(config):
+    raise errors.UserError(
+        f'a mixed row is no single image: with {name} the ns3l sampler must '
+        'be threshold or uniform, with redraw=true'
+    )
 
 
 def needs_push(config: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -43,7 +43,8 @@ class Model(NamedTuple):
     init: `(key, image_shape) -> (params, stats)`, image_shape `(H, W, C)`.
     apply: `(params, stats, images, *, train, key=None) -> (Outputs, stats)`;
       images f32[B, H, W, C]. With `train` batch normalisation uses the batch
-      and returns moved statistics; `key` seeds dropout.
+      and returns moved statistics; `key` seeds dropout, without one there is
+      none.
   """
 
   init: Callable[..., tuple[Params, Stats]]
@@ -76,6 +77,9 @@ class Batch(NamedTuple):
     u: f32[B_u, H, W, C] unlabelled images.
     u_index: i32[B_u], rows of `u` in the data.
     side: rows of `Data.side` at `u_index`.
+    held_x: f32[B_h, H, W, C], further labelled images on which a method judges
+      its step; None if `config.batch.holdout` is not set.
+    held_y: i32[B_h] their classes.
   """
 
   x: Array
@@ -83,6 +87,8 @@ class Batch(NamedTuple):
   u: Array
   u_index: Array
   side: Mapping[str, Array]
+  held_x: Array | None = None
+  held_y: Array | None = None
 
 
 class State(struct.PyTreeNode):
@@ -115,6 +121,7 @@ class CleanPass(NamedTuple):
     images: f32[N, H, W, C], not augmented.
     view: f32[N, H, W, C], augmented as the pass saw them.
     logits: f32[N, K], with gradient.
+    consistency: f32[N, K], of the second head, with gradient.
     push: f32[N, H, W, C] -> f32[N, K], how the logits move with the view, to
       first order; None unless the method was built to give it.
     same: `view -> f32[N, K]`, logits with the dropout of this pass.
@@ -126,6 +133,7 @@ class CleanPass(NamedTuple):
   images: Array
   view: Array
   logits: Array
+  consistency: Array
   push: Callable[[Array], Array] | None
   same: Callable[[Array], Array]
   fresh: Callable[[Array, Key], Array]
@@ -148,6 +156,10 @@ class Aux(NamedTuple):
     metrics: scalars to report.
     clean: the pass behind the logits, for terms that perturb its images; None
       where a method has none.
+    consistency_u: f32[N, K], what the second head of the network says of the
+      rows of `logits_u`; None where a method does not tell.
+    views: two views f32[B_u, H, W, C] of the unlabelled images, for an update
+      that imputes their labels anew; None where a method has not two.
   """
 
   logits_u: Array
@@ -158,6 +170,8 @@ class Aux(NamedTuple):
   slots: dict[str, Any]
   metrics: Metrics
   clean: CleanPass | None = None
+  consistency_u: Array | None = None
+  views: tuple[Array, Array] | None = None
 
 
 Augment = Callable[[Array, Key], Array]
@@ -178,6 +192,7 @@ class Tools(NamedTuple):
     weight_decay: kernels shrink by this times the learning rate each step,
       after everything else (MixMatch); 0 for none.
     learning_rate: the schedule inside `tx`, which weight decay follows.
+    strong: a harder view, for methods that use two; None for `augment`.
   """
 
   model: Model
@@ -187,6 +202,7 @@ class Tools(NamedTuple):
   ema_decay: float = 0.0
   weight_decay: float = 0.0
   learning_rate: Schedule | None = None
+  strong: Augment | None = None
 
 
 class Method(NamedTuple):
@@ -196,11 +212,12 @@ class Method(NamedTuple):
     init: `key -> State`.
     update: one training step.
     predict: `(State, images) -> f32[B, K]` logits, with the weights that the
-      method is judged by.
+      method is judged by; of a method with several networks a dict of the
+      logits of each, between which validation images choose.
     side: names of the side tables that its terms look up, see `Data.side`.
   """
 
   init: Callable[[Key], State]
   update: Update
-  predict: Callable[[State, Array], Array]
+  predict: Callable[[State, Array], Array | dict[str, Array]]
   side: tuple[str, ...] = ()

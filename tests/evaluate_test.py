@@ -142,5 +142,76 @@ class OnDeviceTest(parameterized.TestCase):
     np.testing.assert_array_equal(names[count:], -1)
 
 
+class NetworksTest(absltest.TestCase):
+  """Methods of several networks."""
+
+  def test_each_and_together(self):
+    images, labels, one = problem(40)
+    other = problem(40, seed=1)[2]
+    predict = lambda state, x: {
+        name: x.reshape(x.shape[0], -1) @ w for name, w in state.items()}
+    method = Method(init=None, update=None, predict=predict)
+    mesh = mesh_lib.make(1)
+    found = evaluate.make_evaluate(method, normalise)(
+        {'a': one, 'b': other}, {'scale': np.float32(32.0)},
+        evaluate.on_device(images, labels, 16, mesh))
+    for name, weights in (('a', one), ('b', other)):
+      error, nats = by_hand(images, labels, weights, 32.0)
+      self.assertAlmostEqual(found[f'error_{name}'], error, places=5)
+      self.assertAlmostEqual(found[f'cross_entropy_{name}'], nats, delta=1e-4)
+    flat = images.reshape(len(images), -1) / 32.0
+    mean = np.mean([np.exp(flat @ w) / np.exp(flat @ w).sum(1, keepdims=True)
+                    for w in (one, other)], axis=0)
+    self.assertAlmostEqual(
+        found['error_ensemble'], 100 * (mean.argmax(1) != labels).mean(),
+        places=5)
+    nats = -np.log(mean[np.arange(40), labels]).mean()
+    self.assertAlmostEqual(found['cross_entropy_ensemble'], nats, delta=1e-4)
+
+  def test_certain_networks_have_a_finite_ensemble(self):
+    images = np.full((4, 2, 3, 1), 255, np.uint8)
+    weights = np.zeros((6, CLASSES), np.float32)
+    weights[:, 0] = 100.0
+    predict = lambda state, x: dict.fromkeys(
+        'ab', x.reshape(x.shape[0], -1) @ state)
+    method = Method(init=None, update=None, predict=predict)
+    found = evaluate.make_evaluate(method, normalise)(
+        weights, {'scale': np.float32(255.0)},
+        evaluate.on_device(images, np.full(4, 1, np.int32), 4,
+                           mesh_lib.make(1)))
+    self.assertAlmostEqual(found['cross_entropy_ensemble'], 600.0, delta=1e-2)
+
+
+class ReportTest(absltest.TestCase):
+
+  def test_one_network(self):
+    tested = {'error': 3.0, 'cross_entropy': 0.1}
+    self.assertEqual(evaluate.report(tested, None), {
+        'test_error': 3.0, 'test_cross_entropy': 0.1,
+        'validation_error': None, 'validation_cross_entropy': None})
+    held_out = {'error': 4.0, 'cross_entropy': 0.2}
+    self.assertEqual(
+        evaluate.report(tested, held_out)['validation_error'], 4.0)
+
+  def test_validation_chooses_the_network(self):
+    """F-D12: neither the test images nor the ensemble do."""
+    numbers = lambda a, b, both: {
+        'error_a': a, 'cross_entropy_a': a / 10, 'error_b': b,
+        'cross_entropy_b': b / 10, 'error_ensemble': both,
+        'cross_entropy_ensemble': both / 10}
+    tested = numbers(5.0, 7.0, 1.0)
+    line = evaluate.report(tested, numbers(9.0, 8.0, 0.5))
+    self.assertEqual(line['submodel'], 'b')
+    self.assertEqual(
+        (line['test_error'], line['validation_error']), (7.0, 8.0))
+    self.assertEqual(line['test_cross_entropy'], 0.7)
+    self.assertEqual(line['test_error_a'], 5.0)
+    self.assertEqual(line['test_error_ensemble'], 1.0)
+    alone = evaluate.report(numbers(7.0, 5.0, 1.0), None)
+    self.assertEqual(
+        (alone['submodel'], alone['test_error'], alone['validation_error']),
+        ('a', 7.0, None))
+
+
 if __name__ == '__main__':
   absltest.main()

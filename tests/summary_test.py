@@ -39,6 +39,23 @@ class ReportsTest(parameterized.TestCase):
     found = summary.reports(evaluations([5.0, 1.0, 2.0], [3.0, 0.0, 0.0]))
     self.assertEqual(found['best_validation']['step'], 20)
 
+  def test_of_several_networks(self):
+    lines = [
+        {**line, 'submodel': name, 'test_error_a': a, 'test_error_ensemble': e,
+         'validation_error_a': a + 1, 'test_cross_entropy_a': 0.5}
+        for line, name, a, e in zip(
+            evaluations([5.0, 1.0, 2.0], [3.0, 0.0, 1.0]), 'aba',
+            (5.0, 6.0, 2.0), (4.0, 0.5, 1.0))
+    ]
+    found = summary.reports(lines)
+    self.assertEqual(found['best_validation'], {
+        'step': 20, 'test_error': 1.0, 'validation_error': 0.0,
+        'submodel': 'b', 'test_error_a': 6.0, 'validation_error_a': 7.0,
+        'test_error_ensemble': 0.5})
+    self.assertEqual(found['median_last_20'], {
+        'test_error': 2.0, 'test_error_a': 5.0, 'test_error_ensemble': 1.0,
+        'evaluations': 3})
+
   def test_without_validation(self):
     found = summary.reports(evaluations([5.0, 1.0, 2.0]))
     self.assertIsNone(found['best_validation'])
