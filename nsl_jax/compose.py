@@ -9,11 +9,31 @@ import optax
 
 from nsl_jax import errors
 from nsl_jax.types import (
-    Array, Aux, Batch, CleanPass, Key, Loss, Metrics, Params, Schedule, State,
-    Stats, Term, Tools, Update,
+    Array, Aux, Batch, CleanPass, Key, Loss, Method, Metrics, Params, Schedule,
+    State, Stats, Term, Tools, Update,
 )
 
 EMA = 'ema'  # slot of the averaged weights kept for evaluation
+
+
+class Recipe(NamedTuple):
+  """A method of one network before its update is made.
+
+  Attributes:
+    loss: what it descends on.
+    after: updates that follow the optimiser's.
+    slots: slots that start as copies of the network.
+    side: names of the side tables of its terms.
+    impute: `(params, State, views, key) -> f32[B_u, K]`, probabilities that it
+      takes the two views of unlabelled images for, differentiable in the
+      parameters; None if it imputes none.
+  """
+
+  loss: Loss
+  after: tuple[Update, ...] = ()
+  slots: tuple[str, ...] = ()
+  side: tuple[str, ...] = ()
+  impute: Callable[..., Array] | None = None
 
 
 class Passes(NamedTuple):
@@ -59,18 +79,20 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
     images, cut = rows(batch)
     view, noise = augmented(images, second)
 
-    def network(view: Array) -> tuple[Array, Stats]:
+    def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
       outputs, stats = forward(params, state.stats, view, noise)
-      return outputs.logits, stats
+      return (outputs.logits, outputs.consistency), stats
 
     def fresh(images: Array, key: Key) -> Array:
       return forward(params, state.stats, *augmented(images, key))[0].logits
 
     linear = None
     if push:
-      logits, linear, stats = jax.linearize(network, view, has_aux=True)
+      heads, move, stats = jax.linearize(network, view, has_aux=True)
+      linear = lambda change: move(change)[0]
     else:
-      logits, stats = network(view)
+      heads, stats = network(view)
+    logits, consistency = heads
     if joint:
       labelled = logits[:cut]
     else:
@@ -79,8 +101,8 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
       )
       labelled = outputs.logits
     found = CleanPass(
-        images=images, view=view, logits=logits, push=linear,
-        same=lambda view: network(view)[0], fresh=fresh,
+        images=images, view=view, logits=logits, consistency=consistency,
+        push=linear, same=lambda view: network(view)[0][0], fresh=fresh,
         unlabelled=lambda rows: rows[cut:],
     )
     return labelled, found, stats
@@ -110,33 +132,58 @@ def add_terms(
   ) -> tuple[Array, Aux]:
     base, *rest = jax.random.split(key, len(terms) + 1)
     value, aux = loss(params, state, batch, base)
-    if not aux.logits_u.shape[0]:
-      raise errors.UserError(
-          f'{", ".join(terms)} needs unlabelled images: set '
-          'config.batch.unlabelled'
-      )
-    metrics = dict(aux.metrics)
-    for (name, (weight, term)), term_key in zip(terms.items(), rest):
-      metrics[name] = term(aux, batch, term_key).sum() / aux.total
-      value = value + weight(state.step) * metrics[name]
-    return value, aux._replace(metrics=metrics)
+    return _plus(value, aux, terms, state.step, batch, rest)
 
   return total
+
+
+def plus_terms(
+    value: Array, aux: Aux, terms: Mapping[str, tuple[Schedule, Term]],
+    step: Array, batch: Batch, key: Key,
+) -> tuple[Array, Aux]:
+  """A loss's value plus weighted terms over the rows of its Aux."""
+  drawn = jax.random.split(key, len(terms))
+  return _plus(value, aux, terms, step, batch, list(drawn))
+
+
+def _plus(
+    value: Array, aux: Aux, terms: Mapping[str, tuple[Schedule, Term]],
+    step: Array, batch: Batch, keys: list[Key],
+) -> tuple[Array, Aux]:
+  if not aux.logits_u.shape[0]:
+    raise errors.UserError(
+        f'{", ".join(terms)} needs unlabelled images: set '
+        'config.batch.unlabelled'
+    )
+  metrics = dict(aux.metrics)
+  for (name, (weight, term)), key in zip(terms.items(), keys):
+    metrics[name] = term(aux, batch, key).sum() / aux.total
+    value = value + weight(step) * metrics[name]
+  return value, aux._replace(metrics=metrics)
+
+
+def advance(
+    loss: Loss, tx: optax.GradientTransformation, state: State, batch: Batch,
+    key: Key,
+) -> tuple[State, Metrics, tuple[Array, Array] | None]:
+  """One optimiser step on the loss, and the views that its Aux tells of."""
+  def value_and_rest(params):
+    value, aux = loss(params, state, batch, key)
+    return value, (aux.stats, aux.slots, aux.metrics, aux.views)
+
+  grad = jax.value_and_grad(value_and_rest, has_aux=True)
+  (value, (stats, slots, metrics, views)), grads = grad(state.params)
+  change, opt = tx.update(grads, state.opt, state.params)
+  params = optax.apply_updates(state.params, change)
+  state = state.replace(params=params, opt=opt, stats=stats, slots=slots)
+  return state, {'loss': value, **metrics}, views
 
 
 def descend(loss: Loss, tx: optax.GradientTransformation) -> Update:
   """One optimiser step on the loss."""
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    def value_and_rest(params):
-      value, aux = loss(params, state, batch, key)
-      return value, (aux.stats, aux.slots, aux.metrics)
-
-    grad = jax.value_and_grad(value_and_rest, has_aux=True)
-    (value, (stats, slots, metrics)), grads = grad(state.params)
-    change, opt = tx.update(grads, state.opt, state.params)
-    params = optax.apply_updates(state.params, change)
-    state = state.replace(params=params, opt=opt, stats=stats, slots=slots)
-    return state, {'loss': value, **metrics}
+    state, metrics, _ = advance(loss, tx, state, batch, key)
+    return state, metrics
 
   return update
 
@@ -190,10 +237,15 @@ def sequence(*updates: Update) -> Update:
 
 
 def train_on(loss: Loss, tools: Tools, *after: Update) -> Update:
-  """The stock update: descend, move the evaluation average if there is one,
-  shrink the kernels if there is weight decay, then whatever else follows.
+  """The stock update: descend, then what `finish_step` does."""
+  return finish_step(descend(loss, tools.tx), tools, *after)
+
+
+def finish_step(step: Update, tools: Tools, *after: Update) -> Update:
+  """After the step move the evaluation average if there is one, shrink the
+  kernels if there is weight decay, then do whatever else follows.
   """
-  updates = [descend(loss, tools.tx)]
+  updates = [step]
   if tools.ema_decay:
     updates.append(follow(EMA, tools.ema_decay))
   if tools.weight_decay and tools.learning_rate is not None:
@@ -218,6 +270,15 @@ def single_network(tools: Tools, *copies: str) -> Callable[[Key], State]:
     )
 
   return init
+
+
+def method_of(recipe: Recipe, tools: Tools) -> Method:
+  """The method of one network that a recipe is."""
+  return Method(
+      single_network(tools, *recipe.slots),
+      train_on(recipe.loss, tools, *recipe.after),
+      student(tools), recipe.side,
+  )
 
 
 def student(tools: Tools) -> Callable[[State, Array], Array]:

@@ -6,7 +6,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from nsl_jax import errors
+from nsl_jax import compose, errors
 from nsl_jax.types import Method, Tools
 
 
@@ -18,8 +18,10 @@ def names() -> list[str]:
 def find(name: str) -> Any:
   """The module of a method.
 
-  It has `build(tools, **options) -> Method`, and `DEFAULTS`, options of the
-  paper's main row from which benchmarks and tests start.
+  It has `build(tools, **options) -> Method`, or `recipe(tools, **options) ->
+  compose.Recipe` if it is a loss on one network that others may build on; and
+  `DEFAULTS`, options of the paper's main row from which benchmarks and tests
+  start.
 
   Raises:
     errors.UserError: if there is none of that name.
@@ -38,9 +40,13 @@ def build(config: Mapping[str, Any], tools: Tools) -> Method:
     errors.UserError: for an unknown method, or fields it does not take.
   """
   options = {k: v for k, v in config.items() if k != 'name'}
-  make = find(config['name']).build
+  module = find(config['name'])
+  make = getattr(module, 'build', None) or module.recipe
   try:
     inspect.signature(make).bind(tools, **options)
   except TypeError as error:
     raise errors.UserError(f'method {config["name"]!r}: {error}') from error
-  return make(tools, **options)
+  made = make(tools, **options)
+  if isinstance(made, compose.Recipe):
+    return compose.method_of(made, tools)
+  return made

@@ -62,6 +62,7 @@ def build(
     ramp: str, ramp_steps: int, alpha: float, decay: float,
 ) -> Method:
   """Builds ICT; `decay` is the teacher's, the rest as in MixMatch."""
+  terms_lib.refuse_single_images('ict', terms)
   loss = ict_loss(
       tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha
   )
@@ -70,5 +71,5 @@ def build(
       compose.single_network(tools, terms_lib.TEACHER),
       compose.train_on(
           loss, tools, compose.follow(terms_lib.TEACHER, decay)),
-      compose.student(tools), terms_lib.side_tables(terms),
+      compose.student(tools),
   )

@@ -26,7 +26,8 @@ def warm_up(decay: float) -> Schedule:
 
 def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], decay: float,
-    warm_up_decay: bool = False, joint: bool = True, **options
+    warm_up_decay: bool = False, joint: bool = True, tie: float = 0.0,
+    **options
 ) -> Method:
   """Builds Mean Teacher.
 
@@ -36,6 +37,7 @@ def build(
     decay: of the teacher's weights.
     warm_up_decay: let the decay grow from 0, see `warm_up`.
     joint: see `compose.passes`.
+    tie: weight of the squared difference of the network's two heads.
     **options: the fields of the term `mean_teacher`.
 
   Raises:
@@ -47,5 +49,5 @@ def build(
   rule = warm_up(decay) if warm_up_decay else decay
   move = compose.follow(terms_lib.TEACHER, rule)
   return supervised.with_terms(
-      tools, own, move, joint=joint, slots=(terms_lib.TEACHER,)
+      tools, own, move, joint=joint, slots=(terms_lib.TEACHER,), tie=tie
   )

@@ -1,6 +1,6 @@
 """MixMatch: guess labels, sharpen them, mix everything (Berthelot et al.)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +10,7 @@ from nsl_jax import (
     compose, errors, losses, perturb, schedules, terms as terms_lib,
 )
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Method, Params, Schedule, State, Stats,
-    Tools,
+    Array, Aux, Batch, Key, Loss, Params, Schedule, State, Stats, Tools,
 )
 
 # CIFAR-10. A batch of 64 is 64 images of MixMatch's own step counter, whose
@@ -34,11 +33,11 @@ class Mixed(NamedTuple):
   labels: Array
 
 
-def guess(
-    tools: Tools, params: Params, stats: Stats, views: list[Array], key: Key,
-    temperature: float,
+def average(
+    tools: Tools, params: Params, stats: Stats, views: Sequence[Array],
+    key: Key, temperature: float,
 ) -> Array:
-  """Sharpened mean prediction over the views of each image, constant.
+  """Sharpened mean prediction over the views of each image, with gradient.
 
   Every view is a batch of its own; the statistics stay as they are.
 
@@ -50,7 +49,17 @@ def guess(
     outputs, _ = tools.model.apply(params, stats, view, train=True, key=noise)
     probs.append(jax.nn.softmax(outputs.logits))
   mean = jnp.mean(jnp.stack(probs), axis=0)
-  return jax.lax.stop_gradient(perturb.sharpen(mean, temperature))
+  return perturb.sharpen(mean, temperature)
+
+
+def guess(
+    tools: Tools, params: Params, stats: Stats, views: Sequence[Array],
+    key: Key, temperature: float,
+) -> Array:
+  """`average`, constant: the labels that unlabelled images are given."""
+  return jax.lax.stop_gradient(
+      average(tools, params, stats, views, key, temperature)
+  )
 
 
 def mix_all(
@@ -125,18 +134,19 @@ def mixmatch_loss(
     aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
         logits_u=logits, belief_u=mixed.labels, total=logits.shape[0],
         again=None, stats=stats, slots=state.slots, metrics=parts,
+        views=(u[0], u[1]) if views > 1 else None,
     )
     return value, aux
 
   return loss
 
 
-def build(
+def recipe(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], weight: float,
     ramp: str, ramp_steps: int, alpha: float, temperature: float, views: int,
     ratio_per_batch: bool = False,
-) -> Method:
-  """Builds MixMatch.
+) -> compose.Recipe:
+  """MixMatch's recipe.
 
   Args:
     tools: what it is built from.
@@ -157,17 +167,17 @@ def build(
       ('alpha', alpha), ('temperature', temperature), ('views', views)):
     if not value > 0:
       raise errors.UserError(f'mixmatch {name}={value}: must be > 0')
-  if terms_lib.side_tables(terms):
-    raise errors.UserError(
-        'a mixed row is no single image: with mixmatch the ns3l sampler must '
-        'be threshold or uniform'
-    )
+  terms_lib.refuse_single_images('mixmatch', terms)
   loss = mixmatch_loss(
       tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha,
       temperature=temperature, views=views, ratio_per_batch=ratio_per_batch,
   )
-  loss = compose.add_terms(loss, terms_lib.from_config(terms))
-  return Method(
-      compose.single_network(tools), compose.train_on(loss, tools),
-      compose.student(tools),
+
+  def impute(
+      params: Params, state: State, pair: tuple[Array, Array], key: Key
+  ) -> Array:
+    return average(tools, params, state.stats, pair, key, temperature)
+
+  return compose.Recipe(
+      compose.add_terms(loss, terms_lib.from_config(terms)), impute=impute
   )

@@ -60,9 +60,10 @@ def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], alpha: float
 ) -> Method:
   """`alpha` of the Beta distribution that mixing ratios are drawn from."""
+  terms_lib.refuse_single_images('mixup', terms)
   loss = mixup_loss(tools, alpha=alpha)
   loss = compose.add_terms(loss, terms_lib.from_config(terms))
   return Method(
       compose.single_network(tools), compose.train_on(loss, tools),
-      compose.student(tools), terms_lib.side_tables(terms),
+      compose.student(tools),
   )

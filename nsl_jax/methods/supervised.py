@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from nsl_jax import compose, losses, terms as terms_lib
 from nsl_jax.types import (
@@ -17,12 +18,13 @@ DEFAULTS: dict[str, Any] = {'terms': {}}
 
 
 def supervised_loss(
-    tools: Tools, *, joint: bool = True, push: bool = False
+    tools: Tools, *, joint: bool = True, push: bool = False, tie: float = 0.0
 ) -> Loss:
   """Cross-entropy of the labelled images; see `compose.passes`.
 
   With `joint` each labelled row, and each unlabelled row of a term, weighs
-  1 / (B_l + B_u); without unlabelled rows that is the mean.
+  1 / (B_l + B_u); without unlabelled rows that is the mean. `tie` weighs the
+  squared difference of the network's two heads on the rows of the clean pass.
   """
   passes = compose.passes(tools, joint=joint, push=push)
 
@@ -32,6 +34,10 @@ def supervised_loss(
     logits, clean, stats = passes.clean(params, state, batch, key)
     labelled, unlabelled = passes.totals(batch)
     value = losses.cross_entropy(logits, batch.y).sum() / labelled
+    metrics = {'cross_entropy': value}
+    if tie:
+      metrics['tie'] = jnp.mean((clean.logits - clean.consistency) ** 2)
+      value = value + tie * metrics['tie']
     logits_u = clean.unlabelled(clean.logits)
 
     def again(key: Key, others: Params | None = None) -> Array:
@@ -42,7 +48,8 @@ def supervised_loss(
         logits_u=logits_u,
         belief_u=jax.lax.stop_gradient(jax.nn.softmax(logits_u)),
         total=unlabelled, again=again, stats=stats, slots=state.slots,
-        metrics={'cross_entropy': value}, clean=clean,
+        metrics=metrics, clean=clean,
+        consistency_u=clean.unlabelled(clean.consistency),
     )
     return value, aux
 
@@ -59,7 +66,7 @@ def build(
 
 def with_terms(
     tools: Tools, terms: Mapping[str, Mapping[str, Any]], *after: Update,
-    joint: bool, slots: tuple[str, ...] = (),
+    joint: bool, slots: tuple[str, ...] = (), tie: float = 0.0,
 ) -> Method:
   """Cross-entropy plus terms on one network.
 
@@ -69,14 +76,11 @@ def with_terms(
     *after: updates that follow the optimiser's.
     joint: see `compose.passes`.
     slots: slots that start as copies of the network.
+    tie: see `supervised_loss`.
   """
   base = supervised_loss(
-      tools, joint=joint, push=terms_lib.needs_push(terms)
+      tools, joint=joint, push=terms_lib.needs_push(terms), tie=tie
   )
   loss = compose.add_terms(base, terms_lib.from_config(terms))
-  return Method(
-      compose.single_network(tools, *slots),
-      compose.train_on(loss, tools, *after),
-      compose.student(tools),
-      terms_lib.side_tables(terms),
-  )
+  recipe = compose.Recipe(loss, after, slots, terms_lib.side_tables(terms))
+  return compose.method_of(recipe, tools)

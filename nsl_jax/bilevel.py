@@ -1,0 +1,114 @@
+"""How labels should change for a step that learns them to help elsewhere.
+
+The labels z of unlabelled images enter an inner step of gradient descent,
+theta*(z) = theta - eta d/dtheta C_in(theta; z), and are judged by the loss
+C_held(theta*) on images whose classes are known (Li, Foo & Bilen, section 4).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from nsl_jax.types import Array, Params
+
+Inner = Callable[[Params, Array], Array]  # (params, z) -> scalar
+Held = Callable[[Params], Array]  # params -> scalar
+
+
+def _minus(params: Params, rate: float, grads: Params) -> Params:
+  return jax.tree.map(lambda p, g: p - rate * g, params, grads)
+
+
+def adapt(
+    inner: Inner, params: Params, labels: Array, *, rate: float, steps: int = 1
+) -> Params:
+  """theta* after `steps` inner steps, a function of the labels."""
+  for _ in range(steps):
+    params = _minus(params, rate, jax.grad(inner)(params, labels))
+  return params
+
+
+def label_gradient(
+    inner: Inner, held: Held, params: Params, labels: Array, *, rate: float,
+    steps: int = 1, nested: bool = False,
+) -> tuple[Array, Array]:
+  """C_held(theta*) and its gradient in the labels; theta is constant (F-L7).
+
+  For one step the gradient is -eta d/dz of the derivative of C_in(theta; z)
+  along g = dC_held/dtheta*, which needs a product with a tangent instead of a
+  second backward pass through the first; several steps are unrolled.
+
+  Args:
+    inner: C_in.
+    held: C_held.
+    params: theta.
+    labels: f32[N, K], z.
+    rate: eta, the inner learning rate.
+    steps: number of inner steps.
+    nested: differentiate through the inner gradient even for one step.
+
+  Returns:
+    f32[] and f32[N, K].
+  """
+  params = jax.lax.stop_gradient(params)
+  if steps > 1 or nested:
+    def judged(labels: Array) -> Array:
+      return held(adapt(inner, params, labels, rate=rate, steps=steps))
+
+    return jax.value_and_grad(judged)(labels)
+  adapted = adapt(inner, params, labels, rate=rate)
+  value, direction = jax.value_and_grad(held)(adapted)
+
+  def along(labels: Array) -> Array:
+    of_params = lambda params: inner(params, labels)
+    return jax.jvp(of_params, (params,), (direction,))[1]
+
+  return value, -rate * jax.grad(along)(labels)
+
+
+def last_layer_gradient(
+    features: Array, held_features: Array, held_probs: Array,
+    held_labels: Array, *, rate: float = 1.0, bias: bool = False,
+) -> Array:
+  """The gradient where only the last layer adapts and C_in is cross-entropy.
+
+  eta (F_U F_H^T) (P_H - Y_H): an image's label should move away from the
+  classes that images with similar features are wrongly given (appendix A.3,
+  F-L12). Both losses are sums.
+
+  Args:
+    features: f32[N, D], F_U, input of the last layer for the images z is of.
+    held_features: f32[M, D], F_H.
+    held_probs: f32[M, K], P_H, predictions for the held-out images.
+    held_labels: f32[M, K], Y_H, their one-hot classes.
+    rate: eta.
+    bias: whether the layer has a bias that adapts too.
+
+  Returns:
+    f32[N, K].
+  """
+  chex.assert_equal_shape([held_probs, held_labels])
+  alike = jnp.matmul(features, held_features.T, precision='highest')
+  if bias:
+    alike = alike + 1.0
+  wrong = held_probs - held_labels
+  return rate * jnp.matmul(alike, wrong, precision='highest')
+
+
+def to_logits(gradient: Array, probs: Array) -> Array:
+  """A gradient in z = softmax(a) as one in a; f32[N, K] all (F-L5)."""
+  mean = jnp.sum(gradient * probs, axis=-1, keepdims=True)
+  return probs * (gradient - mean)
+
+
+def pull_back(
+    impute: Callable[[Params], Array], params: Params, gradient: Array
+) -> Any:
+  """A gradient in the labels as one in the parameters that impute them: the
+  transposed Jacobian of psi times it (V2).
+  """
+  _, back = jax.vjp(impute, params)
+  return back(gradient)[0]

@@ -1,0 +1,146 @@
+"""Soft labels from another view, by the network itself or by its average:
+Pseudo-Label and Mean Teacher as Learning to Impute has them (sections 3, A.2).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nsl_jax import compose, errors, losses, schedules, terms as terms_lib
+from nsl_jax.methods import mixmatch
+from nsl_jax.methods.mean_teacher import warm_up
+from nsl_jax.types import (
+    Array, Aux, Batch, Key, Loss, Params, Schedule, State, Tools,
+)
+
+# Pseudo-Label of its Table 2.
+DEFAULTS: dict[str, Any] = {
+    'weight': 75.0, 'ramp': 'linear', 'ramp_steps': 16_000, 'teacher': False,
+    'terms': {},
+}
+
+
+def soft_label_loss(
+    tools: Tools, *, weight: Schedule, teacher: bool, interleave: bool
+) -> Loss:
+  """Mean cross-entropy plus `weight` times the mean squared difference between
+  the prediction of one view and the constant one of another (F-L10).
+
+  Labelled and unlabelled images go through in two chunks, interleaved so that
+  both are in each batch's statistics, as in MixMatch; the imputing pass is a
+  batch of its own. Only the first chunk moves the statistics.
+  """
+  def loss(
+      params: Params, state: State, batch: Batch, key: Key
+  ) -> tuple[Array, Aux]:
+    if interleave and batch.x.shape[0] != batch.u.shape[0]:
+      raise errors.UserError(
+          'soft_label interleaves equal batches: set config.batch.labelled and '
+          'config.batch.unlabelled to the same number, or '
+          'config.method.interleave=false'
+      )
+    first, *drawn, imputing, passing = jax.random.split(key, 5)
+    x = tools.augment(batch.x, first)
+    views = (tools.augment(batch.u, drawn[0]), tools.augment(batch.u, drawn[1]))
+    imputed = state.slots[terms_lib.TEACHER] if teacher else params
+    z = jax.lax.stop_gradient(jax.nn.softmax(
+        _logits(tools, imputed, state, views[1], imputing)
+    ))
+    logits, stats = _both(
+        tools, params, state, x, views[0], interleave, passing
+    )
+    logits_u = logits[x.shape[0]:]
+    parts = {
+        'cross_entropy': losses.cross_entropy(
+            logits[:x.shape[0]], batch.y).mean(),
+        'soft_label': losses.squared_error(logits_u, z).mean(),
+    }
+    value = parts['cross_entropy'] + weight(state.step) * parts['soft_label']
+
+    def again(key: Key, others: Params | None = None) -> Array:
+      view, noise = jax.random.split(key)
+      chosen = params if others is None else others
+      return _logits(tools, chosen, state, tools.augment(batch.u, view), noise)
+
+    aux = Aux(
+        logits_u=logits_u, belief_u=z, total=logits_u.shape[0], again=again,
+        stats=stats, slots=state.slots, metrics=parts, views=views,
+    )
+    return value, aux
+
+  return loss
+
+
+def _logits(
+    tools: Tools, params: Params, state: State, view: Array, key: Key
+) -> Array:
+  outputs, _ = tools.model.apply(
+      params, state.stats, view, train=True, key=key
+  )
+  return outputs.logits
+
+
+def _both(
+    tools: Tools, params: Params, state: State, x: Array, u: Array,
+    interleave: bool, key: Key,
+) -> tuple[Array, Any]:
+  """Logits of labelled and unlabelled rows, and moved statistics."""
+  images = jnp.concatenate([x, u])
+  if interleave:
+    return mixmatch.interleaved_pass(
+        tools, params, state.stats, images, 2, key
+    )
+  outputs, stats = tools.model.apply(
+      params, state.stats, images, train=True, key=key
+  )
+  return outputs.logits, stats
+
+
+def recipe(
+    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], weight: float,
+    ramp: str, ramp_steps: int, teacher: bool, decay: float = 0.999,
+    warm_up_decay: bool = True, interleave: bool = True,
+) -> compose.Recipe:
+  """The recipe of Pseudo-Label, or of Mean Teacher.
+
+  Args:
+    tools: what it is built from.
+    terms: further terms, on the view that is learnt from.
+    weight: of the unlabelled loss.
+    ramp: its ramp.
+    ramp_steps: length of the ramp.
+    teacher: let an average of past weights impute, instead of the network.
+    decay: of that average.
+    warm_up_decay: let the decay grow from 0, see `mean_teacher.warm_up`.
+    interleave: see `soft_label_loss`; else all images are one batch.
+
+  Raises:
+    errors.UserError: if the decay is not in [0, 1).
+  """
+  if not 0.0 <= decay < 1.0:
+    raise errors.UserError(f'soft_label decay={decay}: must be in [0, 1)')
+  loss = soft_label_loss(
+      tools, weight=schedules.weight(weight, ramp, ramp_steps),
+      teacher=teacher, interleave=interleave,
+  )
+  rule = warm_up(decay) if warm_up_decay else decay
+
+  def impute(
+      params: Params, state: State, views: tuple[Array, Array], key: Key
+  ) -> Array:
+    if teacher:  # the average once it has taken up these parameters
+      share = 1.0 - (rule(state.step) if callable(rule) else rule)
+      params = optax.incremental_update(
+          params, state.slots[terms_lib.TEACHER], share
+      )
+    return jax.nn.softmax(_logits(tools, params, state, views[1], key))
+
+  slots = (terms_lib.TEACHER,) if teacher else ()
+  return compose.Recipe(
+      compose.add_terms(loss, terms_lib.from_config(terms)),
+      after=tuple(compose.follow(slot, rule) for slot in slots), slots=slots,
+      side=terms_lib.side_tables(terms), impute=impute,
+  )

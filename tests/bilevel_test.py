@@ -1,0 +1,296 @@
+"""Hypergradients of labels against closed forms (appendix B) and autodiff."""
+
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nsl_jax import bilevel
+
+RATE = 0.1
+# Invariant 24's fixture: labelled, unlabelled with its label, held-out.
+THETA, X, Y = [0.5, -0.25], [[1.0, 2.0]], [1.0]
+U, Z, H, HY = [[2.0, -1.0]], [0.3], [[1.0, 1.0]], [0.0]
+
+
+def binary(theta, rows, labels):
+  """-sum of the log-likelihood of logistic regression."""
+  score = rows @ theta
+  return jnp.sum(jax.nn.softplus(score) - labels * score)
+
+
+def squares(theta, rows, labels):
+  return jnp.sum((rows @ theta - labels) ** 2)
+
+
+def problem(loss, x, y, u, h, hy):
+  """C_in(theta, z) and C_held(theta)."""
+  inner = lambda theta, z: loss(theta, x, y) + loss(theta, u, z)
+  return inner, lambda theta: loss(theta, h, hy)
+
+
+def fixture(loss):
+  arrays = [jnp.asarray(a, jnp.float64) for a in (X, Y, U, H, HY)]
+  return problem(loss, *arrays), jnp.array(THETA), jnp.array(Z)
+
+
+def random_problem(seed, loss):
+  rng = np.random.default_rng(seed)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
+  x, u, h = draw(4, 3), draw(6, 3), draw(5, 3)
+  y, hy = (jnp.asarray(rng.random(n)) for n in (4, 5))
+  theta, z = draw(3), jnp.asarray(rng.random(6))
+  return problem(loss, x, y, u, h, hy), theta, z, (x, y, u, h, hy)
+
+
+class Float64(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+
+
+class ClosedFormTest(Float64):
+
+  @parameterized.product(nested=(False, True), seed=(0, 1, 2))
+  def test_logistic(self, nested, seed):
+    """eta sum_h (sigma(theta*.x_h) - y_h) x_h.x_u."""
+    (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, binary)
+    _, found = bilevel.label_gradient(
+        inner, held, theta, z, rate=RATE, nested=nested)
+    sigma = lambda a: 1 / (1 + np.exp(-np.asarray(a)))
+    # Corrected sign (F-L2): theta* moves towards the labels.
+    adapted = theta + RATE * (
+        (y - sigma(x @ theta)) @ x + (z - sigma(u @ theta)) @ u)
+    np.testing.assert_allclose(
+        bilevel.adapt(inner, theta, z, rate=RATE), adapted, atol=1e-12)
+    expected = RATE * u @ (h.T @ (sigma(h @ adapted) - hy))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+  @parameterized.product(nested=(False, True), seed=(0, 1, 2))
+  def test_least_squares(self, nested, seed):
+    """4 eta sum_h (theta*.x_h - y_h) x_h.x_u."""
+    (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, squares)
+    _, found = bilevel.label_gradient(
+        inner, held, theta, z, rate=RATE, nested=nested)
+    adapted = theta + 2 * RATE * (
+        (y - x @ theta) @ x + (z - u @ theta) @ u)
+    expected = 4 * RATE * u @ (h.T @ (h @ adapted - hy))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+  def test_fixture(self):
+    """Invariant 24, digit for digit."""
+    (inner, held), theta, z = fixture(binary)
+    np.testing.assert_allclose(
+        bilevel.adapt(inner, theta, z, rate=RATE), [0.454540, -0.102270],
+        atol=5e-7)
+    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    np.testing.assert_allclose(found, [0.0587168], atol=5e-8)
+    noise = jnp.array([[0.1, 0.2]])
+    impute = lambda theta: jax.nn.sigmoid((jnp.array(U) + noise) @ theta)
+    z = impute(theta)
+    np.testing.assert_allclose(z, [0.777300], atol=5e-7)
+    np.testing.assert_allclose(
+        bilevel.adapt(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12)
+    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    np.testing.assert_allclose(
+        bilevel.pull_back(impute, theta, found), [0.0217635, -0.00829086],
+        atol=5e-8)
+
+  def test_fixture_of_regression(self):
+    (inner, held), theta, z = fixture(squares)
+    np.testing.assert_allclose(
+        bilevel.adapt(inner, theta, z, rate=RATE), [0.32, 0.34], atol=1e-12)
+    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    np.testing.assert_allclose(found, [0.264], atol=1e-12)
+
+  def test_where_it_is_nothing(self):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
+    theta, u, h = draw(3), draw(2, 3), draw(4, 3)
+    z = jnp.array([0.2, 0.7])
+    x, y = jnp.zeros((0, 3)), jnp.zeros(0)
+    # No residual on the held-out images ...
+    inner, _ = problem(squares, x, y, u, h, y)
+    right = h @ bilevel.adapt(inner, theta, z, rate=RATE)
+    held = lambda theta: squares(theta, h, right)
+    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    np.testing.assert_allclose(found, 0, atol=1e-12)
+    # ... or nothing that an image has in common with them.
+    u, h = draw(2, 3).at[:, 2].set(0), jnp.array([[0.0, 0.0, 1.0]])
+    inner, held = problem(binary, x, y, u, h, jnp.array([1.0]))
+    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    np.testing.assert_allclose(found, 0, atol=1e-12)
+
+  def test_sign(self):
+    """A held-out 1 that is predicted too low raises the label of its like."""
+    inner, held = problem(
+        binary, jnp.zeros((0, 2)), jnp.zeros(0), jnp.array([[1.0, 0.5]]),
+        jnp.array([[1.0, 1.0]]), jnp.array([1.0]))
+    _, found = bilevel.label_gradient(
+        inner, held, jnp.array([-0.5, 0.1]), jnp.array([0.4]), rate=RATE)
+    self.assertLess(float(found[0]), -1e-3)
+
+
+def network(params, images):
+  """Two layers with a tanh, f64[N, 3] -> f64[N, K]."""
+  return jnp.tanh(images @ params['one']) @ params['two']
+
+
+def softmax_problem(seed=0, scale=1.0):
+  rng = np.random.default_rng(seed)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
+  params = {'one': draw(3, 5), 'two': draw(5, 4)}
+  u, other, h = draw(6, 3), draw(6, 3), draw(8, 3)
+  y = jnp.asarray(rng.integers(0, 4, 8))
+
+  def inner(params, z):
+    return scale * jnp.sum((jax.nn.softmax(network(params, u)) - z) ** 2)
+
+  def held(params):
+    scores = jax.nn.log_softmax(network(params, h))
+    return -jnp.mean(scores[jnp.arange(8), y])
+
+  impute = lambda params: jax.nn.softmax(network(params, other))
+  return inner, held, impute, params
+
+
+class NetworkTest(Float64):
+
+  def test_tangent_is_nested(self):
+    inner, held, impute, params = softmax_problem()
+    z = impute(params)
+    one, two = (
+        bilevel.label_gradient(inner, held, params, z, rate=RATE, nested=n)
+        for n in (False, True))
+    np.testing.assert_allclose(one[0], two[0], rtol=1e-12)
+    np.testing.assert_allclose(one[1], two[1], atol=1e-12)
+    self.assertGreater(jnp.abs(one[1]).max(), 1e-3)
+
+  def test_against_finite_differences(self):
+    inner, held, impute, params = softmax_problem()
+    z = impute(params)
+    for steps in (1, 3):
+      judged = lambda z: held(
+          bilevel.adapt(inner, params, z, rate=RATE, steps=steps))
+      _, found = bilevel.label_gradient(
+          inner, held, params, z, rate=RATE, steps=steps)
+      change = jnp.asarray(np.random.default_rng(1).normal(size=z.shape))
+      slope = (judged(z + 1e-6 * change) - judged(z - 1e-6 * change)) / 2e-6
+      np.testing.assert_allclose((found * change).sum(), slope, rtol=1e-6)
+
+  def test_v2_is_the_transposed_jacobian_of_v1(self):
+    """Invariant 25; and it is not the whole derivative."""
+    inner, held, impute, params = softmax_problem()
+    _, by_label = bilevel.label_gradient(
+        inner, held, params, impute(params), rate=RATE)
+    found = bilevel.pull_back(impute, params, by_label)
+    jacobian = jax.jacrev(impute)(params)
+    for name, part in found.items():
+      expected = jnp.tensordot(by_label, jacobian[name], 2)
+      np.testing.assert_allclose(part, expected, atol=1e-12)
+
+    def path(shadow):  # the imputing parameters alone
+      return held(bilevel.adapt(inner, params, impute(shadow), rate=RATE))
+
+    def whole(params):
+      return held(bilevel.adapt(inner, params, impute(params), rate=RATE))
+
+    np.testing.assert_allclose(
+        found['one'], jax.grad(path)(params)['one'], atol=1e-12)
+    gap = jnp.abs(jax.grad(whole)(params)['one'] - found['one'])
+    self.assertGreater(gap.max(), 0.05)
+
+  def test_the_labelled_loss_moves_theta_alone(self):
+    """Invariant 26: C^T shifts theta*, not how z shifts it."""
+    inner, _, impute, params = softmax_problem()
+    more = lambda params, z: inner(params, z) + held_squares(params)
+    held_squares = lambda params: sum(
+        (leaf**2).sum() for leaf in jax.tree.leaves(params))
+    z = impute(params)
+    shift = lambda c: jax.jacrev(
+        lambda z: bilevel.adapt(c, params, z, rate=RATE)['one'])(z)
+    np.testing.assert_allclose(shift(inner), shift(more), atol=1e-12)
+    gap = (bilevel.adapt(inner, params, z, rate=RATE)['one']
+           - bilevel.adapt(more, params, z, rate=RATE)['one'])
+    self.assertGreater(jnp.abs(gap).max(), 0.01)
+
+  @parameterized.parameters(0, 1, 2, 3)
+  def test_labels_that_help(self, seed):
+    """Invariant 27: the inner step taken again with moved labels is better."""
+    inner, held, impute, params = softmax_problem(seed)
+    z = impute(params)
+    value, gradient = bilevel.label_gradient(
+        inner, held, params, z, rate=RATE)
+    again = held(bilevel.adapt(inner, params, z - 0.1 * gradient, rate=RATE))
+    self.assertLess(float(again), float(value) - 1e-9)
+
+  def test_no_inner_rate_no_gradient(self):
+    """Invariant 28; and it is linear in the rate where theta* is fixed."""
+    inner, held, impute, params = softmax_problem()
+    z = impute(params)
+    _, found = bilevel.label_gradient(inner, held, params, z, rate=0.0)
+    np.testing.assert_array_equal(found, 0)
+    linear = lambda params: (params['one'] * 2.0).sum()  # one g for any theta*
+    one, two = (
+        bilevel.label_gradient(inner, linear, params, z, rate=r)[1]
+        for r in (0.1, 0.3))
+    np.testing.assert_allclose(3 * one, two, atol=1e-12)
+
+  def test_sum_or_mean(self):
+    """Invariant 28: B_u K times the rate on a mean is the rate on the sum."""
+    _, held, impute, params = softmax_problem()
+    z = impute(params)
+    of_sum, of_mean = (
+        bilevel.label_gradient(
+            softmax_problem(scale=scale)[0], held, params, z, rate=rate)
+        for scale, rate in ((1.0, RATE), (1 / 24, 24 * RATE)))
+    np.testing.assert_allclose(of_sum[0], of_mean[0], rtol=1e-12)
+    np.testing.assert_allclose(of_sum[1], of_mean[1], atol=1e-12)
+
+
+class LastLayerTest(Float64):
+
+  @parameterized.parameters(False, True)
+  def test_against_autodiff(self, bias):
+    """Invariant 29: only the last layer adapts, to the gradient p - z."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
+    features, held_features = draw(6, 5), draw(8, 5)
+    labels = jax.nn.one_hot(jnp.asarray(rng.integers(0, 4, 8)), 4)
+    layer = {'w': draw(5, 4), 'b': draw(1, 4)}
+    z = jax.nn.softmax(draw(6, 4))
+    score = lambda layer, rows: rows @ layer['w'] + bias * layer['b']
+
+    def adapted(z):
+      wrong = jax.nn.softmax(score(layer, features)) - z
+      return {'w': layer['w'] - RATE * features.T @ wrong,
+              'b': layer['b'] - RATE * wrong.sum(0, keepdims=True)}
+
+    def judged(z):
+      scores = jax.nn.log_softmax(score(adapted(z), held_features))
+      return -jnp.sum(labels * scores)
+
+    probs = jax.nn.softmax(score(adapted(z), held_features))
+    found = bilevel.last_layer_gradient(
+        features, held_features, probs, labels, rate=RATE, bias=bias)
+    np.testing.assert_allclose(found, jax.grad(judged)(z), atol=1e-12)
+
+  def test_in_logits(self):
+    """F-L20: the softmax takes out what rows have in common."""
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(6, 4)))
+    gradient = jnp.asarray(rng.normal(size=(6, 4)))
+    probs, back = jax.vjp(functools.partial(jax.nn.softmax, axis=-1), logits)
+    found = bilevel.to_logits(gradient, probs)
+    np.testing.assert_allclose(found, back(gradient)[0], atol=1e-12)
+    shifted = gradient + jnp.arange(6.0)[:, None]
+    np.testing.assert_allclose(
+        bilevel.to_logits(shifted, probs), found, atol=1e-12)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,311 @@
+"""Learning to impute: what a step does, against the same in plain numpy."""
+
+import math
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nsl_jax import compose, errors, methods
+from nsl_jax.methods import soft_label
+from nsl_jax.types import Batch, Model, Outputs, Tools
+
+SHAPE, K, LR = (2, 2, 1), 4, 0.05
+RAMP = dict(ramp='none', ramp_steps=0)
+STUDENT = dict(name='soft_label', weight=2.0, teacher=False, terms={}, **RAMP)
+TEACHER = dict(STUDENT, teacher=True, decay=0.9)
+MIXMATCH = dict(
+    name='mixmatch', weight=2.0, alpha=0.75, temperature=0.5, views=2,
+    terms={}, **RAMP)
+
+
+class Toy:
+  """Softmax regression; its statistics count the passes that moved them."""
+
+  def __init__(self):
+    self.seen = []
+
+  def init(self, key, image_shape):
+    w = jax.random.normal(key, (math.prod(image_shape), K))
+    return {'w': w}, {'passes': jnp.zeros(())}
+
+  def apply(self, params, stats, images, *, train, key=None):
+    self.seen.append((images.shape[0], key is not None))
+    flat = images.reshape(images.shape[0], -1)
+    logits = flat @ params['w']
+    return Outputs(logits, flat, logits), {'passes': stats['passes'] + train}
+
+
+def brighter(images, key):
+  return images + jax.random.uniform(key)
+
+
+def tools_of(network=None, augment=lambda images, key: images, **fields):
+  network = network or Toy()
+  return Tools(
+      model=Model(network.init, network.apply), tx=optax.sgd(LR),
+      augment=augment, image_shape=SHAPE, **fields)
+
+
+def build(host, tools=None, **fields):
+  fields = {'variant': 'v2', 'inner_rate': 0.1, **fields}
+  return methods.build(
+      {'name': 'l2i', 'host': host, **fields}, tools or tools_of())
+
+
+def batch_of(size=6, held=5):
+  rng = np.random.default_rng(0)
+  draw = lambda count: jnp.asarray(
+      rng.normal(size=(count, *SHAPE)).astype(np.float32))
+  label = lambda count: jnp.asarray(rng.integers(0, K, count))
+  return Batch(
+      x=draw(size), y=label(size), u=draw(size), u_index=jnp.arange(size),
+      side={}, held_x=draw(held), held_y=label(held))
+
+
+def flat(images):
+  return np.asarray(images, np.float64).reshape(len(images), -1)
+
+
+def softmax(z):
+  e = np.exp(z - z.max(-1, keepdims=True))
+  return e / e.sum(-1, keepdims=True)
+
+
+def slope_of_squares(w, rows, z, scale):
+  """d/dw of scale * sum((softmax(rows w) - z)^2)."""
+  p = softmax(rows @ w)
+  gap = 2 * scale * (p - z)
+  return rows.T @ (p * (gap - (gap * p).sum(-1, keepdims=True)))
+
+
+def slope_of_classes(w, rows, labels):
+  """d/dw of the mean cross-entropy."""
+  return rows.T @ (softmax(rows @ w) - np.eye(K)[labels]) / len(rows)
+
+
+def host_by_hand(w, batch):
+  """w after the step of Pseudo-Label, whose two views are the same here."""
+  x, u = flat(batch.x), flat(batch.u)
+  z = softmax(u @ w)
+  return w - LR * (slope_of_classes(w, x, np.asarray(batch.y))
+                   + 2.0 * slope_of_squares(w, u, z, 1 / z.size))
+
+
+def label_slope(w, batch, rate, z):
+  """d/dz of the held-out loss after the inner step, by differences."""
+  u, h, y = flat(batch.u), flat(batch.held_x), np.asarray(batch.held_y)
+
+  def judged(z):
+    moved = w - rate * slope_of_squares(w, u, z, 1.0)
+    return -np.log(softmax(h @ moved)[np.arange(len(y)), y]).mean()
+
+  found = np.zeros_like(z)
+  for at in np.ndindex(*z.shape):
+    step = np.zeros_like(z)
+    step[at] = 1e-5
+    found[at] = (judged(z + step) - judged(z - step)) / 2e-5
+  return judged(z), found
+
+
+class StepTest(parameterized.TestCase):
+
+  def start(self, **fields):
+    method = build(STUDENT, **fields)
+    state = method.init(jax.random.key(0))
+    batch = batch_of()
+    after, metrics = method.update(state, batch, jax.random.key(1))
+    w = host_by_hand(np.asarray(state.params['w'], np.float64), batch)
+    return w, batch, np.asarray(after.params['w']), metrics
+
+  @parameterized.parameters('tangent', 'nested')
+  def test_v2_by_hand(self, gradient):
+    w, batch, found, metrics = self.start(variant='v2', gradient=gradient)
+    u = flat(batch.u)
+    z = softmax(u @ w)
+    value, slope = label_slope(w, batch, 0.1, z)
+    grad = u.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
+    self.assertGreater(np.abs(grad).max(), 0.01)
+    np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
+    np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
+
+  @parameterized.parameters('logits', 'labels')
+  def test_v1_by_hand(self, space):
+    w, batch, found, _ = self.start(
+        variant='v1', label_rate=3.0, label_space=space)
+    u = flat(batch.u)
+    z = softmax(u @ w)
+    _, slope = label_slope(w, batch, 0.1, z)
+    if space == 'logits':
+      moved = softmax(
+          u @ w - 3.0 * z * (slope - (slope * z).sum(-1, keepdims=True)))
+    else:
+      moved = np.maximum(z - 3.0 * slope, 0)
+      moved /= moved.sum(-1, keepdims=True)
+    self.assertGreater(np.abs(moved - z).max(), 0.02)
+    grad = slope_of_squares(w, u, moved, 1 / z.size)
+    np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
+
+  def test_the_last_layer_alone(self):
+    """Of softmax regression: eta (F_U F_H^T) (P_H - Y_H), without a step."""
+    w, batch, found, metrics = self.start(
+        variant='v2', gradient='last_layer', inner_rate=0.3)
+    u, h = flat(batch.u), flat(batch.held_x)
+    y = np.asarray(batch.held_y)
+    slope = 0.3 * (u @ h.T) @ (softmax(h @ w) - np.eye(K)[y])
+    z = softmax(u @ w)
+    grad = u.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
+    np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
+    np.testing.assert_allclose(
+        metrics['held'], -np.log(softmax(h @ w)[np.arange(5), y]).mean(),
+        rtol=1e-5)
+
+  def test_more_inner_steps_and_the_labelled_loss(self):
+    base = self.start()[2]
+    for fields in (dict(inner_steps=3), dict(inner_supervised=True)):
+      self.assertGreater(np.abs(self.start(**fields)[2] - base).max(), 1e-5)
+
+  def test_watching_changes_nothing(self):
+    base, watched = self.start(), self.start(watch=True)
+    np.testing.assert_array_equal(base[2], watched[2])
+    w, batch = watched[0], watched[1]
+    h, y = flat(batch.held_x), np.asarray(batch.held_y)
+    for name, at in (('held_before', w), ('held_after', watched[2])):
+      np.testing.assert_allclose(
+          watched[3][name],
+          -np.log(softmax(h @ at)[np.arange(5), y]).mean(), rtol=1e-5)
+
+  @parameterized.parameters('v1', 'v2')
+  def test_the_same_optimiser_takes_both_steps(self, variant):
+    method = build(
+        STUDENT, tools_of()._replace(tx=optax.adam(1e-2)), variant=variant)
+    state, _ = method.update(
+        method.init(jax.random.key(0)), batch_of(), jax.random.key(1))
+    counts = [leaf for leaf in jax.tree.leaves(state.opt) if leaf.ndim == 0]
+    self.assertEqual([int(c) for c in counts], [2])
+
+  def test_passes_and_statistics(self):
+    """Dropout is off on held-out images; the host's first chunk and one pass
+    over the first view move the statistics."""
+    network = Toy()
+    method = build(STUDENT, tools_of(network), variant='v2')
+    state = method.init(jax.random.key(0))
+    network.seen.clear()
+    after, _ = method.update(state, batch_of(), jax.random.key(1))
+    self.assertEqual(float(after.stats['passes']), 2)
+    self.assertSetEqual({n for n, noise in network.seen if not noise}, {5})
+    self.assertNotIn((5, True), network.seen)
+
+
+class HostTest(parameterized.TestCase):
+
+  @parameterized.product(
+      host=(STUDENT, TEACHER, MIXMATCH), variant=('v1', 'v2'),
+      imputer=('student', 'host'))
+  def test_every_host(self, host, variant, imputer):
+    method = build(
+        host, tools_of(augment=brighter, ema_decay=0.9), variant=variant,
+        imputer=imputer)
+    state = method.init(jax.random.key(0))
+    after, metrics = jax.jit(method.update)(
+        state, batch_of(), jax.random.key(1))
+    self.assertGreater(
+        np.abs(after.params['w'] - state.params['w']).max(), 1e-3)
+    self.assertTrue(all(np.isfinite(v) for v in metrics.values()))
+
+  def test_the_average_moves_after_both_steps(self):
+    method = build(STUDENT, tools_of(ema_decay=0.9))
+    state = method.init(jax.random.key(0))
+    after, _ = method.update(state, batch_of(), jax.random.key(1))
+    expected = 0.9 * state.params['w'] + 0.1 * after.params['w']
+    np.testing.assert_allclose(
+        after.slots[compose.EMA]['w'], expected, rtol=1e-5)
+
+  def test_a_host_that_imputes_by_its_average(self):
+    """Its gradient reaches the parameters by their share in the average."""
+    tools = tools_of()
+    recipe = soft_label.recipe(
+        tools, **{k: v for k, v in TEACHER.items() if k != 'name'},
+        warm_up_decay=False)
+    state = compose.single_network(tools, *recipe.slots)(jax.random.key(0))
+    views = (batch_of().u, batch_of().u)
+    total = lambda params, pick: recipe.impute(
+        params, state, views, jax.random.key(2))[:, pick].sum()
+    found = jax.grad(total)(state.params, 1)['w']
+    u = flat(views[1])
+    p = softmax(u @ np.asarray(state.params['w'], np.float64))
+    whole = u.T @ (p * (np.eye(K)[1] - p[:, 1:2]))
+    np.testing.assert_allclose(found, 0.1 * whole, atol=1e-5)
+
+
+class SoftLabelTest(parameterized.TestCase):
+
+  @parameterized.product(teacher=(False, True), interleave=(False, True))
+  def test_against_a_loop(self, teacher, interleave):
+    shown = []
+
+    def view(images, key):
+      shown.append(brighter(images, key))
+      return shown[-1]
+
+    fields = dict(TEACHER if teacher else STUDENT, interleave=interleave)
+    method = methods.build(fields, tools_of(augment=view))
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    if teacher:
+      state = state.replace(slots={'teacher': {'w': -state.params['w']}})
+    shown.clear()
+    _, metrics = method.update(state, batch, jax.random.key(1))
+    x, learnt, asked = (flat(images) for images in shown[:3])
+    w = np.asarray(state.params['w'], np.float64)
+    z = softmax(asked @ (-w if teacher else w))
+    gap = np.mean([np.mean((p - q)**2)
+                   for p, q in zip(softmax(learnt @ w), z)])
+    known = np.mean([-np.log(p[k]) for p, k in zip(
+        softmax(x @ w), np.asarray(batch.y))])
+    np.testing.assert_allclose(metrics['soft_label'], gap, rtol=1e-4)
+    np.testing.assert_allclose(metrics['loss'], known + 2.0 * gap, rtol=1e-4)
+
+  def test_teacher_first_copies(self):
+    """L2I's rule for the average: min(1 - 1 / (step + 1), decay)."""
+    method = methods.build(dict(TEACHER), tools_of())
+    state = method.init(jax.random.key(0))
+    after, _ = method.update(state, batch_of(), jax.random.key(1))
+    np.testing.assert_allclose(
+        after.slots['teacher']['w'], after.params['w'], rtol=1e-6)
+
+
+class ErrorTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (dict(variant='v3'), "variant='v3'"),
+      (dict(gradient='nestd'), "did you mean 'nested'"),
+      (dict(label_space='logit'), "did you mean 'logits'"),
+      (dict(imputer='hst'), "did you mean 'host'"),
+      (dict(inner_rate=0.0), 'inner_rate=0.0: must be > 0'),
+      (dict(inner_steps=0), 'inner_steps=0: must be > 0'),
+      (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
+      (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
+  )
+  def test_wrong_options(self, fields, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      build(**{'host': STUDENT, **fields})
+
+  def test_needs_held_out_images(self):
+    method = build(STUDENT)
+    state = method.init(jax.random.key(0))
+    batch = batch_of()._replace(held_x=None, held_y=None)
+    with self.assertRaisesRegex(errors.UserError, 'config.batch.holdout'):
+      method.update(state, batch, jax.random.key(1))
+
+  def test_needs_two_views(self):
+    method = build(dict(MIXMATCH, views=1))
+    state = method.init(jax.random.key(0))
+    with self.assertRaisesRegex(errors.UserError, 'two views'):
+      method.update(state, batch_of(), jax.random.key(1))
+
+
+if __name__ == '__main__':
+  absltest.main()
