@@ -6,7 +6,8 @@ import pathlib
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import jax
@@ -58,6 +59,8 @@ def _parse(argv: list[str]) -> list[str]:
         f'no such config field in {" ".join(_overrides(argv))}'
         + (f': did you mean {hint[0]}?' if hint else ''), 2,
     )
+  except BrokenPipeError:  # of --help
+    raise
   except Exception as error:  # a config file may raise anything
     fail(f'{type(error).__name__}: {error}', 2)
 
@@ -74,13 +77,37 @@ def _overrides(argv: list[str]) -> list[str]:
   return [word for word in argv if word.startswith('--config.')]
 
 
+@contextmanager
+def _readers_may_leave() -> Iterator[None]:
+  """Exits quietly, as if by SIGPIPE, when what reads the output is gone.
+
+  The signal itself stays ignored: it would also end a run one of whose
+  connections to other processes breaks.
+  """
+  try:
+    try:
+      yield
+    finally:
+      sys.stdout.flush()  # now, since Python's own last flush complains
+  except BrokenPipeError:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+      os.dup2(nowhere, stream.fileno())
+    sys.exit(128 + signal.SIGPIPE)
+
+
 def guard(body: Callable[[], None]) -> None:
   """Runs `body`, turning what it raises into one line and an exit status.
 
   2 for wrong input, 1 for a run that cannot go on, and 128 plus the signal for
-  one that was stopped and can be resumed.
+  one that was stopped and can be resumed, or whose output nobody reads.
   """
   _keep_compilations()
+  with _readers_may_leave():
+    _guard(body)
+
+
+def _guard(body: Callable[[], None]) -> None:
   try:
     body()
   except errors.UserError as error:
@@ -104,7 +131,8 @@ def run_with_config(body: Callable[[], None]) -> None:
       logging.set_verbosity(logging.WARNING)
     guard(body)
 
-  app.run(main, flags_parser=_parse)
+  with _readers_may_leave():
+    app.run(main, flags_parser=_parse)
 
 
 class Parser(argparse.ArgumentParser):

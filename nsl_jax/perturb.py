@@ -23,14 +23,16 @@ def unit(change: Array) -> Array:
 
 
 def steepest(
-    divergence: Callable[[Array], Array], start: Array, *, xi: float,
-    iterations: int,
+    divergence: Callable[[Array, Key], Array], start: Array, key: Key, *,
+    xi: float, iterations: int,
 ) -> Array:
   """VAT's direction of steepest divergence by finite differences.
 
   Args:
-    divergence: change f32[B, ...] -> f32[], how far predictions move.
+    divergence: (change f32[B, ...], key) -> f32[], how far predictions move;
+      the key is for what is random in the pass.
     start: f32[B, ...], random.
+    key: every iteration has one of its own from it.
     xi: length of the probing step. With a deterministic forward pass in
       float32 an xi of 1e-6 is lost in rounding; the reference escapes that
       only because each of its passes augments anew (F-N6).
@@ -40,8 +42,8 @@ def steepest(
     f32[B, ...], rows of norm 1, constant.
   """
   direction = unit(start)
-  for _ in range(iterations):
-    slope = jax.grad(divergence)(xi * direction)
+  for probe in jax.random.split(key, iterations):
+    slope = jax.grad(divergence)(xi * direction, probe)
     direction = unit(jax.lax.stop_gradient(slope))
   return direction
 

@@ -6,10 +6,12 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+from model_helpers import TINY, quick_jit, values
 import numpy as np
 import optax
 
 from nsl_jax import compose
+from nsl_jax import models
 from nsl_jax.types import Aux, Batch, Model, Outputs, State, Tools
 
 SHAPE = (2, 2, 1)
@@ -254,6 +256,44 @@ class FollowTest(parameterized.TestCase):
         share * old + (1 - share) * state.params['w'], rtol=1e-5, atol=1e-6)
     self.assertEqual(state.slots['other'], 7.0)
     np.testing.assert_array_equal(state.params['w'], make_state().params['w'])
+
+
+class ShrinkKernelsTest(parameterized.TestCase):
+
+  @parameterized.parameters(*TINY)
+  def test_without_gradients(self, name):
+    """Invariant 18: kernels times exactly 1 - 4e-5; biases, batch norm and
+    the average, which has moved before, stay as they are.
+    """
+    model = models.build(TINY[name], 4)
+    params, stats = values(model, (12, 12, 3))
+    tools = make_tools(
+        optax.adam(2e-3), ema_decay=0.5, weight_decay=0.02,
+        learning_rate=optax.constant_schedule(2e-3))
+    state = make_state().replace(
+        params=params, stats=stats, opt=tools.tx.init(params),
+        slots={compose.EMA: params})
+
+    def flat(params, state, batch, key):
+      aux = quadratic({'w': jnp.ones((4, 3))}, state, batch, key)[1]
+      return jnp.zeros(()), aux._replace(stats=state.stats, slots=state.slots)
+
+    state = state.replace(stats={'passes': jnp.zeros(())})
+    after, _ = quick_jit(compose.train_on(flat, tools))(
+        state, make_batch(), jax.random.key(0))
+    shrunk = []
+    for (path, old), new, average in zip(
+        jax.tree_util.tree_leaves_with_path(params),
+        jax.tree.leaves(after.params),
+        jax.tree.leaves(after.slots[compose.EMA])):
+      kernel = path[-1].key in ('kernel', 'v')
+      self.assertEqual(kernel, old.ndim > 1, path)
+      factor = np.float32(1 - 4e-5) if kernel else np.float32(1)
+      np.testing.assert_array_equal(new, factor * old)
+      np.testing.assert_array_equal(average, old)
+      shrunk.append(kernel)
+    self.assertGreater(sum(shrunk), 2)
+    self.assertGreater(len(shrunk) - sum(shrunk), 2)
 
 
 class SequenceTest(absltest.TestCase):

@@ -1,7 +1,13 @@
-"""Every config's own network, method and data set take two steps."""
+"""Every config's own network, method and data set make a step.
 
+Compiling takes most of the time, so a few configs that between them have every
+part really take two steps; all others are built and traced.
+"""
+
+from collections.abc import Mapping
+import concurrent.futures
 import functools
-import pathlib
+import json
 from unittest import mock
 
 from absl.testing import absltest
@@ -9,51 +15,49 @@ from absl.testing import parameterized
 import jax
 import numpy as np
 
-from nsl_jax import config_files
-from nsl_jax import experiment, feed
-from nsl_jax import mesh as mesh_lib
-from nsl_jax import rows
+from nsl_jax import config_files, experiment, feed, mesh as mesh_lib, rows
 from nsl_jax.data import sources
 from nsl_jax.types import Data
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
-    f'configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')
+    f'configs/{path.name}'
+    for path in (config_files.root() / 'configs').glob('*.py')
     if 'def get_config' in path.read_text()
 )
-# Name of a data set -> image shape, number of classes, of training images.
+# --config arguments: every file, and every row of the papers it runs.
+ARGUMENTS = sorted(
+    {*NAMES, *(row.config for row in rows.read().values() if row.config)}
+)
+# Name of a data set -> image shape, number of classes, of training images, of
+# those with a label.
 DATA = {
-    'digits': ((8, 8, 1), 10, 1437), 'mnist': ((28, 28, 1), 10, 60_000),
-    'fashion_mnist': ((28, 28, 1), 10, 60_000),
-    'usps': ((16, 16, 1), 10, 7291), 'svhn': ((32, 32, 3), 10, 73_257),
-    'svhn_extra': ((32, 32, 3), 10, 604_388),
-    'cifar10': ((32, 32, 3), 10, 50_000),
-    'cifar100': ((32, 32, 3), 100, 50_000),
-    'stl10': ((96, 96, 3), 10, 105_000),
+    'digits': ((8, 8, 1), 10, 1437, 1437),
+    'mnist': ((28, 28, 1), 10, 60_000, 60_000),
+    'fashion_mnist': ((28, 28, 1), 10, 60_000, 60_000),
+    'usps': ((16, 16, 1), 10, 7291, 7291),
+    'usps_to_mnist': ((28, 28, 1), 10, 67_291, 7291),
+    'svhn': ((32, 32, 3), 10, 73_257, 73_257),
+    'svhn_extra': ((32, 32, 3), 10, 604_388, 604_388),
+    'cifar10': ((32, 32, 3), 10, 50_000, 50_000),
+    'cifar100': ((32, 32, 3), 100, 50_000, 50_000),
+    'stl10': ((96, 96, 3), 10, 105_000, 5000),
 }
 # Whitening 3,072 values takes longer than all else here, so these are small.
 WHITENED = (12, 12, 3)
+# Name of a network -> its smallest size, and what compiling it costs.
 TINY = {
-    'small_cnn': {}, 'wide_resnet': {'width': 1, 'depth': 10},
-    'cnn13': {'width': 1 / 32},
+    'small_cnn': ({}, 1), 'cnn3': ({}, 2), 'cnn13': ({'width': 1 / 32}, 3),
+    'wide_resnet': ({'width': 1, 'depth': 10}, 3),
 }
-
-
-def setUpModule():
-  # Compiling takes most of the time of these tests.
-  jax.config.update('jax_disable_most_optimizations', True)
+QUICK = {'xla_cpu_use_fusion_emitters': False}  # half of the time to compile
 
 
 def tearDownModule():
-  jax.config.update('jax_disable_most_optimizations', False)
+  for function in (source_of, prepare, traced, predicted):
+    function.cache_clear()
 
 
-def rows_of_papers():
-  """--config arguments of the rows, but for those that take none."""
-  found = {row.config for row in rows.read().values() if row.config}
-  return sorted(found - set(NAMES))
-
-
+@functools.cache
 def source_of(name, shape, classes):
   """Random images, eight of each class for training."""
   rng = np.random.default_rng(0)
@@ -64,13 +68,15 @@ def source_of(name, shape, classes):
   return sources.Source(name, classes, make(8 * classes), make(10), '')
 
 
-def prepare(config):
+@functools.cache
+def prepare(argument):
   """A config of the same parts as small as they go, and the parts."""
+  config = config_files.load(argument)
   config = config.copy_and_resolve_references().unlock()
-  shape, classes, _ = DATA[config.data.name]
+  shape, classes, _, _ = DATA[config.data.name]
   if config.data.normalise == 'gcn_zca':
     shape = WHITENED
-  config.model.update(TINY[config.model.name])
+  config.model.update(TINY[config.model.name][0])
   config.data.labelled = 2 * classes
   config.data.validation = min(config.data.validation, classes)
   for name, size in config.batch.items():
@@ -100,48 +106,181 @@ def data_and_rows(config, parts):
   return data, mesh_lib.put(calls, mesh_lib.split(parts.mesh, axis=1))
 
 
+def outline(config):
+  """What decides over the program of a step: not the data, weights, lengths."""
+  def outlined(value):
+    if isinstance(value, Mapping):
+      return {key: outlined(one) for key, one in value.items()}
+    if isinstance(value, float):
+      return bool(value)
+    return min(value, 2) if type(value) is int else value  # 2 is several
+
+  whole = config.to_dict()
+  names = 'method', 'optimizer', 'ema_decay', 'weight_decay', 'batch'
+  fields = [outlined(whole[name]) for name in names]
+  views = bool(config.data.augment), bool(config.data.strong)
+  fields += [whole['model'], whole['precision'], views]
+  return json.dumps(fields, sort_keys=True)
+
+
+def network_on_images(config):
+  """What decides over whether the network can take the images."""
+  model = json.dumps(config.model.to_dict(), sort_keys=True)
+  return model, config.data.name, config.data.normalise
+
+
+@functools.cache
+def same(*keys):
+  """--config argument -> the first one of which these keys are the same."""
+  first = {}
+  key = lambda config: tuple(one(config) for one in keys)
+  return {
+      argument: first.setdefault(key(config_files.load(argument)), argument)
+      for argument in ARGUMENTS
+  }
+
+
+@functools.cache
+def traced(argument):
+  """The initialisation and the step, not yet compiled."""
+  config, parts = prepare(argument)
+  data, calls = data_and_rows(config, parts)
+  init = jax.jit(parts.method.init).trace(jax.random.key(0))
+  return init, parts.chunk.trace(init.out_info, data, calls[0], 1)
+
+
+@functools.cache
+def predicted(argument):
+  """Logits of three images; as shapes."""
+  _, parts = prepare(argument)
+  state = jax.eval_shape(parts.method.init, jax.random.key(0))
+  images = jax.eval_shape(parts.normalise, parts.fitted, parts.images[:3])
+  return jax.tree.leaves(jax.eval_shape(parts.method.predict, state, images))
+
+
+def compiled(*lowered):
+  """Those programs, compiled as quickly as may be."""
+  try:
+    return [program.compile(QUICK) for program in lowered]
+  except jax.errors.JaxRuntimeError:  # a newer XLA has no such option
+    return [program.compile() for program in lowered]
+
+
+def traits(config):
+  """What a config is made of, and whether it has what it may have."""
+  found = {
+      ('method', config.method.name), ('normalise', config.data.normalise),
+      ('optimizer', config.optimizer.name), ('ema', bool(config.ema_decay)),
+      ('weight_decay', bool(config.weight_decay)),
+      ('unlabelled', bool(config.batch.unlabelled)),
+      ('model', config.model.name, config.model.get('variant')),
+      ('mode', config.method.get('mode')),
+  }
+  # A method has the term of its own name, if there is one.
+  terms = (config.method.name, *config.method.terms)
+  return found | {('term', name) for name in terms}
+
+
+@functools.cache
+def covering():
+  """Few --config arguments that have every trait of any, cheap ones first."""
+  first = sorted(set(same(outline).values()))
+  configs = {argument: config_files.load(argument) for argument in first}
+  has = {argument: traits(config) for argument, config in configs.items()}
+  missing, chosen = set().union(*has.values()), []
+  while missing:
+    chosen.append(max(first, key=lambda argument: len(
+        has[argument] & missing) / TINY[configs[argument].model.name][1]))
+    missing -= has[chosen[-1]]
+  for argument in tuple(chosen):  # later ones may have what it was chosen for
+    others = (has[other] for other in chosen if other != argument)
+    if has[argument] <= set().union(*others):
+      chosen.remove(argument)
+  return sorted(chosen)
+
+
+class CoveringTest(parameterized.TestCase):
+
+  def test_every_method_network_and_term_runs(self):
+    def parts(arguments):
+      configs = [config_files.load(argument) for argument in arguments]
+      return {part for config in configs for part in (
+          ('method', config.method.name), ('model', config.model.name),
+          config.method.name, *config.method.terms,
+      )}
+
+    self.assertEqual(parts(covering()), parts(ARGUMENTS))
+
+  @parameterized.parameters(
+      ('data.labelled', 20, True), ('method.weight', 5.0, True),
+      ('data.name', 'mnist', True), ('method.ramp_steps', 3, True),
+      ('method.weight', 0.0, False), ('method.passes', 1, False),
+      ('method.sampler', 'uniform', False), ('ema_decay', 0.9, False),
+      ('batch.unlabelled', 0, False), ('model.name', 'cnn13', False),
+  )
+  def test_what_makes_another_program(self, field, value, same_program):
+    config = config_files.load('configs/digits_ns3l.py').unlock()
+    before = outline(config)
+    config.update_from_flattened_dict({field: value})
+    self.assertEqual(outline(config) == before, same_program)
+
+
 class RunTest(parameterized.TestCase):
 
-  @parameterized.parameters(*NAMES)
-  def test_two_steps(self, name):
-    config, parts = prepare(config_files.load(name))
-    data, calls = data_and_rows(config, parts)
-    state = experiment.initial_state(parts.method, 0, parts.mesh)
-    before = jax.device_get(state.params)
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      cls.programs = {
+          argument: pool.submit(
+              compiled, *[program.lower() for program in traced(argument)]
+          ) for argument in covering()
+      }
+
+  @parameterized.parameters(*covering())
+  def test_two_steps(self, argument):
+    data, calls = data_and_rows(*prepare(argument))
+    init, step = self.programs[argument].result()
+    state = init(jax.random.key(0))
+    before = jax.tree.map(np.array, state.params)  # `state` is donated
     for call in calls:
-      state, metrics = parts.chunk(state, data, call, 1)
-      self.assertIn('loss', metrics)
-      for metric, values in metrics.items():
+      state, metrics = step(state, data, call, 1)
+      for metric, values in metrics.items():  # params_norm is one
         self.assertTrue(np.isfinite(values[0]), metric)
     self.assertEqual(int(state.step), 2)
     moved = jax.tree.map(
-        lambda a, b: bool((a != b).any()), before, jax.device_get(state.params)
+        lambda a, b: bool((a != b).any()), before, state.params
     )
     self.assertTrue(any(jax.tree.leaves(moved)))
-    images = parts.normalise(parts.fitted, parts.images[:4])
-    logits = jax.jit(parts.method.predict)(state, images)
-    self.assertEqual(logits.shape, (4, parts.source.num_classes))
-    self.assertTrue(np.isfinite(logits).all())
 
-  @parameterized.parameters(*rows_of_papers())
-  def test_rows_of_papers_trace(self, argument):
-    config, parts = prepare(config_files.load(argument))
-    data, (call, _) = data_and_rows(config, parts)
-    state = jax.eval_shape(parts.method.init, jax.random.key(0))
-    after, metrics = jax.eval_shape(
-        functools.partial(parts.chunk, count=1), state, data, call
+
+class TraceTest(parameterized.TestCase):
+
+  @parameterized.parameters(*ARGUMENTS)
+  def test_step(self, argument):
+    config, parts = prepare(argument)
+    init, step = traced(same(outline)[argument])
+    state, metrics = step.out_info
+    kind = lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type)
+    self.assertEqual(  # or the second step would be another program
+        jax.tree.map(kind, init.out_info), jax.tree.map(kind, state)
     )
-    self.assertEqual(jax.tree.structure(after), jax.tree.structure(state))
-    expected = {'loss'} | ({'ns3l'} if config.method.name == 'ns3l' else set())
-    self.assertContainsSubset(expected, set(metrics))
+    self.assertIn('loss', metrics)
+    for name in {*config.method.terms, 'ns3l'} & {
+        config.method.name, *config.method.terms}:
+      self.assertTrue(any(metric.startswith(name) for metric in metrics), name)
+    for logits in predicted(same(network_on_images)[argument]):
+      self.assertEqual(logits.shape, (3, parts.source.num_classes))
 
-  @parameterized.parameters(*sorted({*NAMES, *rows_of_papers()}))
+
+class SizeTest(parameterized.TestCase):
+
+  @parameterized.parameters(*ARGUMENTS)
   def test_real_sizes_can_be_split(self, argument):
     config = config_files.load(argument)
-    _, classes, count = DATA[config.data.name]
+    _, classes, count, known = DATA[config.data.name]
     labels = np.arange(count, dtype=np.int32) % classes
-    if config.data.name == 'stl10':
-      labels[5000:] = -1
+    labels[known:] = -1
     train = sources.Arrays(labels, labels)
     source = sources.Source(config.data.name, classes, train, train, '')
     split = feed.split_of(config, source, seed=0)

@@ -18,7 +18,7 @@ from nsl_jax import config_files
 from nsl_jax import errors
 from nsl_jax import experiment
 from nsl_jax import rows
-from nsl_jax.data import prepare
+from nsl_jax.data import sources
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
@@ -74,7 +74,7 @@ class LoadTest(parameterized.TestCase):
     with self.assertRaises((AttributeError, KeyError)):
       config.data.labeled = 5
     self.assertEqual(config.steps, config.full_steps)
-    self.assertIn(config.data.name, prepare.NAMES)
+    self.assertIn(config.data.name, sources.NAMES)
 
   @parameterized.parameters(*NAMES)
   def test_overrides(self, name):
@@ -90,13 +90,12 @@ class LoadTest(parameterized.TestCase):
   @parameterized.parameters(*variants())
   def test_rows_are_what_they_say(self, argument):
     config = config_files.load(argument)
-    if not config.row:
-      return
-    row = rows.find(config.row)
-    if ':' in argument:
-      self.assertEqual(row.config, argument)
-    self.assertEqual(config.data.name, row.data)
-    self.assertEqual(config.data.labelled, row.labels)
+    for row_id in config.row.split():  # one run may be several rows
+      row = rows.find(row_id)
+      if ':' in argument:
+        self.assertEqual(row.config, argument)
+      self.assertEqual(config.data.name, row.data)
+      self.assertEqual(config.data.labelled, row.labels)
 
   def test_extra_arguments(self):
     config = config_files.load('configs/digits_ns3l.py:labels=20', seeds=4)
@@ -268,7 +267,7 @@ class FieldTest(parameterized.TestCase):
   def test_what_must_not_be_mirrored_is_not(self, argument):
     data = config_files.load(argument).data
     if data.name in ('digits', 'mnist', 'usps', 'svhn', 'svhn_extra'):
-      self.assertNotIn('flip', data.augment)
+      self.assertNotIn('flip', data.augment + data.strong)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,8 @@
-"""Settings of the whole suite: four fake devices, strict shapes, own caches."""
+"""Settings of the whole suite: four fake devices, strict shapes, own caches.
+
+Compiling is most of what the tests do, so programs are not optimised here;
+those that a test starts in a process of its own are.
+"""
 
 import os
 import tempfile
@@ -17,3 +21,4 @@ import jax  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
+jax.config.update('jax_disable_most_optimizations', True)

@@ -131,13 +131,16 @@ class PseudoLabelTest(parameterized.TestCase):
   @parameterized.parameters((10, 0.999592), (100, 0.995526))
   def test_confident_target(self, num_classes, winner):
     """Invariant 12: the gradient is p - target, so it shows the target."""
-    belief = np.full((1, num_classes), 1e-4, np.float32)
+    belief = np.full((1, num_classes), 1e-4)
     belief[0, 3] = 0.99
-    logits = np.linspace(-1.0, 1.0, num_classes, dtype=np.float32)[None]
+    logits = np.linspace(-1.0, 1.0, num_classes)[None]
     loss = lambda z: losses.pseudo_label(z, belief, threshold=0.95)
-    target = special.softmax(logits, axis=-1) - gradient(loss, logits)
-    self.assertEqual(target.argmax(), 3)
-    np.testing.assert_allclose(target.max(), winner, atol=1e-6)
+    with jax.enable_x64(True):
+      grad = np.asarray(gradient(loss, logits))
+    target = special.softmax(logits, axis=-1) - grad
+    exact = math.exp(10) / (math.exp(10) + num_classes - 1)
+    self.assertEqual((target.argmax(), round(exact, 6)), (3, winner))
+    np.testing.assert_allclose(target[0, 3], exact, rtol=1e-14)
 
   def test_value_by_hand(self):
     """KL(target || uniform) = log 10 - H(target), H(target) = 0.0044928."""

@@ -244,5 +244,33 @@ class BadInputTest(parameterized.TestCase):
       self.assertFalse(os.path.exists(f'{folder}/results.json'))
 
 
+class ClosedPipeTest(absltest.TestCase):
+  """`command | head` says nothing, and has the status that it always has."""
+
+  def test_status_of_sigpipe(self):
+    check = ('nsl_jax.data', '--check')
+    cases = {  # what is run, whether its errors can be read, how it writes
+        'at the end': (check, True, ''), 'at once': (check, True, '1'),
+        'help': (('nsl_jax.main', '--help'), True, ''),
+        'help at once': (('nsl_jax.main', '--help'), True, '1'),
+        'error': (('nsl_jax.main',), False, ''),
+    }
+    started = {}
+    for name, (words, readable, unbuffered) in cases.items():
+      reader, writer = os.pipe()
+      os.close(reader)
+      started[name] = subprocess.Popen(
+          [sys.executable, '-m', *words], cwd=_ROOT, text=True,
+          env={**_environment(), 'PYTHONUNBUFFERED': unbuffered},
+          stdout=writer, stderr=subprocess.PIPE if readable else writer,
+      )
+      os.close(writer)
+    for name, process in started.items():
+      with self.subTest(name):
+        _, err = process.communicate(timeout=240)
+        self.assertEqual(process.returncode, 128 + signal.SIGPIPE, err)
+        self.assertEqual(err or '', '')
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -27,14 +27,24 @@ RAMP = dict(weight=1.0, ramp='sigmoid', ramp_steps=20)
 NS3L = dict(sampler='threshold', threshold=0.2, passes=1, **RAMP)
 PSEUDO_LABEL = dict(threshold=0.4, **RAMP)
 # Every method, with thresholds at which softmax regression has something to do.
+DNLL = dict(weight=2.0, ramp='none', ramp_steps=0)
+SOFT_LABEL = dict(RAMP, weight=10.0, teacher=False)
 CONFIGS = {
+    'dnll': dict(DNLL, selection='epm', count=2, unsupervised='both'),
+    'dual_student': dict(
+        consistency=5.0, stabilisation=10.0, tie=0.01, threshold=0.4,
+        ramp='sigmoid', ramp_steps=20, negatives=dict(DNLL, count=2)),
     'ict': dict(RAMP, weight=10.0, alpha=0.75, decay=0.9),
+    'l2i': dict(
+        host=dict(SOFT_LABEL, name='soft_label', terms={}), variant='v1',
+        inner_rate=0.01),
     'mean_teacher': dict(RAMP, weight=8.0, decay=0.9),
     'mixmatch': dict(RAMP, weight=10.0, alpha=0.75, temperature=0.5, views=2),
     'mixup': dict(alpha=0.75),
     'ns3l': dict(NS3L, passes=2),
     'pi': dict(RAMP, weight=20.0),
     'pseudo_label': PSEUDO_LABEL,
+    'soft_label': SOFT_LABEL,
     'supervised': {},
     'vat': dict(RAMP, weight=0.3, eps=1.0, mode='exact'),
 }
@@ -70,7 +80,14 @@ class Toy:
 
 def build(name, toy=None, tx=None, **fields):
   tools = (toy or Toy()).tools(tx)
-  return methods.build({'name': name, 'terms': {}, **fields}, tools)
+  terms = {} if name == 'l2i' else {'terms': {}}  # the host has them
+  return methods.build({'name': name, **terms, **fields}, tools)
+
+
+def weights(state):
+  """All that is trained, as one vector."""
+  return np.concatenate([
+      np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])
 
 
 def start(method, step=0):
@@ -210,8 +227,9 @@ class HiddenLabelsTest(parameterized.TestCase):
     method = build(name, **fields)
     step = jax.jit(train.one_step(method, read))
     data, rows = small_data()
-    if name == 'mixmatch':  # equal batches
+    if name in ('l2i', 'mixmatch', 'soft_label'):  # equal batches
       rows['unlabelled'] = rows['unlabelled'][:len(rows['labelled'])]
+    seen = {**rows, 'holdout': rows['labelled'][::2]}
     ends = []
     for shift in 0, 1:
       labels = np.array(data.labels)
@@ -224,8 +242,8 @@ class HiddenLabelsTest(parameterized.TestCase):
           side=feed.side_tables(method.side, source, split))
       state = start(method, step=18)
       for _ in range(3):
-        state, _ = step(state, shown, rows)
-      ends.append(np.asarray(state.params['w']))
+        state, _ = step(state, shown, seen)
+      ends.append(weights(state))
     self.assertEqual(not np.array_equal(*ends), sees)
 
 
@@ -238,6 +256,15 @@ def digits():
       validation_rule='balanced', unlabelled_includes_labelled=False, seed=0)
 
 
+def one_of(predict):
+  """Logits of the first network where there are several."""
+  def logits(state, images):
+    found = predict(state, images)
+    return found['a'] if isinstance(found, dict) else found
+
+  return logits
+
+
 class EveryMethodTest(parameterized.TestCase):
 
   def test_all_are_here(self):
@@ -248,9 +275,10 @@ class EveryMethodTest(parameterized.TestCase):
   def test_the_key_decides(self, name):
     """One key gives one run, bit for bit; another key another."""
     method = build(name, Toy(noise=0.3), **CONFIGS[name])
-    run = lambda seed: jax.jit(method.update)(
-        start(method, 20), make_batch(6, 6), jax.random.key(seed)
-    )[0].params['w']
+    batch = make_batch(6, 6)
+    batch = batch._replace(held_x=batch.x[:4], held_y=batch.y[:4])
+    run = lambda seed: weights(jax.jit(method.update)(
+        start(method, 20), batch, jax.random.key(seed))[0])
     np.testing.assert_array_equal(run(1), run(1))
     self.assertGreater(np.abs(run(1) - run(2)).max(), 1e-4)
 
@@ -261,9 +289,10 @@ class EveryMethodTest(parameterized.TestCase):
     tools = Tools(
         model=models.build({'name': 'small_cnn'}, 10), tx=optax.adam(3e-3),
         augment=augment.build('translate:1'), image_shape=(8, 8, 1))
-    method = methods.build({'name': name, 'terms': {}, **CONFIGS[name]}, tools)
+    terms = {} if name == 'l2i' else {'terms': {}}
+    method = methods.build({'name': name, **terms, **CONFIGS[name]}, tools)
     step = jax.jit(train.one_step(method, read))
-    predict = jax.jit(method.predict)
+    predict = jax.jit(one_of(method.predict))
     images = normalise({}, jnp.asarray(source.test.images))
     error = lambda state: np.mean(
         predict(state, images).argmax(-1) != source.test.labels)
@@ -273,10 +302,11 @@ class EveryMethodTest(parameterized.TestCase):
     self.assertGreater(error(state), 0.7)
     for _ in range(40):
       rows = {'labelled': split.labelled,
-              'unlabelled': rng.choice(split.unlabelled, 50, replace=False)}
+              'unlabelled': rng.choice(split.unlabelled, 50, replace=False),
+              'holdout': rng.permutation(split.labelled)}
       state, metrics = step(state, data, rows)
       history.append(metrics['loss'])
-      known.append(metrics['cross_entropy'])
+      known.append(metrics.get('cross_entropy', metrics['loss']))
     self.assertLess(error(state), 0.3)
     if name in ('mixmatch', 'mixup'):  # mixed labels keep an entropy
       self.assertLess(known[-1], 0.7 * known[0])

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
+from scipy import stats
 
 from nsl_jax import losses, perturb
 
@@ -20,7 +21,7 @@ class DirectionTest(parameterized.TestCase):
     self.network = lambda images: images @ self.weights
     self.logits, self.push = jax.linearize(self.network, self.images)
 
-  def drift(self, change):
+  def drift(self, change, key):
     moved = self.network(self.images + change)
     return losses.kl_divergence(self.logits, moved).mean()
 
@@ -45,11 +46,24 @@ class DirectionTest(parameterized.TestCase):
       direction = self.oracle(direction)
       direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     probed = perturb.steepest(
-        self.drift, self.start, xi=1e-2, iterations=iterations)
+        self.drift, self.start, jax.random.key(0), xi=1e-2,
+        iterations=iterations)
     exact = perturb.steepest_exact(
         self.push, self.logits, self.start, iterations=iterations)
     self.assertGreater((probed * direction).sum(1).min(), 0.999)
     np.testing.assert_allclose(exact, direction, atol=1e-6)
+
+  def test_every_probe_has_its_own_key(self):
+    """F-N6: each pass of the finite difference augments anew."""
+    keys = []
+
+    def drift(change, key):
+      keys.append(tuple(jax.random.key_data(key).tolist()))
+      return self.drift(change, key)
+
+    perturb.steepest(
+        drift, self.start, jax.random.key(0), xi=1e-2, iterations=3)
+    self.assertLen(set(keys), 3)
 
   def test_lengths(self):
     """Invariant 10: the norm is 1 to 1e-6 for every row."""
@@ -58,13 +72,26 @@ class DirectionTest(parameterized.TestCase):
       np.testing.assert_allclose(norms, 1.0, rtol=1e-6)
     np.testing.assert_array_equal(perturb.unit(0.0 * self.start), 0.0)
 
-  def test_worst_is_worse_than_random(self):
-    worst = perturb.steepest_exact(
-        self.push, self.logits, self.start, iterations=1)
-    for seed in range(5):
-      other = perturb.unit(jax.random.normal(
-          jax.random.key(seed), self.start.shape, jnp.float64))
-      self.assertGreater(self.drift(0.1 * worst), self.drift(0.1 * other))
+  @parameterized.product(exact=(True, False), eps=(0.01, 0.5))
+  def test_worst_is_worse_than_random(self, exact, eps):
+    """Invariant 10: KL(clean || moved) is at least that of a random change of
+    the same length, on average over the random ones in every image.
+    """
+    if exact:
+      worst = perturb.steepest_exact(
+          self.push, self.logits, self.start, iterations=1)
+    else:
+      worst = perturb.steepest(
+          self.drift, self.start, jax.random.key(1), xi=1e-2, iterations=1)
+
+    def moved(direction):
+      after = self.network(self.images + eps * direction)
+      return losses.kl_divergence(self.logits, after)
+
+    others = jax.vmap(perturb.unit)(jax.random.normal(
+        jax.random.key(0), (500, *self.start.shape), jnp.float64))
+    random = jax.vmap(moved)(others).mean(0)
+    self.assertTrue((moved(worst) > 1.5 * random).all())
 
   def test_no_gradient_through_the_direction(self):
     def worst(weights):
@@ -93,9 +120,10 @@ class DirectionTest(parameterized.TestCase):
       found = perturb.steepest_exact(push, logits, start, iterations=1)
       self.assertGreater((found * true).sum(1).mean(), cosine)
     else:
-      drift = lambda change: losses.kl_divergence(
+      drift = lambda change, key: losses.kl_divergence(
           logits, network(dtype)(images + change)).mean()
-      found = perturb.steepest(drift, start, xi=xi, iterations=1)
+      found = perturb.steepest(
+          drift, start, jax.random.key(7), xi=xi, iterations=1)
       self.assertLess((found * true).sum(1).mean(), cosine)
 
 
@@ -114,6 +142,28 @@ class MixTest(parameterized.TestCase):
     np.testing.assert_allclose(
         perturb.sharpen(probs, 0.5), half / half.sum(1, keepdims=True),
         rtol=1e-5)
+
+  @parameterized.parameters(0.1, 0.5, 1.0, 2.0)
+  def test_sharpen_against_a_loop(self, temperature):
+    """Invariant 15: rows of sum 1 whose order is that of the rows given."""
+    probs = np.random.default_rng(0).dirichlet(np.ones(5), 20)
+    found = perturb.sharpen(jnp.asarray(probs, jnp.float32), temperature)
+    for row, sharp in zip(probs, np.asarray(found)):
+      powers = [p**(1 / temperature) for p in row]
+      want = [power / sum(powers) for power in powers]
+      np.testing.assert_allclose(sharp, want, rtol=2e-5, atol=1e-9)
+      self.assertAlmostEqual(float(sharp.sum()), 1.0, places=6)
+      self.assertEqual(sharp.argsort().tolist(), row.argsort().tolist())
+
+  @parameterized.parameters(0.25, 0.75, 1.0)
+  def test_ratio_is_the_larger_part_of_a_beta(self, alpha):
+    """P(max(b, 1 - b) <= x) = F(x) - F(1 - x) for b ~ Beta(alpha, alpha)."""
+    drawn = perturb.mix_ratio(
+        jax.random.key(0), alpha, 2000, per_batch=False)
+    beta = stats.beta(alpha, alpha)
+    test = stats.kstest(
+        np.asarray(drawn), lambda x: beta.cdf(x) - beta.cdf(1 - x))
+    self.assertGreater(test.pvalue, 0.01)
 
   def test_ratio(self):
     """Invariant 16: in [1/2, 1], one a row, or one for all."""
@@ -149,9 +199,14 @@ class MixTest(parameterized.TestCase):
   def test_interleave_of_mixmatch(self):
     """Invariant 17: what each of the three chunks of 64 holds."""
     chunks = [jnp.full(64, i) for i in range(3)]
-    first, second, _ = perturb.interleave(chunks)
-    self.assertEqual(np.bincount(first).tolist(), [21, 21, 22])
-    self.assertEqual(np.bincount(second, minlength=3).tolist(), [21, 43, 0])
+    found = perturb.interleave(chunks)
+    held = [np.bincount(chunk, minlength=3).tolist() for chunk in found]
+    self.assertEqual(held, [[21, 21, 22], [21, 43, 0], [22, 0, 42]])
+    rows = np.arange(192)
+    places = np.concatenate(perturb.interleave(jnp.split(rows, 3)))
+    moved = [place for place in rows if places[place] != place]
+    swaps = [*range(21, 42), *range(42, 64), *range(85, 106), *range(170, 192)]
+    self.assertEqual(moved, swaps)
 
 
 if __name__ == '__main__':

@@ -1,135 +1,152 @@
-"""Consistency, adversarial and mixing methods against loops in numpy."""
+"""Consistency and adversarial methods against loops in numpy; what a step of
+every method costs, and which terms go on which method.
+"""
 
-import math
+import inspect
 
 import jax
 import jax.numpy as jnp
+from mixmatch_test import (
+    B, ICT, K, LABELS, MIX, NS3L, ONCE, Toy, build, check_moved_once,
+    make_batch, none_of, probs_of, run,
+)
+from model_helpers import quick_jit
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
 from scipy import special
 
-from nsl_jax import compose, errors, methods, perturb
-from nsl_jax.types import Batch, Model, Outputs, Tools
+from nsl_jax import errors, methods, terms as terms_lib
+from nsl_jax.methods import mean_teacher
 
-SHAPE, K, B = (2, 2, 1), 4, 6
-ONCE = dict(weight=1.0, ramp='none', ramp_steps=0)
-VAT = dict(eps=0.5, **ONCE)
-MIX = dict(alpha=0.75, temperature=0.5, views=2, **ONCE)
-NS3L = dict(sampler='threshold', threshold=0.2, passes=1, **ONCE)
-
-
-class Toy:
-  """Softmax regression that keeps what it is shown, in order."""
-
-  def __init__(self, noise=0.0):
-    self.seen, self.params, self.noise = {}, [], noise
-
-  def _note(self, number, images):
-    self.seen[int(number)] = np.asarray(images)
-
-  @property
-  def views(self):
-    """What each application was shown, in order."""
-    jax.effects_barrier()
-    return [self.seen[number] for number in range(len(self.params))]
-
-  def init(self, key, image_shape):
-    weights = jax.random.normal(key, (math.prod(image_shape), K))
-    return {'head': {'kernel': weights, 'bias': jnp.zeros(K)}}, {
-        'mean': jnp.zeros(())}
-
-  def apply(self, params, stats, images, *, train, key=None):
-    jax.debug.callback(self._note, len(self.params), images, ordered=True)
-    self.params.append(params)
-    flat = images.reshape(images.shape[0], -1)
-    logits = flat @ params['head']['kernel'] + params['head']['bias'][None]
-    moved = {'mean': images.mean()} if train else stats
-    return Outputs(logits, flat, logits), moved
-
-  def augment(self, images, key):
-    return images + self.noise * jax.random.normal(key, images.shape)
-
-  def tools(self, **options):
-    return Tools(model=Model(self.init, self.apply), tx=optax.sgd(0.1),
-                 augment=self.augment, image_shape=SHAPE, **options)
+EXACT = dict(eps=0.5, mode='exact', **ONCE)
+PROBED = dict(eps=0.5, mode='finite_difference', **ONCE)
+TEACHER = dict(decay=0.9, **ONCE)
+TWO = dict(NS3L, passes=2)
+# Options of every method, and the passes that its definition needs. The two
+# networks of a pair both learn on one view and teach on another.
+OWN = {
+    'supervised': ({}, 1), 'pseudo_label': (dict(threshold=0.9, **ONCE), 1),
+    'ns3l': (NS3L, 1), 'pi': (ONCE, 2), 'mean_teacher': (TEACHER, 2),
+    'vat': (EXACT, 2), 'mixup': (dict(alpha=0.75), 3), 'ict': (ICT, 3),
+    'mixmatch': (MIX, 5), 'soft_label': (dict(teacher=False, **ONCE), 3),
+    'dnll': (dict(selection='ep', count=1, unsupervised='both', **ONCE), 4),
+    'dual_student': (dict(
+        consistency=1.0, stabilisation=1.0, tie=0.01, threshold=0.8,
+        ramp='none', ramp_steps=0), 4),
+}
+# Options of every term, and the passes that it adds.
+ADDED = {
+    'entropy': (ONCE, 0), 'pseudo_label': (dict(threshold=0.9, **ONCE), 0),
+    'ns3l': (NS3L, 0), 'pi': (ONCE, 1), 'mean_teacher': (ONCE, 1),
+    'vat': (EXACT, 1), 'dnll': (dict(count=1, **ONCE), 1),
+}
+MIXED, PAIRS = ('mixup', 'ict', 'mixmatch'), ('dnll', 'dual_student')
 
 
-def make_batch(labelled=B, unlabelled=B, seed=0):
-  rng = np.random.default_rng(seed)
-  draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
-  return Batch(x=draw(labelled), y=jnp.arange(labelled) % K,
-               u=draw(unlabelled), u_index=jnp.arange(unlabelled), side={})
+def refusal(method, term):
+  """The message for a combination without a meaning, None for the others."""
+  if method == term and method not in PAIRS:
+    return 'has the term .* already: set it in config.method'
+  if term == 'mean_teacher' and method != 'ict':
+    return 'needs the method mean_teacher'
+  if method in MIXED and term in ('pi', 'mean_teacher', 'dnll'):
+    return f'has no second pass for {term}'
+  if method in (*MIXED, *PAIRS, 'soft_label') and term == 'vat':
+    return 'has no clean pass for vat'
+  return None
 
 
-def run(name, toy=None, batch=None, state=None, key=1, tools=None, **fields):
-  """One update: the state before, the state after, the metrics."""
-  toy = toy or Toy()
-  method = methods.build(
-      {'name': name, 'terms': {}, **fields}, tools or toy.tools())
-  state = state or method.init(jax.random.key(0))
-  after, metrics = method.update(
-      state, batch or make_batch(), jax.random.key(key))
-  return state, after, metrics
+def trace(name, **fields):
+  """Number of applications of the network in a step, and its metrics."""
+  toy = Toy(noise=0.1)
+  method = build(name, toy, **fields)
+  state = jax.eval_shape(method.init, jax.random.key(0))
+  toy.calls = 0
+  _, metrics = jax.eval_shape(
+      method.update, state, make_batch(), jax.random.key(1))
+  return toy.calls, metrics
 
 
-def probs_of(view, params):
-  flat = np.asarray(view, np.float64).reshape(len(view), -1)
-  head = {k: np.asarray(v, np.float64) for k, v in params['head'].items()}
-  return special.softmax(flat @ head['kernel'] + head['bias'], axis=-1)
+class CombinationsTest(parameterized.TestCase):
 
+  def test_all_are_here(self):
+    """A new method or term needs an entry, and with it these tests."""
+    for name in methods.names():
+      module = methods.find(name)
+      make = getattr(module, 'build', None) or module.recipe
+      takes = 'terms' in inspect.signature(make).parameters
+      self.assertEqual(takes, name in OWN, name)
+    self.assertCountEqual(terms_lib._TERMS, ADDED)
 
-class PassesTest(parameterized.TestCase):
+  @parameterized.parameters(*OWN)
+  def test_every_term(self, name):
+    """By the config alone; each forward pass is made once."""
+    options, passes = OWN[name]
+    networks = 2 if name in PAIRS else 1
+    self.assertEqual(trace(name, **options)[0], passes)
+    for term, (fields, more) in ADDED.items():
+      message = refusal(name, term)
+      with self.subTest(term):
+        if message is None:
+          calls, metrics = trace(name, terms={term: fields}, **options)
+          self.assertEqual(calls, passes + networks * more)
+          shown = f'{term}_a' if name in PAIRS else term
+          self.assertEqual(metrics[shown].shape, ())
+          continue
+        with self.assertRaisesRegex(errors.UserError, message) as caught:
+          trace(name, terms={term: fields}, **options)
+        self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(*MIXED)
+  def test_no_second_pass_over_mixed_rows(self, name):
+    with self.assertRaisesRegex(errors.UserError, 'for ns3l: set passes=1'):
+      trace(name, terms={'ns3l': TWO}, **OWN[name][0])
 
   @parameterized.parameters(
-      ('supervised', {}, 1), ('pseudo_label', dict(threshold=0.9, **ONCE), 1),
-      ('ns3l', NS3L, 1), ('ns3l', dict(NS3L, passes=2), 2), ('pi', ONCE, 2),
-      ('mean_teacher', dict(decay=0.9, **ONCE), 2),
-      ('vat', dict(mode='exact', **VAT), 2),
-      ('vat', dict(mode='finite_difference', **VAT), 3),
-      ('mixup', dict(alpha=0.75), 3),
-      ('ict', dict(alpha=0.75, decay=0.9, **ONCE), 3),
-      ('mixmatch', MIX, 5), ('mixmatch', dict(MIX, views=1), 3),
-      ('mixmatch', dict(MIX, terms={'ns3l': NS3L}), 5),
-      ('pi', dict(ONCE, terms={'ns3l': dict(NS3L, passes=2)}), 3),
-      ('vat', dict(VAT, mode='exact', terms={
+      ('ns3l', TWO, 2), ('vat', PROBED, 3),
+      ('vat', dict(PROBED, iterations=3), 5),
+      ('vat', dict(EXACT, iterations=3), 2),
+      ('mixmatch', dict(MIX, views=1), 3), ('mixmatch', dict(MIX, views=3), 7),
+      ('pi', dict(ONCE, terms={'ns3l': TWO}), 3),
+      ('mean_teacher', dict(TEACHER, terms={'ns3l': TWO}), 3),
+      ('vat', dict(EXACT, terms={'ns3l': TWO}), 3),
+      ('vat', dict(PROBED, terms={'ns3l': TWO}), 4),
+      ('vat', dict(EXACT, terms={
           'ns3l': NS3L, 'entropy': ONCE, 'pseudo_label': dict(
               threshold=0.9, **ONCE)}), 2),
+      ('mixmatch', dict(MIX, terms={'ns3l': NS3L, 'entropy': ONCE}), 5),
+      # Labelled and unlabelled images apart: one clean pass more.
+      ('ns3l', dict(NS3L, joint=False), 2), ('pi', dict(ONCE, joint=False), 3),
+      ('mean_teacher', dict(TEACHER, joint=False), 3),
+      ('vat', dict(EXACT, joint=False), 3),
+      ('vat', dict(PROBED, joint=False), 4),
   )
-  def test_number(self, name, fields, passes):
-    """Each forward pass is made once."""
-    toy = Toy(noise=0.1)
-    run(name, toy, **fields)
-    self.assertLen(toy.views, passes)
+  def test_passes_with_options(self, name, fields, passes):
+    self.assertEqual(trace(name, **fields)[0], passes)
 
   @parameterized.parameters(
-      ('pi', ONCE), ('mean_teacher', dict(decay=0.9, **ONCE)),
-      ('vat', dict(mode='exact', **VAT)),
-      ('vat', dict(mode='finite_difference', **VAT)),
-      ('ns3l', dict(NS3L, passes=2)),
-  )
-  def test_only_the_clean_pass_moves_the_statistics(self, name, fields):
-    """Invariant 18, for every method of family O."""
+      ('supervised', {}), ('ns3l', TWO), ('pi', ONCE),
+      ('mean_teacher', TEACHER), ('vat', EXACT), ('vat', PROBED))
+  def test_clean_pass_alone_moves_the_statistics(self, name, fields):
+    """Invariant 18, for family O."""
     toy = Toy(noise=0.1)
     _, after, _ = run(name, toy, **fields)
-    np.testing.assert_allclose(
-        after.stats['mean'], toy.views[0].mean(), rtol=1e-6)
+    check_moved_once(after, toy.views[0])
+
+
+class ApartTest(parameterized.TestCase):
 
   @parameterized.parameters('pi', 'mean_teacher', 'vat', 'ns3l')
-  def test_apart(self, name):
+  def test_each_group_for_itself(self, name):
     """Family M: each group is a batch and a mean of its own."""
-    fields = {
-        'pi': ONCE, 'mean_teacher': dict(decay=0.9, **ONCE),
-        'vat': dict(mode='exact', **VAT), 'ns3l': NS3L}[name]
     toy = Toy(noise=0.1)
     state, after, metrics = run(
-        name, toy, make_batch(5, 7), joint=False, **fields)
+        name, toy, make_batch(5, 7), joint=False, **OWN[name][0])
     sizes = [len(view) for view in toy.views]
     self.assertEqual(sizes.count(5), 1)
     self.assertEqual(set(sizes), {5, 7})
     labelled = toy.views[sizes.index(5)]
-    np.testing.assert_allclose(
-        after.stats['mean'], labelled.mean(), rtol=1e-6)
+    check_moved_once(after, labelled)
     probs = probs_of(labelled, state.params)
     np.testing.assert_allclose(
         metrics['cross_entropy'],
@@ -138,77 +155,145 @@ class PassesTest(parameterized.TestCase):
 
 class ConsistencyTest(parameterized.TestCase):
 
-  @parameterized.parameters('pi', 'mean_teacher')
-  def test_value_against_a_loop(self, name):
-    fields = dict(decay=0.9, **ONCE) if name == 'mean_teacher' else ONCE
+  @parameterized.parameters(('pi', ONCE), ('mean_teacher', TEACHER))
+  def test_value_against_a_loop(self, name, fields):
+    """Also with NS3L and entropy on top (invariant 13: each row 1 / 12)."""
     toy = Toy(noise=0.5)
-    method = methods.build({'name': name, 'terms': {}, **fields}, toy.tools())
-    state = method.init(jax.random.key(0))
+    fields = dict(fields, weight=8.0, terms={
+        'ns3l': dict(TWO, weight=2.0), 'entropy': dict(ONCE, weight=0.5)})
+    state = quick_jit(build(name, toy, **fields).init)(jax.random.key(0))
+    taught = state.params
     if name == 'mean_teacher':
-      other = jax.tree.map(lambda leaf: 0.5 * leaf, state.params)
-      state = state.replace(slots={'teacher': other})
+      taught = jax.tree.map(lambda leaf: 0.5 * leaf, state.params)
+      state = state.replace(slots={'teacher': taught})
     _, _, metrics = run(name, toy, state=state, **fields)
-    taught = other if name == 'mean_teacher' else state.params
-    student, teacher = (
-        probs_of(view, params)[B:]
-        for view, params in zip(toy.views, (state.params, taught)))
-    total = 0.0
+    clean, teacher, second = (
+        probs_of(view, params) for view, params in zip(
+            toy.views, (state.params, taught, state.params)))
+    found = dict.fromkeys(('cross_entropy', name, 'ns3l', 'entropy'), 0.0)
     for row in range(B):
-      total += np.mean([(student[row, k] - teacher[row, k])**2
-                        for k in range(K)])
-    np.testing.assert_allclose(metrics[name], total / (2 * B), rtol=1e-5)
+      found['cross_entropy'] -= np.log(clean[row, LABELS[row]])
+    for p, q, s in zip(clean[B:], teacher[B:], second[B:]):
+      found[name] += sum((p[k] - q[k])**2 for k in range(K)) / K
+      found['ns3l'] += none_of(p, s, 0.2)
+      found['entropy'] -= sum(p[k] * np.log(p[k]) for k in range(K))
+    for part, value in found.items():
+      self.assertGreater(value, 0.0)
+      np.testing.assert_allclose(
+          metrics[part], value / (2 * B), rtol=1e-5, err_msg=part)
+    weights = dict(zip(found, (1.0, 8.0, 2.0, 0.5)))
+    np.testing.assert_allclose(
+        metrics['loss'],
+        sum(weights[part] * found[part] for part in found) / (2 * B),
+        rtol=1e-5)
 
   @parameterized.parameters(
-      ('pi', ONCE), ('mean_teacher', dict(decay=0.9, **ONCE)),
-      ('vat', dict(VAT, mode='exact', eps=1e-6)))
+      ('pi', ONCE), ('mean_teacher', TEACHER),
+      ('vat', dict(EXACT, eps=1e-30)), ('vat', dict(PROBED, eps=1e-30)))
   def test_nothing_where_passes_are_the_same(self, name, fields):
     """Invariant 9."""
     _, _, metrics = run(name, Toy(noise=0.0), **fields)
     np.testing.assert_allclose(metrics[name], 0.0, atol=1e-7)
 
   def test_no_gradient_into_the_teacher(self):
-    """Invariant 9: with the student fixed, moving the teacher's weights adds
-    nothing to the student's gradient but through its targets' values."""
-    def gradient(detached):
-      toy = Toy(noise=0.5)
-      tools = toy.tools()
-      method = methods.build({'name': 'pi', 'terms': {}, **ONCE}, tools)
-      state = method.init(jax.random.key(0))
-      after, _ = method.update(state, make_batch(), jax.random.key(1))
-      student, teacher = toy.views
+    """Invariant 9: the step is that of a loss whose targets are constant."""
+    toy = Toy(noise=0.5)
+    state, after, _ = run('pi', toy, **ONCE)
+    student, teacher = toy.views
 
-      def by_hand(params):
-        probs = lambda view, params: jax.nn.softmax(
-            view.reshape(len(view), -1) @ params['head']['kernel']
-            + params['head']['bias'][None])
-        known = -jnp.log(
-            probs(student[:B], params)[jnp.arange(B), jnp.arange(B) % K])
-        fixed = state.params if detached else params
-        gap = probs(student[B:], params) - probs(teacher[B:], fixed)
-        return (known.sum() + (gap**2).mean(-1).sum()) / (2 * B)
+    def by_hand(params, teaching):
+      probs = lambda view, params: jax.nn.softmax(
+          view.reshape(2 * B, -1) @ params['head']['kernel']
+          + params['head']['bias'][None])
+      found = probs(student, params)
+      gap = (found - probs(teacher, teaching))[B:]
+      known = -jnp.log(found[jnp.arange(B), LABELS])
+      return (known.sum() + (gap**2).mean(-1).sum()) / (2 * B)
 
-      want = jax.grad(by_hand)(state.params)['head']['kernel']
-      got = (state.params['head']['kernel'] - after.params['head']['kernel'])
-      return np.abs(got / 0.1 - want).max()
-
-    self.assertLess(gradient(detached=True), 1e-5)
-    self.assertGreater(gradient(detached=False), 1e-3)
-
-  def test_teacher_follows_after_the_step(self):
-    """Invariant 11, with L2I's rule: the first update copies."""
-    state, after, _ = run(
-        'mean_teacher', decay=0.9, warm_up_decay=True, **ONCE)
     kernel = lambda tree: tree['head']['kernel']
-    np.testing.assert_allclose(
-        kernel(after.slots['teacher']), kernel(after.params), rtol=1e-6)
-    _, constant, _ = run('mean_teacher', decay=0.9, **ONCE)
-    np.testing.assert_allclose(
-        kernel(constant.slots['teacher']),
-        0.9 * kernel(state.params) + 0.1 * kernel(constant.params), rtol=1e-5)
+    got = (kernel(state.params) - kernel(after.params)) / 0.1
+    constant, moving = (kernel(grad) for grad in quick_jit(
+        jax.grad(by_hand, (0, 1)))(state.params, state.params))
+    np.testing.assert_allclose(got, constant, atol=1e-5)
+    self.assertGreater(np.abs(moving).max(), 1e-3)
 
-  def test_mean_teacher_term_needs_its_method(self):
-    with self.assertRaisesRegex(errors.UserError, 'needs the method'):
-      run('pi', terms={'mean_teacher': ONCE}, **ONCE)
+  @parameterized.parameters(('mean_teacher', TEACHER), ('ict', ICT))
+  def test_no_gradient_into_the_averaged_network(self, name, fields):
+    """Invariant 9: exactly none into its weights."""
+    method = build(name, Toy(noise=0.5), **fields)
+    state = quick_jit(method.init)(jax.random.key(0))
+
+    def loss(teacher):
+      start = state.replace(slots={'teacher': teacher})
+      return method.update(start, make_batch(), jax.random.key(1))[1]['loss']
+
+    for leaf in jax.tree.leaves(quick_jit(jax.grad(loss))(state.params)):
+      np.testing.assert_array_equal(leaf, 0.0)
+
+
+class TeacherTest(parameterized.TestCase):
+
+  def steps(self, batch, count, **fields):
+    """States after each of `count` steps, the first one before them."""
+    method = build('mean_teacher', Toy(), **fields)
+    update = quick_jit(method.update)
+    states = [quick_jit(method.init)(jax.random.key(0))]
+    for number in range(count):
+      state, _ = update(states[-1], batch, jax.random.key(number))
+      states.append(state.replace(step=jnp.array(number + 1)))
+    return states
+
+  def test_against_a_loop(self):
+    """Three steps of SGD and of the average, gradients by hand."""
+    batch = make_batch()
+    states = self.steps(batch, 3, **dict(TEACHER, weight=5.0))
+    rows = np.concatenate([batch.x, batch.u]).reshape(2 * B, -1)
+    rows = np.append(rows, np.ones((2 * B, 1)), axis=1).astype(np.float64)
+    stack = lambda tree: np.concatenate(
+        [tree['head']['kernel'], tree['head']['bias'][None]])
+    student = stack(states[0].params).astype(np.float64)
+    teacher = student.copy()
+    for state in states[1:]:
+      slope = np.zeros_like(student)
+      for i, row in enumerate(rows):
+        p, q = (special.softmax(row @ w) for w in (student, teacher))
+        if i < B:
+          change = p - np.eye(K)[LABELS[i]]
+        else:
+          gap = 5.0 * 2 * (p - q) / K
+          change = p * (gap - sum(p * gap))
+        slope += np.outer(row, change) / (2 * B)
+      student = student - 0.1 * slope
+      teacher = 0.9 * teacher + 0.1 * student
+      np.testing.assert_allclose(stack(state.params), student, rtol=1e-4)
+      np.testing.assert_allclose(
+          stack(state.slots['teacher']), teacher, rtol=1e-4)
+
+  def test_warm_up_rule(self):
+    """min(1 - 1 / (step + 1), 0.999): 0 at first, whole from step 999 on."""
+    rule = mean_teacher.warm_up(0.999)
+    self.assertEqual(rule(0), 0.0)
+    found = jax.vmap(rule)(jnp.arange(2000))
+    want = [min(step / (step + 1), 0.999) for step in range(2000)]
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    self.assertEqual(want.index(0.999), 999)
+
+  def test_warm_up(self):
+    """Invariant 11: the teacher is the student after step 0, and the mean of
+    all students so far until the decay is reached, here at step 3.
+    """
+    states = self.steps(
+        make_batch(), 5, warm_up_decay=True, **dict(TEACHER, decay=0.75))
+    kernels = [np.asarray(state.params['head']['kernel'])
+               for state in states[1:]]
+    teachers = [state.slots['teacher']['head']['kernel']
+                for state in states[1:]]
+    np.testing.assert_array_equal(teachers[0], kernels[0])
+    for done in 2, 3, 4:
+      np.testing.assert_allclose(
+          teachers[done - 1], np.mean(kernels[:done], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        teachers[4], 0.75 * teachers[3] + 0.25 * kernels[4], rtol=1e-5)
 
 
 class VatTest(parameterized.TestCase):
@@ -223,7 +308,7 @@ class VatTest(parameterized.TestCase):
   def test_exact_value_against_a_loop(self, direction):
     toy = Toy(noise=0.3)
     state, _, metrics = run(
-        'vat', toy, mode='exact', kl_direction=direction, **VAT)
+        'vat', toy, kl_direction=direction, **EXACT)
     clean, moved = (np.asarray(v, np.float64).reshape(2 * B, -1)
                     for v in toy.views)
     change = moved - clean
@@ -239,20 +324,20 @@ class VatTest(parameterized.TestCase):
 
   def test_directions_are_those_of_the_fisher_matrix(self):
     """Invariant 10, both modes in the method as a whole."""
-    for mode, xi in ('exact', 1e-6), ('finite_difference', 1e-2):
+    for fields in EXACT, dict(PROBED, xi=1e-2):
       toy = Toy(noise=0.0)
-      state, _, _ = run('vat', toy, mode=mode, xi=xi, **VAT)
+      state, _, _ = run('vat', toy, **fields)
       clean, moved = (np.asarray(v, np.float64).reshape(2 * B, -1)
                       for v in (toy.views[0], toy.views[-1]))
       change = (moved - clean) / 0.5
       for row, fisher in enumerate(self.oracle(clean, state.params)):
         # One power iteration from a random start ends in the range of F.
         residual = change[row] - fisher @ np.linalg.pinv(fisher) @ change[row]
-        self.assertLess(np.linalg.norm(residual), 0.02, (mode, row))
+        self.assertLess(np.linalg.norm(residual), 0.02, row)
 
   def test_finite_difference_augments_every_pass(self):
     toy = Toy(noise=0.3)
-    run('vat', toy, mode='finite_difference', xi=1e-6, **VAT)
+    run('vat', toy, xi=1e-6, **PROBED)
     clean, _, moved = toy.views
     self.assertGreater(
         np.linalg.norm(np.asarray(moved - clean).reshape(2 * B, -1),
@@ -260,133 +345,12 @@ class VatTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (dict(mode='exakt'), "did you mean 'exact'"),
-      (dict(mode='exact', kl_direction='cleann'), "did you mean 'clean'"),
-      (dict(mode='exact', eps=0.0), 'must be > 0'),
+      (dict(kl_direction='cleann'), "did you mean 'clean'"),
+      (dict(eps=0.0), 'must be > 0'),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):
-      run('vat', **{**VAT, **fields})
-
-
-class MixMatchTest(parameterized.TestCase):
-
-  @parameterized.parameters((1, False), (2, False), (2, True), (3, False))
-  def test_against_a_loop(self, views, per_batch):
-    """Every step of section 'MixMatch', draws taken from the same keys."""
-    toy, batch = Toy(noise=0.3), make_batch()
-    state, after, metrics = run(
-        'mixmatch', toy, batch, ratio_per_batch=per_batch,
-        **dict(MIX, views=views, weight=3.0))
-    guesses, passes = toy.views[:views], toy.views[views:]
-    mean = np.mean([probs_of(v, state.params) for v in guesses], axis=0)
-    sharp = mean**2 / (mean**2).sum(1, keepdims=True)
-    _, _, mixing, _, *_ = jax.random.split(
-        jax.random.key(1), 4 + views)
-    order, ratio = jax.random.split(mixing)
-    rows = B * (1 + views)
-    other = np.asarray(jax.random.permutation(order, rows))
-    share = np.asarray(perturb.mix_ratio(
-        ratio, 0.75, rows, per_batch=per_batch))
-    labels = np.concatenate([np.eye(K)[np.arange(B) % K], *[sharp] * views])
-    mixed = np.stack([share[i] * labels[i] + (1 - share[i]) * labels[other[i]]
-                      for i in range(rows)])
-    np.testing.assert_allclose(mixed.sum(1), 1.0, rtol=1e-6)
-    shown = perturb.interleave([np.asarray(v) for v in passes])
-    probs = probs_of(np.concatenate(shown), state.params)
-    known = -np.mean([np.sum(mixed[i] * np.log(probs[i])) for i in range(B)])
-    guess = np.mean((mixed[B:] - probs[B:])**2)
-    np.testing.assert_allclose(metrics['cross_entropy'], known, rtol=1e-4)
-    np.testing.assert_allclose(metrics['mixmatch'], guess, rtol=1e-4)
-    np.testing.assert_allclose(
-        metrics['loss'], known + 3.0 * guess, rtol=1e-4)
-    np.testing.assert_allclose(
-        after.stats['mean'], passes[0].mean(), rtol=1e-6)
-
-  def test_ns3l_on_top(self):
-    """Invariant 7: masks from the mixed labels, all rows, no extra pass."""
-    toy = Toy(noise=0.3)
-    fields = dict(MIX, terms={'ns3l': dict(NS3L, threshold=0.05, weight=2.0)})
-    state, _, metrics = run('mixmatch', toy, **fields)
-    plain, _, without = run('mixmatch', Toy(noise=0.3), key=1, **MIX)
-    self.assertLen(toy.views, 5)
-    self.assertGreater(metrics['ns3l'], 0.0)
-    np.testing.assert_allclose(
-        metrics['loss'], metrics['cross_entropy'] + metrics['mixmatch']
-        + 2.0 * metrics['ns3l'], rtol=1e-5)
-
-  def test_kernels_alone_decay_and_after_the_average(self):
-    """Invariant 18: without gradients kernels shrink by 1 - 0.02 lr."""
-    tools = Toy().tools(
-        weight_decay=0.02, ema_decay=0.5, learning_rate=lambda step: 0.002
-    )._replace(tx=optax.sgd(0.0))
-    state, after, _ = run('mixmatch', tools=tools, **MIX)
-    before, now = state.params['head'], after.params['head']
-    np.testing.assert_allclose(
-        now['kernel'], before['kernel'] * (1 - 4e-5), rtol=1e-6)
-    np.testing.assert_array_equal(now['bias'], before['bias'])
-    np.testing.assert_array_equal(
-        after.slots[compose.EMA]['head']['kernel'], before['kernel'])
-
-  @parameterized.parameters(
-      (dict(alpha=0.0), 'alpha=0.0'), (dict(temperature=-1.0), 'temperature'),
-      (dict(views=0), 'views=0'),
-      (dict(terms={'ns3l': dict(sampler='furthest', passes=1, **ONCE)}),
-       'no single image'),
-      (dict(terms={'pi': ONCE}), 'no second pass'),
-      (dict(terms={'vat': dict(mode='exact', **VAT)}), 'no clean pass'),
-  )
-  def test_wrong_options(self, fields, message):
-    with self.assertRaisesRegex(errors.UserError, message):
-      run('mixmatch', **{**MIX, **fields})
-
-  def test_unequal_batches(self):
-    with self.assertRaisesRegex(errors.UserError, 'same number'):
-      run('mixmatch', batch=make_batch(4, 6), **MIX)
-
-
-class MixedBaselinesTest(absltest.TestCase):
-
-  def test_mixup_against_a_loop(self):
-    toy, batch = Toy(noise=0.0), make_batch()
-    state, after, metrics = run('mixup', toy, batch, alpha=0.75)
-    guessing, labelled, unlabelled = toy.views
-    guess = probs_of(guessing, state.params)
-    for name, view, images, labels in (
-        ('cross_entropy', labelled, batch.x, np.eye(K)[np.arange(B) % K]),
-        ('mixup', unlabelled, batch.u, guess)):
-      flat = np.asarray(images, np.float64)
-      total = 0.0
-      for row in range(B):
-        # The ratio shows in the mixed image itself.
-        gap = flat[row] - flat[B - 1 - row]
-        share = np.sum((np.asarray(view[row]) - flat[B - 1 - row]) * gap)
-        share /= np.sum(gap**2)
-        self.assertBetween(share, 0.5 - 1e-4, 1.0 + 1e-4)
-        target = share * labels[row] + (1 - share) * labels[B - 1 - row]
-        total -= np.sum(target * np.log(probs_of(view, state.params)[row]))
-      np.testing.assert_allclose(metrics[name], total / B, rtol=1e-3)
-    np.testing.assert_allclose(
-        after.stats['mean'], labelled.mean(), rtol=1e-6)
-
-  def test_ict_against_a_loop(self):
-    toy, batch = Toy(noise=0.0), make_batch()
-    method = methods.build(
-        {'name': 'ict', 'terms': {}, 'alpha': 0.75, 'decay': 0.9, **ONCE},
-        toy.tools())
-    state = method.init(jax.random.key(0))
-    other = jax.tree.map(lambda leaf: 0.3 * leaf, state.params)
-    state = state.replace(slots={'teacher': other})
-    _, metrics = method.update(state, batch, jax.random.key(1))
-    _, teaching, mixed = toy.views
-    teacher = probs_of(teaching, other)
-    flat, total = np.asarray(batch.u, np.float64), 0.0
-    for row in range(B):
-      gap = flat[row] - flat[B - 1 - row]
-      share = np.sum((np.asarray(mixed[row]) - flat[B - 1 - row]) * gap)
-      share /= np.sum(gap**2)
-      target = share * teacher[row] + (1 - share) * teacher[B - 1 - row]
-      total += np.mean((probs_of(mixed, state.params)[row] - target)**2)
-    np.testing.assert_allclose(metrics['ict'], total / B, rtol=1e-3)
+      trace('vat', **{**EXACT, **fields})
 
 
 if __name__ == '__main__':

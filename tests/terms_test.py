@@ -5,12 +5,13 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 from nsl_jax import errors
 from nsl_jax import losses
 from nsl_jax import negatives
 from nsl_jax import terms
-from nsl_jax.types import Aux, Batch
+from nsl_jax.types import Aux, Batch, CleanPass
 
 LOGITS = jnp.array([[1.0, -2.0, 0.5, 0.4], [0.0, 3.0, -1.0, 0.2]])
 BELIEF = jnp.array([[0.6, 0.02, 0.3, 0.08], [0.01, 0.97, 0.01, 0.01]])
@@ -19,9 +20,9 @@ NEGATIVE = np.array([[False, True, False, False], [True, False, True, True]])
 WEIGHT = dict(weight=2.0, ramp='none', ramp_steps=0)
 
 
-def shared(logits=LOGITS, belief=BELIEF, again=None):
+def shared(logits=LOGITS, belief=BELIEF, again=None, **more):
   return Aux(logits_u=logits, belief_u=belief, total=4, again=again, stats={},
-             slots={}, metrics={})
+             metrics={}, **{'slots': {}, **more})
 
 
 def rows(side=None):
@@ -124,6 +125,165 @@ class PseudoLabelTest(absltest.TestCase):
         value, losses.pseudo_label(LOGITS, BELIEF, threshold=0.95))
 
 
+class EntropyTest(absltest.TestCase):
+
+  def test_against_a_loop(self):
+    """F-N7: of the clean pass."""
+    value = terms.entropy()(shared(), rows(), jax.random.key(0))
+    want = [-sum(p * np.log(p) for p in row)
+            for row in special.softmax(np.asarray(LOGITS), axis=-1)]
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+
+
+class AgreementTest(parameterized.TestCase):
+  """Pi and Mean Teacher: which pass teaches, and that it is constant."""
+
+  def call(self, name, student, teacher):
+    """Values per row; the teacher's logits come from the extra pass."""
+    slot = jnp.array(7.0)
+
+    def again(key, params=None):
+      self.assertEqual(params is slot, name == 'mean_teacher')
+      return teacher
+
+    term = {'pi': terms.pi, 'mean_teacher': terms.mean_teacher}[name]()
+    aux = shared(student, again=again, slots={terms.TEACHER: slot})
+    return term(aux, rows(), jax.random.key(0))
+
+  @parameterized.parameters('pi', 'mean_teacher')
+  def test_against_a_loop(self, name):
+    """Invariant 9: 0 where both passes agree, else more."""
+    teacher = LOGITS[::-1] * 0.5
+    want = []
+    for p, q in zip(*(special.softmax(np.asarray(z), axis=-1)
+                      for z in (LOGITS, teacher))):
+      want.append(sum((p[k] - q[k])**2 for k in range(4)) / 4)
+    found = self.call(name, LOGITS, teacher)
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    self.assertGreater(min(want), 1e-3)
+    np.testing.assert_array_equal(self.call(name, LOGITS, LOGITS), 0.0)
+
+  @parameterized.parameters('pi', 'mean_teacher')
+  def test_teacher_is_constant(self, name):
+    """Invariant 9: its gradient is exactly 0, the student's is not."""
+    total = lambda *logits: self.call(name, *logits).sum()
+    student, teacher = jax.grad(total, (0, 1))(LOGITS, LOGITS[::-1] * 0.5)
+    self.assertGreater(np.abs(student).max(), 1e-2)
+    np.testing.assert_array_equal(teacher, 0.0)
+
+
+class VATTest(parameterized.TestCase):
+  """VAT on softmax regression in float64, the first two rows labelled."""
+
+  def setUp(self):
+    super().setUp()
+    self.enterContext(jax.enable_x64(True))
+    rng = np.random.default_rng(0)
+    self.kernel = rng.normal(size=(6, 4))
+    self.images = rng.normal(size=(5, 2, 3, 1))
+
+  def call(self, kernel, shift=0.0, seen=None, **options):
+    """Values of the unlabelled rows.
+
+    Args:
+      kernel: f64[6, 4] of the network.
+      shift: added to the clean logits.
+      seen: list that gets the images of each pass after the clean one.
+      **options: of the term.
+    """
+    network = lambda view: view.reshape(len(view), -1) @ kernel
+    logits, push = jax.linearize(network, jnp.asarray(self.images))
+
+    def apply(view, key=None):
+      if seen is not None:
+        seen.append(view)
+      return network(view)
+
+    clean = CleanPass(
+        images=jnp.asarray(self.images), view=jnp.asarray(self.images),
+        logits=logits + shift, consistency=logits, push=push, same=apply,
+        fresh=apply, unlabelled=lambda values: values[2:])
+    return terms.vat(**options)(
+        shared(clean=clean), rows(), jax.random.key(3))
+
+  def by_hand(self, eps, mode, xi, iterations, kl_direction):
+    """Loops over rows; the start is drawn from the same key."""
+    start = jax.random.normal(
+        jax.random.split(jax.random.key(3))[0], self.images.shape, float)
+    found = []
+    for image, d in zip(self.images, np.asarray(start)):
+      x, d = image.reshape(-1), d.reshape(-1)
+      p = special.softmax(x @ self.kernel)
+      for _ in range(iterations):
+        d = self.normalised(d)
+        if mode == 'exact':
+          slope = (np.diag(p) - np.outer(p, p)) @ self.kernel.T @ d
+        else:  # of KL(p || q) in the logits of q
+          slope = special.softmax((x + xi * d) @ self.kernel) - p
+        d = self.kernel @ slope
+      q = special.softmax((x + eps * self.normalised(d)) @ self.kernel)
+      first, second = (q, p) if kl_direction == 'adversarial' else (p, q)
+      found.append(sum(a * np.log(a / b) for a, b in zip(first, second)))
+    return found[2:]
+
+  def normalised(self, v):
+    v = v / (1e-12 + max(abs(v)))
+    return v / np.sqrt(1e-6 + sum(v**2))
+
+  @parameterized.product(
+      mode=('exact', 'finite_difference'), iterations=(1, 3),
+      kl_direction=('adversarial', 'clean'))
+  def test_against_a_loop(self, **options):
+    """Invariant 9: also that no row is below 0."""
+    options.update(eps=0.7, xi=0.5)
+    found = self.call(self.kernel, **options)
+    # Where the slope is small the 1e-12 beside the largest entry shows.
+    np.testing.assert_allclose(found, self.by_hand(**options), rtol=1e-9)
+    self.assertGreater(found.min(), 1e-3)
+
+  @parameterized.product(
+      mode=('exact', 'finite_difference'), eps=(1e-3, 1.0, 6.0))
+  def test_length_of_the_change(self, mode, eps):
+    """Invariant 10: eps to 1e-6 in every image."""
+    seen = []
+    self.call(self.kernel, seen=seen, mode=mode, eps=eps, xi=1e-2)
+    change = np.asarray(seen[-1] - self.images).reshape(5, -1)
+    np.testing.assert_allclose(
+        np.linalg.norm(change, axis=1), eps, rtol=1e-6)
+
+  @parameterized.product(
+      mode=('exact', 'finite_difference'),
+      kl_direction=('adversarial', 'clean'))
+  def test_no_change_no_loss(self, **options):
+    """Invariant 9: an eps that is lost in the pixels."""
+    found = self.call(self.kernel, eps=1e-30, xi=1e-2, **options)
+    np.testing.assert_array_equal(found, 0.0)
+
+  @parameterized.product(
+      mode=('exact', 'finite_difference'),
+      kl_direction=('adversarial', 'clean'))
+  def test_gradient(self, mode, kl_direction):
+    """Invariant 9: none into the clean prediction; the change is constant."""
+    seen = []
+    options = dict(mode=mode, kl_direction=kl_direction, eps=0.7, xi=1e-2)
+    total = lambda *args, **more: self.call(*args, **options, **more).sum()
+    grad, clean = jax.grad(total, (0, 1))(self.kernel, np.zeros((5, 4)))
+    np.testing.assert_array_equal(clean, 0.0)
+    total(self.kernel, seen=seen)
+    fixed = self.images[2:].reshape(3, -1) @ self.kernel
+    view = seen[-1][2:].reshape(3, -1)
+
+    def direct(kernel):
+      pair = (view @ kernel, fixed)
+      if kl_direction == 'clean':
+        pair = pair[::-1]
+      return losses.kl_divergence(*pair).sum()
+
+    want = jax.grad(direct)(self.kernel)
+    self.assertGreater(np.abs(want).max(), 0.1)
+    np.testing.assert_allclose(grad, want, rtol=1e-9, atol=1e-12)
+
+
 class FromConfigTest(parameterized.TestCase):
 
   def test_nothing(self):
@@ -145,6 +305,15 @@ class FromConfigTest(parameterized.TestCase):
     self.assertTrue((value > 0).all())  # threshold 0.5: either row is confident
     value = built['ns3l'][1](shared(), rows(), jax.random.key(0))
     np.testing.assert_allclose(value, losses.none_of(LOGITS, NEGATIVE))
+
+  def test_a_weight_may_be_held(self):
+    fields = dict(weight=3.0, ramp='linear', ramp_steps=8, threshold=0.5)
+    held, _ = terms.from_config(
+        {'pseudo_label': dict(fields, hold_steps=4)})['pseudo_label']
+    np.testing.assert_allclose(
+        [held(step) for step in (0, 3, 4, 7, 8)], [0, 0, 1.5, 1.5, 3])
+    with self.assertRaisesRegex(errors.UserError, 'hold_steps=-1'):
+      terms.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
 
   @parameterized.parameters(
       ({'ns3': WEIGHT}, "unknown term 'ns3': did you mean 'ns3l'"),

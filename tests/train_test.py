@@ -28,15 +28,6 @@ NS3L = dict(
 )
 
 
-def setUpModule():
-  # Compiling takes most of the time of these tests.
-  jax.config.update('jax_disable_most_optimizations', True)
-
-
-def tearDownModule():
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 def arrays(seed=0):
   """Images of which each class has its own bright corner, and labels."""
   rng = np.random.default_rng(seed)
