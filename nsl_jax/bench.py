@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
   options = _parser().parse_args(argv)
   jax.config.update('jax_enable_compilation_cache', False)
-  stopwatch.use_precision(options.precision)
+  train.use_precision(options.precision)
   labelled, unlabelled = _numbers(options.batch, '64+64')
   height, width, channels = _numbers(options.image, '32x32x3')
   if min(options.steps, options.classes - 1, 1 + options.steps_per_call) < 1:

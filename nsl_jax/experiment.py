@@ -120,10 +120,7 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
     errors.UserError: for anything wrong in the config or the data.
   """
   _check(config)
-  exact = config.precision == 'float32'
-  jax.config.update(
-      'jax_default_matmul_precision', 'highest' if exact else 'default'
-  )
+  train.use_precision(config.precision)
   source = feed.load_source(config)  # before a device is asked for
   mesh = mesh_lib.make(config.devices)
   mesh_lib.check_batch(mesh, {
@@ -245,16 +242,10 @@ def results_of(
     parts: Parts,
 ) -> dict[str, Any]:
   """What `results.json` holds."""
-  chosen = [one[config.protocol] for one in per_seed]
-  errors_of = lambda name: [one[name] for one in chosen]
-  beside = {
-      name: summary.score(errors_of(name), name, '%')
-      for name in chosen[0] if name.startswith('test_error_')
-  }
+  scores = summary.scores(per_seed)
   return {
       'row': config.row, 'kind': 'run',
-      'score': summary.score(errors_of('test_error'), 'test_error', '%'),
-      **({'networks': beside} if beside else {}),
+      'score': scores[config.protocol]['test_error'], 'scores': scores,
       'protocol': config.protocol,
       'steps': config.steps, 'full_steps': config.full_steps,
       'reduced': config.steps < config.full_steps,

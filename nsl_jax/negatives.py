@@ -22,6 +22,11 @@ DISTANCE = 'class_distance'  # f32[N, K], see class_distances
 TRUE_CLASS = 'true_class'  # i32[N], read by the oracle alone
 
 
+def _smallest(values: Array, count: int) -> Array:
+  """Where the `count` smallest values of each row are, bool[N, K]."""
+  return jnp.argsort(jnp.argsort(values, axis=-1), axis=-1) < count
+
+
 def random_subset(key: Key, allowed: Array, size: int) -> Array:
   """`size` distinct classes per row, uniform over the allowed ones.
 
@@ -35,9 +40,7 @@ def random_subset(key: Key, allowed: Array, size: int) -> Array:
   """
   chex.assert_rank(allowed, 2)
   noise = jax.random.uniform(key, allowed.shape)
-  order = jnp.argsort(jnp.where(allowed, noise, 2.0), axis=-1)
-  rank = jnp.argsort(order, axis=-1)
-  return rank < size
+  return _smallest(jnp.where(allowed, noise, 2.0), size)
 
 
 def weighted_subset(
@@ -62,8 +65,7 @@ def weighted_subset(
     drawn = jax.random.categorical(key, log_weights, shape=shape)
     return jax.nn.one_hot(drawn, log_weights.shape[-1], dtype=bool).any(0)
   noise = jax.random.gumbel(key, log_weights.shape, log_weights.dtype)
-  order = jnp.argsort(-(log_weights + noise), axis=-1)
-  return jnp.argsort(order, axis=-1) < size
+  return _smallest(-(log_weights + noise), size)
 
 
 def _check_count(count: int, room: int) -> None:
@@ -76,8 +78,7 @@ def _check_count(count: int, room: int) -> None:
 
 def nearest_classes(distance: Array, count: int) -> Array:
   """The `count` classes with the nearest labelled image, bool[N, K]."""
-  rank = jnp.argsort(jnp.argsort(distance, axis=-1), axis=-1)
-  return rank < count
+  return _smallest(distance, count)
 
 
 def threshold_sampler(*, threshold: float) -> Sampler:

@@ -53,14 +53,6 @@ class Subject(NamedTuple):
   memory_mb: float | None
 
 
-def use_precision(precision: str) -> None:
-  """Sets the arithmetic of matrix products as `experiment` does."""
-  jax.config.update(
-      'jax_default_matmul_precision',
-      'highest' if precision == 'float32' else 'default',
-  )
-
-
 def random_data(side: Sequence[str], setting: Setting, kind: str) -> Data:
   """Random images, normalisation fitted to them, and random side tables.
 

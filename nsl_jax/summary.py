@@ -49,6 +49,28 @@ def score(
   }
 
 
+def scores(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Every error by each way of reading a run, as `score` gives it.
+
+  Args:
+    per_seed: of every seed what `reports` gives.
+
+  Returns:
+    By protocol, then by error: `test_error`, of two networks also those of
+    `a`, `b` and the ensemble, `validation_error` where there is one.
+  """
+  found: dict[str, Any] = {}
+  for protocol in PROTOCOLS:
+    every = [report[protocol] for report in per_seed]
+    if None not in every:
+      found[protocol] = {
+          name: score([one[name] for one in every], name, '%')
+          for name, value in every[0].items()
+          if 'error' in name and value is not None
+      }
+  return found
+
+
 def plus_minus(mean: float | None, std: float | None) -> str:
   """`12.34 ± 0.56`, without the second part where there is none."""
   if mean is None:

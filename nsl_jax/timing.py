@@ -139,7 +139,7 @@ def measure(
     call, their median, `ratio`, `passes`, `units`, `floor` and `over_floor`,
     by how much the ratio exceeds it (1 is as low as passes allow).
   """
-  stopwatch.use_precision(setting.precision)
+  train.use_precision(setting.precision)
   subjects = {
       (row_id, kind): one for row_id, config in found.items()
       for kind, one in _subjects(config, setting).items()

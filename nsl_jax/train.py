@@ -57,6 +57,14 @@ def one_step(method: Method, read: Read) -> Step:
   return step
 
 
+def use_precision(precision: str) -> None:
+  """Sets the arithmetic of matrix products: exact in `float32` only."""
+  jax.config.update(
+      'jax_default_matmul_precision',
+      'highest' if precision == 'float32' else 'default',
+  )
+
+
 def make_chunk(step: Step, *, steps_per_call: int, mesh: Mesh) -> Chunk:
   """A compiled `(state, data, rows, count) -> (state, history)`.
 

@@ -1,5 +1,6 @@
 """The folder of a run: its config, its results, and whose it is."""
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -10,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from flax import traverse_util
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 
 _PACKAGES = (
     'jax', 'jaxlib', 'flax', 'optax', 'chex', 'orbax-checkpoint',
@@ -26,10 +28,8 @@ def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Writes a JSON file whole or not at all; only process 0 writes."""
   if jax.process_index():
     return
-  part = path.with_name(path.name + '.part')
-  part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + '\n',
-                  encoding='utf-8')
-  os.replace(part, path)
+  text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+  files.write(path, text.encode())
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -49,16 +49,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     ) from error
 
 
-def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in config.items():
-    if isinstance(value, Mapping):
-      flat |= _flat(value, f'{prefix}{name}.')
-    else:
-      flat[prefix + name] = value
-  return flat
-
-
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Makes the folder this config's own, or finds that it already is.
 
@@ -68,12 +58,9 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """
   path = workdir / 'config.json'
   config = json.loads(json.dumps(config))
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    taken = path.exists()
-  except OSError as error:
-    raise _not_writable(workdir, error) from error
-  before, now = _flat(read_json(path) if taken else config), _flat(config)
+  files.make_folder(workdir)
+  flat = functools.partial(traverse_util.flatten_dict, sep='.')
+  before, now = flat(read_json(path) if path.exists() else config), flat(config)
   for name in sorted(before.keys() | now.keys()):
     if name not in _FREE and before.get(name) != now.get(name):
       raise errors.UserError(
@@ -81,16 +68,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
           f'{before.get(name)!r} there and is {now.get(name)!r} here; use '
           'another --workdir'
       )
-  try:
-    write_json(path, config)
-  except OSError as error:
-    raise _not_writable(workdir, error) from error
-
-
-def _not_writable(workdir: pathlib.Path, error: OSError) -> errors.UserError:
-  return errors.UserError(
-      f'cannot write to {workdir} ({error.strerror}): choose another --workdir'
-  )
+  write_json(path, config)
 
 
 def _commit() -> str | None:

@@ -17,8 +17,9 @@ PACKAGE = ROOT / 'nsl_jax'
 # belongs into the lowest row that lets it import what it needs.
 ROWS = (
     ('', 'data', 'errors', 'types', 'figures.style', 'data.cache'),
+    ('files',),
     ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary', 'log',
-     'files', 'workdir', 'bilevel', 'data.splits', 'data.sampler',
+     'workdir', 'bilevel', 'data.splits', 'data.sampler',
      'data.augment', 'data.normalise', 'models.layers'),
     ('negatives', 'optimizers', 'compose', 'perturb', 'checkpoint',
      'data.usps', 'data.views', 'models.*', 'figures.toy'),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 
 RULES = ('balanced', 'proportional', 'uniform')
 
@@ -149,10 +149,7 @@ def save(split: Split, path: str | os.PathLike) -> None:
   """Writes `split.npz` whole or not at all."""
   buffer = io.BytesIO()
   np.savez(buffer, **split._asdict())
-  path = pathlib.Path(path)
-  part = path.with_suffix('.part')
-  part.write_bytes(buffer.getvalue())
-  os.replace(part, path)
+  files.write(pathlib.Path(path), buffer.getvalue())
 
 
 def load(path: str | os.PathLike) -> Split:

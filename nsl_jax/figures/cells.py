@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from nsl_jax import config_files, experiment, rows, summary
+from nsl_jax import config_files, experiment, rows
 from nsl_jax.figures import style
 
 
@@ -78,32 +78,6 @@ def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
   return trained
 
 
-def scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Every seed's errors by each way of reading a run.
-
-  Args:
-    reports: as `experiment.run` gives them.
-
-  Returns:
-    By protocol, then by error (`test_error`; of two networks also those of
-    `a`, `b` and the ensemble; `validation_error` where there is one).
-  """
-  found: dict[str, Any] = {}
-  for protocol in summary.PROTOCOLS:
-    every = [report[protocol] for report in reports]
-    if None in every:
-      continue
-    names = [
-        name for name in every[0]
-        if 'error' in name and every[0][name] is not None
-    ]
-    found[protocol] = {
-        name: summary.score([one[name] for one in every], name, '%')
-        for name in names
-    }
-  return found
-
-
 def accuracy(trained: Trained) -> tuple[float, float | None]:
   """Mean and standard deviation over seeds of the headline, in %."""
   score = trained.results['score']
@@ -112,12 +86,12 @@ def accuracy(trained: Trained) -> tuple[float, float | None]:
 
 def _of_cell(one: Trained) -> dict[str, Any]:
   kept = (
-      'protocol', 'seeds', 'steps', 'full_steps', 'score', 'reports', 'commit',
-      'wall_time_s', 'data_note', 'split_sha256', 'config',
+      'protocol', 'seeds', 'steps', 'full_steps', 'score', 'scores', 'reports',
+      'commit', 'wall_time_s', 'data_note', 'split_sha256', 'config',
   )
   return {
       'cell': one.cell.name, 'label': one.cell.label,
-      'argument': one.cell.argument, 'scores': scores(one.results['reports']),
+      'argument': one.cell.argument,
       **{name: one.results[name] for name in kept},
   }
 
@@ -139,9 +113,8 @@ def content(trained: Sequence[Trained]) -> dict[str, Any]:
   }
 
 
-def title(row: rows.Row, trained: Sequence[Trained]) -> str:
-  """What stands above a picture: row, data, seeds and steps."""
-  found = content(trained)
+def title(row: rows.Row, found: Mapping[str, Any]) -> str:
+  """What stands above a picture: row, data, seeds and steps, by `content`."""
   count = len(found['seeds'])
   steps = f'{found["steps"]:,} steps'
   if found['reduced']:

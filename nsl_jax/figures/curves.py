@@ -160,7 +160,7 @@ def draw(
   trained = cells.train(wanted, workdir)
   lines = lines_of(trained)
   labels = {one.name: one.label for one in wanted}
+  content = cells.content(trained)
   return style.Drawing(
-      picture(lines, labels, cells.title(row, trained)), lines,
-      cells.content(trained),
+      picture(lines, labels, cells.title(row, content)), lines, content
   )

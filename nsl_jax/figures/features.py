@@ -181,5 +181,5 @@ def draw(
   content['versions'] |= {'scikit-learn': sklearn.__version__}
   content['panels'] = [panel.facts for panel in panels]
   return style.Drawing(
-      picture(panels, cells.title(row, trained)), lines_of(panels), content
+      picture(panels, cells.title(row, content)), lines_of(panels), content
   )

@@ -18,7 +18,7 @@ from matplotlib import axes as axes_lib
 from matplotlib import patches
 
 from nsl_jax import config_files, rows, search, summary
-from nsl_jax.figures import style
+from nsl_jax.figures import cells as cells_lib, style
 
 _THRESHOLDS = (0.02, 0.04, 0.06, 0.08)
 
@@ -115,14 +115,6 @@ def picture(
   return style.png(figure)
 
 
-def _title(row: rows.Row, config: ml_collections.ConfigDict) -> str:
-  steps = f'{config.steps:,} steps'
-  if config.steps < config.full_steps:
-    steps += f' (reduced from {config.full_steps:,})'
-  seeds = f'{config.seeds} seed' + 's' * (config.seeds > 1)
-  return f'{row.id}: {row.method} on {row.data}@{row.labels}, {seeds}, {steps}'
-
-
 def _content(
     outcomes: list[search.Outcome], lines: list[dict[str, Any]],
     chosen: dict[str, Any], config: ml_collections.ConfigDict,
@@ -165,7 +157,7 @@ def draw(
   outcomes = search.train(config, cells, workdir)
   lines = lines_of(outcomes, config)
   chosen = lines[outcomes.index(search.ranked(outcomes)[0])]
+  content = _content(outcomes, lines, chosen, config)
   return style.Drawing(
-      picture(lines, chosen, _title(row, config)), lines,
-      _content(outcomes, lines, chosen, config),
+      picture(lines, chosen, cells_lib.title(row, content)), lines, content
   )

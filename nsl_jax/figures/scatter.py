@@ -94,5 +94,5 @@ def draw(
   content = cells.content(trained) | {'timing': times}
   labels = {one.name: one.label for one in wanted}
   return style.Drawing(
-      picture(lines, labels, cells.title(row, trained)), lines, content
+      picture(lines, labels, cells.title(row, content)), lines, content
   )
