@@ -2,7 +2,8 @@
 
 Methods are timed in turn, a call of each after the other, so that their ratios
 hold on a machine whose speed drifts. An option of a method follows its name:
-ns3l:passes=1, several joined by +.
+ns3l:passes=1, several joined by +. --config times the method, network,
+optimiser, batch and augmentation of a config instead.
 
 A row a method: milliseconds a step (median, min, max) with the data pipeline
 (row sampler, transfer, gather, normalisation, augmentation), the median with
@@ -13,26 +14,26 @@ judged by. Images are random: only time is measured.
 """
 
 import ast
+import copy
 import functools
 import json
 import pathlib
 import statistics
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from nsl_jax import (
-    cli, errors, loop, mesh as mesh_lib, methods, models, optimizers,
-    stopwatch, train,
+    cli, config_files, errors, experiment, loop, mesh as mesh_lib, methods,
+    models, optimizers, stopwatch, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import augment, normalise
 from nsl_jax.stopwatch import Setting, Subject
 from nsl_jax.types import Method, Tools
 
-_NORMALISE = 'signed'
 # Times in the results: with the data pipeline, without, of inference.
 _FULL, _BARE, _INFERENCE = 'ms', 'ms_empty', 'ms_inference'
 
@@ -76,22 +77,60 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
   return methods.build({'name': name, **defaults, **options}, tools)
 
 
-def subjects_of(
-    word: str, model: str, setting: Setting, view: str, *, inference: bool
-) -> dict[str, Subject]:
+class Work(NamedTuple):
+  """What is timed.
+
+  Attributes:
+    make: builds the method, with its augmentation or without.
+    normalise: kind of normalisation.
+    setting: sizes.
+  """
+
+  make: Callable[[bool], Method]
+  normalise: str
+  setting: Setting
+
+
+def of_word(word: str, model: str, setting: Setting, view: str) -> Work:
+  """The work of a word of --method."""
+  return Work(
+      lambda augmented: build(word, model, setting, view if augmented else ''),
+      'signed', setting,
+  )
+
+
+def of_config(name: str, setting: Setting) -> Work:
+  """The work of a --config, with its own batch."""
+  config = config_files.load(name).copy_and_resolve_references().unlock()
+  config.precision = setting.precision
+  kind, plain = config.data.normalise, copy.deepcopy(config)
+  plain.data.augment = plain.data.strong = ''
+  setting = setting._replace(
+      labelled=config.batch.labelled, unlabelled=config.batch.unlabelled,
+      holdout=config.batch.get('holdout', 0),
+  )
+  return Work(
+      lambda augmented: experiment.build_method(
+          config if augmented else plain, setting.classes, setting.shape,
+          lambda: stopwatch.random_data((), setting, kind).normaliser,
+      ),
+      kind, setting,
+  )
+
+
+def subjects_of(work: Work, *, inference: bool) -> dict[str, Subject]:
   """A method with the data pipeline, on one batch that is already there, and
   if wanted its predictions.
   """
-  apply = functools.partial(normalise.apply, _NORMALISE)
+  setting = work.setting
+  apply = functools.partial(normalise.apply, work.normalise)
   read = functools.partial(train.gather, apply)
-  full = build(word, model, setting, view)
-  data = stopwatch.random_data(full.side, setting, _NORMALISE)
+  full, bare = work.make(True), work.make(False)
+  data = stopwatch.random_data(full.side, setting, work.normalise)
   rows = {
-      'labelled': jnp.arange(setting.labelled),
-      'unlabelled': jnp.arange(setting.unlabelled),
+      name: jnp.arange(size) for name, size in stopwatch.sizes(setting).items()
   }
   batch = jax.jit(read)(data, rows)
-  bare = build(word, model, setting, '')
   found = {
       _FULL: stopwatch.training(full, setting, read, data),
       _BARE: stopwatch.training(
@@ -105,32 +144,34 @@ def subjects_of(
 
 
 def measure(
-    words: list[str], model: str, setting: Setting, *, steps: int, view: str,
-    inference: bool = False,
+    works: Mapping[str, Work], *, steps: int, inference: bool = False
 ) -> dict[str, dict[str, Any]]:
-  """Times every method, all ways, in turn.
+  """Times everything, all ways, in turn.
 
   Returns:
-    Per method: `ms`, `ms_empty` and, if wanted, `ms_inference` (a step's
-    milliseconds, of every call), `compile_s` and `memory_mb`.
+    By name: `images` of a step's labelled and unlabelled batch, `ms`,
+    `ms_empty` and, if wanted, `ms_inference` (a step's milliseconds, of every
+    call), `compile_s` and `memory_mb`.
   """
   subjects = {
-      (word, way): one for word in words for way, one in subjects_of(
-          word, model, setting, view, inference=inference).items()
+      (name, way): one for name, work in works.items()
+      for way, one in subjects_of(work, inference=inference).items()
   }
+  setting = next(iter(works.values())).setting
   taken = stopwatch.in_turn(subjects, setting, steps=steps)
   return {
-      word: {
-          **{way: ms for (name, way), ms in taken.items() if name == word},
-          'compile_s': subjects[word, _FULL].compile_s,
-          'memory_mb': subjects[word, _FULL].memory_mb,
+      name: {
+          'images': work.setting.labelled + work.setting.unlabelled,
+          **{way: ms for (owner, way), ms in taken.items() if owner == name},
+          'compile_s': subjects[name, _FULL].compile_s,
+          'memory_mb': subjects[name, _FULL].memory_mb,
       }
-      for word in words
+      for name, work in works.items()
   }
 
 
-def table(measured: dict[str, dict[str, Any]], images: int) -> str:
-  """The rows that are printed; `images` is the number in a batch."""
+def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+  """The rows that are printed."""
   first = next(iter(measured.values()))
   names = [
       'method', 'ms/step', 'min', 'max', 'empty pipeline', 'ratio', 'images/s',
@@ -144,7 +185,7 @@ def table(measured: dict[str, dict[str, Any]], images: int) -> str:
     cells = [
         word, f'{median:.2f}', f'{min(one["ms"]):.2f}',
         f'{max(one["ms"]):.2f}', f'{statistics.median(one["ms_empty"]):.2f}',
-        f'{ratio:.2f}', f'{1e3 * images / median:,.0f}',
+        f'{ratio:.2f}', f'{1e3 * one["images"] / median:,.0f}',
         '' if memory is None else f'{memory:,.0f}', f'{one["compile_s"]:.1f}',
     ]
     if _INFERENCE in one:
@@ -156,7 +197,10 @@ def table(measured: dict[str, dict[str, Any]], images: int) -> str:
 def _parser() -> cli.Parser:
   parser = cli.Parser('nsl_jax.bench', __doc__)
   add = parser.add_argument
-  add('--method', default='supervised,ns3l', help='methods, by comma')
+  add('--method', help='methods, by comma; supervised,ns3l if there is no '
+      '--config')
+  add('--config', action='append', default=[], help='a config, with its own '
+      'method, network, batch and augmentation; may be given several times')
   add('--model', default='small_cnn', help='network; options as for methods '
       '(small_cnn:batch_norm=True)')
   add('--batch', default='64+64', help='labelled+unlabelled images')
@@ -188,15 +232,19 @@ def main(argv: Sequence[str] | None = None) -> None:
       labelled, unlabelled, (height, width, channels), options.classes,
       per_call, options.precision, mesh_lib.make(1),
   )
+  words = options.method or ('' if options.config else 'supervised,ns3l')
+  works = {
+      word: of_word(word, options.model, setting, options.augment)
+      for word in filter(None, words.split(','))
+  } | {name: of_config(name, setting) for name in options.config}
   measured = measure(
-      options.method.split(','), options.model, setting, steps=options.steps,
-      view=options.augment, inference=options.inference,
+      works, steps=options.steps, inference=options.inference
   )
   where = workdir_lib.provenance(1)
-  print(f'{options.model}, batch {options.batch} of {options.image}, '
-        f'{options.precision}, {per_call} steps a call, {options.steps} steps, '
-        f'{where["device"]}')
-  print(table(measured, labelled + unlabelled))
+  of_words = f'{options.model}, batch {options.batch}, ' if words else ''
+  print(f'{of_words}images {options.image}, {options.precision}, {per_call} '
+        f'steps a call, {options.steps} steps, {where["device"]}')
+  print(table(measured))
   print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
   if options.json is not None:
     content = {

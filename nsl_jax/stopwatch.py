@@ -34,6 +34,7 @@ class Setting(NamedTuple):
     steps_per_call: steps of one timed call.
     precision: as in a config.
     mesh: the devices.
+    holdout: labelled images that judge a step (L2I).
   """
 
   labelled: int
@@ -43,6 +44,7 @@ class Setting(NamedTuple):
   steps_per_call: int
   precision: str
   mesh: jax.sharding.Mesh
+  holdout: int = 0
 
 
 class Subject(NamedTuple):
@@ -51,6 +53,12 @@ class Subject(NamedTuple):
   call: Callable[[], None]
   compile_s: float
   memory_mb: float | None
+
+
+def sizes(setting: Setting) -> dict[str, int]:
+  """Images of each stream in a batch; no hold-out stream if it has none."""
+  streams = {'labelled': setting.labelled, 'unlabelled': setting.unlabelled}
+  return streams | ({'holdout': setting.holdout} if setting.holdout else {})
 
 
 def random_data(side: Sequence[str], setting: Setting, kind: str) -> Data:
@@ -103,10 +111,9 @@ def training(
     read: `(data, rows) -> Batch`.
     data: where rows are read; if it is no `Data`, every step gets the same.
   """
-  sizes = {'labelled': setting.labelled, 'unlabelled': setting.unlabelled}
   streams = {
       name: sampler.Stream(np.arange(_IMAGES), size, seed=0, name=name)
-      for name, size in sizes.items()
+      for name, size in sizes(setting).items()
   }
   count = setting.steps_per_call
   plan = loop.Plan(1 << 30, 1 << 30, 1 << 30, 1 << 30, count, 1)

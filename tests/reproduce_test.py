@@ -5,10 +5,13 @@ import io
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 
-from nsl_jax import bench, config_files, errors, report, reproduce, rows
+from nsl_jax import (
+    bench, config_files, errors, experiment, report, reproduce, rows, stopwatch,
+)
 
 
 def _result(row: str, per_seed: list[float], **changes) -> dict:
@@ -120,6 +123,9 @@ class ReportTest(absltest.TestCase):
       report.table([], 'NS')
 
 
+_SETTING = stopwatch.Setting(2, 3, (8, 8, 1), 10, 1, 'float32', None)
+
+
 class BenchTest(absltest.TestCase):
 
   def test_times_every_method_and_keeps_every_call(self):
@@ -141,6 +147,29 @@ class BenchTest(absltest.TestCase):
       self.assertGreater(min(times['ms'] + times['ms_empty']), 0.0)
     self.assertIn('| ns3l:passes=1 |', printed.getvalue())
 
+  def test_times_configs_with_their_own_batch(self):
+    name = 'configs/digits_ns3l.py'
+    path = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory())) / 'times.json'
+    with contextlib.redirect_stdout(io.StringIO()):
+      bench.main([f'--config={name}', '--image=8x8x1', '--steps=1',
+                  '--method=supervised', '--batch=2+3', f'--json={path}'])
+    methods = json.loads(path.read_text())['methods']
+    self.assertEqual({name: one['images'] for name, one in methods.items()},
+                     {'supervised': 5, name: 100})
+
+  def test_a_config_is_timed_with_its_views_and_without(self):
+    made = []
+    with mock.patch.object(
+        experiment, 'build_method',
+        lambda config, *rest: made.append(config.data.augment),
+    ):
+      work = bench.of_config('configs/digits_ns3l.py', _SETTING)
+      work.make(True), work.make(False)
+    self.assertEqual(made, ['translate:1', ''])
+    self.assertEqual(stopwatch.sizes(work.setting),
+                     {'labelled': 50, 'unlabelled': 50})
+
   def test_wrong_words(self):
     for words, message in (
         (['--batch=4'], 'write it like 64.64'),
@@ -158,10 +187,10 @@ class BenchTest(absltest.TestCase):
         ('ns3l', {'passes': 1, 'sampler': 'uniform'}))
 
   def test_table_of_ratios(self):
-    one = {'ms': [2.0, 2.0, 4.0], 'ms_empty': [1.0] * 3, 'compile_s': 1.0,
-           'memory_mb': None}
+    one = {'images': 10, 'ms': [2.0, 2.0, 4.0], 'ms_empty': [1.0] * 3,
+           'compile_s': 1.0, 'memory_mb': None}
     two = {**one, 'ms': [4.0, 6.0, 8.0]}
-    lines = bench.table({'a': one, 'b': two}, images=10).splitlines()
+    lines = bench.table({'a': one, 'b': two}).splitlines()
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[:7],
                      ['b', '6.00', '4.00', '8.00', '1.00', '2.00', '1,667'])
