@@ -10,8 +10,12 @@ from typing import Any
 from nsl_jax import errors
 
 
-def make_folder(folder: pathlib.Path) -> None:
+def make_folder(folder: pathlib.Path, option: str) -> None:
   """Makes a folder, so that a run finds out early that it cannot write.
+
+  Args:
+    folder: with its parents; it may exist.
+    option: of the command line, that names it.
 
   Raises:
     errors.UserError: if it cannot be made, or not be written to.
@@ -20,10 +24,13 @@ def make_folder(folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise errors.UserError(
-        f'cannot make the folder {folder} ({error.strerror}): choose another'
+        f'cannot make the folder {folder} ({error.strerror}): choose '
+        f'another {option}'
     ) from error
   if not os.access(folder, os.W_OK):
-    raise errors.UserError(f'cannot write to {folder}: choose another')
+    raise errors.UserError(
+        f'cannot write to {folder}: choose another {option}'
+    )
 
 
 def write(path: pathlib.Path, content: bytes) -> None:

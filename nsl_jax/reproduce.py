@@ -83,7 +83,7 @@ def reproduce(
     raise errors.UserError(
         f'row {row.id} cannot be run: {state} ({row.method}, {row.model})'
     )
-  files.make_folder(results)
+  files.make_folder(results, '--results')
   size = f'reduced{reduced}' if reduced else 'full'
   folder = workdir / f'{row.id}-{size}'
   name = row.id

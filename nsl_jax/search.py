@@ -275,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   cells = cells_of([parse_axis(text, config) for text in options.grid])
   workdir = options.workdir or default_workdir(options.config, options.reduced)
   out = options.out or workdir / 'search.csv'
-  files.make_folder(out.parent)
+  files.make_folder(out.parent, '--out')
   outcomes = ranked(train(config, cells, workdir))
   files.write_csv(out, lines_of(outcomes, config))
   print(table(outcomes))

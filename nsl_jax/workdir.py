@@ -58,7 +58,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """
   path = workdir / 'config.json'
   config = json.loads(json.dumps(config))
-  files.make_folder(workdir)
+  files.make_folder(workdir, '--workdir')
   flat = functools.partial(traverse_util.flatten_dict, sep='.')
   before, now = flat(read_json(path) if path.exists() else config), flat(config)
   for name in sorted(before.keys() | now.keys()):

@@ -18,6 +18,7 @@ from nsl_jax import errors
 from nsl_jax import experiment
 from nsl_jax import reproduce
 from nsl_jax import rows
+from nsl_jax import summary
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import splits
 from nsl_jax.figures import cells
@@ -72,7 +73,7 @@ def run(config, workdir):
       'steps': config.steps, 'full_steps': config.full_steps,
       'reduced': config.steps < config.full_steps, 'reports': reports,
       'score': {'mean': float(mean), 'std': 0.5}, 'config': config.to_dict(),
-      **WHERE,
+      'scores': summary.scores(reports), **WHERE,
   }
 
 
@@ -216,7 +217,7 @@ class CurvesTest(parameterized.TestCase):
     self.assertEqual(cell.argument, f'{argument},seeds=1,reduced=20')
     one = cells.Trained(cell, self.folder, run(cell.config, self.folder / 'r'))
     self.assertEqual(
-        cells.title(rows.find('DN-F7'), [one]),
+        cells.title(rows.find('DN-F7'), cells.content([one])),
         'DN-F7: usps_to_mnist@7,291, 1 seed, 20 steps (reduced from 26,700)')
 
 

@@ -12,6 +12,7 @@ from absl.testing import absltest
 from nsl_jax import experiment
 from nsl_jax import reproduce
 from nsl_jax import rows
+from nsl_jax import summary
 from nsl_jax import timing
 from nsl_jax.figures import scatter
 
@@ -33,6 +34,7 @@ def run(config, workdir):
       'steps': config.steps, 'full_steps': config.full_steps,
       'reduced': config.steps < config.full_steps, 'reports': reports,
       'score': {'mean': error, 'std': 0.5 if len(seeds) > 1 else None},
+      'scores': summary.scores(reports),
       'config': config.to_dict(), 'device': 'd', 'commit': 'abc',
       'versions': {'jax': '0'}, 'data_note': '', 'wall_time_s': 1.0,
       'split_sha256': ['f'],

@@ -108,20 +108,22 @@ class ClaimTest(WorkdirTest):
   def test_not_a_folder(self):
     self.path.write_text('{}')
     self.folder = self.path
-    self.refused(CONFIG, 'cannot write to .*config.json')
+    self.refused(CONFIG, 'cannot make the folder .*config.json')
     self.folder = self.path / 'below'
-    self.refused(CONFIG, 'cannot write to .*below')
+    self.refused(CONFIG, 'cannot make the folder .*below')
 
   @absltest.skipIf(os.geteuid() == 0, 'root may write everywhere')
   def test_unwritable(self):
     self.folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     self.addCleanup(self.folder.chmod, stat.S_IRWXU)
-    self.refused(CONFIG, r'cannot write to .*Permission denied')
+    self.refused(CONFIG, 'cannot write to ')
 
   def test_full_disk(self):
     error = OSError(28, 'No space left on device')
-    with mock.patch.object(pathlib.Path, 'write_text', side_effect=error):
-      self.refused(CONFIG, 'cannot write to .*No space left on device')
+    with mock.patch.object(pathlib.Path, 'write_bytes', side_effect=error):
+      with self.assertRaisesRegex(
+          errors.UserError, 'cannot write .*config.json .No space left'):
+        workdir.claim(self.folder, CONFIG)
 
 
 class JsonTest(WorkdirTest):
