@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from nsl_jax.types import Array, Params
 
-Inner = Callable[[Params, Array], Array]  # (params, z) -> scalar
+# (params, z) -> scalar and what else the pass behind it gives
+Inner = Callable[[Params, Array], tuple[Array, Any]]
 Held = Callable[[Params], Array]  # params -> scalar
 
 
@@ -24,17 +25,22 @@ def _minus(params: Params, rate: float, grads: Params) -> Params:
 
 def adapt(
     inner: Inner, params: Params, labels: Array, *, rate: float, steps: int = 1
-) -> Params:
-  """theta* after `steps` inner steps, a function of the labels."""
-  for _ in range(steps):
-    params = _minus(params, rate, jax.grad(inner)(params, labels))
-  return params
+) -> tuple[Params, Any]:
+  """theta* after `steps` inner steps, a function of the labels, and what else
+  the first pass gave.
+  """
+  first = None
+  for at in range(steps):
+    grads, rest = jax.grad(inner, has_aux=True)(params, labels)
+    params = _minus(params, rate, grads)
+    first = first if at else rest
+  return params, first
 
 
 def label_gradient(
     inner: Inner, held: Held, params: Params, labels: Array, *, rate: float,
     steps: int = 1, nested: bool = False,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Any]:
   """C_held(theta*) and its gradient in the labels; theta is constant (F-L7).
 
   For one step the gradient is -eta d/dz of the derivative of C_in(theta; z)
@@ -42,7 +48,7 @@ def label_gradient(
   second backward pass through the first; several steps are unrolled.
 
   Args:
-    inner: C_in.
+    inner: C_in, and what else its pass gives.
     held: C_held.
     params: theta.
     labels: f32[N, K], z.
@@ -51,22 +57,24 @@ def label_gradient(
     nested: differentiate through the inner gradient even for one step.
 
   Returns:
-    f32[] and f32[N, K].
+    f32[], f32[N, K], and what else the first inner pass gave.
   """
   params = jax.lax.stop_gradient(params)
   if steps > 1 or nested:
-    def judged(labels: Array) -> Array:
-      return held(adapt(inner, params, labels, rate=rate, steps=steps))
+    def judged(labels: Array) -> tuple[Array, Any]:
+      adapted, rest = adapt(inner, params, labels, rate=rate, steps=steps)
+      return held(adapted), rest
 
-    return jax.value_and_grad(judged)(labels)
-  adapted = adapt(inner, params, labels, rate=rate)
+    (value, rest), gradient = jax.value_and_grad(judged, has_aux=True)(labels)
+    return value, gradient, rest
+  adapted, rest = adapt(inner, params, labels, rate=rate)
   value, direction = jax.value_and_grad(held)(adapted)
 
   def along(labels: Array) -> Array:
-    of_params = lambda params: inner(params, labels)
+    of_params = lambda params: inner(params, labels)[0]
     return jax.jvp(of_params, (params,), (direction,))[1]
 
-  return value, -rate * jax.grad(along)(labels)
+  return value, -rate * jax.grad(along)(labels), rest
 
 
 def last_layer_gradient(

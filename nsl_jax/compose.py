@@ -10,7 +10,7 @@ import optax
 from nsl_jax import errors
 from nsl_jax.types import (
     Array, Aux, Batch, CleanPass, Key, Loss, Method, Metrics, Params, Schedule,
-    State, Stats, Term, Tools, Update,
+    State, Stats, Term, Tools, Update, Views,
 )
 
 EMA = 'ema'  # slot of the averaged weights kept for evaluation
@@ -24,9 +24,9 @@ class Recipe(NamedTuple):
     after: updates that follow the optimiser's.
     slots: slots that start as copies of the network.
     side: names of the side tables of its terms.
-    impute: `(params, State, views, key) -> f32[B_u, K]`, probabilities that it
-      takes the two views of unlabelled images for, differentiable in the
-      parameters; None if it imputes none.
+    impute: `(params, State, Views, key) -> f32[B_u, K]`, the labels that it
+      imputes, differentiable in the parameters; None if it imputes none that
+      are.
   """
 
   loss: Loss
@@ -165,7 +165,7 @@ def _plus(
 def advance(
     loss: Loss, tx: optax.GradientTransformation, state: State, batch: Batch,
     key: Key,
-) -> tuple[State, Metrics, tuple[Array, Array] | None]:
+) -> tuple[State, Metrics, Views | None]:
   """One optimiser step on the loss, and the views that its Aux tells of."""
   def value_and_rest(params):
     value, aux = loss(params, state, batch, key)

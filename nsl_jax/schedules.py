@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -117,3 +118,16 @@ def learning_rate(config: Mapping[str, Any]) -> Schedule:
         config['lr'], {drop: config['drop_factor']}
     )
   return optax.constant_schedule(config['lr'])
+
+
+def at_step(opt: optax.OptState, step: Array | int) -> optax.OptState:
+  """An optimiser's state whose schedules are at that step of the loop.
+
+  They count updates, which are more than steps where a method makes several
+  (L2I). What else is counted, Adam's bias correction, goes on.
+  """
+  is_schedule = lambda part: isinstance(part, optax.ScaleByScheduleState)
+  set_count = lambda part: (
+      part._replace(count=step) if is_schedule(part) else part
+  )
+  return jax.tree.map(set_count, opt, is_leaf=is_schedule)

@@ -140,6 +140,20 @@ class CleanPass(NamedTuple):
   unlabelled: Callable[[Array], Array]
 
 
+class Views(NamedTuple):
+  """What a loss showed its network, for an update that imputes labels anew.
+
+  Attributes:
+    x: f32[B_l, H, W, C], the labelled images.
+    learnt: f32[B_u, H, W, C], the unlabelled ones as labels are learnt on them.
+    asked: f32[B_u, H, W, C], the same as labels are imputed from them.
+  """
+
+  x: Array
+  learnt: Array
+  asked: Array
+
+
 class Aux(NamedTuple):
   """What a loss shares with the terms added to it and with the update.
 
@@ -158,8 +172,8 @@ class Aux(NamedTuple):
       where a method has none.
     consistency_u: f32[N, K], what the second head of the network says of the
       rows of `logits_u`; None where a method does not tell.
-    views: two views f32[B_u, H, W, C] of the unlabelled images, for an update
-      that imputes their labels anew; None where a method has not two.
+    views: the views behind it; None where a method has not two of the
+      unlabelled images.
   """
 
   logits_u: Array
@@ -171,7 +185,7 @@ class Aux(NamedTuple):
   metrics: Metrics
   clean: CleanPass | None = None
   consistency_u: Array | None = None
-  views: tuple[Array, Array] | None = None
+  views: Views | None = None
 
 
 Augment = Callable[[Array, Key], Array]

@@ -16,6 +16,19 @@ THETA, X, Y = [0.5, -0.25], [[1.0, 2.0]], [1.0]
 U, Z, H, HY = [[2.0, -1.0]], [0.3], [[1.0, 1.0]], [0.0]
 
 
+def alone(inner):
+  """The inner loss as `bilevel` wants it, of a pass that gives nothing else."""
+  return lambda params, z: (inner(params, z), None)
+
+
+def adapt(inner, *args, **fields):
+  return bilevel.adapt(alone(inner), *args, **fields)[0]
+
+
+def label_gradient(inner, *args, **fields):
+  return bilevel.label_gradient(alone(inner), *args, **fields)[:2]
+
+
 def binary(theta, rows, labels):
   """-sum of the log-likelihood of logistic regression."""
   score = rows @ theta
@@ -59,14 +72,14 @@ class ClosedFormTest(Float64):
   def test_logistic(self, nested, seed):
     """eta sum_h (sigma(theta*.x_h) - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, binary)
-    _, found = bilevel.label_gradient(
+    _, found = label_gradient(
         inner, held, theta, z, rate=RATE, nested=nested)
     sigma = lambda a: 1 / (1 + np.exp(-np.asarray(a)))
     # Corrected sign (F-L2): theta* moves towards the labels.
     adapted = theta + RATE * (
         (y - sigma(x @ theta)) @ x + (z - sigma(u @ theta)) @ u)
     np.testing.assert_allclose(
-        bilevel.adapt(inner, theta, z, rate=RATE), adapted, atol=1e-12)
+        adapt(inner, theta, z, rate=RATE), adapted, atol=1e-12)
     expected = RATE * u @ (h.T @ (sigma(h @ adapted) - hy))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -74,7 +87,7 @@ class ClosedFormTest(Float64):
   def test_least_squares(self, nested, seed):
     """4 eta sum_h (theta*.x_h - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, squares)
-    _, found = bilevel.label_gradient(
+    _, found = label_gradient(
         inner, held, theta, z, rate=RATE, nested=nested)
     adapted = theta + 2 * RATE * (
         (y - x @ theta) @ x + (z - u @ theta) @ u)
@@ -85,17 +98,17 @@ class ClosedFormTest(Float64):
     """Invariant 24, digit for digit."""
     (inner, held), theta, z = fixture(binary)
     np.testing.assert_allclose(
-        bilevel.adapt(inner, theta, z, rate=RATE), [0.454540, -0.102270],
+        adapt(inner, theta, z, rate=RATE), [0.454540, -0.102270],
         atol=5e-7)
-    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, [0.0587168], atol=5e-8)
     noise = jnp.array([[0.1, 0.2]])
     impute = lambda theta: jax.nn.sigmoid((jnp.array(U) + noise) @ theta)
     z = impute(theta)
     np.testing.assert_allclose(z, [0.777300], atol=5e-7)
     np.testing.assert_allclose(
-        bilevel.adapt(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12)
-    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+        adapt(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(
         bilevel.pull_back(impute, theta, found), [0.0217635, -0.00829086],
         atol=5e-8)
@@ -103,9 +116,23 @@ class ClosedFormTest(Float64):
   def test_fixture_of_regression(self):
     (inner, held), theta, z = fixture(squares)
     np.testing.assert_allclose(
-        bilevel.adapt(inner, theta, z, rate=RATE), [0.32, 0.34], atol=1e-12)
-    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+        adapt(inner, theta, z, rate=RATE), [0.32, 0.34], atol=1e-12)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, [0.264], atol=1e-12)
+
+  @parameterized.product(loss=(binary, squares), seed=(0, 1, 2))
+  def test_v2(self, loss, seed):
+    """Each label's gradient times how theta moves it: z (1 - z) (x_u + n)."""
+    (inner, held), theta, _, (_, _, u, _, _) = random_problem(seed, loss)
+    noisy = u + jnp.asarray(np.random.default_rng(9).normal(size=u.shape))
+    squash = jax.nn.sigmoid if loss is binary else lambda score: score
+    impute = lambda theta: squash(noisy @ theta)
+    z = impute(theta)
+    _, by_label = label_gradient(inner, held, theta, z, rate=RATE)
+    slope = z * (1 - z) if loss is binary else 1.0
+    np.testing.assert_allclose(
+        bilevel.pull_back(impute, theta, by_label),
+        (by_label * slope) @ noisy, atol=1e-12)
 
   def test_where_it_is_nothing(self):
     rng = np.random.default_rng(0)
@@ -115,14 +142,14 @@ class ClosedFormTest(Float64):
     x, y = jnp.zeros((0, 3)), jnp.zeros(0)
     # No residual on the held-out images ...
     inner, _ = problem(squares, x, y, u, h, y)
-    right = h @ bilevel.adapt(inner, theta, z, rate=RATE)
+    right = h @ adapt(inner, theta, z, rate=RATE)
     held = lambda theta: squares(theta, h, right)
-    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, 0, atol=1e-12)
     # ... or nothing that an image has in common with them.
     u, h = draw(2, 3).at[:, 2].set(0), jnp.array([[0.0, 0.0, 1.0]])
     inner, held = problem(binary, x, y, u, h, jnp.array([1.0]))
-    _, found = bilevel.label_gradient(inner, held, theta, z, rate=RATE)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, 0, atol=1e-12)
 
   def test_sign(self):
@@ -130,7 +157,7 @@ class ClosedFormTest(Float64):
     inner, held = problem(
         binary, jnp.zeros((0, 2)), jnp.zeros(0), jnp.array([[1.0, 0.5]]),
         jnp.array([[1.0, 1.0]]), jnp.array([1.0]))
-    _, found = bilevel.label_gradient(
+    _, found = label_gradient(
         inner, held, jnp.array([-0.5, 0.1]), jnp.array([0.4]), rate=RATE)
     self.assertLess(float(found[0]), -1e-3)
 
@@ -164,7 +191,7 @@ class NetworkTest(Float64):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
     one, two = (
-        bilevel.label_gradient(inner, held, params, z, rate=RATE, nested=n)
+        label_gradient(inner, held, params, z, rate=RATE, nested=n)
         for n in (False, True))
     np.testing.assert_allclose(one[0], two[0], rtol=1e-12)
     np.testing.assert_allclose(one[1], two[1], atol=1e-12)
@@ -175,8 +202,8 @@ class NetworkTest(Float64):
     z = impute(params)
     for steps in (1, 3):
       judged = lambda z: held(
-          bilevel.adapt(inner, params, z, rate=RATE, steps=steps))
-      _, found = bilevel.label_gradient(
+          adapt(inner, params, z, rate=RATE, steps=steps))
+      _, found = label_gradient(
           inner, held, params, z, rate=RATE, steps=steps)
       change = jnp.asarray(np.random.default_rng(1).normal(size=z.shape))
       slope = (judged(z + 1e-6 * change) - judged(z - 1e-6 * change)) / 2e-6
@@ -185,7 +212,7 @@ class NetworkTest(Float64):
   def test_v2_is_the_transposed_jacobian_of_v1(self):
     """Invariant 25; and it is not the whole derivative."""
     inner, held, impute, params = softmax_problem()
-    _, by_label = bilevel.label_gradient(
+    _, by_label = label_gradient(
         inner, held, params, impute(params), rate=RATE)
     found = bilevel.pull_back(impute, params, by_label)
     jacobian = jax.jacrev(impute)(params)
@@ -194,10 +221,10 @@ class NetworkTest(Float64):
       np.testing.assert_allclose(part, expected, atol=1e-12)
 
     def path(shadow):  # the imputing parameters alone
-      return held(bilevel.adapt(inner, params, impute(shadow), rate=RATE))
+      return held(adapt(inner, params, impute(shadow), rate=RATE))
 
     def whole(params):
-      return held(bilevel.adapt(inner, params, impute(params), rate=RATE))
+      return held(adapt(inner, params, impute(params), rate=RATE))
 
     np.testing.assert_allclose(
         found['one'], jax.grad(path)(params)['one'], atol=1e-12)
@@ -212,31 +239,54 @@ class NetworkTest(Float64):
         (leaf**2).sum() for leaf in jax.tree.leaves(params))
     z = impute(params)
     shift = lambda c: jax.jacrev(
-        lambda z: bilevel.adapt(c, params, z, rate=RATE)['one'])(z)
+        lambda z: adapt(c, params, z, rate=RATE)['one'])(z)
     np.testing.assert_allclose(shift(inner), shift(more), atol=1e-12)
-    gap = (bilevel.adapt(inner, params, z, rate=RATE)['one']
-           - bilevel.adapt(more, params, z, rate=RATE)['one'])
+    gap = (adapt(inner, params, z, rate=RATE)['one']
+           - adapt(more, params, z, rate=RATE)['one'])
     self.assertGreater(jnp.abs(gap).max(), 0.01)
+    # So the gradient in z is the same where theta* is judged by one slope,
+    # but with a second step C^T has a say in how z goes on to act.
+    linear = lambda params: (params['one'] * 2.0).sum()
+    for steps, same in ((1, True), (2, False)):
+      one, two = (
+          label_gradient(c, linear, params, z, rate=RATE, steps=steps)[1]
+          for c in (inner, more))
+      self.assertEqual(float(jnp.abs(one - two).max()) < 1e-12, same)
+
+  @parameterized.product(steps=(1, 3), nested=(False, True))
+  def test_what_else_the_first_pass_gives(self, steps, nested):
+    inner, held, impute, params = softmax_problem()
+    z = impute(params)
+    telling = lambda params, z: (inner(params, z), params['one'].sum())
+    value, gradient, rest = bilevel.label_gradient(
+        telling, held, params, z, rate=RATE, steps=steps, nested=nested)
+    np.testing.assert_allclose(rest, params['one'].sum(), rtol=1e-12)
+    without = label_gradient(inner, held, params, z, rate=RATE, steps=steps)
+    np.testing.assert_allclose(value, without[0], rtol=1e-12)
+    np.testing.assert_allclose(gradient, without[1], atol=1e-12)
 
   @parameterized.parameters(0, 1, 2, 3)
   def test_labels_that_help(self, seed):
     """Invariant 27: the inner step taken again with moved labels is better."""
     inner, held, impute, params = softmax_problem(seed)
     z = impute(params)
-    value, gradient = bilevel.label_gradient(
+    value, gradient = label_gradient(
         inner, held, params, z, rate=RATE)
-    again = held(bilevel.adapt(inner, params, z - 0.1 * gradient, rate=RATE))
+    again = held(adapt(inner, params, z - 0.1 * gradient, rate=RATE))
+    self.assertLess(float(again), float(value) - 1e-9)
+    moved = jnp.log(z) - 0.1 * bilevel.to_logits(gradient, z)
+    again = held(adapt(inner, params, jax.nn.softmax(moved), rate=RATE))
     self.assertLess(float(again), float(value) - 1e-9)
 
   def test_no_inner_rate_no_gradient(self):
     """Invariant 28; and it is linear in the rate where theta* is fixed."""
     inner, held, impute, params = softmax_problem()
     z = impute(params)
-    _, found = bilevel.label_gradient(inner, held, params, z, rate=0.0)
+    _, found = label_gradient(inner, held, params, z, rate=0.0)
     np.testing.assert_array_equal(found, 0)
     linear = lambda params: (params['one'] * 2.0).sum()  # one g for any theta*
     one, two = (
-        bilevel.label_gradient(inner, linear, params, z, rate=r)[1]
+        label_gradient(inner, linear, params, z, rate=r)[1]
         for r in (0.1, 0.3))
     np.testing.assert_allclose(3 * one, two, atol=1e-12)
 
@@ -245,7 +295,7 @@ class NetworkTest(Float64):
     _, held, impute, params = softmax_problem()
     z = impute(params)
     of_sum, of_mean = (
-        bilevel.label_gradient(
+        label_gradient(
             softmax_problem(scale=scale)[0], held, params, z, rate=rate)
         for scale, rate in ((1.0, RATE), (1 / 24, 24 * RATE)))
     np.testing.assert_allclose(of_sum[0], of_mean[0], rtol=1e-12)
@@ -254,9 +304,8 @@ class NetworkTest(Float64):
 
 class LastLayerTest(Float64):
 
-  @parameterized.parameters(False, True)
-  def test_against_autodiff(self, bias):
-    """Invariant 29: only the last layer adapts, to the gradient p - z."""
+  def draw(self, bias):
+    """Features, labels and a layer, and its scores."""
     rng = np.random.default_rng(0)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape))
     features, held_features = draw(6, 5), draw(8, 5)
@@ -264,6 +313,12 @@ class LastLayerTest(Float64):
     layer = {'w': draw(5, 4), 'b': draw(1, 4)}
     z = jax.nn.softmax(draw(6, 4))
     score = lambda layer, rows: rows @ layer['w'] + bias * layer['b']
+    return features, held_features, labels, layer, z, score
+
+  @parameterized.parameters(False, True)
+  def test_against_autodiff(self, bias):
+    """Invariant 29: only the last layer adapts, to the gradient p - z."""
+    features, held_features, labels, layer, z, score = self.draw(bias)
 
     def adapted(z):
       wrong = jax.nn.softmax(score(layer, features)) - z
@@ -278,6 +333,31 @@ class LastLayerTest(Float64):
     found = bilevel.last_layer_gradient(
         features, held_features, probs, labels, rate=RATE, bias=bias)
     np.testing.assert_allclose(found, jax.grad(judged)(z), atol=1e-12)
+
+  @parameterized.product(bias=(False, True), squared=(False, True))
+  def test_other_inner_losses(self, bias, squared):
+    """Autodiff of cross-entropy with free labels takes a row's mean off the
+    closed form A (F-L20), that of squared errors weighs by 2 P_U as well."""
+    features, held_features, labels, layer, z, score = self.draw(bias)
+
+    def inner(layer, z):
+      scores = score(layer, features)
+      if squared:
+        return jnp.sum((jax.nn.softmax(scores) - z) ** 2)
+      return -jnp.sum(z * jax.nn.log_softmax(scores))
+
+    def held(layer):
+      return -jnp.sum(labels * jax.nn.log_softmax(score(layer, held_features)))
+
+    _, found = label_gradient(inner, held, layer, z, rate=RATE)
+    adapted = adapt(inner, layer, z, rate=RATE)
+    closed = bilevel.last_layer_gradient(
+        features, held_features, jax.nn.softmax(score(adapted, held_features)),
+        labels, bias=bias)
+    probs = jax.nn.softmax(score(layer, features))
+    centred = closed - (closed * probs).sum(-1, keepdims=True)
+    expected = RATE * (2 * probs * centred if squared else centred)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
   def test_in_logits(self):
     """F-L20: the softmax takes out what rows have in common."""

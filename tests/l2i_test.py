@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from nsl_jax import compose, errors, methods
+from nsl_jax import compose, errors, methods, optimizers
 from nsl_jax.methods import soft_label
-from nsl_jax.types import Batch, Model, Outputs, Tools
+from nsl_jax.types import Batch, Model, Outputs, Tools, Views
 
 SHAPE, K, LR = (2, 2, 1), 4, 0.05
 RAMP = dict(ramp='none', ramp_steps=0)
@@ -23,24 +23,37 @@ MIXMATCH = dict(
 
 
 class Toy:
-  """Softmax regression; its statistics count the passes that moved them."""
+  """Softmax regression; its statistics count the passes that moved them, and
+  are the mean of the last one."""
 
   def __init__(self):
     self.seen = []
 
   def init(self, key, image_shape):
     w = jax.random.normal(key, (math.prod(image_shape), K))
-    return {'w': w}, {'passes': jnp.zeros(())}
+    return {'w': w}, {'passes': jnp.zeros(()), 'mean': jnp.zeros(())}
 
   def apply(self, params, stats, images, *, train, key=None):
     self.seen.append((images.shape[0], key is not None))
     flat = images.reshape(images.shape[0], -1)
     logits = flat @ params['w']
-    return Outputs(logits, flat, logits), {'passes': stats['passes'] + train}
+    moved = {'passes': stats['passes'] + train, 'mean': images.mean()}
+    return Outputs(logits, flat, logits), moved if train else stats
 
 
 def brighter(images, key):
   return images + jax.random.uniform(key)
+
+
+class Brighter:
+  """An augmentation that keeps the views it makes, in order."""
+
+  def __init__(self):
+    self.views = []
+
+  def __call__(self, images, key):
+    self.views.append(brighter(images, key))
+    return self.views[-1]
 
 
 def tools_of(network=None, augment=lambda images, key: images, **fields):
@@ -87,20 +100,23 @@ def slope_of_classes(w, rows, labels):
   return rows.T @ (softmax(rows @ w) - np.eye(K)[labels]) / len(rows)
 
 
-def host_by_hand(w, batch):
-  """w after the step of Pseudo-Label, whose two views are the same here."""
-  x, u = flat(batch.x), flat(batch.u)
-  z = softmax(u @ w)
-  return w - LR * (slope_of_classes(w, x, np.asarray(batch.y))
-                   + 2.0 * slope_of_squares(w, u, z, 1 / z.size))
+def host_by_hand(w, y, x, learnt, asked, lr=LR):
+  """w after the step of Pseudo-Label."""
+  z = softmax(asked @ w)
+  return w - lr * (slope_of_classes(w, x, y)
+                   + 2.0 * slope_of_squares(w, learnt, z, 1 / z.size))
 
 
-def label_slope(w, batch, rate, z):
-  """d/dz of the held-out loss after the inner step, by differences."""
-  u, h, y = flat(batch.u), flat(batch.held_x), np.asarray(batch.held_y)
+def v2_slope(asked, z, slope):
+  """A gradient in z = softmax(asked @ w) as one in w."""
+  return asked.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
 
+
+def label_slope(w, u, h, y, rate, z, more=0.0):
+  """The held-out loss after the inner step and its d/dz, by differences;
+  `more` is what the inner gradient has besides."""
   def judged(z):
-    moved = w - rate * slope_of_squares(w, u, z, 1.0)
+    moved = w - rate * (slope_of_squares(w, u, z, 1.0) + more)
     return -np.log(softmax(h @ moved)[np.arange(len(y)), y]).mean()
 
   found = np.zeros_like(z)
@@ -114,31 +130,34 @@ def label_slope(w, batch, rate, z):
 class StepTest(parameterized.TestCase):
 
   def start(self, **fields):
+    """w after the host's step by hand, u, h, held-out classes, and what the
+    method gives, with all views of an image the same."""
     method = build(STUDENT, **fields)
     state = method.init(jax.random.key(0))
     batch = batch_of()
     after, metrics = method.update(state, batch, jax.random.key(1))
-    w = host_by_hand(np.asarray(state.params['w'], np.float64), batch)
-    return w, batch, np.asarray(after.params['w']), metrics
+    x, u, h = flat(batch.x), flat(batch.u), flat(batch.held_x)
+    w = np.asarray(state.params['w'], np.float64)
+    w = host_by_hand(w, np.asarray(batch.y), x, u, u)
+    held_y = np.asarray(batch.held_y)
+    return w, u, h, held_y, np.asarray(after.params['w']), metrics
 
   @parameterized.parameters('tangent', 'nested')
   def test_v2_by_hand(self, gradient):
-    w, batch, found, metrics = self.start(variant='v2', gradient=gradient)
-    u = flat(batch.u)
+    w, u, h, y, found, metrics = self.start(variant='v2', gradient=gradient)
     z = softmax(u @ w)
-    value, slope = label_slope(w, batch, 0.1, z)
-    grad = u.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
+    value, slope = label_slope(w, u, h, y, 0.1, z)
+    grad = v2_slope(u, z, slope)
     self.assertGreater(np.abs(grad).max(), 0.01)
     np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
     np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
 
   @parameterized.parameters('logits', 'labels')
   def test_v1_by_hand(self, space):
-    w, batch, found, _ = self.start(
+    w, u, h, y, found, _ = self.start(
         variant='v1', label_rate=3.0, label_space=space)
-    u = flat(batch.u)
     z = softmax(u @ w)
-    _, slope = label_slope(w, batch, 0.1, z)
+    _, slope = label_slope(w, u, h, y, 0.1, z)
     if space == 'logits':
       moved = softmax(
           u @ w - 3.0 * z * (slope - (slope * z).sum(-1, keepdims=True)))
@@ -151,31 +170,61 @@ class StepTest(parameterized.TestCase):
 
   def test_the_last_layer_alone(self):
     """Of softmax regression: eta (F_U F_H^T) (P_H - Y_H), without a step."""
-    w, batch, found, metrics = self.start(
+    w, u, h, y, found, metrics = self.start(
         variant='v2', gradient='last_layer', inner_rate=0.3)
-    u, h = flat(batch.u), flat(batch.held_x)
-    y = np.asarray(batch.held_y)
     slope = 0.3 * (u @ h.T) @ (softmax(h @ w) - np.eye(K)[y])
-    z = softmax(u @ w)
-    grad = u.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
+    grad = v2_slope(u, softmax(u @ w), slope)
     np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
     np.testing.assert_allclose(
         metrics['held'], -np.log(softmax(h @ w)[np.arange(5), y]).mean(),
         rtol=1e-5)
 
-  def test_more_inner_steps_and_the_labelled_loss(self):
-    base = self.start()[2]
-    for fields in (dict(inner_steps=3), dict(inner_supervised=True)):
-      self.assertGreater(np.abs(self.start(**fields)[2] - base).max(), 1e-5)
+  @parameterized.product(
+      gradient=('tangent', 'nested'), supervised=(False, True))
+  def test_who_sees_which_view(self, gradient, supervised):
+    """The inner step has the host's view of the labelled images, and of the
+    unlabelled ones that to learn on; it moves the statistics once."""
+    view = Brighter()
+    method = build(
+        STUDENT, tools_of(augment=view), gradient=gradient,
+        inner_supervised=supervised)
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    after, metrics = method.update(state, batch, jax.random.key(1))
+    h, x, learnt, asked = (flat(images) for images in view.views)
+    y, held_y = np.asarray(batch.y), np.asarray(batch.held_y)
+    w = np.asarray(state.params['w'], np.float64)
+    w = host_by_hand(w, y, x, learnt, asked)
+    z = softmax(asked @ w)
+    more = supervised * len(x) * slope_of_classes(w, x, y)
+    value, slope = label_slope(w, learnt, h, held_y, 0.1, z, more)
+    np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
+    np.testing.assert_allclose(
+        after.params['w'], w - LR * v2_slope(asked, z, slope), atol=2e-6)
+    np.testing.assert_allclose(after.stats['mean'], learnt.mean(), rtol=1e-5)
+
+  @parameterized.product(
+      variant=('v1', 'v2'),
+      fields=(dict(gradient='last_layer'), dict(inner_steps=2)))
+  def test_statistics_of_the_view_that_is_learnt_on(self, variant, fields):
+    view = Brighter()
+    method = build(STUDENT, tools_of(augment=view), variant=variant, **fields)
+    state = method.init(jax.random.key(0))
+    after, _ = method.update(state, batch_of(), jax.random.key(1))
+    np.testing.assert_allclose(
+        after.stats['mean'], view.views[2].mean(), rtol=1e-5)
+    self.assertEqual(float(after.stats['passes']), 2)
+
+  def test_more_inner_steps(self):
+    base = self.start()[4]
+    self.assertGreater(np.abs(self.start(inner_steps=3)[4] - base).max(), 1e-5)
 
   def test_watching_changes_nothing(self):
     base, watched = self.start(), self.start(watch=True)
-    np.testing.assert_array_equal(base[2], watched[2])
-    w, batch = watched[0], watched[1]
-    h, y = flat(batch.held_x), np.asarray(batch.held_y)
-    for name, at in (('held_before', w), ('held_after', watched[2])):
+    np.testing.assert_array_equal(base[4], watched[4])
+    w, _, h, y, found, metrics = watched
+    for name, at in (('held_before', w), ('held_after', found)):
       np.testing.assert_allclose(
-          watched[3][name],
+          metrics[name],
           -np.log(softmax(h @ at)[np.arange(5), y]).mean(), rtol=1e-5)
 
   @parameterized.parameters('v1', 'v2')
@@ -186,6 +235,28 @@ class StepTest(parameterized.TestCase):
         method.init(jax.random.key(0)), batch_of(), jax.random.key(1))
     counts = [leaf for leaf in jax.tree.leaves(state.opt) if leaf.ndim == 0]
     self.assertEqual([int(c) for c in counts], [2])
+
+  @parameterized.product(variant=('v1', 'v2'), name=('adam', 'sgd'))
+  def test_the_rate_is_that_of_the_step(self, variant, name):
+    """Two updates a step, and yet a drop at step 2 comes at step 2."""
+    momentum = dict(momentum=0.5, nesterov=True, weight_decay=0.01)
+
+    def at(lr, drop_steps):
+      config = dict(name=name, lr=lr, drop_steps=drop_steps, drop_factor=0.1)
+      tx = optimizers.build(config | (momentum if name == 'sgd' else {}))
+      return build(STUDENT, tools_of()._replace(tx=tx), variant=variant)
+
+    dropping, high, low = at(LR, 2), at(LR, 0), at(0.1 * LR, 0)
+    state = high.init(jax.random.key(0))
+    for step, constant in enumerate((high, high, low, low)):
+      state = state.replace(step=jnp.array(step, jnp.int32))
+      expected, _ = constant.update(state, batch_of(), jax.random.key(1))
+      found, _ = dropping.update(state, batch_of(), jax.random.key(1))
+      np.testing.assert_allclose(
+          found.params['w'], expected.params['w'], rtol=1e-6)
+      self.assertGreater(
+          np.abs(found.params['w'] - state.params['w']).max(), 1e-4)
+      state = found
 
   def test_passes_and_statistics(self):
     """Dropout is off on held-out images; the host's first chunk and one pass
@@ -231,11 +302,12 @@ class HostTest(parameterized.TestCase):
         tools, **{k: v for k, v in TEACHER.items() if k != 'name'},
         warm_up_decay=False)
     state = compose.single_network(tools, *recipe.slots)(jax.random.key(0))
-    views = (batch_of().u, batch_of().u)
+    batch = batch_of()
+    views = Views(batch.x, batch.u, batch.u)
     total = lambda params, pick: recipe.impute(
         params, state, views, jax.random.key(2))[:, pick].sum()
     found = jax.grad(total)(state.params, 1)['w']
-    u = flat(views[1])
+    u = flat(views.asked)
     p = softmax(u @ np.asarray(state.params['w'], np.float64))
     whole = u.T @ (p * (np.eye(K)[1] - p[:, 1:2]))
     np.testing.assert_allclose(found, 0.1 * whole, atol=1e-5)
@@ -243,30 +315,46 @@ class HostTest(parameterized.TestCase):
 
 class SoftLabelTest(parameterized.TestCase):
 
-  @parameterized.product(teacher=(False, True), interleave=(False, True))
-  def test_against_a_loop(self, teacher, interleave):
-    shown = []
-
-    def view(images, key):
-      shown.append(brighter(images, key))
-      return shown[-1]
-
-    fields = dict(TEACHER if teacher else STUDENT, interleave=interleave)
+  @parameterized.product(
+      teacher=(False, True), hard=(False, True), interleave=(False, True))
+  def test_against_a_loop(self, teacher, hard, interleave):
+    view = Brighter()
+    fields = dict(
+        TEACHER if teacher else STUDENT, interleave=interleave, hard=hard)
     method = methods.build(fields, tools_of(augment=view))
     state, batch = method.init(jax.random.key(0)), batch_of()
     if teacher:
       state = state.replace(slots={'teacher': {'w': -state.params['w']}})
-    shown.clear()
     _, metrics = method.update(state, batch, jax.random.key(1))
-    x, learnt, asked = (flat(images) for images in shown[:3])
+    x, learnt, asked = (flat(images) for images in view.views)
     w = np.asarray(state.params['w'], np.float64)
     z = softmax(asked @ (-w if teacher else w))
-    gap = np.mean([np.mean((p - q)**2)
-                   for p, q in zip(softmax(learnt @ w), z)])
+    pairs = list(zip(softmax(learnt @ w), z))
+    if hard:
+      gap = np.mean([-np.log(p[q.argmax()]) for p, q in pairs])
+    else:
+      gap = np.mean([np.mean((p - q)**2) for p, q in pairs])
     known = np.mean([-np.log(p[k]) for p, k in zip(
         softmax(x @ w), np.asarray(batch.y))])
     np.testing.assert_allclose(metrics['soft_label'], gap, rtol=1e-4)
     np.testing.assert_allclose(metrics['loss'], known + 2.0 * gap, rtol=1e-4)
+
+  @parameterized.product(teacher=(False, True), hard=(False, True))
+  def test_labels_are_constant(self, teacher, hard):
+    """The step is that of a loss which knows the labels as numbers."""
+    fields = dict(TEACHER if teacher else STUDENT, hard=hard)
+    method = methods.build(fields, tools_of())
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    after, _ = method.update(state, batch, jax.random.key(1))
+    w, u = np.asarray(state.params['w'], np.float64), flat(batch.u)
+    slope = slope_of_classes(w, flat(batch.x), np.asarray(batch.y))
+    z = softmax(u @ w)
+    if hard:
+      slope += 2.0 * slope_of_classes(w, u, z.argmax(-1))
+    else:
+      slope += 2.0 * slope_of_squares(w, u, z, 1 / z.size)
+    np.testing.assert_allclose(
+        after.params['w'], w - LR * slope, atol=1e-6)
 
   def test_teacher_first_copies(self):
     """L2I's rule for the average: min(1 - 1 / (step + 1), decay)."""
@@ -288,6 +376,11 @@ class ErrorTest(parameterized.TestCase):
       (dict(inner_steps=0), 'inner_steps=0: must be > 0'),
       (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
       (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
+      (dict(gradient='last_layer', inner_steps=2), 'makes no inner step'),
+      (dict(gradient='last_layer', inner_supervised=True),
+       'inner_supervised at false, or use gradient=tangent'),
+      (dict(imputer='host', host=dict(STUDENT, hard=True)),
+       'hard labels have no gradient, use imputer=student'),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):

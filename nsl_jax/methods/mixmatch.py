@@ -10,7 +10,7 @@ from nsl_jax import (
     compose, errors, losses, perturb, schedules, terms as terms_lib,
 )
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Params, Schedule, State, Stats, Tools,
+    Array, Aux, Batch, Key, Loss, Params, Schedule, State, Stats, Tools, Views,
 )
 
 # CIFAR-10. A batch of 64 is 64 images of MixMatch's own step counter, whose
@@ -134,7 +134,7 @@ def mixmatch_loss(
     aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
         logits_u=logits, belief_u=mixed.labels, total=logits.shape[0],
         again=None, stats=stats, slots=state.slots, metrics=parts,
-        views=(u[0], u[1]) if views > 1 else None,
+        views=Views(x, u[0], u[1]) if views > 1 else None,
     )
     return value, aux
 
@@ -174,8 +174,9 @@ def recipe(
   )
 
   def impute(
-      params: Params, state: State, pair: tuple[Array, Array], key: Key
+      params: Params, state: State, views: Views, key: Key
   ) -> Array:
+    pair = (views.learnt, views.asked)
     return average(tools, params, state.stats, pair, key, temperature)
 
   return compose.Recipe(

@@ -13,7 +13,7 @@ from nsl_jax import compose, errors, losses, schedules, terms as terms_lib
 from nsl_jax.methods import mixmatch
 from nsl_jax.methods.mean_teacher import warm_up
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Params, Schedule, State, Tools,
+    Array, Aux, Batch, Key, Loss, Params, Schedule, State, Tools, Views,
 )
 
 # Pseudo-Label of its Table 2.
@@ -24,15 +24,19 @@ DEFAULTS: dict[str, Any] = {
 
 
 def soft_label_loss(
-    tools: Tools, *, weight: Schedule, teacher: bool, interleave: bool
+    tools: Tools, *, weight: Schedule, teacher: bool, hard: bool,
+    interleave: bool,
 ) -> Loss:
-  """Mean cross-entropy plus `weight` times the mean squared difference between
-  the prediction of one view and the constant one of another (F-L10).
+  """Mean cross-entropy plus `weight` times how far the prediction of one view
+  is from the constant one of another: their mean squared difference, or with
+  `hard` the mean cross-entropy with the latter's most likely class (F-L10).
 
   Labelled and unlabelled images go through in two chunks, interleaved so that
   both are in each batch's statistics, as in MixMatch; the imputing pass is a
   batch of its own. Only the first chunk moves the statistics.
   """
+  differ = losses.cross_entropy if hard else losses.squared_error
+
   def loss(
       params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
@@ -44,19 +48,21 @@ def soft_label_loss(
       )
     first, *drawn, imputing, passing = jax.random.split(key, 5)
     x = tools.augment(batch.x, first)
-    views = (tools.augment(batch.u, drawn[0]), tools.augment(batch.u, drawn[1]))
+    views = Views(x, *(tools.augment(batch.u, view) for view in drawn))
     imputed = state.slots[terms_lib.TEACHER] if teacher else params
     z = jax.lax.stop_gradient(jax.nn.softmax(
-        _logits(tools, imputed, state, views[1], imputing)
+        _logits(tools, imputed, state, views.asked, imputing)
     ))
+    if hard:
+      z = jax.nn.one_hot(z.argmax(axis=-1), z.shape[-1], dtype=z.dtype)
     logits, stats = _both(
-        tools, params, state, x, views[0], interleave, passing
+        tools, params, state, x, views.learnt, interleave, passing
     )
     logits_u = logits[x.shape[0]:]
     parts = {
         'cross_entropy': losses.cross_entropy(
             logits[:x.shape[0]], batch.y).mean(),
-        'soft_label': losses.squared_error(logits_u, z).mean(),
+        'soft_label': differ(logits_u, z).mean(),
     }
     value = parts['cross_entropy'] + weight(state.step) * parts['soft_label']
 
@@ -101,8 +107,8 @@ def _both(
 
 def recipe(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], weight: float,
-    ramp: str, ramp_steps: int, teacher: bool, decay: float = 0.999,
-    warm_up_decay: bool = True, interleave: bool = True,
+    ramp: str, ramp_steps: int, teacher: bool, hard: bool = False,
+    decay: float = 0.999, warm_up_decay: bool = True, interleave: bool = True,
 ) -> compose.Recipe:
   """The recipe of Pseudo-Label, or of Mean Teacher.
 
@@ -113,6 +119,7 @@ def recipe(
     ramp: its ramp.
     ramp_steps: length of the ramp.
     teacher: let an average of past weights impute, instead of the network.
+    hard: impute the most likely class, and learn it by cross-entropy.
     decay: of that average.
     warm_up_decay: let the decay grow from 0, see `mean_teacher.warm_up`.
     interleave: see `soft_label_loss`; else all images are one batch.
@@ -124,23 +131,23 @@ def recipe(
     raise errors.UserError(f'soft_label decay={decay}: must be in [0, 1)')
   loss = soft_label_loss(
       tools, weight=schedules.weight(weight, ramp, ramp_steps),
-      teacher=teacher, interleave=interleave,
+      teacher=teacher, hard=hard, interleave=interleave,
   )
   rule = warm_up(decay) if warm_up_decay else decay
 
   def impute(
-      params: Params, state: State, views: tuple[Array, Array], key: Key
+      params: Params, state: State, views: Views, key: Key
   ) -> Array:
     if teacher:  # the average once it has taken up these parameters
       share = 1.0 - (rule(state.step) if callable(rule) else rule)
       params = optax.incremental_update(
           params, state.slots[terms_lib.TEACHER], share
       )
-    return jax.nn.softmax(_logits(tools, params, state, views[1], key))
+    return jax.nn.softmax(_logits(tools, params, state, views.asked, key))
 
   slots = (terms_lib.TEACHER,) if teacher else ()
   return compose.Recipe(
       compose.add_terms(loss, terms_lib.from_config(terms)),
       after=tuple(compose.follow(slot, rule) for slot in slots), slots=slots,
-      side=terms_lib.side_tables(terms), impute=impute,
+      side=terms_lib.side_tables(terms), impute=None if hard else impute,
   )
