@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from nsl_jax import errors
 from nsl_jax.models.cnn13 import CNN13
 from nsl_jax.models.cnn3 import CNN3
+from nsl_jax.models.resnet26 import ResNet26
 from nsl_jax.models.small_cnn import SmallCNN
 from nsl_jax.models.wide_resnet import WideResNet
 from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
@@ -18,6 +19,7 @@ from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
 NETWORKS: Mapping[str, type[nn.Module]] = {
     'cnn13': CNN13,
     'cnn3': CNN3,
+    'resnet26': ResNet26,
     'small_cnn': SmallCNN,
     'wide_resnet': WideResNet,
 }

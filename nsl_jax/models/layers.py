@@ -44,6 +44,14 @@ def max_pool(x: Array) -> Array:
   return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
 
+def mean_pool(x: Array) -> Array:
+  """2x2 mean-pooling: f[B, 2 H, 2 W, C] -> f[B, H, W, C]."""
+  batch, height, width, channels = x.shape
+  return x.reshape(
+      batch, height // 2, 2, width // 2, 2, channels
+  ).mean((2, 4))
+
+
 def global_mean(x: Array) -> Array:
   """Mean over the map, in float32: f[B, H, W, C] -> f32[B, C]."""
   return x.astype(jnp.float32).mean((1, 2))
