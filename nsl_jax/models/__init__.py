@@ -13,6 +13,7 @@ from nsl_jax.models.cnn13 import CNN13
 from nsl_jax.models.cnn3 import CNN3
 from nsl_jax.models.resnet26 import ResNet26
 from nsl_jax.models.small_cnn import SmallCNN
+from nsl_jax.models.tcdcn import TCDCN
 from nsl_jax.models.wide_resnet import WideResNet
 from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
 
@@ -21,6 +22,7 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
     'cnn3': CNN3,
     'resnet26': ResNet26,
     'small_cnn': SmallCNN,
+    'tcdcn': TCDCN,
     'wide_resnet': WideResNet,
 }
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -72,7 +74,7 @@ def build(
 
   Args:
     config: `name`, a key of `NETWORKS`, and fields of that network.
-    num_classes: K.
+    num_classes: K, the number of outputs.
     precision: 'float32', or 'bfloat16' to compute in bfloat16; parameters,
       batch-norm statistics and outputs are float32 either way.
 
