@@ -20,9 +20,10 @@ ROWS = (
     ('files',),
     ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary', 'log',
      'workdir', 'bilevel', 'data.splits', 'data.sampler',
-     'data.augment', 'data.normalise', 'models.layers'),
+     'data.augment', 'data.digits', 'data.manual', 'data.normalise',
+     'data.points', 'models.layers'),
     ('negatives', 'optimizers', 'compose', 'perturb', 'checkpoint',
-     'data.usps', 'data.views', 'models.*', 'figures.toy'),
+     'data.aflw', 'data.usps', 'data.views', 'models.*', 'figures.toy'),
     ('perception', 'pair', 'models', 'data.prepare'),
     ('terms',),
     ('methods.supervised', 'data.sources'),
@@ -115,7 +116,7 @@ class RowTest(parameterized.TestCase):
     self.assertContainsSubset(
         {'train', 'methods', 'data.splits', 'types'}, found
     )
-    self.assertIn('data.usps', set(own_imports(known['data.sources'], known)))
+    self.assertIn('data.usps', set(own_imports(known['data.prepare'], known)))
 
 
 class ForbiddenTest(parameterized.TestCase):

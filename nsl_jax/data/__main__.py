@@ -11,15 +11,16 @@ Lists the data sets that can be loaded, or makes one ready to load.
 
 Machines without a network: put the archives that TFDS would download, under
 their own names, into DIR/downloads/manual (or DIR/downloads/manual/TFDS_NAME)
-and use --prepare. usps is made from DIR/downloads/manual/usps.h5.
+and use --prepare. usps is made from DIR/downloads/manual/usps.h5, aflw from
+the images and lists in DIR/downloads/manual/aflw.
 """
 
 
 def _status(name: str, data_dir: str | None) -> tuple[str, str]:
   """As `prepare.status`; an adaptation is as ready as the sets it needs."""
-  if name not in sources.ADAPTATIONS:
+  if name not in sources.DERIVED:
     return prepare.status(name, data_dir)
-  parts = sources.ADAPTATIONS[name]
+  parts = sources.DERIVED[name]
   states = {part: prepare.status(part, data_dir)[0] for part in parts}
   unready = [part for part in parts if states[part] != 'ready']
   which = ' and '.join(unready or parts)
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   options = parser.parse_args(argv)
   if options.prepare:
     name = options.prepare
-    for part in sources.ADAPTATIONS.get(name, (name,)):
+    for part in sources.DERIVED.get(name, (name,)):
       print(prepare.prepare(part, options.data_dir))
     return
   for name in sources.NAMES:

@@ -32,9 +32,10 @@ class Layout(NamedTuple):
   Attributes:
     folder: holds dataset_info.json, features.json and the shards.
     channels: 1 or 3.
-    num_classes: K.
+    num_classes: K; 0 where images have points.
     jpeg: the images are JPEG files; every original here is PNG.
     direct: there are array_record shards, which need no TensorFlow.
+    points: number of points of each image; 0 where images have classes.
   """
 
   folder: pathlib.Path
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
   num_classes: int
   jpeg: bool
   direct: bool
+  points: int = 0
 
 
 RECIPES = {
@@ -53,8 +55,12 @@ RECIPES = {
     'svhn_extra': Recipe('svhn_cropped', labelled=('train', 'extra')),
     'stl10': Recipe('stl10', unlabelled=('unlabelled',)),
     'usps': Recipe('usps'),
+    'aflw': Recipe('aflw'),
 }
 NAMES = ('digits', *RECIPES)
+# What TFDS has not: name -> the file in its manual folder that says all is
+# there to make it.
+MANUAL = {'usps': 'usps.h5', 'aflw': 'aflw/training.txt'}
 
 
 def check_name(name: str) -> None:
@@ -113,7 +119,12 @@ def read_layout(
     features = features['featuresDict']['features']
     image = features['image']['image']
     channels = int(image['shape']['dimensions'][-1])
-    num_classes = int(features['label']['classLabel']['numClasses'])
+    points, num_classes = 0, 0
+    if 'landmarks' in features:
+      shape = features['landmarks']['tensor']['shape']
+      points = int(shape['dimensions'][0])
+    else:
+      num_classes = int(features['label']['classLabel']['numClasses'])
     formats = (info.get('fileFormat'), *info.get('alternativeFileFormats', ()))
   except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
     raise unreadable(name, folder, error, data_dir) from error
@@ -122,7 +133,8 @@ def read_layout(
         f'{folder}: images have {channels} channels; only 1 and 3 are read'
     )
   jpeg = image.get('encodingFormat') == 'jpeg'
-  return Layout(folder, channels, num_classes, jpeg, 'array_record' in formats)
+  direct = 'array_record' in formats
+  return Layout(folder, channels, num_classes, jpeg, direct, points)
 
 
 def unreadable(
@@ -158,9 +170,9 @@ def status(name: str, data_dir: str | None = None) -> tuple[str, str]:
     except errors.UserError:
       return 'damaged', str(folder)
     return 'ready' if direct else 'TFRecord only', str(folder)
-  manual = directory(data_dir) / 'downloads' / 'manual' / 'usps.h5'
-  if name == 'usps' and manual.is_file():
-    return 'ready', f'made on first use from {manual}'
+  manual = directory(data_dir) / 'downloads' / 'manual'
+  if name in MANUAL and (manual / MANUAL[name]).is_file():
+    return 'ready', f'made on first use from {manual / MANUAL[name]}'
   return 'missing', str(directory(data_dir) / RECIPES[name].tfds_name)
 
 
@@ -179,12 +191,10 @@ def prepare(name: str, data_dir: str | None = None) -> str:
   """
   check_name(name)
   state, where = status(name, data_dir)
-  if name == 'usps' and state in ('ready', 'missing'):
-    from nsl_jax.data import usps  # Imports TFDS.
-
+  if name in MANUAL and state in ('ready', 'missing'):
     if newest(name, data_dir) is None:
-      where = str(usps.prepare(directory(data_dir), cache.directory()))
-    return f'usps is ready: {where}'
+      where = str(make(name, data_dir))
+    return f'{name} is ready: {where}'
   if state == 'damaged':
     read_layout(name, pathlib.Path(where), data_dir)  # Says what is wrong.
   if state == 'TFRecord only' and not has_module('tensorflow'):
@@ -192,6 +202,23 @@ def prepare(name: str, data_dir: str | None = None) -> str:
   if state != 'missing':
     return f'{name} is {state}: {where}'
   return f'{name} is ready: {_download(name, data_dir)}'
+
+
+def make(
+    name: str, data_dir: str | None = None, cache_dir: str | None = None
+) -> pathlib.Path:
+  """Makes a data set of `MANUAL` from the files placed by hand.
+
+  Returns:
+    Its folder, in the cache where the data folder cannot be written.
+
+  Raises:
+    UserError: a file is missing, or is not as it should be.
+  """
+  from nsl_jax.data import aflw, usps  # These import TFDS.
+
+  own = {'aflw': aflw.prepare, 'usps': usps.prepare}
+  return own[name](directory(data_dir), cache.directory(cache_dir))
 
 
 def _download(name: str, data_dir: str | None) -> pathlib.Path:

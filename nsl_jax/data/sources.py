@@ -1,4 +1,4 @@
-"""A name becomes uint8 images and int32 labels, read without TensorFlow."""
+"""A name becomes uint8 images and their labels, read without TensorFlow."""
 
 from collections.abc import Iterator
 import functools
@@ -12,14 +12,18 @@ import numpy as np
 
 from nsl_jax import errors
 from nsl_jax.data import cache
+from nsl_jax.data import digits
+from nsl_jax.data import points as points_lib
 from nsl_jax.data import prepare
 
 # Domain adaptations: name -> the labelled set and the set to adapt to.
 ADAPTATIONS = {'usps_to_mnist': ('usps', 'mnist')}
-NAMES = (*prepare.NAMES, *ADAPTATIONS)
+# Every set that is made of others when it is loaded: name -> of which.
+DERIVED: dict[str, tuple[str, ...]] = {
+    **ADAPTATIONS, 'mnist_points': ('mnist',)
+}
+NAMES = (*prepare.NAMES, *DERIVED)
 _BLOCK = 1000  # Records per read; larger blocks are no faster.
-_DIGITS_TEST_PER_CLASS = 36  # 360 of 1,797: a fifth.
-_DIGITS_SEED = 0  # One split for everybody.
 
 
 class Arrays(NamedTuple):
@@ -27,7 +31,8 @@ class Arrays(NamedTuple):
 
   Attributes:
     images: uint8[N, H, W, C] with C 1 or 3.
-    labels: int32[N]; -1 says that the image has no label.
+    labels: int32[N] classes, or f32[N, P] with x and y of each point in
+      pixels; -1 says that the image has no label.
   """
 
   images: np.ndarray
@@ -39,7 +44,7 @@ class Source(NamedTuple):
 
   Attributes:
     name: one of `NAMES`.
-    num_classes: K; labels lie in [0, K) or are -1.
+    num_classes: K; labels lie in [0, K) or are -1. 0 where they are points.
     train: training examples, the unlabelled ones last.
     test: test examples, all labelled.
     note: what a reader of results must know about this copy; '' if nothing.
@@ -50,6 +55,11 @@ class Source(NamedTuple):
   train: Arrays
   test: Arrays
   note: str
+
+  @property
+  def outputs(self) -> int:
+    """How many numbers a network says of an image, K or P."""
+    return self.num_classes or self.train.labels.shape[1]
 
 
 def load(
@@ -70,6 +80,8 @@ def load(
   """
   if name in ADAPTATIONS:
     return _adaptation(name, data_dir, cache_dir)
+  if name == 'mnist_points':
+    return _points(name, load('mnist', data_dir, cache_dir=cache_dir))
   if name not in NAMES:
     hint = errors.did_you_mean(name, NAMES)
     raise errors.UserError(f'unknown data set {name!r}; {hint}')
@@ -111,6 +123,16 @@ def _adaptation(
   return Source(name, target.num_classes, train, target.test, note)
 
 
+def _points(name: str, known: Source) -> Source:
+  """Every image at a random place and size, the same for everybody."""
+  parts = (known.train, known.test)
+  train, test = (
+      Arrays(*points_lib.scatter(part.images, seed=seed))
+      for seed, part in enumerate(parts)
+  )
+  return Source(name, 0, train, test, known.note)
+
+
 def _resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
   """Pillow's bicubic resize (F-D17): u8[N, H, W, 1] -> u8[N, H', W', 1]."""
   from PIL import Image
@@ -126,13 +148,10 @@ def _resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
 def _find(
     name: str, data_dir: str | None, cache_dir: str | None
 ) -> prepare.Layout:
-  """The prepared data set of that name; makes the one of `usps` if needed."""
+  """The prepared data set of that name; makes one of our own if needed."""
   folder = prepare.newest(name, data_dir)
-  if folder is None and name == 'usps':
-    from nsl_jax.data import usps  # Imports TFDS.
-
-    data_path = prepare.directory(data_dir)
-    folder = usps.prepare(data_path, cache.directory(cache_dir))
+  if folder is None and name in prepare.MANUAL:
+    folder = prepare.make(name, data_dir, cache_dir)
   if folder is None:
     raise errors.UserError(
         f'{name} is not in {prepare.directory(data_dir)}; run: '
@@ -186,7 +205,9 @@ def _read_split(
 def _check_labels(
     layout: prepare.Layout, split: str, labels: np.ndarray
 ) -> None:
-  """Raises UserError unless all labels, int32[N], lie in [0, K)."""
+  """Raises UserError unless all classes, int32[N], lie in [0, K)."""
+  if layout.points:
+    return  # checked when the data set was made
   low, high = labels.min(), labels.max()
   if low < 0 or high >= layout.num_classes:
     raise errors.UserError(
@@ -197,7 +218,7 @@ def _check_labels(
 
 
 def _decode(layout: prepare.Layout, split: str) -> cache.ArrayPair:
-  """Decodes one split into (uint8[N, H, W, C], int32[N])."""
+  """Decodes one split into (uint8[N, H, W, C], int32[N] or f32[N, P])."""
   from PIL import Image
 
   count, records = _open(layout, split)
@@ -208,6 +229,10 @@ def _decode(layout: prepare.Layout, split: str) -> cache.ArrayPair:
   size = Image.open(io.BytesIO(first['image'])).size
   images = np.empty((count, size[1], size[0], layout.channels), np.uint8)
   labels = np.empty(count, np.int32)
+  field = 'label'
+  if layout.points:
+    labels = np.empty((count, 2 * layout.points), np.float32)
+    field = 'landmarks'
   for row, record in enumerate(itertools.chain([first], records)):
     picture: Image.Image = Image.open(io.BytesIO(record['image']))
     if picture.size != size:
@@ -218,7 +243,7 @@ def _decode(layout: prepare.Layout, split: str) -> cache.ArrayPair:
     if picture.mode != mode:
       picture = picture.convert(mode)
     images[row] = np.asarray(picture).reshape(images.shape[1:])
-    labels[row] = record['label']
+    labels[row] = np.reshape(record[field], labels.shape[1:])
   if row + 1 != count:
     raise ValueError(f'only {row + 1} of {count} examples')
   return images, labels
@@ -269,16 +294,5 @@ def _open_tfrecord(
 
 def _digits() -> Source:
   """The 8x8 digits of scikit-learn with a fixed class-balanced test split."""
-  from sklearn import datasets  # Slow to import.
-
-  bunch = datasets.load_digits()
-  images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-  labels = bunch.target.astype(np.int32)
-  order = np.random.default_rng(_DIGITS_SEED).permutation(len(labels))
-  is_test = np.zeros(len(labels), bool)
-  for label in range(10):
-    rows = order[labels[order] == label]
-    is_test[rows[:_DIGITS_TEST_PER_CLASS]] = True
-  train = Arrays(images[~is_test], labels[~is_test])
-  test = Arrays(images[is_test], labels[is_test])
-  return Source('digits', 10, train, test, '')
+  train, test = digits.arrays()
+  return Source('digits', 10, Arrays(*train), Arrays(*test), '')

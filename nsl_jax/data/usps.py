@@ -1,19 +1,16 @@
 """USPS digits as a TFDS builder that reads usps.h5 and needs no TensorFlow."""
 
 from collections.abc import Iterator
-import contextlib
 import importlib.util
 import io
-import os
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from nsl_jax import errors
-from nsl_jax.data import cache
+from nsl_jax.data import manual
 
 FILE = 'usps.h5'
 _SIDE = 16  # The images are 16x16, stored as rows of 256.
@@ -69,53 +66,22 @@ class Usps(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
-  """Writes the data set in array_record form.
-
-  Args:
-    data_dir: holds downloads/manual/usps.h5; the data set goes there too if
-      the folder can be written.
-    cache_dir: where it goes otherwise.
-
-  Returns:
-    The folder of the prepared data set.
+  """Writes the data set in array_record form, see `manual.build`.
 
   Raises:
     UserError: the file or h5py is missing, or the file is not as described.
   """
-  manual_dir = data_dir / 'downloads' / 'manual'
-  path = manual_dir / FILE
+  folder = manual.folder(data_dir)
+  path = folder / FILE
   if not path.is_file():
     raise errors.UserError(
         f'usps is not in {data_dir}; put {FILE} (groups train and test, each '
-        f'with data float32 (n, 256) in [0, 1] and target) into {manual_dir}, '
+        f'with data float32 (n, 256) in [0, 1] and target) into {folder}, '
         f'then run: python -m nsl_jax.data --prepare usps --data_dir {data_dir}'
     )
   if importlib.util.find_spec('h5py') is None:
     raise errors.UserError(f'{path} needs h5py: pip install h5py')
-  target = data_dir
-  if not _writable(data_dir):
-    target = cache_dir / f'prepared-{cache.fingerprint([path])[:12]}'
-  config = tfds.download.DownloadConfig(
-      manual_dir=manual_dir, try_download_gcs=False
-  )
-  try:
-    builder = Usps(data_dir=target, file_format='array_record')
-    with contextlib.redirect_stdout(sys.stderr):
-      builder.download_and_prepare(
-          download_dir=target / 'downloads', download_config=config
-      )
-  except (OSError, KeyError, ValueError) as error:
-    reason = str(error).splitlines()[0]
-    raise errors.UserError(
-        f'cannot prepare usps in {target} from {path} ({reason[:120]}); check '
-        'that the file is whole and the folder can be written'
-    ) from error
-  return pathlib.Path(builder.data_dir)
-
-
-def _writable(folder: pathlib.Path) -> bool:
-  """Whether files may be made in `folder`; heeds its mode for root too."""
-  return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+  return manual.build(Usps, [path], data_dir, cache_dir)
 
 
 def _png(image: np.ndarray) -> io.BytesIO:

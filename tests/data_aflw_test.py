@@ -1,0 +1,153 @@
+"""Lists of faces as MTFL distributes them, from the lines to arrays."""
+
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import mtfl_fixtures
+import numpy as np
+from PIL import Image
+
+from nsl_jax import errors
+from nsl_jax.data import aflw
+from nsl_jax.data import prepare
+from nsl_jax.data import sources
+
+COUNTS = {'training.txt': 6, 'testing.txt': 3}
+
+
+class FolderTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.data_dir = pathlib.Path(folder) / 'data'
+    self.folder = self.data_dir / 'downloads' / 'manual' / 'aflw'
+    cache_dir = os.path.join(folder, 'cache')
+    self.enter_context(mock.patch.dict(os.environ, NSL_JAX_CACHE=cache_dir))
+
+
+class LoadTest(FolderTest):
+
+  def test_images_and_points(self):
+    points = mtfl_fixtures.write(self.folder, COUNTS)
+    source = sources.load('aflw', self.data_dir)
+    self.assertEqual((source.num_classes, source.outputs), (0, 10))
+    for arrays, name in (
+        (source.train, 'training.txt'), (source.test, 'testing.txt')
+    ):
+      self.assertEqual(arrays.images.shape, (COUNTS[name], 60, 60, 1))
+      self.assertEqual(arrays.images.dtype, np.uint8)
+      self.assertEqual(arrays.labels.dtype, np.float32)
+      expected = np.stack(points[name]).reshape(-1, 10) * 60
+      np.testing.assert_allclose(arrays.labels, expected, atol=1e-4)
+      first = Image.open(self.folder / name[:-4] / 'picture 0.png')
+      small = np.asarray(first.convert('L').resize(
+          (60, 60), Image.Resampling.BILINEAR))
+      np.testing.assert_array_equal(arrays.images[0, ..., 0], small)
+
+  def test_points_are_where_the_digit_is(self):
+    """Inside its corners a picture differs from the grey around them."""
+    mtfl_fixtures.write(self.folder, COUNTS)
+    for image, row in zip(*sources.load('aflw', self.data_dir).train):
+      x0, y0 = row[:2].round().astype(int)
+      x1, y1 = row[8:].round().astype(int)
+      away = np.abs(image[..., 0].astype(int) - 90) > 40
+      inside = np.zeros_like(away)
+      inside[max(y0 - 1, 0):y1 + 2, max(x0 - 1, 0):x1 + 2] = True
+      self.assertGreater(away[inside].mean(), 0.3)
+      self.assertLess(away[~inside].mean(), 0.02)
+
+  def test_prepared_once(self):
+    mtfl_fixtures.write(self.folder, COUNTS)
+    line = prepare.prepare('aflw', self.data_dir)
+    folder = self.data_dir / 'aflw' / '1.0.0'
+    self.assertEqual(line, f'aflw is ready: {folder}')
+    before = sources.load('aflw', self.data_dir)
+    (self.folder / 'training.txt').unlink()
+    after = sources.load('aflw', self.data_dir)
+    np.testing.assert_array_equal(before.train.labels, after.train.labels)
+    self.assertEqual(prepare.status('aflw', self.data_dir),
+                     ('ready', str(folder)))
+
+  def test_status_before(self):
+    self.assertEqual(prepare.status('aflw', self.data_dir)[0], 'missing')
+    mtfl_fixtures.write(self.folder, COUNTS)
+    state, where = prepare.status('aflw', self.data_dir)
+    self.assertEqual(state, 'ready')
+    self.assertEndsWith(where, 'manual/aflw/training.txt')
+
+
+class WrongTest(FolderTest):
+
+  def setUp(self):
+    super().setUp()
+    mtfl_fixtures.write(self.folder, COUNTS)
+    self.list = self.folder / 'testing.txt'
+
+  def assert_fails(self, *parts):
+    with self.assertRaises(errors.UserError) as caught:
+      sources.load('aflw', self.data_dir)
+    message = str(caught.exception)
+    self.assertNotIn('\n', message)
+    for part in parts:
+      self.assertIn(part, message)
+    self.assertIsNone(prepare.newest('aflw', self.data_dir))
+
+  def change(self, words):
+    """The second line with other words at some places, counted from behind."""
+    lines = self.list.read_text().splitlines()
+    found = lines[1].split(' ')
+    for at, word in words.items():
+      found[at] = word
+    lines[1] = ' '.join(found)
+    self.list.write_text('\n'.join(lines))
+
+  @parameterized.parameters('wide', 'nan', '1,5')
+  def test_not_a_number(self, word):
+    self.change({-9: word})
+    self.assert_fails(
+        f'{self.list}, line 2: not a path and 14 numbers', 'remove the line')
+
+  def test_too_few_columns(self):
+    self.list.write_text('testing/a.png 1 2 3 4 5\n')
+    self.assert_fails(f'{self.list}, line 1: not a path and 14 numbers')
+
+  def test_missing_image(self):
+    (self.folder / 'testing' / 'picture 1.jpg').unlink()
+    self.assert_fails(f'{self.list}, line 2:', 'picture 1.jpg does not exist')
+
+  def test_not_an_image(self):
+    (self.folder / 'testing' / 'picture 1.jpg').write_text('hello')
+    self.assert_fails(f'{self.list}, line 2:', 'is not a readable image')
+
+  def test_damaged_image(self):
+    path = self.folder / 'testing' / 'picture 1.jpg'
+    path.write_bytes(path.read_bytes()[:700])
+    self.assert_fails(f'{self.list}, line 2:', 'picture 1.jpg is damaged')
+
+  @parameterized.parameters('-0.5', '151')
+  def test_point_outside(self, value):
+    self.change({-9: value})  # y1
+    self.assert_fails(f'{self.list}, line 2: a point lies outside')
+
+  def test_no_unit(self):
+    self.change({-14: '40', -13: '40', -9: '50', -8: '50'})
+    self.assert_fails(f'{self.list}, line 2: both eyes')
+
+  def test_blank_lines_do_not_count(self):
+    self.list.write_text('\n' + self.list.read_text() + '\n\n')
+    self.assertLen(aflw.read_list(self.list), 3)
+    self.list.write_text('\n')
+    self.assert_fails(f'{self.list} lists no image')
+
+  def test_missing_list(self):
+    self.list.unlink()
+    self.assert_fails('testing.txt', f'into {self.folder}, then run')
+
+
+if __name__ == '__main__':
+  absltest.main()
