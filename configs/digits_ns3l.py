@@ -3,7 +3,8 @@ r"""NS3L on scikit-learn's digits, 50 labels: the default job, no download.
 python -m nsl_jax.main --config=configs/digits_ns3l.py:seeds=5
 
 Profile DIG (docs/readings.md): 1,797 images of 8x8, 360 of them for testing,
-180 for validation. Arguments: labels=50.
+180 for validation; ours: `python -m nsl_jax.report --match DIG`. Arguments:
+labels=50.
 """
 
 from configs import common

@@ -3,7 +3,8 @@ r"""Every method on Fashion-MNIST with few labels, at one budget.
 python -m nsl_jax.main --config=configs/fashion_mnist_ssl.py:method=mixmatch
 
 Rows FM-SSL-1 ... FM-SSL-9, profile FM-SSL (docs/readings.md); ours, not from a
-paper. Arguments: method=vat, labels=250.
+paper: `python -m nsl_jax.report --match FM-SSL`. Arguments: method=vat,
+labels=250.
 
 Weights and thresholds are those of the same method on CIFAR-10, ramps the same
 share of the run. The one exception is VAT's eps: 6 on whitened images, whose

@@ -18,7 +18,6 @@ import copy
 import functools
 import json
 import pathlib
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ import jax.numpy as jnp
 
 from nsl_jax import (
     cli, config_files, errors, experiment, loop, mesh as mesh_lib, methods,
-    models, optimizers, stopwatch, train,
+    models, optimizers, step_times, stopwatch, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import augment, normalise
@@ -35,7 +34,7 @@ from nsl_jax.stopwatch import Setting, Subject
 from nsl_jax.types import Method, Tools
 
 # Times in the results: with the data pipeline, without, of inference.
-_FULL, _BARE, _INFERENCE = 'ms', 'ms_empty', 'ms_inference'
+_FULL, _BARE, _INFERENCE = step_times.WAYS
 
 
 def parse(word: str) -> tuple[str, dict[str, Any]]:
@@ -170,30 +169,6 @@ def measure(
   }
 
 
-def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-  """The rows that are printed."""
-  first = next(iter(measured.values()))
-  names = [
-      'method', 'ms/step', 'min', 'max', 'empty pipeline', 'ratio', 'images/s',
-      'memory MB', 'compile s', *['inference ms'] * (_INFERENCE in first),
-  ]
-  lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
-  for word, one in measured.items():
-    median = statistics.median(one['ms'])
-    ratio = stopwatch.ratio(one['ms'], first['ms'])
-    memory = one['memory_mb']
-    cells = [
-        word, f'{median:.2f}', f'{min(one["ms"]):.2f}',
-        f'{max(one["ms"]):.2f}', f'{statistics.median(one["ms_empty"]):.2f}',
-        f'{ratio:.2f}', f'{1e3 * one["images"] / median:,.0f}',
-        '' if memory is None else f'{memory:,.0f}', f'{one["compile_s"]:.1f}',
-    ]
-    if _INFERENCE in one:
-      cells.append(f'{statistics.median(one[_INFERENCE]):.2f}')
-    lines.append('| ' + ' | '.join(cells) + ' |')
-  return '\n'.join(lines)
-
-
 def _parser() -> cli.Parser:
   parser = cli.Parser('nsl_jax.bench', __doc__)
   add = parser.add_argument
@@ -244,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   of_words = f'{options.model}, batch {options.batch}, ' if words else ''
   print(f'{of_words}images {options.image}, {options.precision}, {per_call} '
         f'steps a call, {options.steps} steps, {where["device"]}')
-  print(table(measured))
+  print(step_times.table(measured))
   print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
   if options.json is not None:
     content = {

@@ -3,7 +3,8 @@
 Every number comes from a JSON file in --results. A difference is taken from
 the supervised row of the same table, data, labels and budget, the paper's from
 the paper's. Errors in %; accuracies that a paper reports are turned into
-errors.
+errors. --bench NAME prints the step times in bench/NAME.json there, with
+ratios to the first.
 """
 
 import pathlib
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nsl_jax import cli, errors, rows, summary
+from nsl_jax import cli, errors, rows, step_times, summary
 from nsl_jax import workdir as workdir_lib
 
 _BASELINES = ('Supervised', 'SL')
@@ -122,20 +123,34 @@ def table(results: list[Result], match: str) -> str:
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
+def times(folder: pathlib.Path, name: str) -> str:
+  """The Markdown table of a file of `nsl_jax.bench`.
+
+  Raises:
+    errors.UserError: if there is none of that name.
+  """
+  content = workdir_lib.read_json(folder / 'bench' / f'{name}.json')
+  return step_times.table(content['methods'])
+
+
 _BLOCK = re.compile(
-    r'(<!-- table: python -m nsl_jax\.report --match (\S+) -->\n).*?'
+    r'(<!-- table: python -m nsl_jax\.report --(match|bench) (\S+) -->\n).*?'
     r'(<!-- end -->)', re.DOTALL,
 )
 
 
-def fill(text: str, results: list[Result]) -> str:
-  """A Markdown text with its marked tables made anew.
+def fill(text: str, folder: pathlib.Path) -> str:
+  """A Markdown text with its marked tables made anew from a ledger.
 
   A table stands between `<!-- table: python -m nsl_jax.report --match ID -->`
-  and `<!-- end -->`.
+  (or `--bench NAME`) and `<!-- end -->`.
   """
+  results = read(folder)
+
   def block(found: re.Match[str]) -> str:
-    return f'{found[1]}\n{table(results, found[2])}\n\n{found[3]}'
+    kind, name = found[2], found[3]
+    made = table(results, name) if kind == 'match' else times(folder, name)
+    return f'{found[1]}\n{made}\n\n{found[4]}'
 
   return _BLOCK.sub(block, text)
 
@@ -145,6 +160,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = cli.Parser('nsl_jax.report', __doc__)
   parser.add_argument(
       '--match', default='', help='only rows whose id starts so, as NS-T6'
+  )
+  parser.add_argument(
+      '--bench', metavar='NAME', help='step times instead of results'
   )
   parser.add_argument(
       '--out', type=pathlib.Path, metavar='FILE.md',
@@ -159,13 +177,16 @@ def main(argv: Sequence[str] | None = None) -> None:
       help='folder of the ledger (default: results)',
   )
   options = parser.parse_args(argv)
-  results = read(options.results)
+  folder = options.results
   if options.fill is not None:
     options.fill.write_text(
-        fill(options.fill.read_text('utf-8'), results), encoding='utf-8'
+        fill(options.fill.read_text('utf-8'), folder), encoding='utf-8'
     )
     return
-  text = table(results, options.match)
+  if options.bench is None:
+    text = table(read(folder), options.match)
+  else:
+    text = times(folder, options.bench)
   if options.out is None:
     print(text)
   else:

@@ -4,7 +4,6 @@ A machine's speed drifts: only what is timed side by side has ratios that hold.
 """
 
 import resource
-import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -193,11 +192,6 @@ def in_turn(
       if at >= 0:
         taken[name].append(1e3 * seconds / setting.steps_per_call)
   return taken
-
-
-def ratio(times: Sequence[float], base: Sequence[float]) -> float:
-  """Median of the ratios of calls that came after each other."""
-  return statistics.median(a / b for a, b in zip(times, base))
 
 
 def peak_memory_mb() -> float:

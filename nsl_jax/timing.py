@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from nsl_jax import (
-    config_files, errors, experiment, loop, mesh as mesh_lib, rows, stopwatch,
-    train,
+    config_files, errors, experiment, loop, mesh as mesh_lib, rows, step_times,
+    stopwatch, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import normalise
@@ -151,7 +151,7 @@ def measure(
   measured: dict[str, dict[str, Any]] = {}
   for (row_id, kind), times in taken.items():
     floor = costs[row_id][kind].units() / costs[first][kind].units()
-    ratio = stopwatch.ratio(times, taken[first, kind])
+    ratio = step_times.ratio(times, taken[first, kind])
     one = measured.setdefault(row_id, {'method': found[row_id].method.name})
     one[kind] = {
         'median_ms': statistics.median(times), 'ratio': ratio, 'floor': floor,

@@ -18,8 +18,8 @@ PACKAGE = ROOT / 'nsl_jax'
 ROWS = (
     ('', 'data', 'errors', 'types', 'figures.style', 'data.cache'),
     ('files',),
-    ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary', 'log',
-     'workdir', 'bilevel', 'data.splits', 'data.sampler',
+    ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary',
+     'step_times', 'log', 'workdir', 'bilevel', 'data.splits', 'data.sampler',
      'data.augment', 'data.digits', 'data.manual', 'data.normalise',
      'data.points', 'models.layers'),
     ('negatives', 'optimizers', 'compose', 'perturb', 'checkpoint',

@@ -10,7 +10,8 @@ from unittest import mock
 from absl.testing import absltest
 
 from nsl_jax import (
-    bench, config_files, errors, experiment, report, reproduce, rows, stopwatch,
+    bench, config_files, errors, experiment, report, reproduce, rows,
+    step_times, stopwatch,
 )
 
 
@@ -108,7 +109,21 @@ class ReportTest(absltest.TestCase):
     root = pathlib.Path(__file__).resolve().parent.parent
     text = (root / 'README.md').read_text()
     self.assertIn('NS-T6-1 |', text)
-    self.assertEqual(text, report.fill(text, report.read(root / 'results')))
+    self.assertEqual(text, report.fill(text, root / 'results'))
+
+  def test_step_times_between_marks(self):
+    one = {'images': 10, 'ms': [4.0], 'ms_empty': [2.0], 'compile_s': 1.0,
+           'memory_mb': None}
+    (self.folder / 'bench').mkdir()
+    (self.folder / 'bench' / 'x.json').write_text(json.dumps(
+        {'methods': {'a': one, 'b': {**one, 'ms': [6.0]}}}))
+    mark = '<!-- table: python -m nsl_jax.report --bench x -->'
+    filled = report.fill(f'{mark}\nold\n<!-- end -->', self.folder)
+    self.assertEqual(filled, f'{mark}\n\n{report.times(self.folder, "x")}\n\n'
+                     '<!-- end -->')
+    self.assertIn('| b | 6.00 | 6.00 | 6.00 | 2.00 | 1.50 |', filled)
+    with self.assertRaisesRegex(errors.UserError, 'y.json cannot be read'):
+      report.times(self.folder, 'y')
 
   def test_wrong_ledgers(self):
     with self.assertRaisesRegex(errors.UserError, 'no ledger'):
@@ -190,7 +205,7 @@ class BenchTest(absltest.TestCase):
     one = {'images': 10, 'ms': [2.0, 2.0, 4.0], 'ms_empty': [1.0] * 3,
            'compile_s': 1.0, 'memory_mb': None}
     two = {**one, 'ms': [4.0, 6.0, 8.0]}
-    lines = bench.table({'a': one, 'b': two}).splitlines()
+    lines = step_times.table({'a': one, 'b': two}).splitlines()
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[:7],
                      ['b', '6.00', '4.00', '8.00', '1.00', '2.00', '1,667'])

@@ -19,6 +19,7 @@ from nsl_jax import mesh as mesh_lib
 from nsl_jax import report
 from nsl_jax import reproduce
 from nsl_jax import rows
+from nsl_jax import step_times
 from nsl_jax import stopwatch
 from nsl_jax import timing
 from nsl_jax.types import Batch
@@ -202,7 +203,7 @@ class StopwatchTest(absltest.TestCase):
     self.assertGreater(len(called), 6)  # some came before, untimed
 
   def test_ratio_is_the_median_of_neighbours(self):
-    self.assertEqual(stopwatch.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]), 3.0)
+    self.assertEqual(step_times.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]), 3.0)
 
   def test_inference_goes_through_all_images_of_a_call(self):
     setting = stopwatch.Setting(

@@ -1,0 +1,41 @@
+"""From timed calls to a table of ratios."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What is timed of a method: with the data pipeline, without, of inference.
+WAYS = FULL, BARE, INFERENCE = 'ms', 'ms_empty', 'ms_inference'
+
+
+def ratio(times: Sequence[float], base: Sequence[float]) -> float:
+  """Median of the ratios of calls that came after each other."""
+  return statistics.median(a / b for a, b in zip(times, base))
+
+
+def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+  """A Markdown table, ratios to the first row.
+
+  Args:
+    measured: by name what `bench.measure` gives.
+  """
+  first = next(iter(measured.values()))
+  names = [
+      'method', 'ms/step', 'min', 'max', 'empty pipeline', 'ratio', 'images/s',
+      'memory MB', 'compile s', *['inference ms'] * (INFERENCE in first),
+  ]
+  lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
+  for word, one in measured.items():
+    median = statistics.median(one['ms'])
+    times = ratio(one['ms'], first['ms'])
+    memory = one['memory_mb']
+    cells = [
+        word, f'{median:.2f}', f'{min(one["ms"]):.2f}',
+        f'{max(one["ms"]):.2f}', f'{statistics.median(one["ms_empty"]):.2f}',
+        f'{times:.2f}', f'{1e3 * one["images"] / median:,.0f}',
+        '' if memory is None else f'{memory:,.0f}', f'{one["compile_s"]:.1f}',
+    ]
+    if INFERENCE in one:
+      cells.append(f'{statistics.median(one[INFERENCE]):.2f}')
+    lines.append('| ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines)
