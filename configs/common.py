@@ -167,8 +167,9 @@ def finish(
 ) -> ml_collections.ConfigDict:
   """Applies the arguments that every config takes."""
   config.seeds = arg.seeds
+  host = config.method.get('host', config.method)
   for name in filter(None, arg.terms.split('+')):
-    config.method.terms[name] = choose('term', name, TERMS)
+    host.terms[name] = choose('term', name, TERMS)
   if arg.terms or arg.smoke:
     config.row = ''  # no longer what the paper ran
   if not 0 <= arg.reduced <= config.steps:

@@ -1,7 +1,7 @@
 """What the configs of one experiment family share (docs/readings.md).
 
 Family O is Oliver et al.'s protocol, NS3L's Tables 1 and 2; family M is
-MixMatch's, its Tables 3 to 5.
+MixMatch's, its Tables 3 to 5; profile FM-SSL is ours.
 """
 
 import ml_collections
@@ -101,6 +101,39 @@ def family_m(
       alpha=0.75, temperature=0.5, views=2, ratio_per_batch=False, terms={},
   )
   config.row = rows.get(arg.labels, '')
+  return config
+
+
+def fm_ssl(
+    arg: ml_collections.ConfigDict, method: dict, *, steps: int,
+    holdout: int = 0,
+) -> ml_collections.ConfigDict:
+  """Fashion-MNIST, small CNN with batch norm, 20,000 steps of 64 + 64 images,
+  Adam at a constant rate, averaged weights, test error at the lowest
+  validation error.
+
+  Args:
+    arg: parsed arguments, of which `labels` is read.
+    method: the method, at its values on CIFAR-10.
+    steps: length of the run on CIFAR-10 that its horizons are written for.
+    holdout: images that judge a step.
+  """
+  config = common.base('fashion_mnist', steps=steps)
+  config.protocol = 'best_validation'
+  config.data.update(
+      labelled=arg.labels, validation=500, augment='flip,translate:2'
+  )
+  config.batch = dict(labelled=64, unlabelled=64)
+  if holdout:
+    config.batch.holdout = holdout
+  config.model = dict(name='small_cnn', batch_norm=True)
+  config.method = method
+  config.ema_decay = 0.999
+  common.scale(config, 20_000 / steps)
+  config.steps = config.full_steps = 20_000
+  config.eval.every_steps = 1000
+  config.log_every = 100
+  config.checkpoint.every = 1000
   return config
 
 

@@ -14,7 +14,6 @@ value; on these (0.353, 28 * 28 values) that is 1.07, here 1.
 
 from configs import common, families
 
-_STEPS = 20_000
 _O, _M = 200_000, 300 * 1024  # steps of families O and M on CIFAR-10
 
 
@@ -62,20 +61,7 @@ _METHODS = {
 def get_config(arg=None):
   arg = common.parse(arg, method='vat_ns3l', labels=250)
   method, terms, steps = common.choose('method', arg.method, _METHODS)
-  config = common.base('fashion_mnist', steps=steps)
-  config.protocol = 'best_validation'
-  config.data.update(
-      labelled=arg.labels, validation=500, augment='flip,translate:2'
-  )
-  config.batch = dict(labelled=64, unlabelled=64)
-  config.model = dict(name='small_cnn', batch_norm=True)
-  config.method = dict(terms=terms, **method)
-  config.ema_decay = 0.999
-  common.scale(config, _STEPS / steps)
-  config.steps = config.full_steps = _STEPS
-  config.eval.every_steps = _STEPS // 20
-  config.log_every = 100
-  config.checkpoint.every = _STEPS // 20
+  config = families.fm_ssl(arg, dict(terms=terms, **method), steps=steps)
   if arg.labels == 250:
     config.row = f'FM-SSL-{1 + list(_METHODS).index(arg.method)}'
   return common.finish(config, arg)

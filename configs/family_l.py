@@ -1,0 +1,140 @@
+"""What Learning to Impute's configs share (docs/readings.md, family L)."""
+
+import ml_collections
+
+from configs import common
+
+_LABELS = {'cifar10': (250, 500, 1000), 'cifar100': (500, 1000, 2000)}
+# Host, variant, whether the hold-out set is one of its own -> table, and row
+# of the fewest labels of CIFAR-10.
+_ROWS = {
+    ('sl', 'none', False): ('L2-T2', 1), ('pl', 'none', False): ('L2-T2', 4),
+    ('pl', 'v1', False): ('L2-T2', 7), ('pl', 'v2', False): ('L2-T2', 10),
+    ('mt', 'none', False): ('L2-T3', 1), ('mt', 'v1', False): ('L2-T3', 4),
+    ('mt', 'v2', False): ('L2-T3', 7), ('mm', 'none', False): ('L2-T3', 10),
+    ('mm', 'v1', False): ('L2-T3', 13), ('mm', 'v2', False): ('L2-T3', 16),
+    ('pl', 'v1', True): ('L2-T4', 1), ('pl', 'v2', True): ('L2-T4', 7),
+}
+_CIFAR10_ROWS = {'L2-T2': 12, 'L2-T3': 18, 'L2-T4': 3}  # before CIFAR-100's
+_INNER = {'none': 0.0, 'v1': 100.0, 'v2': 50.0}  # times the rate, F-L4
+_EPOCH = 1024  # steps, of Table 3
+
+
+def pseudo_label(ramp_steps: int) -> dict:
+  """PL: the network imputes soft labels from another view (F-L10)."""
+  return dict(
+      name='soft_label', weight=75.0, ramp='linear', ramp_steps=ramp_steps,
+      teacher=False, hard=False, terms={},
+  )
+
+
+def mean_teacher(ramp_steps: int) -> dict:
+  """MT: an average of past networks does."""
+  return dict(
+      name='soft_label', weight=50.0, ramp='linear', ramp_steps=ramp_steps,
+      teacher=True, decay=0.999, terms={},
+  )
+
+
+def mixmatch(ramp_steps: int, weight: float) -> dict:
+  """MM, with one mixing ratio a batch."""
+  return dict(
+      name='mixmatch', weight=weight, ramp='linear', ramp_steps=ramp_steps,
+      alpha=0.75, temperature=0.5, views=2, ratio_per_batch=True, terms={},
+  )
+
+
+def impute(host: dict, variant: str, lr: float) -> dict:
+  """The host alone, or with V1 or V2 on it at the learning rate `lr`."""
+  factor = common.choose('variant', variant, _INNER)
+  if not factor:
+    return host
+  return dict(
+      name='l2i', host=host, variant=variant, inner_rate=factor * lr,
+      inner_steps=1, inner_supervised=False, label_rate=1.0,
+      label_space='logits', imputer='student', gradient='tangent', watch=False,
+  )
+
+
+def parse(arg: str | None, data: str) -> ml_collections.ConfigDict:
+  """Arguments of a family L config."""
+  return common.parse(
+      arg, labels=_LABELS[data][0], host='mt', variant='v2', separate=False,
+      holdout=0,
+  )
+
+
+def _hosts(data: str) -> dict:
+  """Host -> network, steps, of an epoch, learning rate, batch, method."""
+  small = data == 'cifar10'
+  table2 = 'cnn13', 40_000, 1000, 3e-3, 50 if small else 128
+  table3 = 'wide_resnet', _EPOCH**2, _EPOCH, 2e-3, 32 if small else 128
+  weight = 75.0 if small else 150.0  # F-L15
+  return {
+      'sl': (*table2, dict(name='supervised', terms={})),
+      'pl': (*table2, pseudo_label(16_000)),
+      'mt': (*table3, mean_teacher(round(0.4 * _EPOCH**2))),
+      'mm': (*table3, mixmatch(16 * _EPOCH, weight)),
+  }
+
+
+def _row(data: str, arg: ml_collections.ConfigDict, batch: int) -> str:
+  """The papers' rows that the arguments are, as `config.row` has them."""
+  labels, which = _LABELS[data], (arg.host, arg.variant, arg.separate)
+  found = []
+  if arg.labels in labels and which in _ROWS and arg.holdout == batch:
+    table, first = _ROWS[which]
+    first += 0 if data == 'cifar10' else _CIFAR10_ROWS[table]
+    found.append(f'{table}-{first + labels.index(arg.labels)}')
+  if (data, arg.labels, arg.host, arg.separate) == (
+      'cifar10', 250, 'pl', False) and (
+          arg.variant != 'none' and arg.holdout in (25, 50, 100)):
+    found.append(f'L2-F6-{arg.variant.upper()}-{arg.holdout}')
+  return ' '.join(found)
+
+
+def family_l(
+    data: str, arg: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+  """Tables 2 to 4 and Figure 6 (F-L9).
+
+  SL and PL on the 13-layer network for 40 epochs of 1,000 steps; MT and MM on
+  WRN-28-2 for 1,024 of 1,024. Adam at a constant rate, averaged weights, median
+  of the last 20 epochs.
+
+  Args:
+    data: data set.
+    arg: parsed arguments: `labels`; `host`, one of `sl`, `pl`, `mt` and `mm`;
+      `variant`, one of `none`, `v1` and `v2`; `separate` to judge steps on as
+      many labelled images again, taken from the validation ones; `holdout`,
+      images that judge a step, 0 for as many as it has labelled ones.
+  """
+  network, steps, epoch, lr, batch, host = common.choose(
+      'host', arg.host, _hosts(data)
+  )
+  if arg.variant == 'none' and arg.separate:
+    raise ValueError('separate=true needs variant=v1 or v2')
+  if arg.variant != 'none' and arg.host == 'sl':
+    raise ValueError('host=sl imputes nothing: give variant=none')
+  arg.holdout = arg.holdout or batch
+  config = common.base(data, steps=steps)
+  config.row = _row(data, arg, batch)
+  config.protocol = 'median_last_20'
+  config.data.update(
+      labelled=arg.labels, validation=5000, normalise='standard',
+      augment='translate:4,flip', holdout=arg.labels if arg.separate else 0,
+  )
+  config.batch = dict(labelled=batch, unlabelled=batch)
+  config.model = dict(name=network, variant='l2i')
+  config.method = impute(host, arg.variant, lr)
+  if arg.host == 'sl':
+    config.batch.unlabelled = 0
+  if arg.variant != 'none':
+    config.batch.holdout = arg.holdout
+  config.optimizer.update(lr=lr)
+  config.ema_decay = 0.999
+  config.weight_decay = 0.02
+  config.eval.every_steps = epoch
+  config.checkpoint.every = epoch
+  config.log_every = 128
+  return config
