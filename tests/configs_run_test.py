@@ -79,6 +79,7 @@ def prepare(argument):
   config.model.update(TINY[config.model.name][0])
   config.data.labelled = 2 * classes
   config.data.validation = min(config.data.validation, classes)
+  config.data.holdout = min(config.data.holdout, classes // 2)
   for name, size in config.batch.items():
     config.batch[name] = 4 * bool(size)
   config.devices = 1
@@ -129,6 +130,10 @@ def network_on_images(config):
   return model, config.data.name, config.data.normalise
 
 
+def views_of(config):
+  return config.data.augment, config.data.strong
+
+
 @functools.cache
 def same(*keys):
   """--config argument -> the first one of which these keys are the same."""
@@ -166,10 +171,17 @@ def compiled(*lowered):
     return [program.compile() for program in lowered]
 
 
+def learner(config):
+  """What has a method's terms: itself, or its host."""
+  return config.method.get('host', config.method)
+
+
 def traits(config):
   """What a config is made of, and whether it has what it may have."""
+  method = learner(config)
   found = {
-      ('method', config.method.name), ('normalise', config.data.normalise),
+      ('method', config.method.name, method.name),
+      ('normalise', config.data.normalise),
       ('optimizer', config.optimizer.name), ('ema', bool(config.ema_decay)),
       ('weight_decay', bool(config.weight_decay)),
       ('unlabelled', bool(config.batch.unlabelled)),
@@ -177,7 +189,7 @@ def traits(config):
       ('mode', config.method.get('mode')),
   }
   # A method has the term of its own name, if there is one.
-  terms = (config.method.name, *config.method.terms)
+  terms = (method.name, *method.terms)
   return found | {('term', name) for name in terms}
 
 
@@ -206,7 +218,7 @@ class CoveringTest(parameterized.TestCase):
       configs = [config_files.load(argument) for argument in arguments]
       return {part for config in configs for part in (
           ('method', config.method.name), ('model', config.model.name),
-          config.method.name, *config.method.terms,
+          learner(config).name, *learner(config).terms,
       )}
 
     self.assertEqual(parts(covering()), parts(ARGUMENTS))
@@ -256,7 +268,8 @@ class RunTest(parameterized.TestCase):
 
 class TraceTest(parameterized.TestCase):
 
-  @parameterized.parameters(*ARGUMENTS)
+  @parameterized.parameters(
+      *sorted(set(same(outline, network_on_images, views_of).values())))
   def test_step(self, argument):
     config, parts = prepare(argument)
     init, step = traced(same(outline)[argument])
@@ -266,8 +279,8 @@ class TraceTest(parameterized.TestCase):
         jax.tree.map(kind, init.out_info), jax.tree.map(kind, state)
     )
     self.assertIn('loss', metrics)
-    for name in {*config.method.terms, 'ns3l'} & {
-        config.method.name, *config.method.terms}:
+    method = learner(config)
+    for name in {*method.terms, 'ns3l'} & {method.name, *method.terms}:
       self.assertTrue(any(metric.startswith(name) for metric in metrics), name)
     for logits in predicted(same(network_on_images)[argument]):
       self.assertEqual(logits.shape, (3, parts.source.num_classes))

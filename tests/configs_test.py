@@ -141,6 +141,11 @@ class RefusalTest(parameterized.TestCase):
        "unknown negatives '': known: none, uniform1"),
       ('configs/digit_ns3l.py', 'no config file configs/digit_ns3l.py'),
       ('configs', 'no config file configs'),
+      ('configs/cifar10_l2i.py:host=pi', "unknown host 'pi': did you mean 'p"),
+      ('configs/cifar10_l2i.py:host=sl', 'host=sl imputes nothing'),
+      ('configs/fashion_mnist_l2i.py:variant=3', "unknown variant '3': known"),
+      ('configs/cifar100_l2i.py:variant=none,separate=true',
+       'separate=true needs variant=v1 or v2'),
   )
   def test_of_one_file(self, argument, message):
     with self.assertRaisesRegex(errors.UserError, message) as e:
@@ -158,6 +163,13 @@ class TermsTest(absltest.TestCase):
     self.assertEqual(config.batch.unlabelled, 50)
     self.assertEqual(config.row, '')
     experiment.build_method(config, 10, (8, 8, 1))
+
+  def test_of_a_host(self):
+    """What learns to impute has its terms where they are learnt."""
+    config = config_files.load('configs/fashion_mnist_l2i.py:terms=entropy')
+    self.assertNotIn('terms', config.method)
+    self.assertEqual(set(config.method.host.terms), {'entropy'})
+    experiment.build_method(config, 10, (28, 28, 1))
 
   def test_unknown_term(self):
     with self.assertRaisesRegex(errors.UserError, "did you mean 'ns3l'"):
@@ -206,8 +218,9 @@ class ShorteningTest(parameterized.TestCase):
     differ = {k for k in whole if whole[k] != short[k]}
     others = {k for k in differ if not is_horizon(k)}
     self.assertContainsSubset(others, {
-        'row', 'data.limit', 'data.labelled', 'data.validation',
-        'batch.labelled', 'batch.unlabelled', 'log_every', 'checkpoint.every',
+        'row', 'data.limit', 'data.labelled', 'data.validation', 'log_every',
+        'data.holdout', 'batch.labelled', 'batch.unlabelled', 'batch.holdout',
+        'checkpoint.every',
     })
     self.assertEqual(short['row'], '')  # no result of a paper's row
 
