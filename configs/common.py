@@ -86,6 +86,7 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.steps = steps
   config.full_steps = steps  # what `steps` is at the whole protocol
   config.protocol = 'last'  # or best_validation, median_last_20
+  config.task = 'classification'  # or regression: points in images
   config.data = dict(
       name=data,
       dir='',  # TFDS data directory; '' for TFDS_DATA_DIR or TFDS's own

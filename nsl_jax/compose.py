@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nsl_jax import errors
+from nsl_jax import errors, tasks
 from nsl_jax.types import (
     Array, Aux, Batch, CleanPass, Key, Loss, Method, Metrics, Params, Schedule,
     State, Stats, Term, Tools, Update, Views,
@@ -40,14 +40,18 @@ class Passes(NamedTuple):
   """How the images of a batch go through the network.
 
   Attributes:
-    clean: `(params, State, Batch, key) -> (labelled logits, CleanPass,
-      statistics)`; only the labelled images' batch moves the statistics.
+    clean: `(params, State, Batch, key) -> ((labelled logits, labels),
+      CleanPass, statistics)`; the labels have moved with their images, and
+      only the labelled images' batch moves the statistics.
     again: `(params, State, Batch, key) -> f32[B_u, K]` of one more pass.
     totals: `Batch -> (n_x, n_u)`, what sums over labelled and over unlabelled
       rows are divided by.
   """
 
-  clean: Callable[[Params, State, Batch, Key], tuple[Array, CleanPass, Stats]]
+  clean: Callable[
+      [Params, State, Batch, Key],
+      tuple[tuple[Array, Array], CleanPass, Stats],
+  ]
   again: Callable[[Params, State, Batch, Key], Array]
   totals: Callable[[Batch], tuple[int, int]]
 
@@ -69,6 +73,11 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
     view, noise = jax.random.split(key)
     return tools.augment(images, view), noise
 
+  def moving(images: Array, key: Key) -> tuple[Array, Key, Array | None]:
+    drawn, noise = jax.random.split(key)
+    view, move = tasks.view(tools, images, drawn)
+    return view, noise, move
+
   def rows(batch: Batch) -> tuple[Array, int]:
     if not joint:
       return batch.u, 0
@@ -77,7 +86,7 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
   def clean(params, state, batch, key):
     first, second = (key, key) if joint else jax.random.split(key)
     images, cut = rows(batch)
-    view, noise = augmented(images, second)
+    view, noise, move = moving(images, second)
 
     def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
       outputs, stats = forward(params, state.stats, view, noise)
@@ -94,18 +103,18 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
       heads, stats = network(view)
     logits, consistency = heads
     if joint:
-      labelled = logits[:cut]
+      labelled, move = logits[:cut], None if move is None else move[:cut]
     else:
-      outputs, stats = forward(
-          params, state.stats, *augmented(batch.x, first)
-      )
+      own, own_noise, move = moving(batch.x, first)
+      outputs, stats = forward(params, state.stats, own, own_noise)
       labelled = outputs.logits
+    labels = tasks.moved(batch.y, move, batch.scale)
     found = CleanPass(
         images=images, view=view, logits=logits, consistency=consistency,
         push=linear, same=lambda view: network(view)[0][0], fresh=fresh,
         unlabelled=lambda rows: rows[cut:],
     )
-    return labelled, found, stats
+    return (labelled, labels), found, stats
 
   def again(params, state, batch, key):
     images, cut = rows(batch)

@@ -2,27 +2,29 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from nsl_jax import losses, mesh as mesh_lib
+from nsl_jax import mesh as mesh_lib, tasks
 from nsl_jax.train import Normalise
-from nsl_jax.types import Array, Method, State
+from nsl_jax.types import Array, Method, State, Task
 
 
 ENSEMBLE = '_ensemble'
+_PERCENT = ('error', 'failure')
+_BESIDE = ('test_cross_entropy', 'test_failure')  # what else there may be
 
 
 class Batches(NamedTuple):
   """A split on the device, cut into equal batches.
 
   Attributes:
-    batches: `(images u8[B, H, W, C], labels i32[B])` each; label -1 is
-      padding.
+    batches: `(images u8[B, H, W, C], labels i32[B] or f32[B, P])` each; label
+      -1 is padding.
     size: number of real images.
   """
 
@@ -39,7 +41,8 @@ def on_device(
   batch += -batch % mesh.size
   short = -count % batch
   images = np.concatenate([images, np.zeros_like(images[:1]).repeat(short, 0)])
-  labels = np.concatenate([labels, np.full(short, -1, labels.dtype)])
+  padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)
+  labels = np.concatenate([labels, padding])
   sharding = mesh_lib.split(mesh)
   cuts = [slice(at, at + batch) for at in range(0, len(images), batch)]
   pairs = [mesh_lib.put((images[c], labels[c]), sharding) for c in cuts]
@@ -58,25 +61,25 @@ def _named(logits: Array | dict[str, Array]) -> dict[str, Array]:
 
 
 def make_evaluate(
-    method: Method, normalise: Normalise
-) -> Callable[[State, Array, Batches], dict[str, float]]:
-  """A function `(state, fitted, split) -> {'error', 'cross_entropy'}`.
+    method: Method, normalise: Normalise, task: Task = tasks.CLASSIFICATION
+) -> Callable[[State, Any, Batches], dict[str, float]]:
+  """A function `(state, fitted, split) -> {metric: mean}`.
 
-  The error is the percentage of images whose largest logit is not that of
-  their class; the cross-entropy is in nats per image. A method of several
-  networks has both for each (`error_a`) and for the mean of their
-  probabilities (`error_ensemble`).
+  Of classes: `error`, the percentage of images whose largest logit is not that
+  of their class, and `cross_entropy` in nats. A method of several networks has
+  both for each (`error_a`) and for the mean of their probabilities
+  (`error_ensemble`). Of points: `error`, the mean distance over points in
+  percent of the distance of the first two true ones, and `failure`, the
+  percentage of images where that is above 10.
   """
   @jax.jit
   def count(state, fitted, images, labels):
-    real = labels >= 0
+    real = labels.reshape(labels.shape[0], -1)[:, 0] >= 0
     sums = {}
     predicted = method.predict(state, normalise(fitted, images))
-    for name, logits in _named(predicted).items():
-      wrong = real & (jnp.argmax(logits, axis=-1) != labels)
-      nats = losses.cross_entropy(logits, jnp.maximum(labels, 0))
-      sums[f'error{name}'] = wrong.sum()
-      sums[f'cross_entropy{name}'] = jnp.where(real, nats, 0.0).sum()
+    for name, outputs in _named(predicted).items():
+      for metric, values in task.judge(outputs, labels, fitted).items():
+        sums[f'{metric}{name}'] = jnp.where(real, values, 0).sum()
     return sums
 
   def evaluate(state: State, fitted, split: Batches) -> dict[str, float]:
@@ -86,7 +89,7 @@ def make_evaluate(
     ])
     totals = {k: math.fsum(float(one[k]) for one in sums) for k in sums[0]}
     return {
-        name: (100.0 if name.startswith('error') else 1.0) * total / split.size
+        name: (100.0 if name.startswith(_PERCENT) else 1.0) * total / split.size
         for name, total in totals.items()
     }
 
@@ -118,5 +121,6 @@ def report(
       for metric in ('error', 'cross_entropy') if found else ():
         line[f'{prefix}_{metric}'] = line[f'{prefix}_{metric}_{best}']
   if held_out is None:
-    line.update(validation_error=None, validation_cross_entropy=None)
+    named = [k for k in line if k in ('test_error', *_BESIDE)]
+    line.update({k.replace('test', 'validation', 1): None for k in named})
   return line

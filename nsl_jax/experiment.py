@@ -2,7 +2,6 @@
 
 import functools
 import math
-import operator
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,13 +12,12 @@ from absl import logging
 from jax.sharding import Mesh
 
 from nsl_jax import (
-    errors, evaluate, feed, log, loop, mesh as mesh_lib, methods, models,
-    optimizers, schedules, summary, train, workdir as workdir_lib,
+    checks, errors, evaluate, feed, log, loop, mesh as mesh_lib, methods,
+    models, optimizers, schedules, summary, tasks, train,
+    workdir as workdir_lib,
 )
 from nsl_jax.data import normalise, sources, splits, views
-from nsl_jax.types import Data, Method, State, Tools
-
-_PRECISIONS = ('float32', 'tf32', 'bfloat16')
+from nsl_jax.types import Data, Method, State, Task, Tools
 
 
 class Parts(NamedTuple):
@@ -31,7 +29,7 @@ class Parts(NamedTuple):
     normalise: `(fitted, u8 images) -> f32 images`.
     fitted: arrays of the normalisation, on the devices.
     images: all training images, on the devices.
-    labels: their labels, on the devices.
+    task: what their labels are.
     plan: when things happen.
     chunk: the compiled step.
     evaluate: the compiled evaluation.
@@ -44,7 +42,7 @@ class Parts(NamedTuple):
   normalise: train.Normalise
   fitted: dict[str, jax.Array]
   images: jax.Array
-  labels: jax.Array
+  task: Task
   plan: loop.Plan
   chunk: train.Chunk
   evaluate: Any
@@ -53,23 +51,27 @@ class Parts(NamedTuple):
 
 
 def build_method(
-    config: ml_collections.ConfigDict, num_classes: int,
+    config: ml_collections.ConfigDict, outputs: int,
     image_shape: tuple[int, int, int], fitted: views.Fitted = dict,
 ) -> Method:
   """The method of a config, with its network, optimiser and views.
 
   Args:
     config: the config.
-    num_classes: K.
+    outputs: K, how many numbers the network says of an image.
     image_shape: (H, W, C).
     fitted: see `views.build`.
 
   Raises:
     errors.UserError: for a name or a field that does not exist.
   """
+  task = tasks.find(config.task)
   weak, strong = views.build(config, image_shape, fitted)
+  moving = None
+  if task is tasks.REGRESSION:
+    moving = views.moving(config, fitted)
   model = models.build(
-      config.model.to_dict(), num_classes,
+      config.model.to_dict(), outputs,
       precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
   )
   tools = Tools(
@@ -77,40 +79,9 @@ def build_method(
       augment=weak, strong=strong, image_shape=image_shape,
       ema_decay=config.ema_decay, weight_decay=config.weight_decay,
       learning_rate=schedules.learning_rate(config.optimizer),
+      task=task, moving=moving,
   )
   return methods.build(config.method.to_dict(), tools)
-
-
-def _check(config: ml_collections.ConfigDict) -> None:
-  choices = {
-      'precision': (config.precision, _PRECISIONS),
-      'protocol': (config.protocol, summary.PROTOCOLS),
-  }
-  for field, (value, known) in choices.items():
-    if value not in known:
-      raise errors.UserError(
-          f'config.{field}={value!r}: {errors.did_you_mean(value, known)}'
-      )
-  lowest = {
-      'steps': 1, 'seeds': 1, 'seed': 0, 'devices': 0, 'steps_per_call': 0,
-      'log_every': 1, 'checkpoint.every': 1, 'checkpoint.keep': 1,
-      'eval.every_steps': 1, 'eval.batch': 1, 'batch.labelled': 1,
-      'batch.unlabelled': 0, 'data.limit': 0, 'ema_decay': 0.0,
-      'weight_decay': 0.0,
-  }
-  for field, least in lowest.items():
-    value = operator.attrgetter(field)(config)
-    if not value >= least:
-      raise errors.UserError(f'config.{field}={value}: must be >= {least}')
-  if config.ema_decay >= 1.0:
-    raise errors.UserError(
-        f'config.ema_decay={config.ema_decay}: must be below 1'
-    )
-  if config.protocol == 'best_validation' and not config.data.validation:
-    raise errors.UserError(
-        'config.protocol=best_validation needs validation images: set '
-        'config.data.validation, or another protocol'
-    )
 
 
 def prepare(config: ml_collections.ConfigDict) -> Parts:
@@ -119,9 +90,11 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
   Raises:
     errors.UserError: for anything wrong in the config or the data.
   """
-  _check(config)
+  checks.config_values(config)
   train.use_precision(config.precision)
+  task = tasks.find(config.task)
   source = feed.load_source(config)  # before a device is asked for
+  checks.task_of_data(task, source)
   mesh = mesh_lib.make(config.devices)
   mesh_lib.check_batch(mesh, {
       f'batch.{name}': size for name, size in config.batch.items()
@@ -133,7 +106,7 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
   def fitted() -> Mapping[str, Any]:
     return mesh_lib.agreed(normalise.fit(kind, source.train.images))
 
-  method = build_method(config, source.num_classes, shape, fitted)
+  method = build_method(config, source.outputs, shape, fitted)
   apply = functools.partial(normalise.apply, kind)
   plan = loop.Plan(
       steps=config.steps, log_every=config.log_every,
@@ -146,13 +119,12 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
   return Parts(
       source=source, method=method, normalise=apply,
       fitted=mesh_lib.put(fitted(), whole),
-      images=mesh_lib.put(source.train.images, whole),
-      labels=mesh_lib.put(source.train.labels, whole), plan=plan,
+      images=mesh_lib.put(source.train.images, whole), task=task, plan=plan,
       chunk=train.make_chunk(
           train.one_step(method, functools.partial(train.gather, apply)),
           steps_per_call=plan.steps_per_call, mesh=mesh,
       ),
-      evaluate=evaluate.make_evaluate(method, apply),
+      evaluate=evaluate.make_evaluate(method, apply, task),
       test=evaluate.on_device(*source.test, config.eval.batch, mesh),
       mesh=mesh,
   )
@@ -164,8 +136,25 @@ def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
   return init(jax.random.key(seed))
 
 
+def data_of(parts: Parts, split: splits.Split) -> Data:
+  """What the steps of a seed read."""
+  whole = mesh_lib.everywhere(parts.mesh)
+  tables = mesh_lib.agreed(
+      feed.side_tables(parts.method.side, parts.source, split)
+  )
+  labels = parts.source.train.labels
+  fitted = parts.task.fit(labels[split.labelled])
+  return Data(
+      images=parts.images,
+      labels=mesh_lib.put(parts.task.encode(fitted, labels), whole),
+      normaliser={**parts.fitted, **mesh_lib.put(fitted, whole)},
+      side=mesh_lib.put(tables, whole),
+  )
+
+
 def _evaluation(
-    config: ml_collections.ConfigDict, parts: Parts, split: splits.Split
+    config: ml_collections.ConfigDict, parts: Parts, split: splits.Split,
+    fitted: Mapping[str, jax.Array],
 ) -> loop.Evaluate:
   held_out = None
   if len(split.validation):
@@ -175,12 +164,10 @@ def _evaluation(
     )
 
   def run(state: State) -> dict[str, Any]:
-    tested = parts.evaluate(state, parts.fitted, parts.test)
+    tested = parts.evaluate(state, fitted, parts.test)
     if held_out is None:
       return evaluate.report(tested, None)
-    return evaluate.report(
-        tested, parts.evaluate(state, parts.fitted, held_out)
-    )
+    return evaluate.report(tested, parts.evaluate(state, fitted, held_out))
 
   return run
 
@@ -212,19 +199,12 @@ def train_seed(
   folder.mkdir(parents=True, exist_ok=True)
   split = feed.split_of(config, parts.source, seed)
   _keep_split(split, folder / 'split.npz')
-  whole = mesh_lib.everywhere(parts.mesh)
-  tables = mesh_lib.agreed(
-      feed.side_tables(parts.method.side, parts.source, split)
-  )
-  data = Data(
-      images=parts.images, labels=parts.labels, normaliser=parts.fitted,
-      side=mesh_lib.put(tables, whole),
-  )
+  data = data_of(parts, split)
   _, seconds = loop.run(
       folder, plan=parts.plan, mesh=parts.mesh, title=title,
       state=initial_state(parts.method, seed, parts.mesh), data=data,
       streams=feed.streams_of(config, split, seed), chunk=parts.chunk,
-      evaluate=_evaluation(config, parts, split),
+      evaluate=_evaluation(config, parts, split, data.normaliser),
   )
   if not first:
     return {}

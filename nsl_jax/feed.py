@@ -26,7 +26,7 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
 
 def _first(arrays: sources.Arrays, limit: int) -> sources.Arrays:
   """The first rows; half of them with a label if some have none."""
-  known = arrays.labels >= 0
+  known = arrays.labels.reshape(len(arrays.labels), -1)[:, 0] >= 0
   if known.all():
     rows = np.arange(len(known))[:limit]
   else:
@@ -38,9 +38,14 @@ def _first(arrays: sources.Arrays, limit: int) -> sources.Arrays:
 def split_of(
     config: ml_collections.ConfigDict, source: sources.Source, seed: int
 ) -> splits.Split:
-  """The seed's split of the training images."""
+  """The seed's split of the training images; those with points have no classes
+  to balance.
+  """
+  labels = source.train.labels
+  if not source.num_classes:
+    labels = np.zeros(len(labels), np.int32)
   return splits.make(
-      source.train.labels, source.num_classes,
+      labels, source.num_classes or 1,
       labelled=config.data.labelled, validation=config.data.validation,
       rule=config.data.rule, validation_rule=config.data.validation_rule,
       unlabelled_includes_labelled=config.data.unlabelled_includes_labelled,

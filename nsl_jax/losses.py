@@ -177,3 +177,28 @@ def squared_error(logits: Array, target: Array) -> Array:
   chex.assert_equal_shape([logits, target])
   target = jax.lax.stop_gradient(target)
   return jnp.mean((jax.nn.softmax(logits) - target) ** 2, axis=-1)
+
+
+def mean_square(outputs: Array, target: Array) -> Array:
+  """Mean over outputs of (output - target)^2, f32[N] from f32[N, P] both."""
+  chex.assert_rank([outputs, target], 2)
+  chex.assert_equal_shape([outputs, target])
+  return jnp.mean((outputs - target) ** 2, axis=-1)
+
+
+def interocular_error(points: Array, true: Array) -> Array:
+  """Mean distance of points, in distances of the first two true ones (L2I).
+
+  Args:
+    points: f32[N, P], x and y of each predicted point.
+    true: f32[N, P], the true ones in the same unit; the first two are the
+      eyes.
+
+  Returns:
+    f32[N], a fraction; not finite where the first two points are the same.
+  """
+  chex.assert_rank([points, true], 2)
+  chex.assert_equal_shape([points, true])
+  found, true = (p.reshape(p.shape[0], -1, 2) for p in (points, true))
+  away = jnp.sqrt(((found - true) ** 2).sum(axis=-1)).mean(axis=-1)
+  return away / jnp.sqrt(((true[:, 0] - true[:, 1]) ** 2).sum(axis=-1))

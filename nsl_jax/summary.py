@@ -14,7 +14,8 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     evaluations: `{'step', 'test_error', 'validation_error'}` in order of
       step; errors in %, validation_error None where nothing is held out. Of
       several networks also `submodel`, the one whose errors these are, and the
-      errors of each, as `test_error_a`, and of the ensemble.
+      errors of each, as `test_error_a`, and of the ensemble. Of points also
+      `test_failure` and `validation_failure`.
 
   Returns:
     `last`, `best_validation` (the earliest of the lowest validation errors;
@@ -23,11 +24,12 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """
   held_out = [e for e in evaluations if e['validation_error'] is not None]
   best = min(held_out, key=lambda e: e['validation_error'], default=None)
-  kept = ('test_error', 'validation_error', 'submodel')
+  kept = ('test_error', 'validation_error', 'submodel', 'test_failure',
+          'validation_failure')
   keys = ['step', *(k for k in evaluations[-1] if k.startswith(kept))]
   pick = lambda e: None if e is None else {key: e[key] for key in keys}
   final = evaluations[-20:]
-  tested = [k for k in keys if k.startswith('test_error')]
+  tested = [k for k in keys if k.startswith('test_')]
   return {
       'last': pick(evaluations[-1]),
       'best_validation': pick(best),
@@ -57,7 +59,8 @@ def scores(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Returns:
     By protocol, then by error: `test_error`, of two networks also those of
-    `a`, `b` and the ensemble, `validation_error` where there is one.
+    `a`, `b` and the ensemble, `validation_error` where there is one, of points
+    `test_failure` and `validation_failure` beside them.
   """
   found: dict[str, Any] = {}
   for protocol in PROTOCOLS:
@@ -66,7 +69,7 @@ def scores(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       found[protocol] = {
           name: score([one[name] for one in every], name, '%')
           for name, value in every[0].items()
-          if 'error' in name and value is not None
+          if name.startswith(('test_', 'validation_')) and value is not None
       }
   return found
 

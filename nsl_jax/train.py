@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from nsl_jax import mesh as mesh_lib
+from nsl_jax import mesh as mesh_lib, tasks
 from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
 
 Normalise = Callable[[Mapping[str, Array], Array], Array]
@@ -39,7 +39,7 @@ def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
       u=normalise(data.normaliser, data.images[unlabelled]),
       u_index=unlabelled,
       side={name: table[unlabelled] for name, table in data.side.items()},
-      **held,
+      scale=tasks.scale_of(data.normaliser), **held,
   )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from flax import struct
 
@@ -25,7 +26,8 @@ class Outputs(NamedTuple):
   """What one forward pass gives.
 
   Attributes:
-    logits: f32[B, K], unnormalised class scores.
+    logits: f32[B, K], unnormalised class scores, or f32[B, P] coordinates of
+      points, standardised.
     features: f32[B, D], input of the last dense layer.
     consistency: f32[B, K], logits of the second head; `logits` where the
       network has only one.
@@ -56,9 +58,10 @@ class Data(NamedTuple):
 
   Attributes:
     images: u8[N, H, W, C].
-    labels: i32[N]; -1 where unknown. Rows drawn as unlabelled never show
-      theirs to a method.
-    normaliser: arrays that the normalisation needs (means, whitening matrix).
+    labels: i32[N], -1 where unknown, or f32[N, P] points, standardised. Rows
+      drawn as unlabelled never show theirs to a method.
+    normaliser: arrays that the normalisation needs (means, whitening matrix),
+      and what `Task.fit` found.
     side: tables with a row per image that a method asked for by name.
   """
 
@@ -73,13 +76,14 @@ class Batch(NamedTuple):
 
   Attributes:
     x: f32[B_l, H, W, C] labelled images.
-    y: i32[B_l] their classes.
+    y: i32[B_l] their classes, or f32[B_l, P] their points, standardised.
     u: f32[B_u, H, W, C] unlabelled images.
     u_index: i32[B_u], rows of `u` in the data.
     side: rows of `Data.side` at `u_index`.
     held_x: f32[B_h, H, W, C], further labelled images on which a method judges
       its step; None if `config.batch.holdout` is not set.
-    held_y: i32[B_h] their classes.
+    held_y: as `y` for these.
+    scale: f32[P], pixels in a unit of standardised points; None for classes.
   """
 
   x: Array
@@ -89,6 +93,7 @@ class Batch(NamedTuple):
   side: Mapping[str, Array]
   held_x: Array | None = None
   held_y: Array | None = None
+  scale: Array | None = None
 
 
 class State(struct.PyTreeNode):
@@ -189,9 +194,37 @@ class Aux(NamedTuple):
 
 
 Augment = Callable[[Array, Key], Array]
+Moving = Callable[[Array, Key], tuple[Array, Array]]
 Loss = Callable[[Params, State, Batch, Key], tuple[Array, Aux]]
 Term = Callable[[Aux, Batch, Key], Array]
 Update = Callable[[State, Batch, Key], tuple[State, Metrics]]
+
+
+class Task(NamedTuple):
+  """What the outputs of a network mean.
+
+  Attributes:
+    name: `classification` or `regression`.
+    loss_name: what metrics call `loss`.
+    fit: labels of the labelled images -> arrays that go with the normaliser.
+    encode: `(those arrays, labels) -> labels` as a method sees them.
+    loss: `(f32[N, K] outputs, labels) -> f32[N]`.
+    belief: outputs -> f32[N, K], what they say: probabilities, or points.
+    disagreement: `(outputs, constant belief) -> f32[N]`.
+    inner: `(outputs, belief, variant) -> f32[]`, the loss of an inner step of
+      Learning to Impute, differentiable in both.
+    judge: `(outputs, labels of the source, normaliser) -> {metric: [N]}`.
+  """
+
+  name: str
+  loss_name: str
+  fit: Callable[[np.ndarray], dict[str, np.ndarray]]
+  encode: Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarray]
+  loss: Callable[[Array, Array], Array]
+  belief: Callable[[Array], Array]
+  disagreement: Callable[[Array, Array], Array]
+  inner: Callable[[Array, Array, str], Array]
+  judge: Callable[[Array, Array, Mapping[str, Array]], dict[str, Array]]
 
 
 class Tools(NamedTuple):
@@ -207,6 +240,9 @@ class Tools(NamedTuple):
       after everything else (MixMatch); 0 for none.
     learning_rate: the schedule inside `tx`, which weight decay follows.
     strong: a harder view, for methods that use two; None for `augment`.
+    task: what the outputs mean; None for classes.
+    moving: `augment`, and f32[B, 2] by how many pixels it moved each image to
+      the right and down; None where the labels do not move with it.
   """
 
   model: Model
@@ -217,6 +253,8 @@ class Tools(NamedTuple):
   weight_decay: float = 0.0
   learning_rate: Schedule | None = None
   strong: Augment | None = None
+  task: Task | None = None
+  moving: Moving | None = None
 
 
 class Method(NamedTuple):
@@ -225,7 +263,7 @@ class Method(NamedTuple):
   Attributes:
     init: `key -> State`.
     update: one training step.
-    predict: `(State, images) -> f32[B, K]` logits, with the weights that the
+    predict: `(State, images) -> f32[B, K]` outputs, with the weights that the
       method is judged by; of a method with several networks a dict of the
       logits of each, between which validation images choose.
     side: names of the side tables that its terms look up, see `Data.side`.

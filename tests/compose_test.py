@@ -82,7 +82,7 @@ class PassesTest(parameterized.TestCase):
     passes, calls = self.passes(
         lambda images, key: 2.0 * images, joint=True, push=push)
     state, batch = make_state(), make_batch()
-    labelled, clean, stats = passes.clean(
+    (labelled, _), clean, stats = passes.clean(
         state.params, state, batch, jax.random.key(0))
     self.assertEqual([rows for rows, _ in calls], [7])
     self.assertTrue(calls[0][1]['train'])
@@ -101,7 +101,7 @@ class PassesTest(parameterized.TestCase):
   def test_apart_each_group_is_a_batch(self):
     passes, calls = self.passes(lambda images, key: images, joint=False)
     state, batch = make_state(), make_batch()
-    labelled, clean, stats = passes.clean(
+    (labelled, _), clean, stats = passes.clean(
         state.params, state, batch, jax.random.key(0))
     self.assertCountEqual([rows for rows, _ in calls], [4, 3])
     self.assertEqual(labelled.shape, (4, 3))

@@ -17,7 +17,6 @@ import numpy as np
 
 from nsl_jax import config_files, experiment, feed, mesh as mesh_lib, rows
 from nsl_jax.data import sources
-from nsl_jax.types import Data
 
 NAMES = sorted(
     f'configs/{path.name}'
@@ -93,11 +92,7 @@ def prepare(argument):
 def data_and_rows(config, parts):
   """The data on the devices, and the rows of the first two calls."""
   split = feed.split_of(config, parts.source, seed=0)
-  tables = feed.side_tables(parts.method.side, parts.source, split)
-  data = Data(
-      images=parts.images, labels=parts.labels, normaliser=parts.fitted,
-      side=mesh_lib.put(tables, mesh_lib.everywhere(parts.mesh)),
-  )
+  data = experiment.data_of(parts, split)
   streams = feed.streams_of(config, split, seed=0)
   calls = [
       {name: np.stack([stream(step)] * parts.plan.steps_per_call)

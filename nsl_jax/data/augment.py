@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import errors
-from nsl_jax.types import Array, Augment, Key
+from nsl_jax.types import Array, Augment, Key, Moving
 
 _STEPS = (
     'flip, translate:PIXELS, translate_x:PIXELS, noise:STD, '
@@ -48,8 +48,14 @@ def translate(images: Array, key: Key, *, pixels: int) -> Array:
   Raises:
     errors.UserError: if the images are too small to be reflected so far.
   """
+  return shift(images, key, pixels=pixels)[0]
+
+
+def shift(images: Array, key: Key, *, pixels: int) -> tuple[Array, Array]:
+  """`translate`, and how far: f32[B, 2] pixels to the right and down."""
   offset = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
-  return _moved(images, offset, (pixels, pixels), f'translate:{pixels}')
+  view = _moved(images, offset, (pixels, pixels), f'translate:{pixels}')
+  return view, (pixels - offset[:, ::-1]).astype(jnp.float32)
 
 
 def translate_x(images: Array, key: Key, *, pixels: int) -> Array:
@@ -243,5 +249,38 @@ def build(
     for part, part_key in zip(parts, jax.random.split(key, len(parts) or 1)):
       images = part(images, part_key)
     return images
+
+  return view
+
+
+def build_moving(
+    steps: str, *, field: str = 'config.data.augment',
+    pixels: Callable[[], Pixels] | None = None,
+) -> Moving:
+  """`build` for images whose labels are points: the same view, and by how far
+  it moved each image, f32[B, 2] pixels to the right and down.
+
+  Raises:
+    errors.UserError: for a step that does not exist, or after which nobody
+      could tell where a point is.
+  """
+  names = [step.strip() for step in steps.split(',') if step.strip()]
+  parts = [_parse(name, field, pixels) for name in names]
+  for name, part in zip(names, parts):
+    if part is flip or getattr(part, 'func', part) is translate_x:
+      raise errors.UserError(
+          f'{field}: points do not follow {name}: use translate:PIXELS, noise '
+          'or jitter'
+      )
+
+  def view(images: Array, key: Key) -> tuple[Array, Array]:
+    move = jnp.zeros((images.shape[0], 2), jnp.float32)
+    for part, part_key in zip(parts, jax.random.split(key, len(parts) or 1)):
+      if isinstance(part, functools.partial) and part.func is translate:
+        images, more = shift(images, part_key, **part.keywords)
+        move = move + more
+      else:
+        images = part(images, part_key)
+    return images, move
 
   return view

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from nsl_jax.data import augment, normalise
-from nsl_jax.types import Augment
+from nsl_jax.types import Augment, Moving
 
 Fitted = Callable[[], Mapping[str, Any]]
 
@@ -30,6 +30,32 @@ def build(
     errors.UserError: for a step that does not exist or does not suit such
       images.
   """
+  pixels = _pixels(config, fitted)
+  weak = augment.build(config.data.augment, pixels=pixels)
+  strong = augment.build(
+      config.data.strong, field='config.data.strong', pixels=pixels
+  )
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  for view in (weak, strong):
+    jax.eval_shape(view, image, jax.random.key(0))
+  return weak, strong if config.data.strong else None
+
+
+def moving(config: ml_collections.ConfigDict, fitted: Fitted) -> Moving:
+  """The view of a config together with how far it moves images, for points.
+
+  Raises:
+    errors.UserError: for a step that points do not follow.
+  """
+  return augment.build_moving(
+      config.data.augment, pixels=_pixels(config, fitted)
+  )
+
+
+def _pixels(
+    config: ml_collections.ConfigDict, fitted: Fitted
+) -> Callable[[], augment.Pixels]:
+  """The way from its normalised images to colours, fitted if asked for."""
   kind = config.data.normalise
 
   def pixels() -> augment.Pixels:
@@ -39,11 +65,4 @@ def build(
         functools.partial(normalise.from_unit, kind, arrays),
     )
 
-  weak = augment.build(config.data.augment, pixels=pixels)
-  strong = augment.build(
-      config.data.strong, field='config.data.strong', pixels=pixels
-  )
-  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  for view in (weak, strong):
-    jax.eval_shape(view, image, jax.random.key(0))
-  return weak, strong if config.data.strong else None
+  return pixels

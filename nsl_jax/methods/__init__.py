@@ -6,7 +6,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from nsl_jax import compose, errors
+from nsl_jax import compose, errors, tasks
 from nsl_jax.types import Method, Tools
 
 
@@ -19,9 +19,9 @@ def find(name: str) -> Any:
   """The module of a method.
 
   It has `build(tools, **options) -> Method`, or `recipe(tools, **options) ->
-  compose.Recipe` if it is a loss on one network that others may build on; and
+  compose.Recipe` if it is a loss on one network that others may build on;
   `DEFAULTS`, options of the paper's main row from which benchmarks and tests
-  start.
+  start; and `TASKS`, the tasks that it is for, if it is not for classes alone.
 
   Raises:
     errors.UserError: if there is none of that name.
@@ -46,6 +46,8 @@ def build(config: Mapping[str, Any], tools: Tools) -> Method:
     inspect.signature(make).bind(tools, **options)
   except TypeError as error:
     raise errors.UserError(f'method {config["name"]!r}: {error}') from error
+  known = getattr(module, 'TASKS', (tasks.CLASSIFICATION.name,))
+  tasks.check_method(tools, config['name'], options, known)
   made = make(tools, **options)
   if isinstance(made, compose.Recipe):
     return compose.method_of(made, tools)

@@ -1,4 +1,4 @@
-"""Supervised: cross-entropy on the labelled images, plus any terms.
+"""Supervised: the task's loss on the labelled images, plus any terms.
 
 The base of every method that is one clean pass and terms on its logits.
 """
@@ -9,32 +9,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import compose, losses, terms as terms_lib
+from nsl_jax import compose, tasks, terms as terms_lib
 from nsl_jax.types import (
     Array, Aux, Batch, Key, Loss, Method, Params, State, Tools, Update,
 )
 
 DEFAULTS: dict[str, Any] = {'terms': {}}
+TASKS = tuple(tasks.TASKS)
 
 
 def supervised_loss(
     tools: Tools, *, joint: bool = True, push: bool = False, tie: float = 0.0
 ) -> Loss:
-  """Cross-entropy of the labelled images; see `compose.passes`.
+  """Loss of the labelled images; see `compose.passes`.
 
   With `joint` each labelled row, and each unlabelled row of a term, weighs
   1 / (B_l + B_u); without unlabelled rows that is the mean. `tie` weighs the
   squared difference of the network's two heads on the rows of the clean pass.
   """
-  passes = compose.passes(tools, joint=joint, push=push)
+  passes, task = compose.passes(tools, joint=joint, push=push), tasks.of(tools)
 
   def loss(
       params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
-    logits, clean, stats = passes.clean(params, state, batch, key)
+    (logits, y), clean, stats = passes.clean(params, state, batch, key)
     labelled, unlabelled = passes.totals(batch)
-    value = losses.cross_entropy(logits, batch.y).sum() / labelled
-    metrics = {'cross_entropy': value}
+    value = task.loss(logits, y).sum() / labelled
+    metrics = {task.loss_name: value}
     if tie:
       metrics['tie'] = jnp.mean((clean.logits - clean.consistency) ** 2)
       value = value + tie * metrics['tie']
@@ -46,7 +47,7 @@ def supervised_loss(
 
     aux = Aux(
         logits_u=logits_u,
-        belief_u=jax.lax.stop_gradient(jax.nn.softmax(logits_u)),
+        belief_u=jax.lax.stop_gradient(task.belief(logits_u)),
         total=unlabelled, again=again, stats=stats, slots=state.slots,
         metrics=metrics, clean=clean,
         consistency_u=clean.unlabelled(clean.consistency),
@@ -60,7 +61,7 @@ def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]],
     joint: bool = True,
 ) -> Method:
-  """Cross-entropy plus the configured terms."""
+  """The loss plus the configured terms."""
   return with_terms(tools, terms, joint=joint)
 
 
@@ -68,7 +69,7 @@ def with_terms(
     tools: Tools, terms: Mapping[str, Mapping[str, Any]], *after: Update,
     joint: bool, slots: tuple[str, ...] = (), tie: float = 0.0,
 ) -> Method:
-  """Cross-entropy plus terms on one network.
+  """The loss plus terms on one network.
 
   Args:
     tools: what it is built from.
