@@ -17,14 +17,15 @@ from nsl_jax.types import Array, Params
 # (params, z) -> scalar and what else the pass behind it gives
 Inner = Callable[[Params, Array], tuple[Array, Any]]
 Held = Callable[[Params], Array]  # params -> scalar
+Rate = Array | float
 
 
-def _minus(params: Params, rate: float, grads: Params) -> Params:
+def _minus(params: Params, rate: Rate, grads: Params) -> Params:
   return jax.tree.map(lambda p, g: p - rate * g, params, grads)
 
 
 def adapt(
-    inner: Inner, params: Params, labels: Array, *, rate: float, steps: int = 1
+    inner: Inner, params: Params, labels: Array, *, rate: Rate, steps: int = 1
 ) -> tuple[Params, Any]:
   """theta* after `steps` inner steps, a function of the labels, and what else
   the first pass gave.
@@ -38,7 +39,7 @@ def adapt(
 
 
 def label_gradient(
-    inner: Inner, held: Held, params: Params, labels: Array, *, rate: float,
+    inner: Inner, held: Held, params: Params, labels: Array, *, rate: Rate,
     steps: int = 1, nested: bool = False,
 ) -> tuple[Array, Array, Any]:
   """C_held(theta*) and its gradient in the labels; theta is constant (F-L7).
@@ -79,7 +80,7 @@ def label_gradient(
 
 def last_layer_gradient(
     features: Array, held_features: Array, held_probs: Array,
-    held_labels: Array, *, rate: float = 1.0, bias: bool = False,
+    held_labels: Array, *, rate: Rate = 1.0, bias: bool = False,
 ) -> Array:
   """The gradient where only the last layer adapts and C_in is cross-entropy.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nsl_jax import errors, losses
-from nsl_jax.types import Array, Key, Task, Tools
+from nsl_jax.types import Array, Batch, Key, Task, Tools, Views
 
 _FAILED = 0.1  # a mean error above this, in distances of the eyes, is a failure
 _MEAN, _STD = 'target_mean', 'target_std'
@@ -32,8 +32,8 @@ CLASSIFICATION = Task(
     name='classification', loss_name='cross_entropy',
     fit=lambda labels: {}, encode=lambda fitted, labels: labels,
     loss=losses.cross_entropy, belief=jax.nn.softmax,
-    disagreement=losses.squared_error, inner=_inner_of_classes,
-    judge=_judge_classes,
+    disagreement=losses.squared_error, reduce=jnp.sum,
+    inner=_inner_of_classes, judge=_judge_classes,
 )
 
 
@@ -75,7 +75,7 @@ REGRESSION = Task(
     belief=lambda outputs: outputs,
     disagreement=lambda outputs, belief: losses.mean_square(
         outputs, jax.lax.stop_gradient(belief)),
-    inner=_inner_of_points, judge=_judge_points,
+    reduce=jnp.mean, inner=_inner_of_points, judge=_judge_points,
 )
 TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}
 
@@ -149,5 +149,36 @@ def moved(labels: Array, move: Array | None, scale: Array | None) -> Array:
   """
   if move is None or scale is None:
     return labels
-  pairs = labels.shape[-1] // 2
-  return labels + jnp.tile(move, (1, pairs)) / scale[None]
+  return labels + _in_labels(move, scale)
+
+
+def _in_labels(move: Array, scale: Array) -> Array:
+  """Pixels f32[B, 2] as a change of standardised points f32[B, P]."""
+  return jnp.tile(move, (1, scale.shape[0] // 2)) / scale[None]
+
+
+def known_view(
+    tools: Tools, images: Array, labels: Array, scale: Array | None, key: Key
+) -> tuple[Array, Array]:
+  """A view of images, and their labels in it."""
+  images, move = view(tools, images, key)
+  return images, moved(labels, move, scale)
+
+
+def three_views(tools: Tools, batch: Batch, keys: Sequence[Key]) -> Views:
+  """One of the labelled images, two of the unlabelled ones."""
+  x, y = known_view(tools, batch.x, batch.y, batch.scale, keys[0])
+  learnt, one = view(tools, batch.u, keys[1])
+  asked, other = view(tools, batch.u, keys[2])
+  change = None
+  if one is not None and other is not None and batch.scale is not None:
+    change = _in_labels(one - other, batch.scale)
+  return Views(x, learnt, asked, y, change)
+
+
+def imputed(tools: Tools, outputs: Array, views: Views) -> Array:
+  """What outputs for `views.asked` say of `views.learnt`: f32[B_u, K]
+  probabilities, or points that have shifted with the crop.
+  """
+  belief = of(tools).belief(outputs)
+  return belief if views.change is None else belief + views.change

@@ -152,11 +152,16 @@ class Views(NamedTuple):
     x: f32[B_l, H, W, C], the labelled images.
     learnt: f32[B_u, H, W, C], the unlabelled ones as labels are learnt on them.
     asked: f32[B_u, H, W, C], the same as labels are imputed from them.
+    y: labels of `x`, moved with the images.
+    change: f32[B_u, P], what is added to points of `asked` to be those of
+      `learnt`; None for classes.
   """
 
   x: Array
   learnt: Array
   asked: Array
+  y: Array
+  change: Array | None = None
 
 
 class Aux(NamedTuple):
@@ -211,8 +216,10 @@ class Task(NamedTuple):
     loss: `(f32[N, K] outputs, labels) -> f32[N]`.
     belief: outputs -> f32[N, K], what they say: probabilities, or points.
     disagreement: `(outputs, constant belief) -> f32[N]`.
-    inner: `(outputs, belief, variant) -> f32[]`, the loss of an inner step of
-      Learning to Impute, differentiable in both.
+    reduce: the sum or mean of losses that an inner step of Learning to Impute
+      descends on.
+    inner: `(outputs, belief, variant) -> f32[]`, its unlabelled loss,
+      differentiable in both.
     judge: `(outputs, labels of the source, normaliser) -> {metric: [N]}`.
   """
 
@@ -223,6 +230,7 @@ class Task(NamedTuple):
   loss: Callable[[Array, Array], Array]
   belief: Callable[[Array], Array]
   disagreement: Callable[[Array, Array], Array]
+  reduce: Callable[[Array], Array]
   inner: Callable[[Array, Array, str], Array]
   judge: Callable[[Array, Array, Mapping[str, Array]], dict[str, Array]]
 

@@ -307,7 +307,7 @@ class HostTest(parameterized.TestCase):
         warm_up_decay=False)
     state = compose.single_network(tools, *recipe.slots)(jax.random.key(0))
     batch = batch_of()
-    views = Views(batch.x, batch.u, batch.u)
+    views = Views(batch.x, batch.u, batch.u, batch.y)
     total = lambda params, pick: recipe.impute(
         params, state, views, jax.random.key(2))[:, pick].sum()
     found = jax.grad(total)(state.params, 1)['w']

@@ -201,7 +201,7 @@ class SupervisedTest(parameterized.TestCase):
   @parameterized.parameters(
       (dict(name='vat', terms={}, weight=1.0, ramp='none', ramp_steps=0,
             eps=1.0, mode='exact'), "'vat' is not for config.task=regression"),
-      (dict(name='supervised', terms={'entropy': {}}), 'entropy is about class'),
+      (dict(name='supervised', terms={'entropy': {}}), 'entropy is about'),
   )
   def test_not_for_points(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message):

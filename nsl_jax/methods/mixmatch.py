@@ -134,7 +134,7 @@ def mixmatch_loss(
     aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
         logits_u=logits, belief_u=mixed.labels, total=logits.shape[0],
         again=None, stats=stats, slots=state.slots, metrics=parts,
-        views=Views(x, u[0], u[1]) if views > 1 else None,
+        views=Views(x, u[0], u[1], batch.y) if views > 1 else None,
     )
     return value, aux
 

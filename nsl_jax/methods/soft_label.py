@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nsl_jax import compose, errors, losses, schedules, terms as terms_lib
+from nsl_jax import (
+    compose, errors, losses, schedules, tasks, terms as terms_lib,
+)
 from nsl_jax.methods import mixmatch
 from nsl_jax.methods.mean_teacher import warm_up
 from nsl_jax.types import (
@@ -21,21 +23,24 @@ DEFAULTS: dict[str, Any] = {
     'weight': 75.0, 'ramp': 'linear', 'ramp_steps': 16_000, 'teacher': False,
     'terms': {},
 }
+TASKS = tuple(tasks.TASKS)
 
 
 def soft_label_loss(
     tools: Tools, *, weight: Schedule, teacher: bool, hard: bool,
     interleave: bool,
 ) -> Loss:
-  """Mean cross-entropy plus `weight` times how far the prediction of one view
+  """Mean labelled loss plus `weight` times how far the prediction of one view
   is from the constant one of another: their mean squared difference, or with
   `hard` the mean cross-entropy with the latter's most likely class (F-L10).
+  Points predicted for the other view are moved to where this one has them.
 
   Labelled and unlabelled images go through in two chunks, interleaved so that
   both are in each batch's statistics, as in MixMatch; the imputing pass is a
   batch of its own. Only the first chunk moves the statistics.
   """
-  differ = losses.cross_entropy if hard else losses.squared_error
+  task = tasks.of(tools)
+  differ = losses.cross_entropy if hard else task.disagreement
 
   def loss(
       params: Params, state: State, batch: Batch, key: Key
@@ -47,24 +52,20 @@ def soft_label_loss(
           'config.method.interleave=false'
       )
     first, *drawn, imputing, passing = jax.random.split(key, 5)
-    x = tools.augment(batch.x, first)
-    views = Views(x, *(tools.augment(batch.u, view) for view in drawn))
-    imputed = state.slots[terms_lib.TEACHER] if teacher else params
-    z = jax.lax.stop_gradient(jax.nn.softmax(
-        _logits(tools, imputed, state, views.asked, imputing)
-    ))
+    views = tasks.three_views(tools, batch, (first, *drawn))
+    imputer = state.slots[terms_lib.TEACHER] if teacher else params
+    said = _logits(tools, imputer, state, views.asked, imputing)
+    z = jax.lax.stop_gradient(tasks.imputed(tools, said, views))
     if hard:
       z = jax.nn.one_hot(z.argmax(axis=-1), z.shape[-1], dtype=z.dtype)
     logits, stats = _both(
-        tools, params, state, x, views.learnt, interleave, passing
+        tools, params, state, views.x, views.learnt, interleave, passing
     )
-    logits_u = logits[x.shape[0]:]
-    parts = {
-        'cross_entropy': losses.cross_entropy(
-            logits[:x.shape[0]], batch.y).mean(),
-        'soft_label': differ(logits_u, z).mean(),
-    }
-    value = parts['cross_entropy'] + weight(state.step) * parts['soft_label']
+    cut = views.x.shape[0]
+    logits_u = logits[cut:]
+    known = task.loss(logits[:cut], views.y).mean()
+    parts = {task.loss_name: known, 'soft_label': differ(logits_u, z).mean()}
+    value = known + weight(state.step) * parts['soft_label']
 
     def again(key: Key, others: Params | None = None) -> Array:
       view, noise = jax.random.split(key)
@@ -125,10 +126,12 @@ def recipe(
     interleave: see `soft_label_loss`; else all images are one batch.
 
   Raises:
-    errors.UserError: if the decay is not in [0, 1).
+    errors.UserError: if the decay is not in [0, 1), or points are to be hard.
   """
   if not 0.0 <= decay < 1.0:
     raise errors.UserError(f'soft_label decay={decay}: must be in [0, 1)')
+  if hard and tasks.of(tools) is tasks.REGRESSION:
+    raise errors.UserError('soft_label hard=true is for classes: set it false')
   loss = soft_label_loss(
       tools, weight=schedules.weight(weight, ramp, ramp_steps),
       teacher=teacher, hard=hard, interleave=interleave,
@@ -143,7 +146,8 @@ def recipe(
       params = optax.incremental_update(
           params, state.slots[terms_lib.TEACHER], share
       )
-    return jax.nn.softmax(_logits(tools, params, state, views.asked, key))
+    said = _logits(tools, params, state, views.asked, key)
+    return tasks.imputed(tools, said, views)
 
   slots = (terms_lib.TEACHER,) if teacher else ()
   return compose.Recipe(

@@ -1,0 +1,259 @@
+"""Learning to impute points: shifted targets, both steps, in plain numpy."""
+
+import math
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from nsl_jax import errors, methods, tasks
+from nsl_jax.data import augment
+from nsl_jax.types import Batch, Model, Outputs, Tools
+
+SHAPE, P, LR, WEIGHT = (3, 3, 1), 4, 0.05, 2.0
+SCALE = np.array([1.0, 2.0, 4.0, 8.0])
+STUDENT = dict(
+    name='soft_label', weight=WEIGHT, teacher=False, interleave=False,
+    ramp='none', ramp_steps=0, terms={})
+TEACHER = dict(STUDENT, teacher=True, decay=0.9)
+
+
+class Moving:
+  """A view that only says that it moved, and makes images brighter; keeps what
+  it showed and said."""
+
+  def __init__(self):
+    self.shown = []
+
+  def __call__(self, images, key):
+    light, way = jax.random.split(key)
+    view = images + jax.random.uniform(light)
+    move = jax.random.randint(way, (len(images), 2), -4, 5).astype(jnp.float32)
+    self.shown.append((view, move))
+    return view, move
+
+
+def init(key, image_shape):
+  return {'w': jax.random.normal(key, (math.prod(image_shape), P))}, {}
+
+
+def linear(params, stats, images, *, train, key=None):
+  flat = images.reshape(images.shape[0], -1)
+  outputs = flat @ params['w']
+  return Outputs(outputs, flat, outputs), stats
+
+
+def tools_of(moving, **fields):
+  return Tools(
+      model=Model(init, linear), tx=optax.sgd(LR), image_shape=SHAPE,
+      augment=lambda images, key: moving(images, key)[0],
+      task=tasks.REGRESSION, moving=moving, **fields)
+
+
+def build(host, tools, **fields):
+  fields = {'variant': 'v2', 'inner_rate': 0.3, **fields}
+  return methods.build({'name': 'l2i', 'host': host, **fields}, tools)
+
+
+def batch_of(size=6, held=5):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  return Batch(
+      x=draw(size, *SHAPE), y=draw(size, P), u=draw(size, *SHAPE),
+      u_index=jnp.arange(size), side={}, held_x=draw(held, *SHAPE),
+      held_y=draw(held, P), scale=jnp.asarray(SCALE, jnp.float32))
+
+
+def rows(images):
+  return np.asarray(images, np.float64).reshape(len(images), -1)
+
+
+def shift(move):
+  """Pixels to the right and down, of two points, in units of their scales."""
+  right, down = np.asarray(move, np.float64).T
+  return np.stack([right, down, right, down], axis=1) / SCALE
+
+
+class Seen:
+  """What a step showed, as matrices: images, and labels moved with them."""
+
+  def __init__(self, moving, batch, order):
+    shown = dict(zip(order, moving.shown))
+    at = lambda name: (rows(shown[name][0]), shift(shown[name][1]))
+    self.x, move = at('x')
+    self.y = np.asarray(batch.y) + move
+    self.learnt, one = at('learnt')
+    self.asked, other = at('asked')
+    self.change = one - other
+    if 'held' in order:
+      self.held, move = at('held')
+      self.held_y = np.asarray(batch.held_y) + move
+
+
+def slope(matrix, w, target):
+  """d/dw of mean((matrix w - target)^2)."""
+  return 2 * matrix.T @ (matrix @ w - target) / target.size
+
+
+def host_by_hand(w, seen, imputer=None):
+  z = seen.asked @ (w if imputer is None else imputer) + seen.change
+  return w - LR * (slope(seen.x, w, seen.y) + WEIGHT * slope(seen.learnt, w, z))
+
+
+def label_slope(w, seen, rate, z, squash):
+  """The held-out loss after the inner step and its d/dz, by differences."""
+  def judged(z):
+    out = seen.learnt @ w
+    gap = out - z
+    if squash:
+      gap = (np.tanh(out) - np.tanh(z)) * (1 - np.tanh(out)**2)
+    moved = w - rate * 2 * seen.learnt.T @ gap / z.size
+    return np.mean((seen.held @ moved - seen.held_y)**2)
+
+  found = np.zeros_like(z)
+  for at in np.ndindex(*z.shape):
+    step = np.zeros_like(z)
+    step[at] = 1e-5
+    found[at] = (judged(z + step) - judged(z - step)) / 2e-5
+  return judged(z), found
+
+
+class HostTest(parameterized.TestCase):
+
+  @parameterized.parameters(False, True)
+  def test_targets_shift_with_the_crop(self, teacher):
+    moving = Moving()
+    tools = tools_of(moving)
+    method = methods.build(TEACHER if teacher else STUDENT, tools)
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    w = np.asarray(state.params['w'], np.float64)
+    if teacher:
+      state = state.replace(slots={'teacher': {'w': -state.params['w']}})
+    after, metrics = method.update(state, batch, jax.random.key(1))
+    seen = Seen(moving, batch, ('x', 'learnt', 'asked'))
+    self.assertGreater(np.abs(seen.change).max(), 2.0)
+    imputer = -w if teacher else w
+    gap = seen.learnt @ w - (seen.asked @ imputer + seen.change)
+    known = np.mean((seen.x @ w - seen.y)**2)
+    np.testing.assert_allclose(metrics['squared_error'], known, rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics['soft_label'], np.mean(gap**2), rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics['loss'], known + WEIGHT * np.mean(gap**2), rtol=1e-4)
+    np.testing.assert_allclose(
+        after.params['w'], host_by_hand(w, seen, imputer), atol=1e-4)
+
+
+class StepTest(parameterized.TestCase):
+
+  @parameterized.product(host=(STUDENT, TEACHER), variant=('v1', 'v2'))
+  def test_by_hand(self, host, variant):
+    """The student imputes whatever the host; V1's labels move by 3 times their
+    gradient, V2 has its tanh, and the images in the pair keep their shift."""
+    moving = Moving()
+    method = build(host, tools_of(moving), variant=variant, label_rate=3.0)
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    after, metrics = method.update(state, batch, jax.random.key(1))
+    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
+    w = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
+    z = seen.asked @ w + seen.change
+    value, change = label_slope(w, seen, 0.3, z, variant == 'v2')
+    if variant == 'v1':
+      grad = slope(seen.learnt, w, z - 3.0 * change)
+    else:
+      grad = seen.asked.T @ change
+    self.assertGreater(np.abs(grad).max(), 0.01)
+    np.testing.assert_allclose(after.params['w'], w - LR * grad, atol=2e-4)
+    np.testing.assert_allclose(metrics['held'], value, rtol=1e-3)
+
+  def test_the_inner_rate_may_follow_the_optimiser(self):
+    """10 times a rate that is .03 first, and .003 after its drop."""
+    def moved(step, **fields):
+      tools = tools_of(
+          Moving(), learning_rate=optax.piecewise_constant_schedule(
+              0.03, {100: 0.1}))
+      method = build(STUDENT, tools, **fields)
+      state = method.init(jax.random.key(0)).replace(
+          step=jnp.array(step, jnp.int32))
+      return jax.jit(method.update)(
+          state, batch_of(), jax.random.key(1))[0].params['w']
+
+    for step, rate in (50, 0.3), (150, 0.03):
+      followed = moved(step, inner_rate=10.0, follow_rate=True)
+      np.testing.assert_allclose(
+          followed, moved(step, inner_rate=rate), atol=1e-6)
+    self.assertGreater(np.abs(
+        moved(50, inner_rate=0.3) - moved(50, inner_rate=0.03)).max(), 1e-4)
+
+  def test_labelled_images_in_the_inner_step(self):
+    """They enter by their mean, moved as the host saw them (F-L3)."""
+    moving = Moving()
+    method = build(
+        STUDENT, tools_of(moving), variant='v1', inner_supervised=True)
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    _, metrics = method.update(state, batch, jax.random.key(1))
+    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
+    w = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
+    z = seen.asked @ w + seen.change
+    inner = w - 0.3 * (slope(seen.learnt, w, z) + slope(seen.x, w, seen.y))
+    np.testing.assert_allclose(
+        metrics['held'], np.mean((seen.held @ inner - seen.held_y)**2),
+        rtol=1e-3)
+
+
+class EquivariantTest(absltest.TestCase):
+
+  def test_a_network_that_follows_loses_nothing(self):
+    """Invariant 30, with real crops: the centre of light moves as the image
+    does, so that shifted targets are what the network says anyhow."""
+    side, pixels = 16, 4
+
+    def centre(params, stats, images, *, train, key=None):
+      light = images[..., 0]
+      along = jnp.arange(side, dtype=jnp.float32)
+      across = (light.sum(1) * along[None]).sum(1) / light.sum((1, 2))
+      down = (light.sum(2) * along[None]).sum(1) / light.sum((1, 2))
+      two = jnp.stack([across, down, across, down], axis=1)
+      outputs = two / jnp.asarray(SCALE, jnp.float32)[None] + params['w'][None]
+      return Outputs(outputs, outputs, outputs), stats
+
+    rng = np.random.default_rng(0)
+    images = np.zeros((8, side, side, 1), np.float32)
+    images[:, 6:10, 6:10] = rng.random((8, 4, 4, 1))  # no border reflects it
+    tools = Tools(
+        model=Model(lambda key, shape: ({'w': jnp.ones(P)}, {}), centre),
+        tx=optax.sgd(LR), augment=augment.build(f'translate:{pixels}'),
+        moving=augment.build_moving(f'translate:{pixels}'),
+        image_shape=(side, side, 1), task=tasks.REGRESSION)
+    method = methods.build(STUDENT, tools)
+    state = method.init(jax.random.key(0))
+    batch = batch_of(8)._replace(x=jnp.asarray(images), u=jnp.asarray(images))
+    step = jax.jit(method.update)
+    _, metrics = step(state, batch, jax.random.key(1))
+    self.assertLess(float(metrics['soft_label']), 1e-10)
+    still = methods.build(STUDENT, tools._replace(moving=None))
+    _, metrics = jax.jit(still.update)(state, batch, jax.random.key(1))
+    self.assertGreater(float(metrics['soft_label']), 0.1)
+
+
+class ErrorTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (dict(gradient='last_layer'), 'last_layer is for classes'),
+      (dict(host=dict(STUDENT, hard=True)), 'hard=true is for classes'),
+      (dict(host=dict(STUDENT, terms={'vat': {}})), 'vat is about classes'),
+      (dict(follow_rate=True), 'the optimiser has no rate'),
+      (dict(host=dict(
+          name='mixmatch', weight=1.0, ramp='none', ramp_steps=0, alpha=0.75,
+          temperature=0.5, views=2, terms={})), "'mixmatch' is not for config"),
+  )
+  def test_not_for_points(self, fields, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      build(**{'host': STUDENT, 'tools': tools_of(Moving()), **fields})
+
+
+if __name__ == '__main__':
+  absltest.main()
