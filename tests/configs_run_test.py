@@ -27,8 +27,8 @@ NAMES = sorted(
 ARGUMENTS = sorted(
     {*NAMES, *(row.config for row in rows.read().values() if row.config)}
 )
-# Name of a data set -> image shape, number of classes, of training images, of
-# those with a label.
+# Name of a data set -> image shape, number of classes (0 where there are five
+# points), of training images, of those with a label.
 DATA = {
     'digits': ((8, 8, 1), 10, 1437, 1437),
     'mnist': ((28, 28, 1), 10, 60_000, 60_000),
@@ -40,15 +40,25 @@ DATA = {
     'cifar10': ((32, 32, 3), 10, 50_000, 50_000),
     'cifar100': ((32, 32, 3), 100, 50_000, 50_000),
     'stl10': ((96, 96, 3), 10, 105_000, 5000),
+    'aflw': ((60, 60, 1), 0, 10_122, 10_122),
+    'mnist_points': ((60, 60, 1), 0, 60_000, 60_000),
 }
 # Whitening 3,072 values takes longer than all else here, so these are small.
 WHITENED = (12, 12, 3)
 # Name of a network -> its smallest size, and what compiling it costs.
 TINY = {
     'small_cnn': ({}, 1), 'cnn3': ({}, 2), 'cnn13': ({'width': 1 / 32}, 3),
-    'wide_resnet': ({'width': 1, 'depth': 10}, 3),
+    'tcdcn': ({}, 2), 'wide_resnet': ({'width': 1, 'depth': 10}, 3),
 }
 QUICK = {'xla_cpu_use_fusion_emitters': False}  # half of the time to compile
+
+
+def labels_of(count, classes):
+  """Every class in turn; or five points, not twice at the same place."""
+  if classes:
+    return (np.arange(count) % classes).astype(np.int32)
+  points = np.random.default_rng(1).uniform(0, 60, (count, 10))
+  return points.astype(np.float32)
 
 
 def tearDownModule():
@@ -62,9 +72,9 @@ def source_of(name, shape, classes):
   rng = np.random.default_rng(0)
   make = lambda size: sources.Arrays(
       rng.integers(0, 256, (size, *shape)).astype(np.uint8),
-      (np.arange(size) % classes).astype(np.int32),
+      labels_of(size, classes),
   )
-  return sources.Source(name, classes, make(8 * classes), make(10), '')
+  return sources.Source(name, classes, make(8 * classes or 20), make(10), '')
 
 
 @functools.cache
@@ -76,8 +86,8 @@ def prepare(argument):
   if config.data.normalise == 'gcn_zca':
     shape = WHITENED
   config.model.update(TINY[config.model.name][0])
-  config.data.labelled = 2 * classes
-  config.data.validation = min(config.data.validation, classes)
+  config.data.labelled = 2 * classes or 5
+  config.data.validation = min(config.data.validation, classes or 5)
   config.data.holdout = min(config.data.holdout, classes // 2)
   for name, size in config.batch.items():
     config.batch[name] = 4 * bool(size)
@@ -115,7 +125,7 @@ def outline(config):
   names = 'method', 'optimizer', 'ema_decay', 'weight_decay', 'batch'
   fields = [outlined(whole[name]) for name in names]
   views = bool(config.data.augment), bool(config.data.strong)
-  fields += [whole['model'], whole['precision'], views]
+  fields += [whole['model'], whole['precision'], whole['task'], views]
   return json.dumps(fields, sort_keys=True)
 
 
@@ -278,7 +288,7 @@ class TraceTest(parameterized.TestCase):
     for name in {*method.terms, 'ns3l'} & {method.name, *method.terms}:
       self.assertTrue(any(metric.startswith(name) for metric in metrics), name)
     for logits in predicted(same(network_on_images)[argument]):
-      self.assertEqual(logits.shape, (3, parts.source.num_classes))
+      self.assertEqual(logits.shape, (3, parts.source.outputs))
 
 
 class SizeTest(parameterized.TestCase):
@@ -287,7 +297,7 @@ class SizeTest(parameterized.TestCase):
   def test_real_sizes_can_be_split(self, argument):
     config = config_files.load(argument)
     _, classes, count, known = DATA[config.data.name]
-    labels = np.arange(count, dtype=np.int32) % classes
+    labels = labels_of(count, classes)
     labels[known:] = -1
     train = sources.Arrays(labels, labels)
     source = sources.Source(config.data.name, classes, train, train, '')

@@ -160,7 +160,7 @@ def _metric(row: rows.Row) -> tuple[str, str]:
     return '', ''
   if row.kind == 'timing':
     return 'train_seconds_per_step', 's'
-  if row.data == 'aflw':
+  if row.data in ('aflw', 'mnist_points'):
     return 'interocular_error', '%'
   return ('test_accuracy' if row.paper == 'DNLL' else 'test_error'), '%'
 

@@ -1,0 +1,44 @@
+r"""Five landmarks of faces on AFLW, and Learning to Impute them.
+
+python -m nsl_jax.main --config=configs/aflw_l2i.py:host=pl,variant=v1
+
+Paper, mean error in % of the distance of the eyes, with 91, 182, 455, 911
+labels. L2-T1-1 ... -28: SL 16.41, 14.26, 11.83, 10.21; PL 12.89, 11.52, 9.73,
+9.03; +V1 11.90, 10.87, 9.55, 8.83; +V2 12.72, 11.44, 9.89, 8.92; MT 12.83,
+11.43, 9.76, 8.91; +V1 11.92, 10.73, 9.32, 8.60; +V2 12.52, 11.28, 9.80, 8.78.
+L2-T1-29, SL with all 9,110: 7.83.
+Arguments: labels=91; host=pl, or mt, sl; variant=v1, or v2, none; quick=true
+for a quarter of the steps.
+"""
+
+from configs import common, landmarks
+
+_LABELS = (91, 182, 455, 911)
+# In the order of the table, four rows each.
+_COLUMNS = (
+    ('sl', 'none'), ('pl', 'none'), ('pl', 'v1'), ('pl', 'v2'),
+    ('mt', 'none'), ('mt', 'v1'), ('mt', 'v2'),
+)
+_ALL = 9110
+_EPOCH = 150  # steps
+
+
+def _row(labels: int, host: str, variant: str) -> str:
+  column = host, variant
+  if labels == _ALL and column == ('sl', 'none'):
+    return 'L2-T1-29'
+  if labels not in _LABELS or column not in _COLUMNS:
+    return ''
+  number = 1 + 4 * _COLUMNS.index(column) + _LABELS.index(labels)
+  return f'L2-T1-{number}'
+
+
+def get_config(arg=None):
+  arg = common.parse(arg, labels=_LABELS[0], host='pl', variant='v1')
+  config = landmarks.l_reg('aflw', arg, steps=150 * _EPOCH, batch=128)
+  config.data.validation = 1012
+  config.row = _row(arg.labels, arg.host, arg.variant)
+  config.eval.every_steps = _EPOCH
+  config.checkpoint.every = 10 * _EPOCH
+  config.log_every = _EPOCH
+  return common.finish(config, arg)

@@ -1,0 +1,59 @@
+"""What the configs of points share (docs/readings.md, profile L-REG)."""
+
+import ml_collections
+
+from configs import common, family_l
+
+_INNER = {'v1': 1.0, 'v2': 10.0}  # times what the rate is at a step, F-L4
+
+
+def _hosts(ramp_steps: int) -> dict[str, dict]:
+  """Without batch normalisation all images may be one batch."""
+  common_fields = dict(weight=1.0, interleave=False)  # F-L11
+  return {
+      'sl': dict(name='supervised', terms={}),
+      'pl': dict(family_l.pseudo_label(ramp_steps), **common_fields),
+      'mt': dict(family_l.mean_teacher(ramp_steps), **common_fields),
+  }
+
+
+def l_reg(
+    data: str, arg: ml_collections.ConfigDict, *, steps: int, batch: int
+) -> ml_collections.ConfigDict:
+  """TCDCN, SGD with momentum whose rate drops once after two thirds of the run,
+  crops shifted by up to 4 pixels, averaged weights, test error at the lowest
+  validation error (F-L11).
+
+  Args:
+    data: data set.
+    arg: parsed arguments `labels`; `host`, one of `sl`, `pl` and `mt`;
+      `variant`, one of `none`, `v1` and `v2`.
+    steps: length of the run, of which the ramp takes 40 %.
+    batch: labelled images in a step, and unlabelled and held-out ones.
+  """
+  hosts = _hosts(round(0.4 * steps))
+  host = common.choose('host', arg.host, hosts)
+  if arg.variant != 'none' and arg.host == 'sl':
+    raise ValueError('host=sl imputes nothing: give variant=none')
+  config = common.base(data, steps=steps)
+  config.task = 'regression'
+  config.protocol = 'best_validation'
+  config.data.update(
+      labelled=arg.labels, rule='uniform', validation_rule='uniform',
+      normalise='unit', augment='translate:4',
+  )
+  config.batch = dict(labelled=batch, unlabelled=batch)
+  if arg.host == 'sl':
+    config.batch.unlabelled = 0
+  config.model = dict(name='tcdcn')
+  method = family_l.impute(host, arg.variant, 1.0)
+  if arg.variant != 'none':
+    config.batch.holdout = batch
+    method.update(inner_rate=_INNER[arg.variant], follow_rate=True)
+  config.method = method
+  common.sgd(
+      config, lr=0.03, weight_decay=5e-4, nesterov=False, cosine_steps=0
+  )
+  config.optimizer.update(drop_steps=round(steps * 2 / 3), drop_factor=0.1)
+  config.ema_decay = 0.999
+  return config
