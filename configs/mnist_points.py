@@ -2,12 +2,11 @@ r"""Where is the digit, and how large? Points of MNIST, few of them known.
 
 python -m nsl_jax.main --config=configs/mnist_points.py:host=pl,variant=v1
 
-Rows PTS-1 ... -4, ours, not from a paper: a check on real pictures of how points
-are imputed. Every digit is drawn at a random place and size on 60x60 pixels; to
-be found are the corners and the centre of the box that MNIST fitted it to.
-Profile L-REG (docs/readings.md) with 32 images instead of 128, 3,000 steps, and
-5,000 images for training as for testing. Arguments: labels=50; host=pl, or sl,
-mt; variant=v1, or v2, none.
+Rows PTS-1 ... -4, ours, not from a paper: a check on real pictures of how
+points are imputed. Every digit is drawn at a random place and size on 44x44
+pixels; to be found are the corners and the centre of the box that MNIST fitted
+it to. Profile PTS (docs/readings.md). Arguments: labels=50; host=pl, or sl, mt;
+variant=v1, or v2, none.
 """
 
 from configs import common, landmarks
@@ -21,9 +20,9 @@ _LABELS = 50
 
 def get_config(arg=None):
   arg = common.parse(arg, labels=_LABELS, host='pl', variant='v1')
-  config = landmarks.l_reg('mnist_points', arg, steps=3000, batch=32)
-  config.data.update(validation=500, limit=5000)
+  config = landmarks.l_reg('mnist_points', arg, steps=2000, batch=32)
+  config.data.update(validation=500, limit=4000)
   if arg.labels == _LABELS:
     config.row = _ROWS.get((arg.host, arg.variant), '')
-  config.eval.every_steps = 150
+  config.eval.every_steps = 100
   return common.finish(config, arg)

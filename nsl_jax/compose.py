@@ -48,10 +48,7 @@ class Passes(NamedTuple):
       rows are divided by.
   """
 
-  clean: Callable[
-      [Params, State, Batch, Key],
-      tuple[tuple[Array, Array], CleanPass, Stats],
-  ]
+  clean: Callable[..., tuple[tuple[Array, Array], CleanPass, Stats]]
   again: Callable[[Params, State, Batch, Key], Array]
   totals: Callable[[Batch], tuple[int, int]]
 
@@ -69,14 +66,13 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
   def forward(params: Params, stats: Stats, view: Array, key: Key):
     return tools.model.apply(params, stats, view, train=True, key=key)
 
-  def augmented(images: Array, key: Key) -> tuple[Array, Key]:
-    view, noise = jax.random.split(key)
-    return tools.augment(images, view), noise
-
   def moving(images: Array, key: Key) -> tuple[Array, Key, Array | None]:
     drawn, noise = jax.random.split(key)
-    view, move = tasks.view(tools, images, drawn)
-    return view, noise, move
+    view, shift = tasks.view(tools, images, drawn)
+    return view, noise, shift
+
+  def augmented(images: Array, key: Key) -> tuple[Array, Key]:
+    return moving(images, key)[:2]
 
   def rows(batch: Batch) -> tuple[Array, int]:
     if not joint:
@@ -86,7 +82,7 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
   def clean(params, state, batch, key):
     first, second = (key, key) if joint else jax.random.split(key)
     images, cut = rows(batch)
-    view, noise, move = moving(images, second)
+    view, noise, shift = moving(images, second)
 
     def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
       outputs, stats = forward(params, state.stats, view, noise)
@@ -103,12 +99,12 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
       heads, stats = network(view)
     logits, consistency = heads
     if joint:
-      labelled, move = logits[:cut], None if move is None else move[:cut]
+      labelled, shift = logits[:cut], None if shift is None else shift[:cut]
     else:
-      own, own_noise, move = moving(batch.x, first)
+      own, own_noise, shift = moving(batch.x, first)
       outputs, stats = forward(params, state.stats, own, own_noise)
       labelled = outputs.logits
-    labels = tasks.moved(batch.y, move, batch.scale)
+    labels = tasks.moved(batch.y, shift, batch.scale)
     found = CleanPass(
         images=images, view=view, logits=logits, consistency=consistency,
         push=linear, same=lambda view: network(view)[0][0], fresh=fresh,

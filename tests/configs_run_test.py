@@ -41,7 +41,7 @@ DATA = {
     'cifar100': ((32, 32, 3), 100, 50_000, 50_000),
     'stl10': ((96, 96, 3), 10, 105_000, 5000),
     'aflw': ((60, 60, 1), 0, 10_122, 10_122),
-    'mnist_points': ((60, 60, 1), 0, 60_000, 60_000),
+    'mnist_points': ((44, 44, 1), 0, 60_000, 60_000),
 }
 # Whitening 3,072 values takes longer than all else here, so these are small.
 WHITENED = (12, 12, 3)
@@ -191,7 +191,7 @@ def traits(config):
       ('weight_decay', bool(config.weight_decay)),
       ('unlabelled', bool(config.batch.unlabelled)),
       ('model', config.model.name, config.model.get('variant')),
-      ('mode', config.method.get('mode')),
+      ('mode', config.method.get('mode')), ('task', config.task, method.name),
   }
   # A method has the term of its own name, if there is one.
   terms = (method.name, *method.terms)

@@ -23,7 +23,7 @@ class ScatterTest(parameterized.TestCase):
 
   def test_the_box_is_between_its_points(self):
     drawn, found = points.scatter(boxes(40), seed=3)
-    self.assertEqual((drawn.shape, drawn.dtype), ((40, 60, 60, 1), np.uint8))
+    self.assertEqual((drawn.shape, drawn.dtype), ((40, 44, 44, 1), np.uint8))
     self.assertEqual((found.shape, found.dtype), ((40, 10), np.float32))
     for image, (x0, y0, x1, y1, x2, y2, x3, y3, x4, y4) in zip(drawn, found):
       columns = np.flatnonzero(image[..., 0].max(0) > 127)
@@ -40,10 +40,10 @@ class ScatterTest(parameterized.TestCase):
   def test_sizes_and_places_vary_within_the_canvas(self):
     _, found = points.scatter(boxes(500), seed=0)
     side = found[:, 2] - found[:, 0]
-    self.assertBetween(side.min(), 16.0, 16.2)
-    self.assertBetween(side.max(), 31.8, 32.0)
+    self.assertBetween(side.min(), 12.0, 12.2)
+    self.assertBetween(side.max(), 23.8, 24.0)
     self.assertGreaterEqual(found.min(), 4.0 - 1e-4)
-    self.assertLessEqual(found.max(), 56.0 + 1e-4)
+    self.assertLessEqual(found.max(), 40.0 + 1e-4)
     self.assertLess(np.abs(np.corrcoef(found[:, 4], found[:, 5])[0, 1]), 0.15)
 
   def test_the_seed_decides(self):
@@ -68,7 +68,7 @@ class SourceTest(absltest.TestCase):
     self.assertEqual(
         (found.name, found.num_classes, found.outputs), ('mnist_points', 0, 10))
     for arrays, count in ((found.train, 9), (found.test, 4)):
-      self.assertEqual(arrays.images.shape, (count, 60, 60, 1))
+      self.assertEqual(arrays.images.shape, (count, 44, 44, 1))
       self.assertEqual(arrays.labels.shape, (count, 10))
     drawn, _ = points.scatter(pairs['train'][0], seed=0)
     np.testing.assert_array_equal(found.train.images, drawn)

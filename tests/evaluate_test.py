@@ -8,6 +8,7 @@ import numpy as np
 
 from nsl_jax import evaluate
 from nsl_jax import mesh as mesh_lib
+from nsl_jax import tasks
 from nsl_jax.types import Method
 
 CLASSES = 3
@@ -211,6 +212,47 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(
         (alone['submodel'], alone['test_error'], alone['validation_error']),
         ('a', 7.0, None))
+
+
+class PointsTest(parameterized.TestCase):
+
+  @parameterized.product(batch=(4, 16), devices=(1, 4))
+  def test_mean_landmarks_against_a_loop(self, batch, devices):
+    """Who always says 0 says the mean of the labelled points."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (11, 2, 3, 1)).astype(np.uint8)
+    points = rng.uniform(0, 60, (11, 10)).astype(np.float32)
+    known = (points[:6] + rng.normal(size=(6, 10))).astype(np.float32)
+    mean, errors = known.mean(0), []
+    for one in points:
+      eyes = np.hypot(one[0] - one[2], one[1] - one[3])
+      away = [np.hypot(one[i] - mean[i], one[i + 1] - mean[i + 1])
+              for i in range(0, 10, 2)]
+      errors.append(np.mean(away) / eyes)
+    errors[0], points[0] = 0.0, mean  # one that is found
+    mesh = mesh_lib.make(devices)
+    whole = mesh_lib.everywhere(mesh)
+    judge = evaluate.make_evaluate(linear(), normalise, tasks.REGRESSION)
+    found = judge(
+        mesh_lib.put(np.zeros((6, 10), np.float32), whole),
+        mesh_lib.put({'scale': np.float32(32.0),
+                      **tasks.REGRESSION.fit(known)}, whole),
+        evaluate.on_device(images, points, batch, mesh))
+    self.assertEqual(set(found), {'error', 'failure'})
+    np.testing.assert_allclose(
+        found['error'], 100 * np.mean(errors), rtol=1e-5)
+    self.assertAlmostEqual(found['failure'], 100 * 10 / 11, places=9)
+    self.assertGreater(min(errors[1:]), 0.1)
+
+  def test_report_of_points(self):
+    tested = {'error': 12.0, 'failure': 40.0}
+    line = evaluate.report(tested, {'error': 11.0, 'failure': 30.0})
+    self.assertEqual(line, {
+        'validation_error': 11.0, 'validation_failure': 30.0,
+        'test_error': 12.0, 'test_failure': 40.0})
+    self.assertEqual(evaluate.report(tested, None), {
+        'test_error': 12.0, 'test_failure': 40.0,
+        'validation_error': None, 'validation_failure': None})
 
 
 if __name__ == '__main__':

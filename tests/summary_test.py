@@ -39,6 +39,26 @@ class ReportsTest(parameterized.TestCase):
     found = summary.reports(evaluations([5.0, 1.0, 2.0], [3.0, 0.0, 0.0]))
     self.assertEqual(found['best_validation']['step'], 20)
 
+  def test_of_points(self):
+    """The failure rate goes with its error, and chooses nothing."""
+    lines = [
+        {**line, 'test_failure': t, 'validation_failure': v}
+        for line, t, v in zip(
+            evaluations([5.0, 1.0, 2.0], [3.0, 2.0, 4.0]), (9.0, 8.0, 1.0),
+            (7.0, 6.0, 0.0))
+    ]
+    found = summary.reports(lines)
+    self.assertEqual(found['best_validation'], {
+        'step': 20, 'test_error': 1.0, 'validation_error': 2.0,
+        'test_failure': 8.0, 'validation_failure': 6.0})
+    self.assertEqual(found['median_last_20'], {
+        'test_error': 2.0, 'test_failure': 8.0, 'evaluations': 3})
+    scores = summary.scores([found])
+    self.assertEqual(scores['last']['test_failure']['mean'], 1.0)
+    self.assertEqual(set(scores['best_validation']), {
+        'test_error', 'validation_error', 'test_failure',
+        'validation_failure'})
+
   def test_of_several_networks(self):
     lines = [
         {**line, 'submodel': name, 'test_error_a': a, 'test_error_ensemble': e,

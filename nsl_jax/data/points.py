@@ -2,10 +2,9 @@
 
 import numpy as np
 
-SIDE = 60  # of the canvas, what the landmark network is made for
-NUM_POINTS = 5
+SIDE = 44  # of the canvas: the least that the landmark network takes
 _FRAME, _BOX = 28, 20  # MNIST fits a digit in 20x20, centred in 28x28
-_SCALES = (0.8, 1.6)
+_SCALES = (0.6, 1.2)
 _MARGIN = 4.0  # around the box: no crop-shift of so many pixels cuts it
 # From the centre of the box, in halves of its side: upper left, upper right
 # (whose distance errors are measured in), centre, lower left, lower right.
@@ -23,7 +22,7 @@ def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     seed: decides over places and sizes.
 
   Returns:
-    u8[N, 60, 60, 1], and f32[N, 10] with x and y of the five points in pixels.
+    u8[N, 44, 44, 1], and f32[N, 10] with x and y of the five points in pixels.
   """
   from PIL import Image
 

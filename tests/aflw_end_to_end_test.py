@@ -1,0 +1,136 @@
+"""Landmarks from the lists of MTFL to a result, by command."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+import mtfl_fixtures
+import numpy as np
+
+from nsl_jax import log
+from nsl_jax.data import splits as splits_lib
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_TRAIN, _TEST = 40, 12
+
+
+def _start(folder, *words):
+  drop = ('XLA_FLAGS',)  # one device, as on a user's machine
+  environment = {k: v for k, v in os.environ.items() if k not in drop}
+  # Compiling takes most of the time of these tests.
+  environment['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
+  return subprocess.run(
+      [sys.executable, '-m', *words], cwd=_ROOT, env=environment, text=True,
+      capture_output=True, timeout=300,
+  )
+
+
+class AflwTest(absltest.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = tempfile.TemporaryDirectory()
+    cls.addClassCleanup(folder.cleanup)
+    cls.folder = pathlib.Path(folder.name)
+    cls.points = mtfl_fixtures.write(
+        cls.folder / 'data' / 'downloads' / 'manual' / 'aflw',
+        {'training.txt': _TRAIN, 'testing.txt': _TEST},
+    )
+    cls.workdir = cls.folder / 'run'
+    cls.words = (
+        'nsl_jax.main',
+        '--config=configs/aflw_l2i.py:labels=20,host=mt,variant=v2,smoke=true',
+        f'--config.data.dir={cls.folder}/data', f'--workdir={cls.workdir}',
+        '--config.data.validation=8', '--config.steps=4',
+        '--config.eval.every_steps=2', '--config.checkpoint.every=2',
+        '--config.log_every=1', '--config.batch.labelled=4',
+        '--config.batch.unlabelled=4', '--config.batch.holdout=4',
+    )
+    cls.first = _start(cls.folder, *cls.words)
+    assert cls.first.returncode == 0, cls.first.stderr
+
+  def lines(self, kind=None):
+    """Lines of metrics without their times."""
+    found = log.read(self.workdir / 'seed_0' / 'metrics.jsonl')
+    return [{k: v for k, v in line.items() if k != 'seconds'}
+            for line in found if kind in (None, line['kind'])]
+
+  def test_results(self):
+    results = json.loads((self.workdir / 'results.json').read_text())
+    self.assertEqual(results['config']['task'], 'regression')
+    self.assertEqual(results['protocol'], 'best_validation')
+    evaluations = self.lines('eval')
+    self.assertLen(evaluations, 2)
+    best = min(evaluations, key=lambda line: line['validation_error'])
+    score = results['score']
+    self.assertEqual(score['per_seed'], [best['test_error']])
+    self.assertEqual((score['metric'], score['unit']), ('test_error', '%'))
+    chosen = results['scores']['best_validation']
+    for name in ('test_failure', 'validation_failure', 'validation_error'):
+      self.assertEqual(chosen[name]['per_seed'], [best[name]])
+    self.assertIn(f'test_error {score["mean"]:.2f} %', self.first.stdout)
+    self.assertIn('%', self.first.stderr)  # the validation error on the bar
+
+  def test_metrics(self):
+    for line in self.lines('train'):
+      for name in ('squared_error', 'soft_label', 'held', 'loss'):
+        self.assertIn(name, line)
+      self.assertNotIn('cross_entropy', line)
+    for line in self.lines('eval'):
+      self.assertNotIn('test_cross_entropy', line)
+      self.assertBetween(line['test_failure'], 0.0, 100.0)
+      # Four steps are hardly better than the mean of the labelled points.
+      self.assertBetween(line['test_error'], 0.5 * self.mean_error(),
+                         2.0 * self.mean_error())
+
+  def mean_error(self):
+    """Of always saying where the labelled points are on average, in %."""
+    split = splits_lib.load(self.workdir / 'seed_0' / 'split.npz')
+    known = np.stack(self.points['training.txt'])[split.labelled] * 60
+    mean, errors = known.mean(0), []
+    for points in self.points['testing.txt']:
+      eyes = np.hypot(*(60 * points[1] - 60 * points[0]))
+      errors.append(np.hypot(*(60 * points - mean).T).mean() / eyes)
+    return 100 * np.mean(errors)
+
+  def test_split(self):
+    split = splits_lib.load(self.workdir / 'seed_0' / 'split.npz')
+    self.assertEqual([len(rows) for rows in split], [20, 12, 8, 0])
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate(split)), np.arange(_TRAIN))
+
+  def test_resumed_is_the_same(self):
+    """Without its last checkpoint the run goes on from the one before."""
+    before, seed = self.lines(), self.workdir / 'seed_0'
+    results = json.loads((self.workdir / 'results.json').read_text())
+    shutil.rmtree(seed / 'checkpoints' / '4')
+    (seed / 'result.json').unlink()
+    (self.workdir / 'results.json').unlink()
+    again = _start(self.folder, *self.words)
+    self.assertEqual(again.returncode, 0, again.stderr)
+    self.assertEqual(again.stdout, self.first.stdout)
+    self.assertEqual(self.lines(), before)
+    after = json.loads((self.workdir / 'results.json').read_text())
+    self.assertEqual(after['scores'], results['scores'])
+
+  def test_wrong_line_is_one_line(self):
+    data = self.folder / 'other'
+    manual = data / 'downloads' / 'manual' / 'aflw'
+    mtfl_fixtures.write(manual, {'training.txt': 3, 'testing.txt': 2})
+    (manual / 'training' / 'picture 2.png').unlink()
+    done = _start(
+        self.folder, 'nsl_jax.data', '--prepare', 'aflw', '--data_dir',
+        str(data))
+    self.assertEqual(done.returncode, 2)
+    self.assertIn(f'{manual}/training.txt, line 3: ', done.stderr)
+    self.assertNotIn('Traceback', done.stderr)
+
+
+if __name__ == '__main__':
+  absltest.main()
