@@ -141,7 +141,7 @@ class RefusalTest(parameterized.TestCase):
        "unknown negatives '': known: none, uniform1"),
       ('configs/digit_ns3l.py', 'no config file configs/digit_ns3l.py'),
       ('configs', 'no config file configs'),
-      ('configs/cifar10_l2i.py:host=pi', "unknown host 'pi': did you mean 'p"),
+      ('configs/cifar10_l2i.py:host=pi', "unknown host 'pi': known: sl, pl"),
       ('configs/cifar10_l2i.py:host=sl', 'host=sl imputes nothing'),
       ('configs/fashion_mnist_l2i.py:variant=3', "unknown variant '3': known"),
       ('configs/cifar100_l2i.py:variant=none,separate=true',
@@ -151,6 +151,36 @@ class RefusalTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, message) as e:
       config_files.load(argument)
     self.assertNotIn('\n', str(e.exception))
+
+
+class LearningToImputeTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('L2-T2-7', 40_000, 3e-3, 50, 0.3, 75.0, 16_000),
+      ('L2-T2-22', 40_000, 3e-3, 128, 0.15, 75.0, 16_000),
+      ('L2-T3-7', 1_048_576, 2e-3, 32, 0.1, 50.0, 419_430),
+      ('L2-T3-22', 1_048_576, 2e-3, 128, 0.2, 50.0, 419_430),
+      ('L2-T3-16', 1_048_576, 2e-3, 32, 0.1, 75.0, 16_384),
+      ('L2-T3-31', 1_048_576, 2e-3, 128, 0.2, 150.0, 16_384),
+  )
+  def test_profiles(self, row, steps, lr, batch, inner_rate, weight, ramp):
+    """L-13 and L-WRN, with the inner rates of F-L4 and F-L22."""
+    config = config_files.load(rows.find(row).config)
+    self.assertEqual(
+        (config.steps, config.optimizer.lr, config.method.inner_rate,
+         config.method.host.weight, config.method.host.ramp_steps),
+        (steps, lr, inner_rate, weight, ramp))
+    self.assertEqual(set(config.batch.values()), {batch})
+    self.assertEqual(set(config.batch), {'labelled', 'unlabelled', 'holdout'})
+    self.assertEqual(config.data.holdout, 0)
+
+  def test_hold_out_sets_and_batches(self):
+    load = lambda row: config_files.load(rows.find(row).config)
+    self.assertEqual(load('L2-T4-12').data.holdout, 2000)
+    self.assertEqual(load('L2-F6-V2-25').batch.holdout, 25)
+    self.assertEqual(load('L2-F6-V1-50').row, 'L2-T2-7 L2-F6-V1-50')
+    self.assertNotIn('holdout', load('L2-T2-4').batch)
+    self.assertEqual(load('L2-T2-1').batch.unlabelled, 0)
 
 
 class TermsTest(absltest.TestCase):
