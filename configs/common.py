@@ -76,8 +76,8 @@ def choose(name: str, value: str, options: dict):
 def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   """Every field with its default.
 
-  A field named `steps`, or ending in `_steps`, is a horizon: `finish` scales
-  all of them together for a reduced run.
+  A field named `steps`, or ending in `_steps`, is a horizon, or a tuple of
+  several: `finish` scales all of them together for a reduced run.
   """
   config = ml_collections.ConfigDict()
   config.row = ''  # id of the paper's result that this run reproduces
@@ -139,15 +139,20 @@ def sgd(
   )
 
 
+def _scaled(value, factor: float):
+  """A horizon, or each of a tuple; 0 stays 0, others are at least 1."""
+  if isinstance(value, tuple):
+    return tuple(_scaled(one, factor) for one in value)
+  return value and max(1, round(value * factor))
+
+
 def scale(config: ml_collections.ConfigDict, factor: float) -> None:
   """Multiplies every horizon, keeping those that are on at 1 or more."""
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
       scale(value, factor)
-    elif (name == 'steps' or name.endswith('_steps')) and (
-        name != 'full_steps' and value
-    ):
-      config[name] = max(1, round(value * factor))
+    elif name != 'full_steps' and (name == 'steps' or name.endswith('_steps')):
+      config[name] = _scaled(value, factor)
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:

@@ -91,8 +91,9 @@ def learning_rate(config: Mapping[str, Any]) -> Schedule:
 
   Args:
     config: `lr`, where it starts, and at most one of: `cosine_steps`, over
-      which it falls to 0 as lr / 2 (1 + cos(pi t)); `drop_steps`, where it is
-      multiplied by `drop_factor` once. Either may be 0 for never.
+      which it falls to 0 as lr / 2 (1 + cos(pi t)); `drop_steps`, a step or a
+      tuple of steps at each of which it is multiplied by `drop_factor`. Either
+      may be 0 for never.
 
   Raises:
     errors.UserError: for a field that is missing or negative, or for both.
@@ -102,7 +103,7 @@ def learning_rate(config: Mapping[str, Any]) -> Schedule:
     if name not in config:
       raise errors.UserError(f'config.optimizer lacks {name}')
   for name in RATE_FIELDS:
-    if name in config and not config[name] >= 0.0:
+    if name in config and not all(one >= 0.0 for one in _each(config[name])):
       raise errors.UserError(
           f'config.optimizer.{name}={config[name]}: must be >= 0'
       )
@@ -113,11 +114,14 @@ def learning_rate(config: Mapping[str, Any]) -> Schedule:
     )
   if cosine:
     return optax.cosine_decay_schedule(config['lr'], cosine)
-  if drop:
-    return optax.piecewise_constant_schedule(
-        config['lr'], {drop: config['drop_factor']}
-    )
-  return optax.constant_schedule(config['lr'])
+  factors: dict[int, float] = {}
+  for step in filter(None, _each(drop)):  # two may meet in a shortened run
+    factors[step] = factors.get(step, 1.0) * config['drop_factor']
+  return optax.piecewise_constant_schedule(config['lr'], factors)
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+  return value if isinstance(value, tuple) else (value,)
 
 
 def at_step(opt: optax.OptState, step: Array | int) -> optax.OptState:

@@ -126,6 +126,8 @@ class RefusalTest(parameterized.TestCase):
       (dict(SGD, momentum=1.0), r'momentum=1.0: must be in \[0, 1\)'),
       (dict(SGD, momentum=-0.1), 'momentum=-0.1: must be in'),
       (dict(SGD, weight_decay=-1.0), 'weight_decay=-1.0: must be >= 0'),
+      (dict(SGD, drop_steps=(3, -2), drop_factor=0.1),
+       r'drop_steps=\(3, -2\): must be >= 0'),
       (dict(SGD, cosine_steps=-1), 'cosine_steps=-1: must be >= 0'),
       (dict(SGD, cosine_steps=9, drop_steps=3, drop_factor=0.1),
        'drop_steps=3 and cosine_steps=9: set one of them to 0'),

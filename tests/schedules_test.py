@@ -210,6 +210,29 @@ class LearningRateTest(absltest.TestCase):
     np.testing.assert_allclose(values[[0, -1]], [3e-4, 6e-5], rtol=1e-6)
     np.testing.assert_allclose(rate(jnp.array([10**9])), [6e-5], rtol=1e-6)
 
+  def test_drops_at_each_of_several_steps(self):
+    rate = schedules.learning_rate(
+        {'lr': 1e-3, 'drop_steps': (14_800, 18_500), 'drop_factor': 0.1})
+    for step, expected in (
+        (0, 1e-3), (14_799, 1e-3), (14_800, 1e-4), (18_499, 1e-4),
+        (18_500, 1e-5), (10**9, 1e-5)):
+      np.testing.assert_allclose(rate(jnp.int32(step)), expected, rtol=1e-5)
+
+  def test_drops_that_meet_both_count(self):
+    rate = schedules.learning_rate(
+        {'lr': 1.0, 'drop_steps': (3, 3, 0, 5), 'drop_factor': 0.5})
+    np.testing.assert_allclose(
+        [rate(step) for step in range(7)], [1, 1, 1, .25, .25, .125, .125])
+
+  def test_one_drop_of_a_tuple_is_the_same_program(self):
+    config = {'lr': 3e-4, 'drop_steps': 7, 'drop_factor': 0.2}
+    one = schedules.learning_rate(config)
+    of_tuple = schedules.learning_rate({**config, 'drop_steps': (7,)})
+    for step in range(12):
+      self.assertEqual(one(jnp.int32(step)), of_tuple(jnp.int32(step)))
+    self.assertEqual(
+        str(jax.make_jaxpr(one)(3)), str(jax.make_jaxpr(of_tuple)(3)))
+
 
 if __name__ == '__main__':
   absltest.main()
