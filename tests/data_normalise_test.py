@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import os
+import tracemalloc
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -87,9 +88,10 @@ class SimpleTest(parameterized.TestCase):
         apply('standard', fitted, other).ravel(), [0, -0.6], atol=1e-5
     )
 
-  @parameterized.parameters(1, 3)
-  def test_standard_moments(self, channels):
-    images = pictures(200, 8, 8, channels)
+  @parameterized.parameters((200, 1), (200, 3), (5001, 3))
+  def test_standard_moments(self, count, channels):
+    images = pictures(count, 8, 8, channels)
+    images[5000:] = 255  # which no block of images may leave out
     fitted = normalise.fit('standard', images)
     found = apply('standard', fitted, images)
     np.testing.assert_allclose(found.mean((0, 1, 2)), 0, atol=1e-4)
@@ -97,6 +99,16 @@ class SimpleTest(parameterized.TestCase):
     shares = images.reshape(-1, channels) / 255.0
     np.testing.assert_allclose(fitted['mean'], shares.mean(0), rtol=1e-6)
     np.testing.assert_allclose(fitted['std'], shares.std(0), rtol=1e-6)
+
+  def test_standard_takes_memory_for_a_few_images_only(self):
+    peaks = []
+    for count in (10_000, 40_000):
+      images = np.broadcast_to(np.uint8(7), (count, 4, 4, 3))
+      tracemalloc.start()
+      normalise.fit('standard', images)
+      peaks.append(tracemalloc.get_traced_memory()[1])
+      tracemalloc.stop()
+    self.assertLess(peaks[1], 1.5 * peaks[0])
 
   @parameterized.parameters('zca', 'Unit', '')
   def test_unknown_kind(self, kind):

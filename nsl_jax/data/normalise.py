@@ -15,6 +15,7 @@ from nsl_jax.types import Array
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
 _NORM = 55.0  # of every image after global contrast normalisation
 _REGULARISER = 0.1  # added to the covariance before its square root is taken
+_ROWS = 5000  # images looked at together, which bounds the memory
 _VERSION = 1  # of the whitening; changes whenever kept ones must not be used
 
 
@@ -47,8 +48,8 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
   """
   total = np.zeros(int(np.prod(images.shape[1:])))
   second = np.zeros((total.size, total.size))
-  for start in range(0, len(images), 5000):
-    flat = contrast(images[start:start + 5000]).astype(np.float64)
+  for start in range(0, len(images), _ROWS):
+    flat = contrast(images[start:start + _ROWS]).astype(np.float64)
     total += flat.sum(0)
     second += flat.T @ flat
   mean = total / len(images)
@@ -62,6 +63,14 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
   return {
       'mean': mean.astype(np.float32), 'matrix': matrix.astype(np.float32)
   }
+
+
+def _histogram(images: np.ndarray) -> np.ndarray:
+  """How often each channel has each level: u8[N, H, W, C] -> int[C, 256]."""
+  return np.stack([
+      np.bincount(images[..., channel].ravel(), minlength=256)
+      for channel in range(images.shape[-1])
+  ])
 
 
 def _kept_whitening(
@@ -103,10 +112,9 @@ def fit(
   if kind == 'gcn_zca':
     return _kept_whitening(images, cache_dir)
   if kind == 'standard':
-    counts = np.stack([
-        np.bincount(images[..., c].ravel(), minlength=256)
-        for c in range(images.shape[-1])
-    ])
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), _ROWS):
+      counts += _histogram(images[start:start + _ROWS])
     levels = np.arange(256) / 255.0
     share = counts / counts.sum(1, keepdims=True)
     mean = share @ levels
