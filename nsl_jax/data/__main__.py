@@ -11,8 +11,8 @@ Lists the data sets that can be loaded, or makes one ready to load.
 
 Machines without a network: put the archives that TFDS would download, under
 their own names, into DIR/downloads/manual (or DIR/downloads/manual/TFDS_NAME)
-and use --prepare. usps is made from DIR/downloads/manual/usps.h5, aflw from
-the images and lists in DIR/downloads/manual/aflw.
+and use --prepare. From the same folder usps is made of usps.h5, aflw of the
+images and lists in aflw, tiny_imagenet of tiny-imagenet-200.zip or its folder.
 """
 
 

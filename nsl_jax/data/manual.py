@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import sys
+import zipfile
 from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
@@ -48,7 +49,7 @@ def build(
       builder.download_and_prepare(
           download_dir=target / 'downloads', download_config=config
       )
-  except (OSError, KeyError, ValueError) as error:
+  except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
     reason = str(error).splitlines()[0]
     raise errors.UserError(
         f'cannot prepare {builder_cls.name} in {target} from {files[0]} '

@@ -56,11 +56,15 @@ RECIPES = {
     'stl10': Recipe('stl10', unlabelled=('unlabelled',)),
     'usps': Recipe('usps'),
     'aflw': Recipe('aflw'),
+    'tiny_imagenet': Recipe('tiny_imagenet'),
 }
 NAMES = ('digits', *RECIPES)
-# What TFDS has not: name -> the file in its manual folder that says all is
-# there to make it.
-MANUAL = {'usps': 'usps.h5', 'aflw': 'aflw/training.txt'}
+# What TFDS has not: name -> files in its manual folder, any of which says all
+# is there to make it.
+MANUAL = {
+    'usps': ('usps.h5',), 'aflw': ('aflw/training.txt',),
+    'tiny_imagenet': ('tiny-imagenet-200/wnids.txt', 'tiny-imagenet-200.zip'),
+}
 
 
 def check_name(name: str) -> None:
@@ -171,8 +175,9 @@ def status(name: str, data_dir: str | None = None) -> tuple[str, str]:
       return 'damaged', str(folder)
     return 'ready' if direct else 'TFRecord only', str(folder)
   manual = directory(data_dir) / 'downloads' / 'manual'
-  if name in MANUAL and (manual / MANUAL[name]).is_file():
-    return 'ready', f'made on first use from {manual / MANUAL[name]}'
+  for file in MANUAL.get(name, ()):
+    if (manual / file).is_file():
+      return 'ready', f'made on first use from {manual / file}'
   return 'missing', str(directory(data_dir) / RECIPES[name].tfds_name)
 
 
@@ -215,9 +220,12 @@ def make(
   Raises:
     UserError: a file is missing, or is not as it should be.
   """
-  from nsl_jax.data import aflw, usps  # These import TFDS.
+  from nsl_jax.data import aflw, tiny_imagenet, usps  # These import TFDS.
 
-  own = {'aflw': aflw.prepare, 'usps': usps.prepare}
+  own = {
+      'aflw': aflw.prepare, 'tiny_imagenet': tiny_imagenet.prepare,
+      'usps': usps.prepare,
+  }
   return own[name](directory(data_dir), cache.directory(cache_dir))
 
 
