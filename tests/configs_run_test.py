@@ -42,6 +42,7 @@ DATA = {
     'stl10': ((96, 96, 3), 10, 105_000, 5000),
     'aflw': ((60, 60, 1), 0, 10_122, 10_122),
     'mnist_points': ((44, 44, 1), 0, 60_000, 60_000),
+    'tiny_imagenet': ((64, 64, 3), 200, 100_000, 100_000),
 }
 # Whitening 3,072 values takes longer than all else here, so these are small.
 WHITENED = (12, 12, 3)
@@ -49,6 +50,7 @@ WHITENED = (12, 12, 3)
 TINY = {
     'small_cnn': ({}, 1), 'cnn3': ({}, 2), 'cnn13': ({'width': 1 / 32}, 3),
     'tcdcn': ({}, 2), 'wide_resnet': ({'width': 1, 'depth': 10}, 3),
+    'resnet26': ({'width': 1 / 16, 'blocks': 1}, 2),
 }
 QUICK = {'xla_cpu_use_fusion_emitters': False}  # half of the time to compile
 

@@ -1,5 +1,7 @@
-"""SVHN, CIFAR-100 and STL-10 from the files of TFDS to a result, by command."""
+"""SVHN, CIFAR-100, STL-10 and Tiny-ImageNet from files to a result."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -7,12 +9,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
+from absl import flags
 from absl.testing import absltest
+from absl.testing import flagsaver
 import numpy as np
 import tfds_fixtures
 
 from nsl_jax import log
+from nsl_jax import main
 from nsl_jax import report
 from nsl_jax.data import splits as splits_lib
 
@@ -273,6 +279,42 @@ class Stl10Test(_RunTest):
   def test_resumed(self):
     self.assertIn('decoding stl10 unlabelled', self.run_.first.stderr)
     self.check_resumed()
+
+
+class TinyImagenetTest(absltest.TestCase):
+  """From its zip, made ready by the run itself, in this process."""
+
+  @flagsaver.flagsaver
+  def test_learns_to_impute(self):
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    files = tfds_fixtures.tiny_imagenet(per_class=2, validation=40)
+    tfds_fixtures.put_tiny_imagenet(folder / 'data', files)
+    narrow = _NARROW.format(name='tiny_imagenet_l2i')
+    path = folder / 'narrow.py'
+    path.write_text(narrow.replace('width=1, depth=10', 'width=1/16, blocks=1'))
+    words = [
+        'main', f'--config={path}:smoke=true', f'--workdir={folder}/run',
+        f'--config.data.dir={folder}/data', *_STEPS,
+    ]
+    with mock.patch.object(sys, 'argv', words):  # config_flags reads it
+      flags.FLAGS(words)
+      with contextlib.redirect_stdout(io.StringIO()) as out:
+        main.main()
+    results = json.loads((folder / 'run' / 'results.json').read_text())
+    self.assertIn(f'{results["score"]["mean"]:.2f} %', out.getvalue())
+    self.assertEqual(results['protocol'], 'median_last_20')
+    self.assertEqual((results['steps'], results['full_steps']), (10, 22_200))
+    self.assertEqual(results['config']['method']['gradient'], 'last_layer')
+    self.assertEqual(results['config']['batch']['holdout'], 16)
+    lines = log.read(folder / 'run' / 'seed_0' / 'metrics.jsonl')
+    trained = [line for line in lines if line['kind'] == 'train']
+    self.assertLen(trained, 2)
+    for line in trained:
+      for metric in ('loss', 'held', 'params_norm'):
+        self.assertTrue(np.isfinite(line[metric]), metric)
+    split = splits_lib.load(folder / 'run' / 'seed_0' / 'split.npz')
+    self.assertEqual(sorted(split.labelled % 200), list(range(200)))
+    self.assertLen(split.unlabelled, 200)
 
 
 if __name__ == '__main__':

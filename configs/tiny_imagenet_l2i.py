@@ -1,0 +1,61 @@
+r"""Learning to impute on Tiny-ImageNet, 5,000 labels, ResNet26.
+
+python -m nsl_jax.main --config=configs/tiny_imagenet_l2i.py:host=mm,variant=v2
+
+Paper, L2-T5-1 ... -7: MT 81.62, +V1 80.52, +V2 80.63; MM 77.70, +V1 77.32, +V2
+76.72; SL with all 100,000 labels 43.89.
+Arguments: host=mt, or mm, sl; variant=v2, or v1, none; quick=true for a quarter
+of the steps.
+
+Profile L-TIN (docs/readings.md, F-L12): 512 labelled and 512 unlabelled images
+a step, 120 epochs, Adam at 1e-3, 1e-4 from epoch 80 and 1e-5 from epoch 100.
+The images come from tiny-imagenet-200.zip: python -m nsl_jax.data --prepare
+tiny_imagenet says where to put it. Its validation images, which the paper
+tests on, are the test images here; nothing is held out.
+"""
+
+from configs import common, family_l
+
+_TRAIN, _LABELS, _BATCH = 100_000, 5_000, 512
+_EPOCH = (_TRAIN - _LABELS) // _BATCH
+_RAMP = 48 * _EPOCH
+_HOSTS = {  # and the paper's first row
+    'mt': (dict(family_l.mean_teacher(_RAMP), weight=100.0), 1),
+    'mm': (family_l.mixmatch(_RAMP, 100.0), 4),
+    'sl': (dict(name='supervised', terms={}), 7),
+}
+_VARIANTS = {'none': 0, 'v1': 1, 'v2': 2}  # rows after that
+
+
+def get_config(arg=None):
+  arg = common.parse(arg, host='mt', variant='v2')
+  host, row = common.choose('host', arg.host, _HOSTS)
+  row += common.choose('variant', arg.variant, _VARIANTS)
+  every = arg.host == 'sl'
+  if every and arg.variant != 'none':
+    raise ValueError('host=sl imputes nothing: give variant=none')
+  epoch = _TRAIN // _BATCH if every else _EPOCH
+  config = common.base('tiny_imagenet', steps=120 * epoch)
+  config.protocol = 'median_last_20'
+  config.data.update(
+      labelled=_TRAIN if every else _LABELS, normalise='standard',
+      augment='flip,translate:8',
+  )
+  config.batch = dict(labelled=_BATCH, unlabelled=0 if every else _BATCH)
+  config.model = dict(name='resnet26')
+  config.optimizer = dict(
+      name='adam', lr=1e-3, drop_steps=(80 * epoch, 100 * epoch),
+      drop_factor=0.1,
+  )
+  config.method = family_l.impute(host, arg.variant, config.optimizer.lr)
+  if arg.variant != 'none':
+    config.batch.holdout = _BATCH
+    config.method.update(  # the formula sums over a batch, the loss is a mean
+        gradient='last_layer', inner_rate=1 / _BATCH, label_space='labels',
+    )
+  config.ema_decay = 0.999
+  config.eval.every_steps = epoch
+  config.log_every = 50
+  config.checkpoint.every = epoch
+  config.row = f'L2-T5-{row}'
+  return common.finish(config, arg)
