@@ -137,23 +137,23 @@ def add_terms(
   ) -> tuple[Array, Aux]:
     base, *rest = jax.random.split(key, len(terms) + 1)
     value, aux = loss(params, state, batch, base)
-    return _plus(value, aux, terms, state.step, batch, rest)
+    return _plus(value, aux, terms, state, batch, rest)
 
   return total
 
 
 def plus_terms(
     value: Array, aux: Aux, terms: Mapping[str, tuple[Schedule, Term]],
-    step: Array, batch: Batch, key: Key,
+    state: State, batch: Batch, key: Key,
 ) -> tuple[Array, Aux]:
   """A loss's value plus weighted terms over the rows of its Aux."""
   drawn = jax.random.split(key, len(terms))
-  return _plus(value, aux, terms, step, batch, list(drawn))
+  return _plus(value, aux, terms, state, batch, list(drawn))
 
 
 def _plus(
     value: Array, aux: Aux, terms: Mapping[str, tuple[Schedule, Term]],
-    step: Array, batch: Batch, keys: list[Key],
+    state: State, batch: Batch, keys: list[Key],
 ) -> tuple[Array, Aux]:
   if not aux.logits_u.shape[0]:
     raise errors.UserError(
@@ -161,9 +161,10 @@ def _plus(
         'config.batch.unlabelled'
     )
   metrics = dict(aux.metrics)
+  shared = aux._replace(run=state.key)
   for (name, (weight, term)), key in zip(terms.items(), keys):
-    metrics[name] = term(aux, batch, key).sum() / aux.total
-    value = value + weight(step) * metrics[name]
+    metrics[name] = term(shared, batch, key).sum() / aux.total
+    value = value + weight(state.step) * metrics[name]
   return value, aux._replace(metrics=metrics)
 
 

@@ -126,7 +126,7 @@ def add_terms(
     values, aux = loss(params, state, batch, base)
     found = {
         n: compose.plus_terms(
-            values[n], aux[n], terms, state.step, batch, own
+            values[n], aux[n], terms, state, batch, own
         ) for n, own in keys(drawn).items()
     }
     return ({n: value for n, (value, _) in found.items()},

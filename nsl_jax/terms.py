@@ -13,12 +13,15 @@ from nsl_jax.types import (
 )
 
 TEACHER = 'teacher'  # slot of the averaged network that a student follows
+_NO_STEP = 2**32 - 1  # steps fold their number into the key of the run, too
 
 
-def _fixed(sample: negatives.Sampler) -> negatives.Rowwise:
-  """The same negatives for the same image at every step (F-N17)."""
+def _fixed(sample: negatives.Sampler, run: Key) -> negatives.Rowwise:
+  """The same negatives for the same image at every step of a run (F-N17)."""
+  start = jax.random.fold_in(run, _NO_STEP)
+
   def one(belief: Array, side: Mapping[str, Array], index: Array) -> Array:
-    key = jax.random.fold_in(jax.random.key(0), index)
+    key = jax.random.fold_in(start, index)
     row = {name: value[None] for name, value in side.items()}
     return sample(belief[None], row, key)[0]
 
@@ -36,8 +39,8 @@ def ns3l(
       Algorithm 1 as printed; 2 takes the negatives from the clean pass and the
       probabilities from one more stochastic pass of the same images, as the
       authors' module does (F-N2).
-    redraw: draw new negatives at every step, or keep those of each image
-      (F-N17).
+    redraw: draw new negatives at every step, or let every image keep those
+      that its row and the seed of the run give it (F-N17).
     **options: the sampler's own (`threshold`, `count`, `exclude`).
 
   Raises:
@@ -53,7 +56,8 @@ def ns3l(
     if redraw:
       negative = sample(belief, batch.side, draw)
     else:
-      negative = _fixed(sample)(belief, batch.side, batch.u_index)
+      assert aux.run is not None  # given to every term
+      negative = _fixed(sample, aux.run)(belief, batch.side, batch.u_index)
     logits = aux.logits_u
     if passes == 2:
       logits = _second_pass(aux, 'ns3l: set passes=1')(view)

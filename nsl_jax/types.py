@@ -184,6 +184,8 @@ class Aux(NamedTuple):
       rows of `logits_u`; None where a method does not tell.
     views: the views behind it; None where a method has not two of the
       unlabelled images.
+    run: key of the run, the same at every step; terms are given it, losses
+      need not tell.
   """
 
   logits_u: Array
@@ -196,6 +198,7 @@ class Aux(NamedTuple):
   clean: CleanPass | None = None
   consistency_u: Array | None = None
   views: Views | None = None
+  run: Key | None = None
 
 
 Augment = Callable[[Array, Key], Array]

@@ -195,6 +195,24 @@ class StepTest(parameterized.TestCase):
       values.append(float(metrics['ns3l']))
     self.assertLen(set(values), different)
 
+  def test_negatives_that_are_kept_differ_between_seeds(self):
+    """F-N17: one seed's are the same at every step."""
+    method = build('ns3l', tx=optax.sgd(0.0), sampler='uniform', passes=1,
+                   count=3, redraw=False, **RAMP)
+    data, rows = small_data()
+    step = jax.jit(train.one_step(method, read))
+    runs = []
+    for seed in range(3):
+      state = start(method)
+      state = state.replace(key=jax.random.key(seed))
+      values = set()
+      for _ in range(3):
+        state, metrics = step(state, data, rows)
+        values.add(float(metrics['ns3l']))
+      self.assertLen(values, 1)
+      runs.extend(values)
+    self.assertLen(set(runs), 3)
+
 
 def normalise(fitted, images):
   return images / 255.0

@@ -103,15 +103,17 @@ class NS3LTest(parameterized.TestCase):
       self.assertEqual(set(gap.argmin(axis=1)), {0, 1, 2, 3})
 
   def test_negatives_of_an_image_can_be_kept(self):
-    """F-N17: without redraw they hang on the image's row alone."""
+    """F-N17: without redraw they hang on the image's row and on the run."""
     term = terms.ns3l(sampler='uniform', count=2, passes=1, redraw=False)
-    draw = lambda indices, seed: term(
-        shared(jnp.tile(LOGITS[:1], (8, 1)), jnp.tile(BELIEF[:1], (8, 1))),
+    draw = lambda indices, seed, run=0: term(
+        shared(jnp.tile(LOGITS[:1], (8, 1)), jnp.tile(BELIEF[:1], (8, 1)),
+               run=jax.random.key(run)),
         rows()._replace(u_index=indices), jax.random.key(seed))
     first = draw(jnp.arange(8), 1)
     np.testing.assert_array_equal(first, draw(jnp.arange(8), 2))
     np.testing.assert_array_equal(first[::-1], draw(jnp.arange(8)[::-1], 3))
     self.assertGreater(len(set(first.tolist())), 1)
+    self.assertFalse(np.array_equal(first, draw(jnp.arange(8), 1, run=1)))
 
 
 class PseudoLabelTest(absltest.TestCase):
