@@ -21,6 +21,7 @@ import tfds_fixtures
 from nsl_jax import errors
 from nsl_jax import cli
 from nsl_jax.data import __main__ as command_line
+from nsl_jax.data import download
 from nsl_jax.data import prepare
 from nsl_jax.data import sources
 
@@ -148,7 +149,7 @@ class PrepareTest(TempDirTest):
   def test_offline_names_files_and_folder_at_once(self, name, archive):
     self.enter_context(mock.patch.object(prepare, 'has_module'))
     self.enter_context(
-        mock.patch.object(prepare, '_reachable', return_value=False)
+        mock.patch.object(download, '_reachable', return_value=False)
     )
     started = time.monotonic()
     self.assert_fails(name, archive, f'into {self.manual}, then run: python -m')
@@ -242,7 +243,7 @@ class ReachableTest(parameterized.TestCase):
     thread.start()
     url = f'http://127.0.0.1:{server.server_port}/{status}'
     with mock.patch.dict(os.environ, no_proxy='*'):
-      self.assertEqual(prepare._reachable(url), want)
+      self.assertEqual(download._reachable(url), want)
     thread.join()
 
   def test_silent_server_does_not_hang(self):
@@ -250,8 +251,8 @@ class ReachableTest(parameterized.TestCase):
     self.addCleanup(server.server_close)
     url = f'http://127.0.0.1:{server.server_port}/200'
     self.enter_context(mock.patch.dict(os.environ, no_proxy='*'))
-    self.enter_context(mock.patch.object(prepare, '_CONNECT_SECONDS', 0.2))
-    self.assertFalse(prepare._reachable(url))
+    self.enter_context(mock.patch.object(download, '_CONNECT_SECONDS', 0.2))
+    self.assertFalse(download._reachable(url))
 
 
 if __name__ == '__main__':

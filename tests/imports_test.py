@@ -20,8 +20,8 @@ ROWS = (
     ('files',),
     ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary',
      'step_times', 'log', 'workdir', 'bilevel', 'data.splits', 'data.sampler',
-     'data.augment', 'data.digits', 'data.manual', 'data.normalise',
-     'data.points', 'models.layers'),
+     'data.augment', 'data.digits', 'data.download', 'data.manual',
+     'data.normalise', 'data.points', 'models.layers'),
     ('tasks',),
     ('negatives', 'optimizers', 'compose', 'imputation', 'perturb',
      'checkpoint', 'data.aflw', 'data.tiny_imagenet', 'data.usps', 'data.views',
@@ -44,7 +44,7 @@ ROWS = (
 )
 # Where TensorFlow may be imported inside a function, to read or to make
 # files that nothing else can.
-WITH_TENSORFLOW = ('data.prepare', 'data.sources')
+WITH_TENSORFLOW = ('data.download', 'data.sources')
 
 
 def modules():

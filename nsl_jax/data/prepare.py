@@ -1,21 +1,15 @@
 """Where data sets lie on disk, and how they get there."""
 
-import contextlib
 import importlib.util
 import json
 import os
 import pathlib
 import re
-import sys
-import threading
 from typing import Any, NamedTuple
-import urllib.parse
-import urllib.request
 
 from nsl_jax import errors
 from nsl_jax.data import cache
-
-_CONNECT_SECONDS = 5.0  # Longest wait before a machine counts as offline.
+from nsl_jax.data import download
 
 
 class Recipe(NamedTuple):
@@ -146,8 +140,8 @@ def unreadable(
 ) -> errors.UserError:
   """The error for files that cannot be read, on one line."""
   return errors.UserError(
-      f'cannot read {what} ({_reason(error)}); delete that version, then run: '
-      f'{command(name, data_dir)}'
+      f'cannot read {what} ({download.reason(error)}); delete that version, '
+      f'then run: {command(name, data_dir)}'
   )
 
 
@@ -206,7 +200,14 @@ def prepare(name: str, data_dir: str | None = None) -> str:
     raise tfrecord_only(name, pathlib.Path(where), data_dir)
   if state != 'missing':
     return f'{name} is {state}: {where}'
-  return f'{name} is ready: {_download(name, data_dir)}'
+  tfds_name, folder = RECIPES[name].tfds_name, directory(data_dir)
+  if not has_module('tensorflow'):
+    raise errors.UserError(
+        f'preparing {name} needs TensorFlow: pip install tensorflow (here, or '
+        f'on another machine and copy the folder {tfds_name} into {folder})'
+    )
+  made = download.prepare(name, tfds_name, folder, command(name, data_dir))
+  return f'{name} is ready: {made}'
 
 
 def make(
@@ -227,108 +228,3 @@ def make(
       'usps': usps.prepare,
   }
   return own[name](directory(data_dir), cache.directory(cache_dir))
-
-
-def _download(name: str, data_dir: str | None) -> pathlib.Path:
-  """Has TFDS make one of its own data sets; never edits its checksums."""
-  if not has_module('tensorflow'):
-    raise errors.UserError(
-        f'preparing {name} needs TensorFlow: pip install tensorflow '
-        '(here, or on another machine and copy the folder '
-        f'{RECIPES[name].tfds_name} into {directory(data_dir)})'
-    )
-  import tensorflow_datasets as tfds
-
-  tfds_name = RECIPES[name].tfds_name
-  downloads = directory(data_dir) / 'downloads'
-  manual = downloads / 'manual'
-  if (manual / tfds_name).is_dir():
-    manual = manual / tfds_name
-  _check_archives(name, data_dir, manual, tfds.builder_cls(tfds_name).url_infos)
-  import tensorflow as tf  # Slow, so only now.
-
-  tf.config.set_visible_devices([], 'GPU')
-  config = tfds.download.DownloadConfig(
-      manual_dir=manual, try_download_gcs=False
-  )
-  where = {'data_dir': directory(data_dir), 'try_gcs': False}
-  try:
-    with contextlib.redirect_stdout(sys.stderr):
-      builder = tfds.builder(tfds_name, file_format='array_record', **where)
-      builder.download_and_prepare(
-          download_dir=downloads, download_config=config
-      )
-  except Exception as error:  # Network, disk or archive: TFDS raises each kind.
-    raise errors.UserError(
-        f'cannot prepare {name} ({_reason(error)}); archives are taken from '
-        f'{manual}; then run again: {command(name, data_dir)}'
-    ) from error
-  return pathlib.Path(builder.data_dir)
-
-
-def _check_archives(
-    name: str,
-    data_dir: str | None,
-    manual: pathlib.Path,
-    archives: dict[str, Any],
-) -> None:
-  """Fails in seconds where TFDS would retry for minutes.
-
-  Args:
-    name: the data set.
-    data_dir: as for `prepare`.
-    manual: folder of archives placed by hand.
-    archives: TFDS's register, URL -> (size, checksum, filename).
-
-  Raises:
-    UserError: an archive has the wrong size, or is absent and out of reach.
-  """
-  from tensorflow_datasets.core.download import resource
-
-  absent = []
-  for url, info in archives.items():
-    path = manual / info.filename
-    if path.is_file() and path.stat().st_size != info.size:
-      raise errors.UserError(
-          f'{path} has {path.stat().st_size} bytes, but {name} needs '
-          f'{_describe(info)}; replace it, or put the archives of {name} into '
-          f'{manual / RECIPES[name].tfds_name}'
-      )
-    cached = resource.get_dl_fname(url, info.checksum)
-    if not path.is_file() and not (
-        directory(data_dir) / 'downloads' / cached).is_file():
-      absent.append(url)
-  if absent and not _reachable(absent[0]):
-    files = ', '.join(_describe(archives[url]) for url in absent)
-    raise errors.UserError(
-        f'{urllib.parse.urlsplit(absent[0]).netloc} cannot be reached; put '
-        f'{files} into {manual}, then run: {command(name, data_dir)}'
-    )
-
-
-def _describe(info: Any) -> str:
-  """The file name, size and checksum of an archive."""
-  return f'{info.filename} ({int(info.size)} bytes, SHA-256 {info.checksum})'
-
-
-def _reachable(url: str) -> bool:
-  """Whether the server answers for `url`, through the proxy if one is set."""
-  answers = []
-
-  def ask() -> None:
-    request = urllib.request.Request(url, method='HEAD')
-    try:
-      with urllib.request.urlopen(request, timeout=_CONNECT_SECONDS):
-        answers.append(True)
-    except OSError as error:  # 405: a server that refuses only HEAD.
-      answers.append(getattr(error, 'code', None) == 405)
-
-  thread = threading.Thread(target=ask, daemon=True)  # Name look-ups can hang.
-  thread.start()
-  thread.join(_CONNECT_SECONDS)
-  return any(answers)
-
-
-def _reason(error: Exception) -> str:
-  """The first line of an error's text, cut to fit on one line."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
