@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from nsl_jax import (
     cli, config_files, errors, experiment, loop, mesh as mesh_lib, methods,
-    models, optimizers, step_times, stopwatch, train,
+    models, optimizers, step_times, stopwatch, tasks, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import augment, normalise
@@ -101,6 +101,8 @@ def of_word(word: str, model: str, setting: Setting, view: str) -> Work:
 def of_config(name: str, setting: Setting) -> Work:
   """The work of a --config, with its own batch."""
   config = config_files.load(name).copy_and_resolve_references().unlock()
+  if config.task != tasks.CLASSIFICATION.name:
+    raise errors.UserError(f'{name}: only steps on classes are timed')
   config.precision = setting.precision
   kind, plain = config.data.normalise, copy.deepcopy(config)
   plain.data.augment = plain.data.strong = ''
