@@ -24,7 +24,7 @@ def pseudo_label(ramp_steps: int) -> dict:
   """PL: the network imputes soft labels from another view (F-L10)."""
   return dict(
       name='soft_label', weight=75.0, ramp='linear', ramp_steps=ramp_steps,
-      teacher=False, hard=False, terms={},
+      teacher=False, hard=False, interleave=True, terms={},
   )
 
 
@@ -32,7 +32,7 @@ def mean_teacher(ramp_steps: int) -> dict:
   """MT: an average of past networks does."""
   return dict(
       name='soft_label', weight=50.0, ramp='linear', ramp_steps=ramp_steps,
-      teacher=True, decay=0.999, terms={},
+      teacher=True, decay=0.999, interleave=True, terms={},
   )
 
 
