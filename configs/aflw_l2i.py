@@ -7,8 +7,10 @@ labels. L2-T1-1 ... -28: SL 16.41, 14.26, 11.83, 10.21; PL 12.89, 11.52, 9.73,
 9.03; +V1 11.90, 10.87, 9.55, 8.83; +V2 12.72, 11.44, 9.89, 8.92; MT 12.83,
 11.43, 9.76, 8.91; +V1 11.92, 10.73, 9.32, 8.60; +V2 12.52, 11.28, 9.80, 8.78.
 L2-T1-29, SL with all 9,110: 7.83.
-Arguments: labels=91; host=pl, or mt, sl; variant=v1, or v2, none; quick=true
-for a quarter of the steps.
+L2-F2 draws watch=true, V1 with 91 labels: losses of the hold-out batch and of
+256 test images before and after each of V1's steps. Arguments: labels=91;
+host=pl, or mt, sl; variant=v1, or v2, none; watch=true; quick=true for a
+quarter of the steps.
 """
 
 from configs import common, landmarks
@@ -34,10 +36,17 @@ def _row(labels: int, host: str, variant: str) -> str:
 
 
 def get_config(arg=None):
-  arg = common.parse(arg, labels=_LABELS[0], host='pl', variant='v1')
+  arg = common.parse(
+      arg, labels=_LABELS[0], host='pl', variant='v1', watch=False
+  )
   config = landmarks.l_reg('aflw', arg, steps=150 * _EPOCH, batch=128)
   config.data.validation = 1012
   config.row = _row(arg.labels, arg.host, arg.variant)
+  if arg.watch:
+    if arg.variant == 'none':
+      raise ValueError('watch=true needs variant=v1 or v2')
+    config.method.watch = True
+    config.row = ''  # a figure's
   config.eval.every_steps = _EPOCH
   config.checkpoint.every = 10 * _EPOCH
   config.log_every = _EPOCH

@@ -144,11 +144,15 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
   )
   labels = parts.source.train.labels
   fitted = parts.task.fit(labels[split.labelled])
+  watched = None
+  if parts.method.watches:
+    images, known = (part[:parts.method.watches] for part in parts.source.test)
+    watched = mesh_lib.put((images, parts.task.encode(fitted, known)), whole)
   return Data(
       images=parts.images,
       labels=mesh_lib.put(parts.task.encode(fitted, labels), whole),
       normaliser={**parts.fitted, **mesh_lib.put(fitted, whole)},
-      side=mesh_lib.put(tables, whole),
+      side=mesh_lib.put(tables, whole), watched=watched,
   )
 
 

@@ -23,12 +23,14 @@ class Passes(NamedTuple):
     known: f32[], loss of the labelled images, as the host saw them, reduced
       as that of the inner step.
     held: f32[], mean loss of the held-out images, and their outputs.
+    loss_of: `(parameters, images, labels)` -> the same of other images.
   """
 
   impute: Callable[[Params], Array]
   learnt: Callable[[Params], tuple[Outputs, Stats]]
   known: Callable[[Params], Array]
   held: Callable[[Params], tuple[Array, Outputs]]
+  loss_of: Callable[[Params, Array, Array], tuple[Array, Outputs]]
 
 
 # (Passes, parameters, z, held-out classes, inner rate) -> what is held after
@@ -71,12 +73,16 @@ def make_passes(
     outputs, _ = forward(params, views.x, knowing)
     return task.reduce(task.loss(outputs.logits, views.y))
 
-  def held(params: Params) -> tuple[Array, Outputs]:
-    outputs, _ = forward(params, judged[0], None)  # F-L13
-    return task.loss(outputs.logits, judged[1]).mean(), outputs
+  def loss_of(
+      params: Params, images: Array, labels: Array
+  ) -> tuple[Array, Outputs]:
+    outputs, _ = forward(params, images, None)  # F-L13
+    return task.loss(outputs.logits, labels).mean(), outputs
 
-  learnt = lambda params: forward(params, views.learnt, learning)
-  return Passes(impute, learnt, known, held)
+  return Passes(
+      impute, lambda params: forward(params, views.learnt, learning), known,
+      lambda params: loss_of(params, *judged), loss_of,
+  )
 
 
 def moved(z: Array, change: Array, *, rate: float, space: str) -> Array:

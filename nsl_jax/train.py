@@ -33,13 +33,17 @@ def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
     held_out = rows['holdout']
     held['held_x'] = normalise(data.normaliser, data.images[held_out])
     held['held_y'] = data.labels[held_out]
+  watched = None
+  if data.watched is not None:
+    images, labels = data.watched
+    watched = normalise(data.normaliser, images), labels
   return Batch(
       x=normalise(data.normaliser, data.images[labelled]),
       y=data.labels[labelled],
       u=normalise(data.normaliser, data.images[unlabelled]),
       u_index=unlabelled,
       side={name: table[unlabelled] for name, table in data.side.items()},
-      scale=tasks.scale_of(data.normaliser), **held,
+      scale=tasks.scale_of(data.normaliser), watched=watched, **held,
   )
 
 

@@ -63,12 +63,15 @@ class Data(NamedTuple):
     normaliser: arrays that the normalisation needs (means, whitening matrix),
       and what `Task.fit` found.
     side: tables with a row per image that a method asked for by name.
+    watched: test images u8[N, H, W, C] and their labels, of which a step
+      reports the loss and learns nothing; None mostly.
   """
 
   images: Array
   labels: Array
   normaliser: Mapping[str, Array]
   side: Mapping[str, Array]
+  watched: tuple[Array, Array] | None = None
 
 
 class Batch(NamedTuple):
@@ -84,6 +87,7 @@ class Batch(NamedTuple):
       its step; None if `config.batch.holdout` is not set.
     held_y: as `y` for these.
     scale: f32[P], pixels in a unit of standardised points; None for classes.
+    watched: `Data.watched`, normalised.
   """
 
   x: Array
@@ -94,6 +98,7 @@ class Batch(NamedTuple):
   held_x: Array | None = None
   held_y: Array | None = None
   scale: Array | None = None
+  watched: tuple[Array, Array] | None = None
 
 
 class State(struct.PyTreeNode):
@@ -278,9 +283,11 @@ class Method(NamedTuple):
       method is judged by; of a method with several networks a dict of the
       logits of each, between which validation images choose.
     side: names of the side tables that its terms look up, see `Data.side`.
+    watches: number of test images of which its steps report the loss.
   """
 
   init: Callable[[Key], State]
   update: Update
   predict: Callable[[State, Array], Array | dict[str, Array]]
   side: tuple[str, ...] = ()
+  watches: int = 0

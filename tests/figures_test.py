@@ -64,7 +64,7 @@ class FindTest(parameterized.TestCase):
           self.assertEqual(config.data.labelled, row.labels)
     self.assertContainsSubset({
         'NS-F2', 'NS-F3-L', 'NS-F3-M', 'NS-F3-R', 'DN-F4', 'DN-F5', 'DN-F6',
-        'DN-F7', 'DN-F8',
+        'DN-F7', 'DN-F8', 'L2-F2',
     }, ready)
 
   def test_others_say_so(self):

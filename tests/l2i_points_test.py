@@ -188,6 +188,29 @@ class StepTest(parameterized.TestCase):
     self.assertGreater(np.abs(
         moved(50, inner_rate=0.3) - moved(50, inner_rate=0.03)).max(), 1e-4)
 
+  def test_watching_test_images_changes_nothing(self):
+    moving, ends = Moving(), []
+    batch = batch_of()
+    rng = np.random.default_rng(7)
+    images = rng.normal(size=(4, *SHAPE)).astype(np.float32)
+    labels = rng.normal(size=(4, P)).astype(np.float32)
+    for watched in (None, (jnp.asarray(images), jnp.asarray(labels))):
+      method = build(STUDENT, tools_of(moving), variant='v1', watch=True)
+      self.assertGreater(method.watches, 0)
+      state = method.init(jax.random.key(0))
+      moving.shown.clear()
+      after, metrics = method.update(
+          state, batch._replace(watched=watched), jax.random.key(1))
+      ends.append(np.asarray(after.params['w']))
+    np.testing.assert_array_equal(*ends)
+    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
+    middle = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
+    loss = lambda w: np.mean((rows(images) @ w - labels)**2)
+    np.testing.assert_allclose(
+        metrics['test_before'], loss(middle), rtol=1e-3)
+    np.testing.assert_allclose(
+        metrics['test_after'], loss(ends[1]), rtol=1e-3)
+
   def test_labelled_images_in_the_inner_step(self):
     """They enter by their mean, moved as the host saw them (F-L3)."""
     moving = Moving()

@@ -12,7 +12,7 @@ from nsl_jax import files, rows
 # Row id, or what stands before the dash of its panels -> file of this folder.
 _DRAWN_BY = {
     'NS-F2': 'toy', 'NS-F3': 'grid', 'DN-F4': 'curves', 'DN-F5': 'features',
-    'DN-F6': 'curves', 'DN-F7': 'curves', 'DN-F8': 'scatter',
+    'DN-F6': 'curves', 'DN-F7': 'curves', 'DN-F8': 'scatter', 'L2-F2': 'meta',
 }
 
 

@@ -21,6 +21,7 @@ DEFAULTS: dict[str, Any] = {
     'inner_rate': 0.15,
 }
 TASKS = tuple(tasks.TASKS)
+_WATCHED = 256  # test images, the first ones
 _HOSTS: dict[str, Callable[..., compose.Recipe]] = {
     'mixmatch': mixmatch.recipe, 'soft_label': soft_label.recipe,
 }
@@ -60,7 +61,8 @@ def build(
       `bilevel.label_gradient`; `last_layer` is the closed form for many
       classes (appendix A.3), which `inner_rate` multiplies and which knows
       neither of the other two inner options (F-L12).
-    watch: report the loss on the held-out batch before and after.
+    watch: report the loss on the held-out batch, and that of some test images,
+      before and after the step that is added (L2I Figure 2).
     follow_rate: count `inner_rate` in what the optimiser's rate then is.
 
   Raises:
@@ -106,7 +108,7 @@ def build(
   return Method(
       compose.single_network(tools, *recipe.slots),
       compose.finish_step(step, tools, *recipe.after),
-      compose.student(tools), recipe.side,
+      compose.student(tools), recipe.side, _WATCHED if watch else 0,
   )
 
 
@@ -195,8 +197,10 @@ def impute_and_learn(
     moves, opt = tools.tx.update(grads, opt, state.params)
     params = optax.apply_updates(state.params, moves)
     if watch:
-      metrics['held_before'] = passes.held(state.params)[0]
-      metrics['held_after'] = passes.held(params)[0]
+      for when, known in (('before', state.params), ('after', params)):
+        metrics[f'held_{when}'] = passes.held(known)[0]
+        if batch.watched is not None:
+          metrics[f'test_{when}'] = passes.loss_of(known, *batch.watched)[0]
     return state.replace(params=params, opt=opt, stats=stats), metrics
 
   return update

@@ -1,0 +1,83 @@
+"""L2-F2: losses before and after the steps that learning to impute adds.
+
+A panel for the hold-out batch, which such a step is made to help, one for test
+images, which it has never seen. Points are means over seeds and over the steps
+since the last point.
+"""
+
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from nsl_jax import log, rows
+from nsl_jax.figures import cells, style
+
+_POINTS = 150
+_PANELS = {'held': 'hold-out batch', 'test': 'test images'}
+_WHEN = {'before': style.ORANGE, 'after': style.BLUE}
+_COLUMNS = tuple(f'{what}_{when}' for what in _PANELS for when in _WHEN)
+
+
+def wanted(row: rows.Row, *, seeds: int, reduced: int) -> cells.Cell:
+  """The run, which logs often enough for a curve."""
+  cell = cells.make('v1', 'V1', row.config, seeds=seeds, reduced=reduced)
+  config = cell.config.copy_and_resolve_references().unlock()
+  config.log_every = max(1, config.steps // _POINTS)
+  return cell._replace(config=config.lock(), argument='')
+
+
+def lines_of(trained: cells.Trained) -> list[dict[str, Any]]:
+  """The CSV file, a line per point of the curves."""
+  found: dict[int, list[dict[str, Any]]] = {}
+  for seed in trained.results['seeds']:
+    for line in log.read(trained.folder / f'seed_{seed}' / 'metrics.jsonl'):
+      if line['kind'] == 'train':
+        found.setdefault(line['step'], []).append(line)
+  return [
+      {'step': step, 'seeds': len(every), **{
+          name: statistics.fmean(line[name] for line in every)
+          for name in _COLUMNS
+      }} for step, every in sorted(found.items())
+  ]
+
+
+def lower(lines: Sequence[dict[str, Any]], what: str) -> float:
+  """At how many of the points the loss is lower after than before, in %."""
+  better = [line[f'{what}_after'] < line[f'{what}_before'] for line in lines]
+  return 100.0 * sum(better) / len(better)
+
+
+def picture(lines: Sequence[dict[str, Any]], title: str) -> bytes:
+  """The curves; each panel says how often the loss is lower after."""
+  figure, panels = style.new(2, 9.0, 4.0)
+  steps = [line['step'] for line in lines]
+  for panel, (what, name) in zip(panels, _PANELS.items()):
+    for when, colour in _WHEN.items():
+      values = [line[f'{what}_{when}'] for line in lines]
+      panel.plot(steps, values, color=colour, label=when, linewidth=1.0)
+    panel.set(xlabel='step', ylabel='loss', yscale='log')
+    panel.set_title(
+        f'{name}: lower after at {lower(lines, what):.0f} %', fontsize=9
+    )
+    panel.grid(alpha=0.3)
+    style.legend_below(panel)
+  figure.suptitle(title, fontsize=9)
+  return style.png(figure)
+
+
+def draw(
+    row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
+) -> style.Drawing:
+  """Trains what is not done yet, and draws.
+
+  Raises:
+    errors.UserError: for wrong input or data that is not there.
+    errors.TrainingError: if a loss is not finite.
+  """
+  trained = cells.train([wanted(row, seeds=seeds, reduced=reduced)], workdir)
+  lines, content = lines_of(trained[0]), cells.content(trained)
+  content |= {f'lower_{what}': lower(lines, what) for what in _PANELS}
+  return style.Drawing(
+      picture(lines, cells.title(row, content)), lines, content
+  )
