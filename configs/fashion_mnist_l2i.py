@@ -6,7 +6,12 @@ Rows FM-SSL100-1 ... -9, profile FM-SSL (docs/readings.md); ours, not from a
 paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none; labels=100.
 
 Weights are those of the same host on CIFAR-10, ramps the same share of the run.
-So are the inner rates (F-L4), and field method.inner_rate searches them.
+The inner rates are F-L4's until they are searched by validation error, which
+they should be: at them V2's inner step overshoots and the network diverges.
+
+python -m nsl_jax.search \
+    --config=configs/fashion_mnist_l2i.py:host=mt,variant=v2 \
+    --grid method.inner_rate=1e-5,3e-5,1e-4,3e-4 --reduced 2000
 """
 
 from configs import common, families, family_l
