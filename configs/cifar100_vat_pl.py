@@ -17,11 +17,5 @@ from configs import common, families
 
 def get_config(arg=None):
   arg = common.parse(arg, labels=10_000, lr=0.003)
-  config = families.family_o('cifar100', arg, lr=arg.lr, row='NS-T2-2')
-  terms = dict(
-      pseudo_label=dict(weight=1.0, threshold=0.95, **families.RAMP)
-  )
-  config.method = dict(
-      name='vat', terms=terms, **families.vat('cifar100', weight=0.3)
-  )
+  config = families.vat_pl('cifar100', arg, row='NS-T2-2')
   return common.finish(config, arg)

@@ -17,11 +17,5 @@ from configs import common, families
 
 def get_config(arg=None):
   arg = common.parse(arg, labels=4000, lr=0.003)
-  config = families.family_o('cifar10', arg, lr=arg.lr, row='NS-T2-1')
-  terms = dict(
-      pseudo_label=dict(weight=1.0, threshold=0.95, **families.RAMP)
-  )
-  config.method = dict(
-      name='vat', terms=terms, **families.vat('cifar10', weight=0.3)
-  )
+  config = families.vat_pl('cifar10', arg, row='NS-T2-1')
   return common.finish(config, arg)

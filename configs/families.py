@@ -145,6 +145,18 @@ def vat(data: str, weight: float) -> dict:
   )
 
 
+def vat_pl(
+    data: str, arg: ml_collections.ConfigDict, *, row: str
+) -> ml_collections.ConfigDict:
+  """VAT with Pseudo-Label, O-VATPL, whose settings are ours (F-N12)."""
+  config = family_o(data, arg, lr=arg.lr, row=row)
+  pseudo = dict(weight=1.0, threshold=0.95, **RAMP)
+  config.method = dict(
+      name='vat', terms=dict(pseudo_label=pseudo), **vat(data, weight=0.3)
+  )
+  return config
+
+
 def ns3l(data: str, weight: float) -> dict:
   """NS3L as Tables 1 and 2 ran it: two passes (F-N2), under the ramp (F-N4)."""
   return dict(

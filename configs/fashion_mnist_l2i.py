@@ -3,7 +3,8 @@ r"""Learning to Impute on Fashion-MNIST with few labels, alone and on its hosts.
 python -m nsl_jax.main --config=configs/fashion_mnist_l2i.py:host=mt,variant=v2
 
 Rows FM-SSL100-1 ... -9, profile FM-SSL (docs/readings.md); ours, not from a
-paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none; labels=100.
+paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none; labels=100;
+gradient=tangent, or nested, the same number in another way, to measure.
 
 Weights are those of the same host on CIFAR-10, ramps the same share of the run.
 The inner rates are F-L4's until they are searched by validation error, which
@@ -26,9 +27,13 @@ _VARIANTS = ('none', 'v1', 'v2')
 
 
 def get_config(arg=None):
-  arg = common.parse(arg, host='mt', variant='v2', labels=100)
+  arg = common.parse(
+      arg, host='mt', variant='v2', labels=100, gradient='tangent'
+  )
   host, steps = common.choose('host', arg.host, _HOSTS)
   method = family_l.impute(host, arg.variant, 1e-3)
+  if arg.variant != 'none':
+    method.update(gradient=arg.gradient)
   config = families.fm_ssl(
       arg, method, steps=steps, holdout=0 if arg.variant == 'none' else 64
   )

@@ -164,7 +164,7 @@ class FeaturesTest(absltest.TestCase):
 
   def test_the_real_config(self):
     dnll, alone = features.wanted(self.row, seeds=3, reduced=0)
-    self.assertEqual(dnll.argument, f'{CONFIG}:seeds=3')
+    self.assertEqual(dnll.argument, f'{CONFIG}:method=dnll,seeds=3')
     self.assertEqual(alone.config.batch.to_dict(),
                      {'labelled': 128, 'unlabelled': 0})
     self.assertEqual(alone.label, '20 labels alone')

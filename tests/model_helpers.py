@@ -114,6 +114,17 @@ def plain_norm(x, layer, epsilon, stats=None):
   return (x - mean[None]) * scale[None] + np.asarray(layer['bias'])[None]
 
 
+def check_first_norm(stats, x):
+  """Statistics that started at 0 and 1 have moved by a tenth to those of x."""
+  found = stats['BatchNorm_0']
+  np.testing.assert_allclose(
+      found['mean'], 0.1 * x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6
+  )
+  np.testing.assert_allclose(
+      found['var'], 0.9 + 0.1 * x.var((0, 1, 2)), rtol=1e-4
+  )
+
+
 def plain_act(x):
   return np.where(x > 0, x, 0.1 * x)
 

@@ -5,8 +5,8 @@ from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 from model_helpers import (
-    count, evaluate, images, initial, noisy, plain_act, plain_conv, plain_norm,
-    quick_jit, shapes, values,
+    check_first_norm, count, evaluate, images, initial, noisy, plain_act,
+    plain_conv, plain_norm, quick_jit, shapes, values,
 )
 import numpy as np
 
@@ -148,14 +148,7 @@ class ValueTest(parameterized.TestCase):
     np.testing.assert_allclose(
         outputs.features, features, rtol=1e-3, atol=1e-4
     )
-    h = plain_conv(repeated, params['WeightNormConv_0'])
-    np.testing.assert_allclose(
-        moved['BatchNorm_0']['mean'], 0.1 * h.mean((0, 1, 2)),
-        rtol=1e-4, atol=1e-6,
-    )
-    np.testing.assert_allclose(
-        moved['BatchNorm_0']['var'], 0.9 + 0.1 * h.var((0, 1, 2)), rtol=1e-4
-    )
+    check_first_norm(moved, plain_conv(repeated, params['WeightNormConv_0']))
 
   def test_pool_sees_a_corner_of_the_map(self):
     # Row 5 of the last map, over two poolings, sees rows up to 30.

@@ -76,7 +76,7 @@ class CombinationsTest(parameterized.TestCase):
       make = getattr(module, 'build', None) or module.recipe
       takes = 'terms' in inspect.signature(make).parameters
       self.assertEqual(takes, name in OWN, name)
-    self.assertCountEqual(terms_lib._TERMS, ADDED)
+    self.assertCountEqual(terms_lib.TERMS, ADDED)
 
   @parameterized.parameters(*OWN)
   def test_every_term(self, name):

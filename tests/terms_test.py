@@ -10,6 +10,7 @@ from scipy import special
 from nsl_jax import errors
 from nsl_jax import losses
 from nsl_jax import negatives
+from nsl_jax import term_configs
 from nsl_jax import terms
 from nsl_jax.types import Aux, Batch, CleanPass
 
@@ -289,10 +290,10 @@ class VATTest(parameterized.TestCase):
 class FromConfigTest(parameterized.TestCase):
 
   def test_nothing(self):
-    self.assertEqual(terms.from_config({}), {})
+    self.assertEqual(term_configs.from_config({}), {})
 
   def test_weights_ramps_and_options(self):
-    built = terms.from_config({
+    built = term_configs.from_config({
         'pseudo_label': dict(
             weight=3.0, ramp='sigmoid', ramp_steps=10, threshold=0.5),
         'ns3l': dict(
@@ -310,12 +311,12 @@ class FromConfigTest(parameterized.TestCase):
 
   def test_a_weight_may_be_held(self):
     fields = dict(weight=3.0, ramp='linear', ramp_steps=8, threshold=0.5)
-    held, _ = terms.from_config(
+    held, _ = term_configs.from_config(
         {'pseudo_label': dict(fields, hold_steps=4)})['pseudo_label']
     np.testing.assert_allclose(
         [held(step) for step in (0, 3, 4, 7, 8)], [0, 0, 1.5, 1.5, 3])
     with self.assertRaisesRegex(errors.UserError, 'hold_steps=-1'):
-      terms.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
+      term_configs.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
 
   @parameterized.parameters(
       ({'ns3': WEIGHT}, "unknown term 'ns3': did you mean 'ns3l'"),
@@ -336,19 +337,19 @@ class FromConfigTest(parameterized.TestCase):
   )
   def test_errors_are_one_clear_line(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
-      terms.from_config(config)
+      term_configs.from_config(config)
     self.assertNotIn('\n', str(caught.exception))
 
 
 class WithOwnTest(absltest.TestCase):
 
   def test_own_term_comes_first(self):
-    merged = terms.with_own('ns3l', THRESHOLD, {'pseudo_label': {}})
+    merged = term_configs.with_own('ns3l', THRESHOLD, {'pseudo_label': {}})
     self.assertEqual(list(merged), ['ns3l', 'pseudo_label'])
 
   def test_the_same_term_twice(self):
     with self.assertRaisesRegex(errors.UserError, 'has the term ns3l already'):
-      terms.with_own('ns3l', THRESHOLD, {'ns3l': {}})
+      term_configs.with_own('ns3l', THRESHOLD, {'ns3l': {}})
 
 
 class SideTablesTest(absltest.TestCase):
@@ -359,9 +360,10 @@ class SideTablesTest(absltest.TestCase):
         'c': dict(sampler='exclude_nearest'), 'd': dict(threshold=0.9),
     }
     self.assertEqual(
-        terms.side_tables(both), (negatives.DISTANCE, negatives.TRUE_CLASS))
-    self.assertEqual(terms.side_tables({'ns3l': THRESHOLD}), ())
-    self.assertEqual(terms.side_tables({}), ())
+        term_configs.side_tables(both),
+        (negatives.DISTANCE, negatives.TRUE_CLASS))
+    self.assertEqual(term_configs.side_tables({'ns3l': THRESHOLD}), ())
+    self.assertEqual(term_configs.side_tables({}), ())
 
 
 if __name__ == '__main__':

@@ -8,12 +8,12 @@ that are done are found so.
 import math
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 
-from nsl_jax import config_files, experiment, rows
+from nsl_jax import config_files, experiment, log, rows
 from nsl_jax.figures import style
 
 
@@ -84,6 +84,17 @@ def accuracy(trained: Trained) -> tuple[float, float | None]:
   return 100.0 - score['mean'], score['std']
 
 
+def logged(trained: Trained, kind: str) -> dict[int, list[dict[str, Any]]]:
+  """By step what every seed logged of that kind (`train`, `eval`), in order."""
+  found: dict[int, list[dict[str, Any]]] = {}
+  for seed in trained.results['seeds']:
+    lines = log.read(trained.folder / f'seed_{seed}' / 'metrics.jsonl')
+    for line in lines:
+      if line['kind'] == kind:
+        found.setdefault(line['step'], []).append(line)
+  return dict(sorted(found.items()))
+
+
 def _of_cell(one: Trained) -> dict[str, Any]:
   kept = (
       'protocol', 'seeds', 'steps', 'full_steps', 'score', 'scores', 'reports',
@@ -122,3 +133,22 @@ def title(row: rows.Row, found: Mapping[str, Any]) -> str:
   labels = f'@{row.labels:,}' if row.labels else ''
   seeds = f'{count} seed' + 's' * (count > 1)
   return f'{row.id}: {row.data}{labels}, {seeds}, {steps}'
+
+
+def drawing(
+    row: rows.Row, trained: Sequence[Trained], lines: list[dict[str, Any]],
+    picture: Callable[[str], bytes], **facts: Any,
+) -> style.Drawing:
+  """The figure of these runs.
+
+  Args:
+    row: what it is called.
+    trained: the runs.
+    lines: the numbers in it.
+    picture: makes it, given its title.
+    **facts: what else the ledger keeps; `versions` are added to the others.
+  """
+  found = content(trained)
+  found['versions'] |= facts.pop('versions', {})
+  found |= facts
+  return style.Drawing(picture(title(row, found)), lines, found)

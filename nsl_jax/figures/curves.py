@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from matplotlib import axes as axes_lib
 
-from nsl_jax import evaluate, log, rows, summary
+from nsl_jax import evaluate, rows, summary
 from nsl_jax.data import splits
 from nsl_jax.figures import cells, style
 
@@ -71,17 +71,6 @@ def epoch_steps(trained: Sequence[cells.Trained]) -> dict[str, float]:
   }
 
 
-def evaluations(trained: cells.Trained) -> dict[int, list[dict[str, Any]]]:
-  """What every seed logged at each step that was evaluated."""
-  found: dict[int, list[dict[str, Any]]] = {}
-  for seed in trained.results['seeds']:
-    lines = log.read(trained.folder / f'seed_{seed}' / 'metrics.jsonl')
-    for line in lines:
-      if line['kind'] == 'eval':
-        found.setdefault(line['step'], []).append(line)
-  return found
-
-
 def _numbers(every: list[dict[str, Any]]) -> dict[str, float | None]:
   """Accuracies in %; None for the ensemble of one network, for the deviation
   of one seed."""
@@ -102,7 +91,7 @@ def lines_of(trained: Sequence[cells.Trained]) -> list[dict[str, Any]]:
           'epoch': round(step / lengths[one.cell.name], 4),
           'seeds': len(every), **_numbers(every),
       }
-      for one in trained for step, every in sorted(evaluations(one).items())
+      for one in trained for step, every in cells.logged(one, 'eval').items()
   ]
 
 
@@ -160,7 +149,6 @@ def draw(
   trained = cells.train(wanted, workdir)
   lines = lines_of(trained)
   labels = {one.name: one.label for one in wanted}
-  content = cells.content(trained)
-  return style.Drawing(
-      picture(lines, labels, cells.title(row, content)), lines, content
+  return cells.drawing(
+      row, trained, lines, lambda title: picture(lines, labels, title)
   )

@@ -44,17 +44,12 @@ class Panel(NamedTuple):
 
 def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
   """DNLL, and its labelled images alone: the same splits, network, steps."""
-  dnll = cells.make(
-      'dnll', 'DNLL', row.config, seeds=seeds, reduced=reduced
-  )
-  config = dnll.config.copy_and_resolve_references().unlock()
-  config.method = dict(name='supervised', terms={})
-  config.batch.unlabelled = 0
-  config.row = ''
-  alone = cells.Cell(
-      'supervised', f'{config.data.labelled} labels alone', config.lock(), ''
-  )
-  return [dnll, alone]
+  alone = f'{row.labels} labels alone'
+  return [
+      cells.make(name, label, f'{row.config}:method={name}', seeds=seeds,
+                 reduced=reduced)
+      for name, label in (('dnll', 'DNLL'), ('supervised', alone))
+  ]
 
 
 def last_state(
@@ -177,9 +172,8 @@ def draw(
   """
   trained = cells.train(wanted(row, seeds=seeds, reduced=reduced), workdir)
   panels = [panel_of(one) for one in trained]
-  content = cells.content(trained)
-  content['versions'] |= {'scikit-learn': sklearn.__version__}
-  content['panels'] = [panel.facts for panel in panels]
-  return style.Drawing(
-      picture(panels, cells.title(row, content)), lines_of(panels), content
+  return cells.drawing(
+      row, trained, lines_of(panels), lambda title: picture(panels, title),
+      versions={'scikit-learn': sklearn.__version__},
+      panels=[panel.facts for panel in panels],
   )

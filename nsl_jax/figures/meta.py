@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from nsl_jax import log, rows
+from nsl_jax import rows
 from nsl_jax.figures import cells, style
 
 _POINTS = 150
@@ -29,16 +29,11 @@ def wanted(row: rows.Row, *, seeds: int, reduced: int) -> cells.Cell:
 
 def lines_of(trained: cells.Trained) -> list[dict[str, Any]]:
   """The CSV file, a line per point of the curves."""
-  found: dict[int, list[dict[str, Any]]] = {}
-  for seed in trained.results['seeds']:
-    for line in log.read(trained.folder / f'seed_{seed}' / 'metrics.jsonl'):
-      if line['kind'] == 'train':
-        found.setdefault(line['step'], []).append(line)
   return [
       {'step': step, 'seeds': len(every), **{
           name: statistics.fmean(line[name] for line in every)
           for name in _COLUMNS
-      }} for step, every in sorted(found.items())
+      }} for step, every in cells.logged(trained, 'train').items()
   ]
 
 
@@ -76,8 +71,8 @@ def draw(
     errors.TrainingError: if a loss is not finite.
   """
   trained = cells.train([wanted(row, seeds=seeds, reduced=reduced)], workdir)
-  lines, content = lines_of(trained[0]), cells.content(trained)
-  content |= {f'lower_{what}': lower(lines, what) for what in _PANELS}
-  return style.Drawing(
-      picture(lines, cells.title(row, content)), lines, content
+  lines = lines_of(trained[0])
+  return cells.drawing(
+      row, trained, lines, lambda title: picture(lines, title),
+      **{f'lower_{what}': lower(lines, what) for what in _PANELS},
   )

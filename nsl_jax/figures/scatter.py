@@ -91,8 +91,8 @@ def draw(
   trained = cells.train(wanted, workdir)
   times = times_of(workdir, steps=reduced)
   lines = lines_of(trained, times)
-  content = cells.content(trained) | {'timing': times}
   labels = {one.name: one.label for one in wanted}
-  return style.Drawing(
-      picture(lines, labels, cells.title(row, content)), lines, content
+  return cells.drawing(
+      row, trained, lines, lambda title: picture(lines, labels, title),
+      timing=times,
   )

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import (
-    compose, errors, losses, pair, perception, schedules, terms as terms_lib,
+    compose, errors, losses, pair, perception, schedules, term_configs,
 )
 from nsl_jax.types import (
     Array, Aux, Batch, Key, Method, Schedule, State, Tools,
@@ -148,7 +148,7 @@ def build(
       parts=_UNSUPERVISED[unsupervised], per_image=per_image, replace=replace,
       batched=batched,
   )
-  loss = pair.add_terms(loss, terms_lib.from_config(terms))
+  loss = pair.add_terms(loss, term_configs.from_config(terms))
   start = pair.init(tools)
 
   def init(key: Key) -> State:
@@ -162,7 +162,7 @@ def build(
   step = pair.descend(loss, tools.tx, in_turn=in_turn)
   return Method(
       init, compose.finish_step(step, tools), pair.predict(tools),
-      terms_lib.side_tables(terms),
+      term_configs.side_tables(terms),
   )
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import (
-    compose, errors, losses, pair, perception, schedules, terms as terms_lib,
+    compose, errors, losses, pair, perception, schedules, term_configs,
 )
 from nsl_jax.types import (
     Array, Aux, Batch, Key, Method, Outputs, Schedule, Tools,
@@ -197,11 +197,11 @@ def build(
       negatives=_negatives(negatives) if negatives else None,
       batched=batched,
   )
-  loss = pair.add_terms(loss, terms_lib.from_config(terms))
+  loss = pair.add_terms(loss, term_configs.from_config(terms))
   step = pair.descend(loss, tools.tx)
   return Method(
       pair.init(tools), compose.finish_step(step, tools), pair.predict(tools),
-      terms_lib.side_tables(terms),
+      term_configs.side_tables(terms),
   )
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 
-from nsl_jax import compose, losses, perturb, schedules, terms as terms_lib
+from nsl_jax import (
+    compose, losses, perturb, schedules, term_configs, terms as terms_lib,
+)
 from nsl_jax.types import (
     Array, Aux, Batch, Key, Loss, Method, Params, Schedule, State, Tools,
 )
@@ -62,11 +64,11 @@ def build(
     ramp: str, ramp_steps: int, alpha: float, decay: float,
 ) -> Method:
   """Builds ICT; `decay` is the teacher's, the rest as in MixMatch."""
-  terms_lib.refuse_single_images('ict', terms)
+  term_configs.refuse_single_images('ict', terms)
   loss = ict_loss(
       tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha
   )
-  loss = compose.add_terms(loss, terms_lib.from_config(terms))
+  loss = compose.add_terms(loss, term_configs.from_config(terms))
   return Method(
       compose.single_network(tools, terms_lib.TEACHER),
       compose.train_on(

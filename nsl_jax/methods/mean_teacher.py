@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from nsl_jax import compose, errors, terms as terms_lib
+from nsl_jax import compose, errors, term_configs, terms as terms_lib
 from nsl_jax.methods import supervised
 from nsl_jax.types import Array, Method, Schedule, Tools
 
@@ -45,7 +45,7 @@ def build(
   """
   if not 0.0 <= decay < 1.0:
     raise errors.UserError(f'mean_teacher decay={decay}: must be in [0, 1)')
-  own = terms_lib.with_own('mean_teacher', options, terms)
+  own = term_configs.with_own('mean_teacher', options, terms)
   rule = warm_up(decay) if warm_up_decay else decay
   move = compose.follow(terms_lib.TEACHER, rule)
   return supervised.with_terms(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import (
-    compose, errors, losses, perturb, schedules, terms as terms_lib,
+    compose, errors, losses, perturb, schedules, term_configs,
 )
 from nsl_jax.types import (
     Array, Aux, Batch, Key, Loss, Params, Schedule, State, Stats, Tools, Views,
@@ -167,7 +167,7 @@ def recipe(
       ('alpha', alpha), ('temperature', temperature), ('views', views)):
     if not value > 0:
       raise errors.UserError(f'mixmatch {name}={value}: must be > 0')
-  terms_lib.refuse_single_images('mixmatch', terms)
+  term_configs.refuse_single_images('mixmatch', terms)
   loss = mixmatch_loss(
       tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha,
       temperature=temperature, views=views, ratio_per_batch=ratio_per_batch,
@@ -180,5 +180,5 @@ def recipe(
     return average(tools, params, state.stats, pair, key, temperature)
 
   return compose.Recipe(
-      compose.add_terms(loss, terms_lib.from_config(terms)), impute=impute
+      compose.add_terms(loss, term_configs.from_config(terms)), impute=impute
   )

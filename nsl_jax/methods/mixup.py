@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import compose, losses, perturb, terms as terms_lib
+from nsl_jax import compose, losses, perturb, term_configs
 from nsl_jax.types import (
     Array, Aux, Batch, Key, Loss, Method, Params, State, Tools,
 )
@@ -60,9 +60,9 @@ def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], alpha: float
 ) -> Method:
   """`alpha` of the Beta distribution that mixing ratios are drawn from."""
-  terms_lib.refuse_single_images('mixup', terms)
+  term_configs.refuse_single_images('mixup', terms)
   loss = mixup_loss(tools, alpha=alpha)
-  loss = compose.add_terms(loss, terms_lib.from_config(terms))
+  loss = compose.add_terms(loss, term_configs.from_config(terms))
   return Method(
       compose.single_network(tools), compose.train_on(loss, tools),
       compose.student(tools),

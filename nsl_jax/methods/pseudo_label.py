@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nsl_jax import terms as terms_lib
+from nsl_jax import term_configs
 from nsl_jax.methods import supervised
 from nsl_jax.types import Method, Tools
 
@@ -19,5 +19,5 @@ def build(
     joint: bool = True, **options
 ) -> Method:
   """`options` are the fields of the term `pseudo_label` (family O)."""
-  own = terms_lib.with_own('pseudo_label', options, terms)
+  own = term_configs.with_own('pseudo_label', options, terms)
   return supervised.with_terms(tools, own, joint=joint)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from nsl_jax import (
-    compose, errors, losses, schedules, tasks, terms as terms_lib,
+    compose, errors, losses, schedules, tasks, term_configs, terms as terms_lib,
 )
 from nsl_jax.methods import mixmatch
 from nsl_jax.methods.mean_teacher import warm_up
@@ -151,7 +151,7 @@ def recipe(
 
   slots = (terms_lib.TEACHER,) if teacher else ()
   return compose.Recipe(
-      compose.add_terms(loss, terms_lib.from_config(terms)),
+      compose.add_terms(loss, term_configs.from_config(terms)),
       after=tuple(compose.follow(slot, rule) for slot in slots), slots=slots,
-      side=terms_lib.side_tables(terms), impute=None if hard else impute,
+      side=term_configs.side_tables(terms), impute=None if hard else impute,
   )

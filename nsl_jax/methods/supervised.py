@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import compose, tasks, terms as terms_lib
+from nsl_jax import compose, tasks, term_configs
 from nsl_jax.types import (
     Array, Aux, Batch, Key, Loss, Method, Params, State, Tools, Update,
 )
@@ -80,8 +80,8 @@ def with_terms(
     tie: see `supervised_loss`.
   """
   base = supervised_loss(
-      tools, joint=joint, push=terms_lib.needs_push(terms), tie=tie
+      tools, joint=joint, push=term_configs.needs_push(terms), tie=tie
   )
-  loss = compose.add_terms(base, terms_lib.from_config(terms))
-  recipe = compose.Recipe(loss, after, slots, terms_lib.side_tables(terms))
+  loss = compose.add_terms(base, term_configs.from_config(terms))
+  recipe = compose.Recipe(loss, after, slots, term_configs.side_tables(terms))
   return compose.method_of(recipe, tools)
