@@ -54,11 +54,15 @@ def _encode_points(
   return (labels - fitted[_MEAN][None]) / fitted[_STD][None]
 
 
+def points_of(fitted: Mapping[str, Array], outputs: Array) -> Array:
+  """Outputs f32[B, P] as coordinates in pixels."""
+  return outputs * fitted[_STD][None] + fitted[_MEAN][None]
+
+
 def _judge_points(
     outputs: Array, labels: Array, fitted: Mapping[str, Array]
 ) -> dict[str, Array]:
-  points = outputs * fitted[_STD][None] + fitted[_MEAN][None]
-  error = losses.interocular_error(points, labels)
+  error = losses.interocular_error(points_of(fitted, outputs), labels)
   return {'error': error, 'failure': error > _FAILED}
 
 

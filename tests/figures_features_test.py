@@ -30,7 +30,7 @@ def load(argument, **extra):
   """The config on digits, with a network that compiles fast."""
   config = config_files_load(argument, **extra).unlock()
   config.data.update(name='digits', validation=40, normalise='unit')
-  config.batch = dict(labelled=4, unlabelled=4)
+  config.batch = {k: 4 * bool(size) for k, size in config.batch.items()}
   config.model = dict(name='small_cnn')
   config.devices = 1
   return config.lock()
@@ -109,7 +109,7 @@ class FeaturesTest(absltest.TestCase):
     folder = self.folder / cell.name
     report = json.loads((folder / 'seed_0' / 'result.json').read_text())
     parts = experiment.prepare(cell.config)
-    state = features.last_state(parts, 0, folder / 'seed_0')
+    state = cells.last_state(parts, 0, folder / 'seed_0')
     self.assertEqual(int(state.step), STEPS)
     images, labels = sources.load('digits').test
     model = models.build(cell.config.model.to_dict(), 10)
@@ -160,7 +160,7 @@ class FeaturesTest(absltest.TestCase):
       shutil.copytree(self.folder / 'dnll' / 'seed_0', copy)
       shutil.rmtree(copy / 'checkpoints')
       with self.assertRaisesRegex(errors.UserError, 'lost the checkpoint'):
-        features.last_state(parts, 0, copy)
+        cells.last_state(parts, 0, copy)
 
   def test_the_real_config(self):
     dnll, alone = features.wanted(self.row, seeds=3, reduced=0)

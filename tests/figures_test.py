@@ -40,7 +40,7 @@ class FindTest(parameterized.TestCase):
   @parameterized.parameters(
       ('NS-F2', 'toy'), ('NS-F3-L', 'grid'), ('NS-F3-M', 'grid'),
       ('NS-F3-R', 'grid'), ('NS-F', None), ('NS-F22', None), ('NS-T6-8', None),
-      ('L2-F3', None), ('DN-F4', 'curves'), ('DN-F5', 'features'),
+      ('L2-F3', 'examples'), ('DN-F4', 'curves'), ('DN-F5', 'features'),
       ('DN-F6', 'curves'), ('DN-F7', 'curves'), ('DN-F8', 'scatter'),
   )
   def test_by_id(self, row_id, name):
@@ -64,11 +64,11 @@ class FindTest(parameterized.TestCase):
           self.assertEqual(config.data.labelled, row.labels)
     self.assertContainsSubset({
         'NS-F2', 'NS-F3-L', 'NS-F3-M', 'NS-F3-R', 'DN-F4', 'DN-F5', 'DN-F6',
-        'DN-F7', 'DN-F8', 'L2-F2',
+        'DN-F7', 'DN-F8', 'L2-F2', 'L2-F3',
     }, ready)
 
   def test_others_say_so(self):
-    row = rows.find('L2-F3')
+    row = rows.find('L2-F3')._replace(id='L2-F9')
     self.assertEqual(reproduce.state_of(row), 'not implemented yet')
     with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
       reproduce.reproduce(

@@ -28,6 +28,7 @@ ROWS = (
      'models.*', 'figures.toy'),
     ('perception', 'pair', 'models', 'data.prepare'),
     ('terms',),
+    ('term_configs',),
     ('methods.supervised', 'data.sources'),
     ('methods.*',),
     ('methods.soft_label',),

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from nsl_jax import config_files, experiment, log, rows
+from nsl_jax import checkpoint, config_files, errors, experiment, log, rows
 from nsl_jax.figures import style
+from nsl_jax.types import State
 
 
 class Cell(NamedTuple):
@@ -76,6 +77,28 @@ def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
     results = experiment.run(cell.config, folder)
     trained.append(Trained(cell, folder, results))
   return trained
+
+
+def last_state(
+    parts: experiment.Parts, seed: int, folder: pathlib.Path
+) -> State:
+  """The state of a seed after its last step.
+
+  Raises:
+    errors.UserError: if there is no checkpoint of it.
+  """
+  like = experiment.initial_state(parts.method, seed, parts.mesh)
+  store = checkpoint.Checkpoints(folder / 'checkpoints', keep=parts.plan.keep)
+  try:
+    found = store.restore(like)
+  finally:
+    store.close()
+  if found is None or int(found[0].step) != parts.plan.steps:
+    raise errors.UserError(
+        f'{folder} has lost the checkpoint of its last step: remove '
+        f'{folder / "result.json"} to train it again'
+    )
+  return found[0]
 
 
 def accuracy(trained: Trained) -> tuple[float, float | None]:

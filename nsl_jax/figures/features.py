@@ -14,7 +14,7 @@ import numpy as np
 import sklearn
 from sklearn import manifold, metrics
 
-from nsl_jax import checkpoint, compose, errors, experiment, models, rows
+from nsl_jax import compose, experiment, models, rows
 from nsl_jax.figures import cells, style
 from nsl_jax.types import Array, Outputs, State
 
@@ -52,28 +52,6 @@ def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
   ]
 
 
-def last_state(
-    parts: experiment.Parts, seed: int, folder: pathlib.Path
-) -> State:
-  """The state of a seed after its last step.
-
-  Raises:
-    errors.UserError: if there is no checkpoint of it.
-  """
-  like = experiment.initial_state(parts.method, seed, parts.mesh)
-  store = checkpoint.Checkpoints(folder / 'checkpoints', keep=parts.plan.keep)
-  try:
-    found = store.restore(like)
-  finally:
-    store.close()
-  if found is None or int(found[0].step) != parts.plan.steps:
-    raise errors.UserError(
-        f'{folder} has lost the checkpoint of its last step: remove '
-        f'{folder / "result.json"} to train it again'
-    )
-  return found[0]
-
-
 def _network(state: State, name: str | None, averaged: bool) -> tuple[Any, Any]:
   """Parameters and statistics of a network; `name` says which of two."""
   params = state.slots[compose.EMA] if averaged else state.params
@@ -91,7 +69,7 @@ def features(trained: cells.Trained) -> tuple[np.ndarray, np.ndarray, str]:
   """
   config, report = trained.cell.config, trained.results['reports'][0]
   parts = experiment.prepare(config)
-  state = last_state(
+  state = cells.last_state(
       parts, report['seed'], trained.folder / f'seed_{report["seed"]}'
   )
   name = report['last'].get('submodel')

@@ -33,14 +33,14 @@ class Drawing(NamedTuple):
 
 
 def new(
-    columns: int, width: float, height: float
+    columns: int, width: float, height: float, *, rows: int = 1
 ) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
-  """A figure of so many panels side by side; sizes in inches."""
+  """A figure of so many panels, row by row; sizes in inches."""
   figure = figure_lib.Figure(
       figsize=(width, height), dpi=150, layout='constrained'
   )
-  panels = figure.subplots(1, columns, squeeze=False)
-  return figure, list(panels[0])
+  panels = figure.subplots(rows, columns, squeeze=False)
+  return figure, list(panels.flat)
 
 
 def legend_below(panel: axes_lib.Axes) -> None:
