@@ -52,7 +52,7 @@ def impute(host: dict, variant: str, lr: float) -> dict:
   return dict(
       name='l2i', host=host, variant=variant, inner_rate=factor * lr,
       inner_steps=1, inner_supervised=False, label_rate=1.0,
-      label_space='logits', imputer='student', gradient='tangent', watch=False,
+      label_space='logits', imputer='student', gradient='nested', watch=False,
   )
 
 

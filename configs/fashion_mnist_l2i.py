@@ -4,7 +4,7 @@ python -m nsl_jax.main --config=configs/fashion_mnist_l2i.py:host=mt,variant=v2
 
 Rows FM-SSL100-1 ... -9, profile FM-SSL (docs/readings.md); ours, not from a
 paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none; labels=100;
-gradient=tangent, or nested, the same number in another way, to measure.
+gradient=nested, or tangent, the same number in another way, to measure.
 
 Weights are those of the same host on CIFAR-10, ramps the same share of the run.
 The inner rates are F-L4's until they are searched by validation error, which
@@ -28,7 +28,7 @@ _VARIANTS = ('none', 'v1', 'v2')
 
 def get_config(arg=None):
   arg = common.parse(
-      arg, host='mt', variant='v2', labels=100, gradient='tangent'
+      arg, host='mt', variant='v2', labels=100, gradient='nested'
   )
   host, steps = common.choose('host', arg.host, _HOSTS)
   method = family_l.impute(host, arg.variant, 1e-3)

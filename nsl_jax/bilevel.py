@@ -40,13 +40,14 @@ def adapt(
 
 def label_gradient(
     inner: Inner, held: Held, params: Params, labels: Array, *, rate: Rate,
-    steps: int = 1, nested: bool = False,
+    steps: int = 1, tangent: bool = False,
 ) -> tuple[Array, Array, Any]:
   """C_held(theta*) and its gradient in the labels; theta is constant (F-L7).
 
-  For one step the gradient is -eta d/dz of the derivative of C_in(theta; z)
-  along g = dC_held/dtheta*, which needs a product with a tangent instead of a
-  second backward pass through the first; several steps are unrolled.
+  Reverse mode over reverse mode, several steps unrolled. For one step the
+  gradient is also -eta d/dz of the derivative of C_in(theta; z) along
+  g = dC_held/dtheta*, forward mode over reverse mode: the compiler makes as
+  many passes of it, but keeps more (README, Measure).
 
   Args:
     inner: C_in, and what else its pass gives.
@@ -55,13 +56,13 @@ def label_gradient(
     labels: f32[N, K], z.
     rate: eta, the inner learning rate.
     steps: number of inner steps.
-    nested: differentiate through the inner gradient even for one step.
+    tangent: for one step, go forward over reverse.
 
   Returns:
     f32[], f32[N, K], and what else the first inner pass gave.
   """
   params = jax.lax.stop_gradient(params)
-  if steps > 1 or nested:
+  if steps > 1 or not tangent:
     def judged(labels: Array) -> tuple[Array, Any]:
       adapted, rest = adapt(inner, params, labels, rate=rate, steps=steps)
       return held(adapted), rest

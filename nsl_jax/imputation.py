@@ -99,7 +99,7 @@ def moved(z: Array, change: Array, *, rate: float, space: str) -> Array:
 
 def through_step(
     passes: Passes, params: Params, z: Array, held_y: Array,
-    rate: bilevel.Rate, *, steps: int, nested: bool, labelled: bool,
+    rate: bilevel.Rate, *, steps: int, tangent: bool, labelled: bool,
     unlabelled: Callable[[Array, Array], Array],
 ) -> tuple[Array, Array, Stats]:
   """See `Gradient`."""
@@ -110,7 +110,7 @@ def through_step(
 
   return bilevel.label_gradient(
       inner, lambda params: passes.held(params)[0], params, z, rate=rate,
-      steps=steps, nested=nested,
+      steps=steps, tangent=tangent,
   )
 
 

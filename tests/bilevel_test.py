@@ -68,12 +68,12 @@ class Float64(parameterized.TestCase):
 
 class ClosedFormTest(Float64):
 
-  @parameterized.product(nested=(False, True), seed=(0, 1, 2))
-  def test_logistic(self, nested, seed):
+  @parameterized.product(tangent=(False, True), seed=(0, 1, 2))
+  def test_logistic(self, tangent, seed):
     """eta sum_h (sigma(theta*.x_h) - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, binary)
     _, found = label_gradient(
-        inner, held, theta, z, rate=RATE, nested=nested)
+        inner, held, theta, z, rate=RATE, tangent=tangent)
     sigma = lambda a: 1 / (1 + np.exp(-np.asarray(a)))
     # Corrected sign (F-L2): theta* moves towards the labels.
     adapted = theta + RATE * (
@@ -83,12 +83,12 @@ class ClosedFormTest(Float64):
     expected = RATE * u @ (h.T @ (sigma(h @ adapted) - hy))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
-  @parameterized.product(nested=(False, True), seed=(0, 1, 2))
-  def test_least_squares(self, nested, seed):
+  @parameterized.product(tangent=(False, True), seed=(0, 1, 2))
+  def test_least_squares(self, tangent, seed):
     """4 eta sum_h (theta*.x_h - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, squares)
     _, found = label_gradient(
-        inner, held, theta, z, rate=RATE, nested=nested)
+        inner, held, theta, z, rate=RATE, tangent=tangent)
     adapted = theta + 2 * RATE * (
         (y - x @ theta) @ x + (z - u @ theta) @ u)
     expected = 4 * RATE * u @ (h.T @ (h @ adapted - hy))
@@ -191,8 +191,8 @@ class NetworkTest(Float64):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
     one, two = (
-        label_gradient(inner, held, params, z, rate=RATE, nested=n)
-        for n in (False, True))
+        label_gradient(inner, held, params, z, rate=RATE, tangent=t)
+        for t in (True, False))
     np.testing.assert_allclose(one[0], two[0], rtol=1e-12)
     np.testing.assert_allclose(one[1], two[1], atol=1e-12)
     self.assertGreater(jnp.abs(one[1]).max(), 1e-3)
@@ -253,13 +253,13 @@ class NetworkTest(Float64):
           for c in (inner, more))
       self.assertEqual(float(jnp.abs(one - two).max()) < 1e-12, same)
 
-  @parameterized.product(steps=(1, 3), nested=(False, True))
-  def test_what_else_the_first_pass_gives(self, steps, nested):
+  @parameterized.product(steps=(1, 3), tangent=(False, True))
+  def test_what_else_the_first_pass_gives(self, steps, tangent):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
     telling = lambda params, z: (inner(params, z), params['one'].sum())
     value, gradient, rest = bilevel.label_gradient(
-        telling, held, params, z, rate=RATE, steps=steps, nested=nested)
+        telling, held, params, z, rate=RATE, steps=steps, tangent=tangent)
     np.testing.assert_allclose(rest, params['one'].sum(), rtol=1e-12)
     without = label_gradient(inner, held, params, z, rate=RATE, steps=steps)
     np.testing.assert_allclose(value, without[0], rtol=1e-12)

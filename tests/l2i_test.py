@@ -378,7 +378,7 @@ class ErrorTest(parameterized.TestCase):
       (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
       (dict(gradient='last_layer', inner_steps=2), 'makes no inner step'),
       (dict(gradient='last_layer', inner_supervised=True),
-       'inner_supervised at false, or use gradient=tangent'),
+       'inner_supervised at false, or use gradient=nested'),
       (dict(imputer='host', host=dict(STUDENT, hard=True)),
        'hard labels have no gradient, use imputer=student'),
   )

@@ -29,7 +29,7 @@ _CHOICES = {
     'variant': ('v1', 'v2'),
     'imputer': ('student', 'host'),
     'label_space': ('logits', 'labels'),
-    'gradient': ('tangent', 'nested', 'last_layer'),
+    'gradient': ('nested', 'tangent', 'last_layer'),
 }
 
 
@@ -37,7 +37,7 @@ def build(
     tools: Tools, *, host: Mapping[str, Any], variant: str, inner_rate: float,
     inner_steps: int = 1, inner_supervised: bool = False,
     label_rate: float = 1.0, label_space: str = 'logits',
-    imputer: str = 'student', gradient: str = 'tangent', watch: bool = False,
+    imputer: str = 'student', gradient: str = 'nested', watch: bool = False,
     follow_rate: bool = False,
 ) -> Method:
   """Builds a host and the step that follows each of its own.
@@ -57,7 +57,7 @@ def build(
       which are then put back on the simplex (F-L5). Points just move.
     imputer: who imputes in this step: the `student` by its softmax, as the
       code has it, or the `host` in its own way (F-L8).
-    gradient: `tangent` and `nested` are the same number, see
+    gradient: `nested` and `tangent` are the same number, see
       `bilevel.label_gradient`; `last_layer` is the closed form for many
       classes (appendix A.3), which `inner_rate` multiplies and which knows
       neither of the other two inner options (F-L12).
@@ -79,12 +79,12 @@ def build(
   closed = gradient == 'last_layer'
   if closed and task is tasks.REGRESSION:
     raise errors.UserError(
-        'l2i gradient=last_layer is for classes: use gradient=tangent'
+        'l2i gradient=last_layer is for classes: use gradient=nested'
     )
   if closed and (inner_steps != 1 or inner_supervised):
     raise errors.UserError(
         'l2i gradient=last_layer makes no inner step: leave inner_steps at 1 '
-        'and inner_supervised at false, or use gradient=tangent'
+        'and inner_supervised at false, or use gradient=nested'
     )
   recipe = _recipe(tools, host)
   if imputer == 'host' and recipe.impute is None:
@@ -93,7 +93,7 @@ def build(
         'or host.hard=false'
     )
   through = functools.partial(
-      imputation.through_step, steps=inner_steps, nested=gradient == 'nested',
+      imputation.through_step, steps=inner_steps, tangent=gradient == 'tangent',
       labelled=inner_supervised,
       unlabelled=lambda said, z: task.inner(said, z, variant),
   )
