@@ -26,8 +26,9 @@ def _dual_student(epoch, negatives):
 
 def _mean_teacher(epoch, terms):
   return dict(
-      name='mean_teacher', weight=10.0, decay=0.999, tie=0.01, ramp='sigmoid',
-      ramp_steps=5 * epoch, hold_steps=epoch, terms=terms,
+      name='mean_teacher', weight=10.0, decay=0.999, warm_up_decay=True,
+      judged='teacher', tie=0.01, ramp='sigmoid', ramp_steps=5 * epoch,
+      hold_steps=epoch, terms=terms,
   )
 
 
@@ -57,8 +58,6 @@ def get_config(arg=None):
   config.model = family_d.network('cnn13')
   common.sgd(config, lr=0.1, weight_decay=1e-4)
   config.method = method(epoch)
-  if config.method.name == 'mean_teacher':
-    config.ema_decay = 0.999  # the teacher is judged
   config.eval.every_steps = epoch
   config.log_every = 100
   config.checkpoint.every = epoch

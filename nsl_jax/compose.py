@@ -194,15 +194,18 @@ def descend(loss: Loss, tx: optax.GradientTransformation) -> Update:
   return update
 
 
-def follow(slot: str, decay: float | Schedule) -> Update:
-  """Moves the averaged weights in a slot: decay * old + (1 - decay) * new.
+def follow(
+    slot: str, decay: float | Schedule, *, of: str = 'params'
+) -> Update:
+  """Moves the average in a slot: decay * old + (1 - decay) * new.
 
-  `decay` may be a schedule of the step, counted from 0.
+  `decay` may be a schedule of the step, counted from 0; `of` is the field of
+  the state that is averaged, the weights or the statistics.
   """
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     keep = decay(state.step) if callable(decay) else decay
     moved = optax.incremental_update(
-        state.params, state.slots[slot], 1.0 - keep
+        getattr(state, of), state.slots[slot], 1.0 - keep
     )
     return state.replace(slots={**state.slots, slot: moved}), {}
 

@@ -15,7 +15,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import special
 
-from nsl_jax import errors, methods, terms as terms_lib
+from nsl_jax import errors, methods, models, terms as terms_lib
 from nsl_jax.methods import mean_teacher
 
 EXACT = dict(eps=0.5, mode='exact', **ONCE)
@@ -232,6 +232,32 @@ class ConsistencyTest(parameterized.TestCase):
 
 
 class TeacherTest(parameterized.TestCase):
+
+  def test_the_teacher_is_judged(self):
+    """By averages of all that the student was, weights and statistics."""
+    images = jax.random.normal(jax.random.key(1), (2, B, 8, 8, 1))
+    batch = make_batch()._replace(x=images[0], u=images[1])
+    model = models.build({'name': 'small_cnn', 'batch_norm': True}, K)
+    tools = Toy().tools(
+        model=model, image_shape=(8, 8, 1), augment=lambda images, key: images)
+    method = build('mean_teacher', tools=tools, **dict(
+        TEACHER, warm_up_decay=True, judged='teacher'))
+    update = quick_jit(method.update)
+    state = quick_jit(method.init)(jax.random.key(0))
+    weights, stats = state.params, state.stats
+    for number, keep in enumerate((0.0, 0.5, 2 / 3)):
+      state, _ = update(state, batch, jax.random.key(number))
+      weights, stats = (
+          jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, *trees)
+          for trees in ((weights, state.params), (stats, state.stats)))
+      state = state.replace(step=jnp.array(number + 1))
+    logits = method.predict(state, batch.u)
+    expected, _ = model.apply(weights, stats, batch.u, train=False)
+    raw, _ = model.apply(state.params, state.stats, batch.u, train=False)
+    np.testing.assert_allclose(logits, expected.logits, rtol=1e-4, atol=1e-5)
+    self.assertGreater(np.abs(logits - raw.logits).max(), 1e-3)
+    with self.assertRaisesRegex(errors.UserError, "did you mean 'teacher'"):
+      build('mean_teacher', **dict(TEACHER, judged='techer'))
 
   def steps(self, batch, count, **fields):
     """States after each of `count` steps, the first one before them."""

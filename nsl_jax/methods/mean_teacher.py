@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from nsl_jax import compose, errors, term_configs, terms as terms_lib
 from nsl_jax.methods import supervised
-from nsl_jax.types import Array, Method, Schedule, Tools
+from nsl_jax.types import Array, Key, Method, Schedule, State, Tools
 
 # Family O.
 DEFAULTS: dict[str, Any] = {
     'weight': 8.0, 'ramp': 'sigmoid', 'ramp_steps': 50_000, 'decay': 0.95,
     'terms': {},
 }
+_STATS = 'teacher_stats'  # slot of what the running statistics average to
+_JUDGED = ('student', 'teacher')
 
 
 def warm_up(decay: float) -> Schedule:
@@ -27,7 +30,7 @@ def warm_up(decay: float) -> Schedule:
 def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], decay: float,
     warm_up_decay: bool = False, joint: bool = True, tie: float = 0.0,
-    **options
+    judged: str = 'student', **options
 ) -> Method:
   """Builds Mean Teacher.
 
@@ -38,16 +41,45 @@ def build(
     warm_up_decay: let the decay grow from 0, see `warm_up`.
     joint: see `compose.passes`.
     tie: weight of the squared difference of the network's two heads.
+    judged: the `student`, by its evaluation average if there is one, or the
+      `teacher`, with the student's running statistics averaged as its weights
+      are.
     **options: the fields of the term `mean_teacher`.
 
   Raises:
-    errors.UserError: if the decay is not in [0, 1).
+    errors.UserError: if the decay is not in [0, 1), or `judged` is another.
   """
   if not 0.0 <= decay < 1.0:
     raise errors.UserError(f'mean_teacher decay={decay}: must be in [0, 1)')
+  if judged not in _JUDGED:
+    raise errors.UserError(
+        f'mean_teacher judged={judged!r}: '
+        f'{errors.did_you_mean(judged, _JUDGED)}'
+    )
   own = term_configs.with_own('mean_teacher', options, terms)
   rule = warm_up(decay) if warm_up_decay else decay
   move = compose.follow(terms_lib.TEACHER, rule)
-  return supervised.with_terms(
+  method = supervised.with_terms(
       tools, own, move, joint=joint, slots=(terms_lib.TEACHER,), tie=tie
   )
+  return method if judged == 'student' else _by_teacher(method, tools, rule)
+
+
+def _by_teacher(
+    method: Method, tools: Tools, rule: float | Schedule
+) -> Method:
+  """The method, judged by its teacher."""
+  def init(key: Key) -> State:
+    state = method.init(key)
+    stats = jax.tree.map(jnp.copy, state.stats)
+    return state.replace(slots={**state.slots, _STATS: stats})
+
+  def predict(state: State, images: Array) -> Array:
+    params, stats = (state.slots[k] for k in (terms_lib.TEACHER, _STATS))
+    outputs, _ = tools.model.apply(params, stats, images, train=False)
+    return outputs.logits
+
+  update = compose.sequence(
+      method.update, compose.follow(_STATS, rule, of='stats')
+  )
+  return method._replace(init=init, update=update, predict=predict)
