@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nsl_jax import cli, errors, rows, step_times, summary
+from nsl_jax import cli, errors, rows, step_times, summary, timing
 from nsl_jax import workdir as workdir_lib
 
 _BASELINES = ('Supervised', 'SL')
@@ -98,8 +98,22 @@ def _line(
   ]
 
 
+def _timings(results: list[Result], match: str) -> str:
+  """The Markdown table of a measured table of times (DN-T7).
+
+  Raises:
+    errors.UserError: if there is none.
+  """
+  for result in results:
+    ids = result['row'].split()
+    if result['kind'] == 'timing' and any(i.startswith(match) for i in ids):
+      return timing.table(result)
+  raise errors.UserError(f'no result of a row that starts with {match!r}')
+
+
 def table(results: list[Result], match: str) -> str:
-  """The Markdown table of the results whose row starts with `match`.
+  """The Markdown table of the results whose row starts with `match`, or where
+  there is none of the times measured of such rows.
 
   Raises:
     errors.UserError: if there is none.
@@ -115,7 +129,7 @@ def table(results: list[Result], match: str) -> str:
       key=lambda r: (order[r['row']], r['device'], -r['steps']),
   )
   if not chosen:
-    raise errors.UserError(f'no result of a row that starts with {match!r}')
+    return _timings(results, match)
   lines = [_HEADER, ['---'] * len(_HEADER)]
   for result in chosen:
     row = known[result['row']]

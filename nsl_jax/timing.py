@@ -55,9 +55,13 @@ class Passes(NamedTuple):
   backward: int
   forward: int
 
-  def units(self) -> int:
-    """In forward passes of one image, a backward pass as two of them."""
-    return 3 * self.backward + self.forward
+  def units(self, both: float = 3.0) -> float:
+    """In forward passes of one image.
+
+    Args:
+      both: how many of them a pass forward and backward is; by arithmetic 3.
+    """
+    return both * self.backward + self.forward
 
 
 def passes(method: str, labelled: int, unlabelled: int) -> dict[str, Passes]:
@@ -213,20 +217,38 @@ def _paper(kind: str) -> dict[str, float]:
   return _PAPER_INFERENCE if kind == INFERENCE else {}
 
 
+def _both(first: Mapping[str, Any]) -> float:
+  """What a pass forward and backward takes, in passes of an inference step,
+  by the times of the first row.
+  """
+  training, inference = first[TRAINING], first[INFERENCE]
+  one = inference['median_ms'] / inference['passes']['forward']
+  passes = training['passes']
+  return (training['median_ms'] / one - passes['forward']) / passes['backward']
+
+
 def table(content: Mapping[str, Any]) -> str:
-  """What is printed: milliseconds, and ratios to the first row."""
-  names = ['row', 'method']
-  for kind in (TRAINING, INFERENCE, EVALUATION):
-    names += [f'{kind} ms', 'ratio', 'paper', 'floor', 'over floor']
+  """What is printed: milliseconds, and ratios to the first row.
+
+  `floor` counts a backward pass as two forward ones, `floor here` as it was
+  measured in the first row.
+  """
+  names = ['row', 'method', 'training ms', 'ratio', 'paper', 'floor',
+           'floor here', 'inference ms', 'ratio', 'paper', 'evaluation ms',
+           'ratio']
   lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
-  for row_id, one in content['methods'].items():
+  methods = content['methods']
+  first = next(iter(methods.values()))
+  both = _both(first)
+  units = lambda one: Passes(**one[TRAINING]['passes']).units(both)
+  for row_id, one in methods.items():
     cells = [row_id, one['method']]
     for kind in (TRAINING, INFERENCE, EVALUATION):
       step, paper = one[kind], _paper(kind)
-      cells += [
-          f'{step["median_ms"]:.2f}', f'{step["ratio"]:.2f}',
-          f'{paper[row_id] / paper[ROWS[0]]:.2f}' if paper else '–',
-          f'{step["floor"]:.2f}', f'{step["over_floor"]:.2f}',
-      ]
+      cells += [f'{step["median_ms"]:.0f}', f'{step["ratio"]:.2f}']
+      if paper:
+        cells.append(f'{paper[row_id] / paper[ROWS[0]]:.2f}')
+      if kind == TRAINING:
+        cells += [f'{step["floor"]:.2f}', f'{units(one) / units(first):.2f}']
     lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines)

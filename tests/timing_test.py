@@ -162,21 +162,23 @@ class MeasureTest(absltest.TestCase):
     self.assertIn(str(path), printed.getvalue())
 
   def test_table_of_ratios(self):
-    step = lambda ms, ratio, floor: {
+    step = lambda ms, ratio, floor, *passes: {
         'median_ms': ms, 'ratio': ratio, 'floor': floor,
-        'over_floor': ratio / floor}
-    one = {kind: step(10.0, 1.0, 1.0)
-           for kind in ('training', 'inference', 'evaluation')}
-    two = {**one, 'training': step(22.0, 2.2, 2.0)}
+        'passes': dict(zip(('backward', 'forward'), passes))}
+    # An inference pass takes 0.25 ms, a training one 1.5 - 0.25 = 5 x 0.25.
+    one = {
+        'training': step(15.0, 1.0, 1.0, 10, 10),
+        'inference': step(2.5, 1.0, 1.0, 0, 10),
+        'evaluation': step(2.5, 1.0, 1.0, 0, 10)}
+    two = {**one, 'training': step(28.0, 1.867, 1.75, 20, 10)}
     text = timing.table({'methods': {
         'DN-T7-1': {'method': 'mean_teacher', **one},
-        'DN-T7-2': {'method': 'dual_student', **two},
+        'DN-T7-3': {'method': 'dnll', **two},
     }})
     cells = [c.strip() for c in text.splitlines()[-1].strip('|').split('|')]
     self.assertEqual(cells, [
-        'DN-T7-2', 'dual_student', '22.00', '2.20', '2.01', '2.00', '1.10',
-        '10.00', '1.00', '1.03', '1.00', '1.00',
-        '10.00', '1.00', '–', '1.00', '1.00',
+        'DN-T7-3', 'dnll', '28', '1.87', '1.99', '1.75', '1.83',
+        '2', '1.00', '1.01', '2', '1.00',
     ])
 
   def test_wrong_numbers(self):
