@@ -143,7 +143,13 @@ def times(folder: pathlib.Path, name: str) -> str:
   Raises:
     errors.UserError: if there is none of that name.
   """
-  content = workdir_lib.read_json(folder / 'bench' / f'{name}.json')
+  known = {path.stem: path for path in (folder / 'bench').glob('*.json')}
+  if name not in known:
+    raise errors.UserError(
+        f'no step times {name!r} in {folder / "bench"}; '
+        + errors.did_you_mean(name, known)
+    )
+  content = workdir_lib.read_json(known[name])
   return step_times.table(content['methods'])
 
 
