@@ -315,47 +315,45 @@ class ShorteningTest(parameterized.TestCase):
     self.assertEqual(short['row'], '')  # no result of a paper's row
 
 
+@functools.cache
+def nodes():
+  """Everything that is written in the package."""
+  return [
+      node for path in (ROOT / 'nsl_jax').rglob('*.py')
+      for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+  ]
+
+
+@functools.cache
+def chains():
+  """Every `config.a.b` of the package, as 'a.b'."""
+  found = (ast.unparse(n) for n in nodes() if isinstance(n, ast.Attribute))
+  return {name.removeprefix('config.') for name in found
+          if name.startswith('config.')}
+
+
+@functools.cache
+def words():
+  """Every parameter, class field and string of the package."""
+  found = set()
+  for node in nodes():
+    if isinstance(node, ast.arg):
+      found.add(node.arg)
+    elif isinstance(node, ast.AnnAssign):
+      found.add(ast.unparse(node.target))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+      found.add(node.value)
+  return found
+
+
 class FieldTest(parameterized.TestCase):
   """No field is written that nobody reads."""
-
-  @functools.cached_property
-  def trees(self):
-    return [
-        ast.parse(path.read_text(encoding='utf-8'))
-        for path in (ROOT / 'nsl_jax').rglob('*.py')
-    ]
-
-  @functools.cached_property
-  def chains(self):
-    """Every `config.a.b` of the package, as 'a.b'."""
-    found = set()
-    for tree in self.trees:
-      for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-          name = ast.unparse(node)
-          if name.startswith('config.'):
-            found.add(name.removeprefix('config.'))
-    return found
-
-  @functools.cached_property
-  def words(self):
-    """Every parameter, class field and string of the package."""
-    found = set()
-    for tree in self.trees:
-      for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-          found.add(node.arg)
-        elif isinstance(node, ast.AnnAssign):
-          found.add(ast.unparse(node.target))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-          found.add(node.value)
-    return found
 
   def is_read(self, field):
     section, _, name = field.partition('.')
     if section in PASSED_ON:
-      return section in self.chains and set(name.split('.')) <= self.words
-    return field in self.chains or f'{section}.items' in self.chains
+      return section in chains() and set(name.split('.')) <= words()
+    return field in chains() or f'{section}.items' in chains()
 
   @parameterized.parameters(*variants())
   def test_every_field_is_read(self, argument):
