@@ -24,6 +24,7 @@ _HOSTS = {
     'mm': (family_l.mixmatch(16 * 1024, 75.0), 1024 * 1024),
 }
 _VARIANTS = ('none', 'v1', 'v2')
+_GRADIENTS = ('nested', 'tangent')
 
 
 def get_config(arg=None):
@@ -32,6 +33,7 @@ def get_config(arg=None):
   )
   host, steps = common.choose('host', arg.host, _HOSTS)
   method = family_l.impute(host, arg.variant, 1e-3)
+  common.choose('gradient', arg.gradient, dict.fromkeys(_GRADIENTS))
   if arg.variant != 'none':
     method.update(gradient=arg.gradient)
   config = families.fm_ssl(

@@ -18,7 +18,7 @@ _ROWS = {
     for at, labels in enumerate(_LABELS)
 }
 _NARROW = 0.125
-_METHODS = 'supervised', 'dnll'
+_METHODS = {'supervised': 1, 'dnll': 2}  # number of the first row
 
 
 def _row(arg, paper):
@@ -29,7 +29,7 @@ def _row(arg, paper):
     return ''
   if (arg.selection, arg.count, arg.unsupervised) != ('epm', 3, 'both'):
     return ''
-  return f'MN-{1 + 2 * _LABELS.index(arg.labels) + _METHODS.index(arg.method)}'
+  return f'MN-{_METHODS[arg.method] + 2 * _LABELS.index(arg.labels)}'
 
 
 def get_config(arg=None):
@@ -38,7 +38,7 @@ def get_config(arg=None):
       width=1.0, method='dnll',
   )
   arg.model = 'cnn13'
-  common.choose('method', arg.method, dict.fromkeys(_METHODS))
+  common.choose('method', arg.method, _METHODS)
   config = family_d.family_d('mnist', arg, _ROWS)
   config.row = _row(arg, config.row)
   if arg.width != 1.0:

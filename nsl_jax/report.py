@@ -3,8 +3,8 @@
 Every number comes from a JSON file in --results. A difference is taken from
 the supervised row of the same table, data, labels and budget, the paper's from
 the paper's. Errors in %; accuracies that a paper reports are turned into
-errors. --bench NAME prints the step times in bench/NAME.json there, with
-ratios to the first.
+errors. --match DN-T7 prints the times of its rows. --bench NAME prints the step
+times in bench/NAME.json there, with ratios to the first.
 """
 
 import pathlib
@@ -99,16 +99,20 @@ def _line(
 
 
 def _timings(results: list[Result], match: str) -> str:
-  """The Markdown table of a measured table of times (DN-T7).
+  """The tables of the times measured together (DN-T7), each with its device.
 
   Raises:
     errors.UserError: if there is none.
   """
-  for result in results:
-    ids = result['row'].split()
-    if result['kind'] == 'timing' and any(i.startswith(match) for i in ids):
-      return timing.table(result)
-  raise errors.UserError(f'no result of a row that starts with {match!r}')
+  found = [
+      f'{result["device"]}, {result["steps"]} steps of each\n\n'
+      f'{timing.table(result)}' for result in results
+      if result['kind'] == 'timing'
+      and any(one.startswith(match) for one in result['row'].split())
+  ]
+  if not found:
+    raise errors.UserError(f'no result of a row that starts with {match!r}')
+  return '\n\n'.join(found)
 
 
 def table(results: list[Result], match: str) -> str:

@@ -262,6 +262,58 @@ class TinyImagenetTest(parameterized.TestCase):
     self.assertEqual(config.optimizer.drop_steps, (1, 2))
 
 
+class GradientTest(parameterized.TestCase):
+
+  @parameterized.parameters('nested', 'tangent')
+  def test_of_the_small_comparison(self, gradient):
+    config = config_files.load(
+        f'configs/fashion_mnist_l2i.py:gradient={gradient}')
+    self.assertEqual(config.method.gradient, gradient)
+
+  def test_no_other_under_the_same_row(self):
+    with self.assertRaisesRegex(errors.UserError, "unknown gradient 'last_lay"):
+      config_files.load('configs/fashion_mnist_l2i.py:gradient=last_layer')
+
+
+class TwoNetworksTest(parameterized.TestCase):
+  """DNLL's own data sets and baselines, by hand."""
+
+  @parameterized.parameters(
+      ('labels=20', 'DN-T4-1'), ('labels=30', ''),
+      ('labels=50,width=0.125', 'MN-4'), ('labels=20,width=0.25', ''),
+      ('labels=30,width=0.125', ''), ('width=0.125,count=2', ''),
+      ('width=0.125,method=supervised', 'MN-1'), ('method=supervised', ''),
+      ('labels=100,width=0.125,method=supervised', 'MN-5'),
+  )
+  def test_narrow_rows_of_mnist(self, words, row):
+    config = config_files.load(f'configs/mnist_dnll.py:{words}')
+    self.assertEqual(config.row, row)
+    self.assertEqual(
+        config.batch.unlabelled, 0 if 'supervised' in words else 128)
+
+  @parameterized.parameters('mean_teacher', 'dual_student', 'dnll')
+  def test_from_usps_to_mnist(self, name):
+    config = config_files.load(f'configs/usps_mnist.py:method={name}')
+    weights = [config.method.get(key) for key in (
+        'weight', 'consistency', 'stabilisation')]
+    self.assertEqual({*weights} - {None}, {1.0})
+    method = config.method
+    self.assertEqual((method.ramp, method.ramp_steps, method.hold_steps),
+                     ('sigmoid', 5 * 267, 267))
+    self.assertEqual(config.eval.every_steps, 4 * 267)
+    self.assertEqual(config.batch.to_dict(), dict(labelled=32, unlabelled=224))
+
+  @parameterized.parameters(
+      'configs/usps_mnist.py:method=mean_teacher',
+      'configs/cifar10_dual_student.py:method=mean_teacher',
+      'configs/cifar10_dual_student.py:method=mean_teacher_dnll')
+  def test_the_teacher_is_judged(self, argument):
+    config = config_files.load(argument)
+    self.assertEqual(config.method.judged, 'teacher')
+    self.assertTrue(config.method.warm_up_decay)
+    self.assertEqual((config.method.decay, config.ema_decay), (0.999, 0.0))
+
+
 class ShorteningTest(parameterized.TestCase):
 
   @parameterized.product(argument=variants(), steps=(100, 7, 1))
@@ -276,13 +328,24 @@ class ShorteningTest(parameterized.TestCase):
       if is_horizon(field):
         several = isinstance(value, tuple)
         expected = tuple(map(shorter, value)) if several else shorter(value)
-        if field == 'eval.every_steps':
+        if field == 'eval.every_steps' and (
+            config.protocol != 'median_last_20'):
           expected = max(expected, 40)
         self.assertEqual(short[field], expected, field)
       else:
         self.assertEqual(short[field], value, field)
     self.assertEqual(short['steps'], steps)
     self.assertEqual(short['full_steps'], config.steps)
+
+  @parameterized.parameters(
+      ('configs/fashion_mnist_ssl.py', 1500, 75),
+      ('configs/fashion_mnist_ssl.py', 500, 40),
+      ('configs/usps_mnist.py', 2500, 100),
+      ('configs/cifar10_mixmatch.py', 3000, 10),  # a median of the last 20
+  )
+  def test_short_runs_are_not_only_evaluated(self, argument, steps, apart):
+    config = config_files.load(argument, reduced=steps)
+    self.assertEqual(config.eval.every_steps, apart)
 
   @parameterized.parameters(*variants())
   def test_not_reduced(self, argument):

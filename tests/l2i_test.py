@@ -377,6 +377,7 @@ class ErrorTest(parameterized.TestCase):
       (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
       (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
       (dict(gradient='last_layer', inner_steps=2), 'makes no inner step'),
+      (dict(gradient='tangent', inner_steps=2), 'use gradient=nested'),
       (dict(gradient='last_layer', inner_supervised=True),
        'inner_supervised at false, or use gradient=nested'),
       (dict(imputer='host', host=dict(STUDENT, hard=True)),

@@ -115,6 +115,19 @@ class ReportTest(absltest.TestCase):
     self.assertIn('NS-T6-1 |', text)
     self.assertEqual(text, report.fill(text, root / 'results'))
 
+  def test_every_measurement_of_a_table_of_times(self):
+    step = {'median_ms': 2.0, 'ratio': 1.0, 'floor': 1.0, 'expected': 1.0}
+    kinds = dict.fromkeys(('training', 'inference', 'evaluation'), step)
+    times = {'kind': 'timing', 'row': 'DN-T7-1 DN-T7-2', 'steps': 3,
+             'methods': {'DN-T7-1': {'method': 'mean_teacher', **kinds}}}
+    results = [{**times, 'device': '1 x cpu'}, {**times, 'device': '1 x gpu'}]
+    text = report.table(results, 'DN-T7')
+    for device in ('1 x cpu', '1 x gpu'):
+      self.assertIn(f'{device}, 3 steps of each\n\n| row |', text)
+    self.assertEqual(text.count('| DN-T7-1 | mean_teacher | 2 |'), 2)
+    with self.assertRaisesRegex(errors.UserError, 'no result'):
+      report.table(results, 'DN-T8')
+
   def test_step_times_between_marks(self):
     one = {'images': 10, 'ms': [4.0], 'ms_empty': [2.0], 'compile_s': 1.0,
            'memory_mb': None}

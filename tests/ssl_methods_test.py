@@ -258,6 +258,9 @@ class TeacherTest(parameterized.TestCase):
     self.assertGreater(np.abs(logits - raw.logits).max(), 1e-3)
     with self.assertRaisesRegex(errors.UserError, "did you mean 'teacher'"):
       build('mean_teacher', **dict(TEACHER, judged='techer'))
+    with self.assertRaisesRegex(errors.UserError, 'set config.ema_decay to 0'):
+      build('mean_teacher', tools=Toy().tools(ema_decay=0.9),
+            **dict(TEACHER, judged='teacher'))
 
   def steps(self, batch, count, **fields):
     """States after each of `count` steps, the first one before them."""

@@ -11,6 +11,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nsl_jax import bench
 from nsl_jax import errors
@@ -151,8 +152,6 @@ class MeasureTest(absltest.TestCase):
         step = one[kind]
         self.assertLen(step['ms'], 2)
         self.assertGreater(min(step['ms']), 0.0)
-        self.assertAlmostEqual(
-            step['ratio'], step['floor'] * step['over_floor'])
         self.assertIn(kind, content['definitions'])
       self.assertIn(f'| {row_id} | {one["method"]} |', printed.getvalue())
     first = content['methods']['DN-T7-1']
@@ -162,24 +161,37 @@ class MeasureTest(absltest.TestCase):
     self.assertIn(str(path), printed.getvalue())
 
   def test_table_of_ratios(self):
-    step = lambda ms, ratio, floor, *passes: {
-        'median_ms': ms, 'ratio': ratio, 'floor': floor,
-        'passes': dict(zip(('backward', 'forward'), passes))}
-    # An inference pass takes 0.25 ms, a training one 1.5 - 0.25 = 5 x 0.25.
-    one = {
-        'training': step(15.0, 1.0, 1.0, 10, 10),
-        'inference': step(2.5, 1.0, 1.0, 0, 10),
-        'evaluation': step(2.5, 1.0, 1.0, 0, 10)}
-    two = {**one, 'training': step(28.0, 1.867, 1.75, 20, 10)}
+    step = lambda ms, ratio, **more: {'median_ms': ms, 'ratio': ratio, **more}
+    one = {'inference': step(0.8125, 1.0), 'evaluation': step(506.25, 2.0)}
     text = timing.table({'methods': {
-        'DN-T7-1': {'method': 'mean_teacher', **one},
-        'DN-T7-3': {'method': 'dnll', **two},
+        'DN-T7-3': {
+            'method': 'dnll', **one,
+            'training': step(2812.5, 1.867, floor=1.75, expected=1.8333)},
     }})
     cells = [c.strip() for c in text.splitlines()[-1].strip('|').split('|')]
     self.assertEqual(cells, [
-        'DN-T7-3', 'dnll', '28', '1.87', '1.99', '1.75', '1.83',
-        '2', '1.00', '1.01', '2', '1.00',
+        'DN-T7-3', 'dnll', '2812', '1.87', '1.99', '1.75', '1.83',
+        '0.8125', '1.00', '1.01', '506.2', '2.00',
     ])
+
+  def test_expected_ratio(self):
+    """Inference takes 0.25 ms an image, a pass with gradient 5 of these."""
+    setting = stopwatch.Setting(
+        5, 5, (8, 8, 3), 10, 1, 'float32', mesh_lib.make(1))
+    times = {'training': [15.0, 15.0], 'inference': [2.5, 2.5],
+             'evaluation': [2.5, 2.5]}
+    found = small_configs()
+    taken = {(row_id, kind): ms for row_id in found
+             for kind, ms in times.items()}
+    with (
+        mock.patch.object(timing, '_subjects', return_value=times),
+        mock.patch.object(stopwatch, 'in_turn', return_value=taken),
+    ):
+      measured = timing.measure(found, setting, steps=2)
+    expected = [one['training']['expected'] for one in measured.values()]
+    np.testing.assert_allclose(expected, [1.0, 2.0, 110 / 60])
+    floors = [one['training']['floor'] for one in measured.values()]
+    np.testing.assert_allclose(floors, [1.0, 2.0, 1.75])
 
   def test_wrong_numbers(self):
     with self.assertRaisesRegex(errors.UserError, 'has no seeds'):

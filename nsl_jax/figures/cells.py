@@ -8,6 +8,7 @@ that are done are found so.
 import math
 import pathlib
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ import ml_collections
 from nsl_jax import checkpoint, config_files, errors, experiment, log, rows
 from nsl_jax.figures import style
 from nsl_jax.types import State
+
+
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Cell(NamedTuple):
@@ -160,7 +164,8 @@ def title(row: rows.Row, found: Mapping[str, Any]) -> str:
 
 def drawing(
     row: rows.Row, trained: Sequence[Trained], lines: list[dict[str, Any]],
-    picture: Callable[[str], bytes], **facts: Any,
+    picture: Callable[[str], bytes], *,
+    facts: Mapping[str, Any] = _NOTHING, versions: Mapping[str, str] = _NOTHING,
 ) -> style.Drawing:
   """The figure of these runs.
 
@@ -169,9 +174,9 @@ def drawing(
     trained: the runs.
     lines: the numbers in it.
     picture: makes it, given its title.
-    **facts: what else the ledger keeps; `versions` are added to the others.
+    facts: what else the ledger keeps.
+    versions: of libraries that are not of every run.
   """
-  found = content(trained)
-  found['versions'] |= facts.pop('versions', {})
-  found |= facts
+  found = content(trained) | dict(facts)
+  found['versions'] |= versions
   return style.Drawing(picture(title(row, found)), lines, found)

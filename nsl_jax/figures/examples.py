@@ -83,19 +83,19 @@ def strip_of(trained: cells.Trained) -> Strip:
 
 def lines_of(strips: Sequence[Strip]) -> list[dict[str, Any]]:
   """The CSV file, a line per cell, image and point; pixels and %."""
-  return [
-      {
-          'cell': strip.name, 'image': int(row), 'point': at,
-          **{name: round(float(points[2 * at + axis]), 3)
-             for kind, points in (('', found), ('true_', true))
-             for axis, name in enumerate((f'{kind}x', f'{kind}y'))},
-          'image_error': round(float(error), 3),
-      }
-      for strip in strips
-      for row, found, true, error in zip(
-          strip.rows, strip.found, strip.true, strip.errors)
-      for at in range(len(true) // 2)
-  ]
+  lines = []
+  for strip in strips:
+    for row, found, true, error in zip(
+        strip.rows, strip.found, strip.true, strip.errors):
+      points = np.hstack([found.reshape(-1, 2), true.reshape(-1, 2)])
+      for at, point in enumerate(points):
+        places = zip(('x', 'y', 'true_x', 'true_y'), point)
+        lines.append({
+            'cell': strip.name, 'image': int(row), 'point': at,
+            **{name: round(float(value), 3) for name, value in places},
+            'image_error': round(float(error), 3),
+        })
+  return lines
 
 
 def picture(strips: Sequence[Strip], title: str) -> bytes:

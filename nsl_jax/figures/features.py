@@ -152,6 +152,6 @@ def draw(
   panels = [panel_of(one) for one in trained]
   return cells.drawing(
       row, trained, lines_of(panels), lambda title: picture(panels, title),
+      facts={'panels': [panel.facts for panel in panels]},
       versions={'scikit-learn': sklearn.__version__},
-      panels=[panel.facts for panel in panels],
   )

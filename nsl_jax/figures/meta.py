@@ -74,5 +74,5 @@ def draw(
   lines = lines_of(trained[0])
   return cells.drawing(
       row, trained, lines, lambda title: picture(lines, title),
-      **{f'lower_{what}': lower(lines, what) for what in _PANELS},
+      facts={f'lower_{what}': lower(lines, what) for what in _PANELS},
   )

@@ -94,5 +94,5 @@ def draw(
   labels = {one.name: one.label for one in wanted}
   return cells.drawing(
       row, trained, lines, lambda title: picture(lines, labels, title),
-      timing=times,
+      facts={'timing': times},
   )

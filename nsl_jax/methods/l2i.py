@@ -57,8 +57,8 @@ def build(
       which are then put back on the simplex (F-L5). Points just move.
     imputer: who imputes in this step: the `student` by its softmax, as the
       code has it, or the `host` in its own way (F-L8).
-    gradient: `nested` and `tangent` are the same number, see
-      `bilevel.label_gradient`; `last_layer` is the closed form for many
+    gradient: `nested` and, for one inner step, `tangent` are the same number,
+      see `bilevel.label_gradient`; `last_layer` is the closed form for many
       classes (appendix A.3), which `inner_rate` multiplies and which knows
       neither of the other two inner options (F-L12).
     watch: report the loss on the held-out batch, and that of some test images,
@@ -97,6 +97,11 @@ def build(
       labelled=inner_supervised,
       unlabelled=lambda said, z: task.inner(said, z, variant),
   )
+  if gradient == 'tangent' and inner_steps != 1:
+    raise errors.UserError(
+        f'l2i inner_steps={inner_steps}: gradient=tangent is for one, use '
+        'gradient=nested'
+    )
   space = 'points' if task is tasks.REGRESSION else label_space
   step = impute_and_learn(
       tools, recipe, variant=variant, host_imputes=imputer == 'host',

@@ -47,7 +47,8 @@ def build(
     **options: the fields of the term `mean_teacher`.
 
   Raises:
-    errors.UserError: if the decay is not in [0, 1), or `judged` is another.
+    errors.UserError: if the decay is not in [0, 1), or `judged` is another or
+      has no say.
   """
   if not 0.0 <= decay < 1.0:
     raise errors.UserError(f'mean_teacher decay={decay}: must be in [0, 1)')
@@ -57,17 +58,23 @@ def build(
         f'{errors.did_you_mean(judged, _JUDGED)}'
     )
   own = term_configs.with_own('mean_teacher', options, terms)
+  by_teacher = judged == 'teacher'
+  if by_teacher and tools.ema_decay:
+    raise errors.UserError(
+        'mean_teacher judged=teacher judges no other average: set '
+        'config.ema_decay to 0'
+    )
   rule = warm_up(decay) if warm_up_decay else decay
-  move = compose.follow(terms_lib.TEACHER, rule)
+  moves = [compose.follow(terms_lib.TEACHER, rule)]
+  if by_teacher:
+    moves.append(compose.follow(_STATS, rule, of='stats'))
   method = supervised.with_terms(
-      tools, own, move, joint=joint, slots=(terms_lib.TEACHER,), tie=tie
+      tools, own, *moves, joint=joint, slots=(terms_lib.TEACHER,), tie=tie
   )
-  return method if judged == 'student' else _by_teacher(method, tools, rule)
+  return _by_teacher(method, tools) if by_teacher else method
 
 
-def _by_teacher(
-    method: Method, tools: Tools, rule: float | Schedule
-) -> Method:
+def _by_teacher(method: Method, tools: Tools) -> Method:
   """The method, judged by its teacher."""
   def init(key: Key) -> State:
     state = method.init(key)
@@ -79,7 +86,4 @@ def _by_teacher(
     outputs, _ = tools.model.apply(params, stats, images, train=False)
     return outputs.logits
 
-  update = compose.sequence(
-      method.update, compose.follow(_STATS, rule, of='stats')
-  )
-  return method._replace(init=init, update=update, predict=predict)
+  return method._replace(init=init, predict=predict)
