@@ -270,6 +270,13 @@ class GradientTest(parameterized.TestCase):
         f'configs/fashion_mnist_l2i.py:gradient={gradient}')
     self.assertEqual(config.method.gradient, gradient)
 
+  @parameterized.parameters(('v1', 0.01), ('v2', 3e-4))
+  def test_searched_rates(self, variant, rate):
+    for host in ('pl', 'mt', 'mm'):
+      config = config_files.load(
+          f'configs/fashion_mnist_l2i.py:host={host},variant={variant}')
+      self.assertEqual(config.method.inner_rate, rate)
+
   def test_no_other_under_the_same_row(self):
     with self.assertRaisesRegex(errors.UserError, "unknown gradient 'last_lay"):
       config_files.load('configs/fashion_mnist_l2i.py:gradient=last_layer')
