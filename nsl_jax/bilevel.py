@@ -56,7 +56,7 @@ def label_gradient(
     labels: f32[N, K], z.
     rate: eta, the inner learning rate.
     steps: number of inner steps.
-    tangent: go forward over reverse; for one step.
+    tangent: go forward over reverse; `steps` must be 1.
 
   Returns:
     f32[], f32[N, K], and what else the first inner pass gave.
@@ -69,6 +69,7 @@ def label_gradient(
 
     (value, rest), gradient = jax.value_and_grad(judged, has_aux=True)(labels)
     return value, gradient, rest
+  assert steps == 1, f'tangent: {steps} steps'
   adapted, rest = adapt(inner, params, labels, rate=rate)
   value, direction = jax.value_and_grad(held)(adapted)
 
