@@ -42,12 +42,8 @@ def get_config(arg=None):
   )
   config = landmarks.l_reg('aflw', arg, steps=150 * _EPOCH, batch=128)
   config.data.validation = 1012
-  config.row = _row(arg.labels, arg.host, arg.variant)
-  if arg.watch:
-    if arg.variant == 'none':
-      raise ValueError('watch=true needs variant=v1 or v2')
-    config.method.watch = True
-    config.row = ''  # a figure's
+  if not arg.watch:  # a figure's
+    config.row = _row(arg.labels, arg.host, arg.variant)
   config.eval.every_steps = _EPOCH
   config.checkpoint.every = 10 * _EPOCH
   config.log_every = _EPOCH

@@ -27,7 +27,8 @@ def l_reg(
   Args:
     data: data set.
     arg: parsed arguments `labels`; `host`, one of `sl`, `pl` and `mt`;
-      `variant`, one of `none`, `v1` and `v2`.
+      `variant`, one of `none`, `v1` and `v2`; `watch`, whether the losses
+      around the steps of the variant are logged.
     steps: length of the run, of which the ramp takes 40 %.
     batch: labelled images in a step, and unlabelled and held-out ones.
   """
@@ -35,6 +36,8 @@ def l_reg(
   host = common.choose('host', arg.host, hosts)
   if arg.variant != 'none' and arg.host == 'sl':
     raise ValueError('host=sl imputes nothing: give variant=none')
+  if arg.watch and arg.variant == 'none':
+    raise ValueError('watch=true needs variant=v1 or v2')
   config = common.base(data, steps=steps)
   config.task = 'regression'
   config.protocol = 'best_validation'
@@ -49,7 +52,9 @@ def l_reg(
   method = family_l.impute(host, arg.variant, 1.0)
   if arg.variant != 'none':
     config.batch.holdout = batch
-    method.update(inner_rate=_INNER[arg.variant], follow_rate=True)
+    method.update(
+        inner_rate=_INNER[arg.variant], follow_rate=True, watch=arg.watch
+    )
   config.method = method
   common.sgd(
       config, lr=0.03, weight_decay=5e-4, nesterov=False, cosine_steps=0

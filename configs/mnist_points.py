@@ -5,8 +5,10 @@ python -m nsl_jax.main --config=configs/mnist_points.py:host=pl,variant=v1
 Rows PTS-1 ... -4, ours, not from a paper: a check on real pictures of how
 points are imputed. Every digit is drawn at a random place and size on 44x44
 pixels; to be found are the corners and the centre of the box that MNIST fitted
-it to. Profile PTS (docs/readings.md). Arguments: labels=50; host=pl, or sl, mt;
-variant=v1, or v2, none.
+it to. Profile PTS (docs/readings.md). PTS-F2 draws watch=true: losses of the
+hold-out batch and of 256 test images before and after each of V1's steps, as
+L2-F2 does of faces. Arguments: labels=50; host=pl, or sl, mt; variant=v1, or
+v2, none; watch=true.
 """
 
 from configs import common, landmarks
@@ -19,10 +21,10 @@ _LABELS = 50
 
 
 def get_config(arg=None):
-  arg = common.parse(arg, labels=_LABELS, host='pl', variant='v1')
+  arg = common.parse(arg, labels=_LABELS, host='pl', variant='v1', watch=False)
   config = landmarks.l_reg('mnist_points', arg, steps=2000, batch=32)
   config.data.update(validation=500, limit=4000)
-  if arg.labels == _LABELS:
+  if arg.labels == _LABELS and not arg.watch:
     config.row = _ROWS.get((arg.host, arg.variant), '')
   config.eval.every_steps = 100
   return common.finish(config, arg)

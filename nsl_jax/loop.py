@@ -3,10 +3,11 @@
 import math
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import numpy as np
@@ -19,6 +20,12 @@ from nsl_jax.train import Chunk
 from nsl_jax.types import Data, Metrics, State
 
 Evaluate = Callable[[State], dict[str, Any]]
+
+_LINE_S = 10.0  # seconds between the lines of progress in a file
+_LINE = (
+    '{desc}: {percentage:.1f}% {n_fmt}/{total_fmt} '
+    '[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n'
+)
 
 
 class Interrupted(Exception):
@@ -129,6 +136,20 @@ def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
       signal.signal(number, handler or signal.SIG_DFL)
 
 
+def progress(stream: TextIO, **options: Any) -> tqdm.tqdm:
+  """A bar of steps on a terminal; elsewhere, as in a log, a line now and then.
+
+  Args:
+    stream: where to.
+    **options: of `tqdm.tqdm`.
+  """
+  if not stream.isatty():
+    options.update(mininterval=_LINE_S, bar_format=_LINE)
+  return tqdm.tqdm(
+      file=stream, unit='step', dynamic_ncols=True, smoothing=0.05, **options
+  )
+
+
 def rows_at(
     streams: Mapping[str, sampler.Stream], step: int, plan: Plan, mesh: Mesh
 ) -> dict[str, jax.Array]:
@@ -181,9 +202,8 @@ def run(
     if lines is not None and values:
       lines.write(kind, step, seconds(), values)
 
-  bar = tqdm.tqdm(
-      total=plan.steps, initial=step, desc=title, unit='step',
-      disable=not first, dynamic_ncols=True, smoothing=0.05,
+  bar = progress(
+      sys.stderr, total=plan.steps, initial=step, desc=title, disable=not first
   )
   shown: dict[str, str] = {}
   try:

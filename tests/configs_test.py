@@ -149,6 +149,8 @@ class RefusalTest(parameterized.TestCase):
       ('configs/fashion_mnist_l2i.py:variant=3', "unknown variant '3': known"),
       ('configs/cifar100_l2i.py:variant=none,separate=true',
        'separate=true needs variant=v1 or v2'),
+      ('configs/mnist_points.py:variant=none,watch=true',
+       'watch=true needs variant=v1 or v2'),
   )
   def test_of_one_file(self, argument, message):
     with self.assertRaisesRegex(errors.UserError, message) as e:

@@ -1,4 +1,4 @@
-"""L2-F2: what is trained for it, and the curves of its log."""
+"""L2-F2, PTS-F2: what is trained for it, and the curves of its log."""
 
 import contextlib
 import io
@@ -8,6 +8,7 @@ import tempfile
 from unittest import mock
 
 from absl.testing import absltest
+from absl.testing import parameterized
 import numpy as np
 
 from nsl_jax import experiment
@@ -49,10 +50,11 @@ def run(config, workdir):
   }
 
 
-class MetaTest(absltest.TestCase):
+class MetaTest(parameterized.TestCase):
 
-  def test_drawing(self):
-    row = rows.find('L2-F2')
+  @parameterized.parameters(('L2-F2', 91), ('PTS-F2', 50))
+  def test_drawing(self, name, labels):
+    row = rows.find(name)
     self.assertEqual(reproduce.state_of(row), 'ready')
     folder = self.enter_context(tempfile.TemporaryDirectory())
     with (
@@ -63,7 +65,9 @@ class MetaTest(absltest.TestCase):
           row, seeds=2, reduced=450, workdir=pathlib.Path(folder) / 'runs')
     (config, _), _ = ran.call_args
     self.assertTrue(config.method.watch)
-    self.assertEqual((config.method.variant, config.data.labelled), ('v1', 91))
+    self.assertEqual(config.method.variant, 'v1')
+    self.assertEqual(config.data.labelled, labels)
+    self.assertEqual(config.row, '')
     self.assertEqual((config.steps, config.log_every), (450, 3))
     self.assertEqual(drawing.png[:4], b'\x89PNG')
     self.assertEqual([one['step'] for one in drawing.lines], [10, 20])

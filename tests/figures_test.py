@@ -42,6 +42,7 @@ class FindTest(parameterized.TestCase):
       ('NS-F3-R', 'grid'), ('NS-F', None), ('NS-F22', None), ('NS-T6-8', None),
       ('L2-F3', 'examples'), ('DN-F4', 'curves'), ('DN-F5', 'features'),
       ('DN-F6', 'curves'), ('DN-F7', 'curves'), ('DN-F8', 'scatter'),
+      ('L2-F2', 'meta'), ('PTS-F2', 'meta'), ('PTS-2', None),
   )
   def test_by_id(self, row_id, name):
     self.assertEqual(figures.name_of(row_id), name)
@@ -64,7 +65,7 @@ class FindTest(parameterized.TestCase):
           self.assertEqual(config.data.labelled, row.labels)
     self.assertContainsSubset({
         'NS-F2', 'NS-F3-L', 'NS-F3-M', 'NS-F3-R', 'DN-F4', 'DN-F5', 'DN-F6',
-        'DN-F7', 'DN-F8', 'L2-F2', 'L2-F3',
+        'DN-F7', 'DN-F8', 'L2-F2', 'L2-F3', 'PTS-F2',
     }, ready)
 
   def test_others_say_so(self):

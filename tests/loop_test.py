@@ -1,6 +1,8 @@
-"""When things happen in a run, and what is kept of it."""
+"""When things happen in a run, what is kept of it and shown meanwhile."""
 
+import io
 import math
+from unittest import mock
 
 import jax.numpy as jnp
 from absl.testing import absltest, parameterized
@@ -29,6 +31,33 @@ class PlanTest(parameterized.TestCase):
     self.assertLessEqual({10, 25, 40, 50, 75, 80, 90, 93}, seen)
     self.assertTrue(plan.due(plan.eval_every, 93))
     self.assertFalse(plan.due(plan.eval_every, 90))
+
+
+class ProgressTest(absltest.TestCase):
+
+  def _show(self, stream):
+    with mock.patch.object(loop, '_LINE_S', 1e9):
+      bar = loop.progress(stream, total=500, initial=0, desc='seed 0')
+      for _ in range(500):
+        bar.set_postfix({'loss': '0.5'}, refresh=False)
+        bar.update(1)
+      bar.close()
+    return stream.getvalue()
+
+  def test_in_a_file_lines_now_and_then(self):
+    lines = self._show(io.StringIO()).replace('\r', '').split('\n')
+    lines = [line.strip() for line in lines if line.strip()]
+    self.assertLen(lines, 2)
+    self.assertStartsWith(lines[0], 'seed 0: 0.0% 0/500 [')
+    self.assertStartsWith(lines[1], 'seed 0: 100.0% 500/500 [')
+    self.assertIn('loss=0.5', lines[1])
+
+  def test_on_a_terminal_one_line(self):
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    shown = self._show(stream)
+    self.assertEqual(shown.count('\n'), 1)
+    self.assertIn('500/500', shown)
 
 
 class MeterTest(absltest.TestCase):

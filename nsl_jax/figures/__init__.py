@@ -13,7 +13,7 @@ from nsl_jax import files, rows
 _DRAWN_BY = {
     'NS-F2': 'toy', 'NS-F3': 'grid', 'DN-F4': 'curves', 'DN-F5': 'features',
     'DN-F6': 'curves', 'DN-F7': 'curves', 'DN-F8': 'scatter', 'L2-F2': 'meta',
-    'L2-F3': 'examples',
+    'L2-F3': 'examples', 'PTS-F2': 'meta',
 }
 
 

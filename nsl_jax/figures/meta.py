@@ -1,4 +1,4 @@
-"""L2-F2: losses before and after the steps that learning to impute adds.
+"""L2-F2, PTS-F2: losses before and after learning to impute's own steps.
 
 A panel for the hold-out batch, which such a step is made to help, one for test
 images, which it has never seen. Points are means over seeds and over the steps
