@@ -139,6 +139,9 @@ def sgd(
   )
 
 
+_COUNTS = ('full_steps', 'inner_steps')  # no horizons
+
+
 def _scaled(value, factor: float):
   """A horizon, or each of a tuple; 0 stays 0, others are at least 1."""
   if isinstance(value, tuple):
@@ -147,11 +150,18 @@ def _scaled(value, factor: float):
 
 
 def scale(config: ml_collections.ConfigDict, factor: float) -> None:
-  """Multiplies every horizon, keeping those that are on at 1 or more."""
+  """Multiplies every horizon, keeping those that are on at 1 or more.
+
+  The weights that are judged are averaged over the same share of the run, so
+  that a short one is not judged by the weights it began with. A teacher's decay
+  is the method's, and stays.
+  """
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
       scale(value, factor)
-    elif name != 'full_steps' and (name == 'steps' or name.endswith('_steps')):
+    elif name == 'ema_decay':
+      config[name] = value ** (1 / factor)
+    elif name not in _COUNTS and (name == 'steps' or name.endswith('_steps')):
       config[name] = _scaled(value, factor)
 
 

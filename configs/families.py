@@ -128,8 +128,8 @@ def fm_ssl(
     config.batch.holdout = holdout
   config.model = dict(name='small_cnn', batch_norm=True)
   config.method = method
-  config.ema_decay = 0.999
   common.scale(config, 20_000 / steps)
+  config.ema_decay = 0.999
   config.steps = config.full_steps = 20_000
   config.eval.every_steps = 1000
   config.log_every = 100

@@ -4,16 +4,19 @@ import ml_collections
 
 from configs import common, family_l
 
+_DECAY, _STEPS = 0.999, 22_500  # of averaged weights, on AFLW
 _INNER = {'v1': 1.0, 'v2': 10.0}  # times what the rate is at a step, F-L4
 
 
-def _hosts(ramp_steps: int) -> dict[str, dict]:
+def _hosts(ramp_steps: int, decay: float) -> dict[str, dict]:
   """Without batch normalisation all images may be one batch."""
   common_fields = dict(weight=1.0, interleave=False)  # F-L11
   return {
       'sl': dict(name='supervised', terms={}),
       'pl': dict(family_l.pseudo_label(ramp_steps), **common_fields),
-      'mt': dict(family_l.mean_teacher(ramp_steps), **common_fields),
+      'mt': dict(
+          family_l.mean_teacher(ramp_steps), **common_fields, decay=decay
+      ),
   }
 
 
@@ -32,7 +35,8 @@ def l_reg(
     steps: length of the run, of which the ramp takes 40 %.
     batch: labelled images in a step, and unlabelled and held-out ones.
   """
-  hosts = _hosts(round(0.4 * steps))
+  decay = _DECAY ** (_STEPS / steps)  # over the same share of the run
+  hosts = _hosts(round(0.4 * steps), decay)
   host = common.choose('host', arg.host, hosts)
   if arg.variant != 'none' and arg.host == 'sl':
     raise ValueError('host=sl imputes nothing: give variant=none')
@@ -60,5 +64,5 @@ def l_reg(
       config, lr=0.03, weight_decay=5e-4, nesterov=False, cosine_steps=0
   )
   config.optimizer.update(drop_steps=round(steps * 2 / 3), drop_factor=0.1)
-  config.ema_decay = 0.999
+  config.ema_decay = decay
   return config

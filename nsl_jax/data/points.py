@@ -3,7 +3,9 @@
 import numpy as np
 
 SIDE = 44  # of the canvas: the least that the landmark network takes
-_FRAME, _BOX = 28, 20  # MNIST fits a digit in 20x20, centred in 28x28
+# MNIST fits a digit's ink in 20x20 and puts its centre of mass in the middle of
+# 28x28; many reach out of the middle 20x20, which is what is found here.
+_FRAME, _BOX = 28, 20
 _SCALES = (0.6, 1.2)
 _MARGIN = 4.0  # around the box: no crop-shift of so many pixels cuts it
 # From the centre of the box, in halves of its side: upper left, upper right
@@ -14,7 +16,7 @@ _PLACES = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
 def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """Draws each image of MNIST once, bilinearly, on an empty canvas.
 
-  The points belong to the 20x20 box that a digit was fitted to, not to its
+  The points belong to a 20x20 box around a digit's centre of mass, not to its
   ink: a narrow digit would have hardly any width to measure errors in.
 
   Args:
