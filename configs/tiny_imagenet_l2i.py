@@ -50,8 +50,8 @@ def get_config(arg=None):
   config.method = family_l.impute(host, arg.variant, config.optimizer.lr)
   if arg.variant != 'none':
     config.batch.holdout = _BATCH
-    config.method.update(  # the formula sums over a batch, the loss is a mean
-        gradient='last_layer', inner_rate=1 / _BATCH, label_space='labels',
+    config.method.update(
+        gradient='last_layer', inner_rate=1.0, label_space='labels'
     )
   config.ema_decay = 0.999
   config.eval.every_steps = epoch

@@ -8,6 +8,7 @@ from nsl_jax import errors, summary, tasks
 from nsl_jax.data import sources
 from nsl_jax.types import Task
 
+_DECAYED = ('kernels', 'all')
 _PRECISIONS = ('float32', 'tf32', 'bfloat16')
 
 
@@ -20,6 +21,7 @@ def config_values(config: ml_collections.ConfigDict) -> None:
   choices = {
       'precision': (config.precision, _PRECISIONS),
       'protocol': (config.protocol, summary.PROTOCOLS),
+      'weight_decay_on': (config.weight_decay_on, _DECAYED),
   }
   for field, (value, known) in choices.items():
     if value not in known:

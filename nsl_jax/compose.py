@@ -212,16 +212,20 @@ def follow(
   return update
 
 
-def shrink_kernels(rate: float, learning_rate: Schedule) -> Update:
-  """kernel * (1 - rate * learning rate), biases and batch norm left alone.
+def shrink(
+    rate: float, learning_rate: Schedule, *, on: str = 'kernels'
+) -> Update:
+  """weight * (1 - rate * learning rate), of `kernels` or of `all` weights.
 
   MixMatch's weight decay, which comes after the average has been moved; that
-  order is why it is not part of the optimiser.
+  order is why it is not part of the optimiser. It leaves biases and batch norm
+  alone, L2I's code does not (F-L21).
   """
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     factor = 1.0 - rate * learning_rate(state.step)
     shrunk = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf * factor if _is_kernel(path) else leaf,
+        lambda path, leaf:
+        leaf * factor if on == 'all' or _is_kernel(path) else leaf,
         state.params,
     )
     return state.replace(params=shrunk), {}
@@ -258,7 +262,9 @@ def finish_step(step: Update, tools: Tools, *after: Update) -> Update:
   if tools.ema_decay:
     updates.append(follow(EMA, tools.ema_decay))
   if tools.weight_decay and tools.learning_rate is not None:
-    updates.append(shrink_kernels(tools.weight_decay, tools.learning_rate))
+    updates.append(shrink(
+        tools.weight_decay, tools.learning_rate, on=tools.weight_decay_on
+    ))
   updates.extend(after)
   return sequence(*updates) if len(updates) > 1 else updates[0]
 

@@ -80,6 +80,7 @@ def build_method(
       model=model, tx=optimizers.build(config.optimizer),
       augment=weak, strong=strong, image_shape=image_shape,
       ema_decay=config.ema_decay, weight_decay=config.weight_decay,
+      weight_decay_on=config.weight_decay_on,
       learning_rate=schedules.learning_rate(config.optimizer),
       task=task, moving=moving,
   )

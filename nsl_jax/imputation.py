@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import bilevel, tasks
+from nsl_jax import bilevel, losses, tasks
 from nsl_jax.types import (
     Array, Key, Outputs, Params, State, Stats, Tools, Views,
 )
@@ -116,16 +116,24 @@ def through_step(
 
 def last_layer(
     passes: Passes, params: Params, z: Array, held_y: Array,
-    rate: bilevel.Rate,
+    rate: bilevel.Rate, *, step: bool,
 ) -> tuple[Array, Array, Stats]:
-  """See `Gradient`; in closed form, the features held constant and no step
-  made.
+  """See `Gradient`; in closed form, the features held constant.
+
+  Held-out images are predicted as the network is, or with `step` as it is once
+  its last layer has learnt the labels (F-L12).
   """
   value, held = passes.held(params)
   found, stats = passes.learnt(params)
+  logits = held.logits
+  if step:
+    logits = bilevel.last_layer_step(
+        logits, held.features, found.features, jax.nn.softmax(found.logits), z,
+        rate=rate,
+    )
+    value = losses.cross_entropy(logits, held_y).mean()
   true = jax.nn.one_hot(held_y, z.shape[-1], dtype=z.dtype)
   change = bilevel.last_layer_gradient(
-      found.features, held.features, jax.nn.softmax(held.logits), true,
-      rate=rate,
+      found.features, held.features, jax.nn.softmax(logits), true, rate=rate
   )
-  return value, change, stats
+  return value, change / len(held_y), stats  # C_held is a mean

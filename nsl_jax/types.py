@@ -253,8 +253,9 @@ class Tools(NamedTuple):
     augment: `(images, key) -> images`, one random view of normalised images.
     image_shape: (H, W, C).
     ema_decay: decay of the averaged weights kept for evaluation; 0 for none.
-    weight_decay: kernels shrink by this times the learning rate each step,
+    weight_decay: weights shrink by this times the learning rate each step,
       after everything else (MixMatch); 0 for none.
+    weight_decay_on: which ones do, `kernels` or `all` (F-L21).
     learning_rate: the schedule inside `tx`, which weight decay follows.
     strong: a harder view, for methods that use two; None for `augment`.
     task: what the outputs mean; None for classes.
@@ -268,6 +269,7 @@ class Tools(NamedTuple):
   image_shape: tuple[int, int, int]
   ema_decay: float = 0.0
   weight_decay: float = 0.0
+  weight_decay_on: str = 'kernels'
   learning_rate: Schedule | None = None
   strong: Augment | None = None
   task: Task | None = None

@@ -258,7 +258,19 @@ class FollowTest(parameterized.TestCase):
     np.testing.assert_array_equal(state.params['w'], make_state().params['w'])
 
 
-class ShrinkKernelsTest(parameterized.TestCase):
+class ShrinkTest(parameterized.TestCase):
+
+  @parameterized.parameters(*TINY)
+  def test_every_weight_if_asked(self, name):
+    """F-L21: as L2I's code has it."""
+    params, _ = values(models.build(TINY[name], 4), (12, 12, 3))
+    rate = optax.constant_schedule(2e-3)
+    state = make_state().replace(params=params)
+    after, _ = compose.shrink(0.02, rate, on='all')(
+        state, make_batch(), jax.random.key(0))
+    factor = np.float32(1 - 4e-5)
+    for old, new in zip(jax.tree.leaves(params), jax.tree.leaves(after.params)):
+      np.testing.assert_array_equal(new, factor * old)
 
   @parameterized.parameters(*TINY)
   def test_without_gradients(self, name):

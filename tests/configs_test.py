@@ -15,6 +15,7 @@ import ml_collections
 from ml_collections import config_flags
 import numpy as np
 
+from configs import common
 from nsl_jax import config_files
 from nsl_jax import errors
 from nsl_jax import experiment
@@ -64,7 +65,8 @@ def variants():
 
 def is_horizon(field):
   last = field.rpartition('.')[2]
-  return last == 'steps' or (last.endswith('_steps') and last != 'full_steps')
+  counts = 'full_steps', 'inner_steps'
+  return last == 'steps' or (last.endswith('_steps') and last not in counts)
 
 
 class LoadTest(parameterized.TestCase):
@@ -178,6 +180,48 @@ class LearningToImputeTest(parameterized.TestCase):
     self.assertEqual(set(config.batch.values()), {batch})
     self.assertEqual(set(config.batch), {'labelled', 'unlabelled', 'holdout'})
     self.assertEqual(config.data.holdout, 0)
+    self.assertEqual(config.optimizer.name, 'adam')
+    self.assertEqual(config.optimizer.drop_steps, 0)
+    self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.02))
+    self.assertEqual(config.protocol, 'median_last_20')
+    self.assertEqual(config.data.augment, 'translate:4,flip')
+    self.assertEqual(config.data.validation, 5000)
+    self.assertTrue(config.method.host.get('ratio_per_batch', True))
+    self.assertEqual((config.method.label_rate, config.method.inner_steps),
+                     (1.0, 1))
+
+  @parameterized.parameters(
+      ('L2-T1-9', 'v1', 1.0, 91), ('L2-T1-16', 'v2', 10.0, 911),
+      ('L2-T1-21', 'v1', 1.0, 91), ('L2-T1-28', 'v2', 10.0, 911))
+  def test_landmarks(self, row, variant, inner_rate, labels):
+    """L-REG, with one drop of the rate at two thirds (F-L11)."""
+    config = config_files.load(rows.find(row).config)
+    self.assertEqual((config.row, config.task), (row, 'regression'))
+    self.assertEqual((config.steps, config.eval.every_steps), (22_500, 150))
+    rate = schedules.learning_rate(config.optimizer)
+    for step, expected in ((0, 0.03), (14_999, 0.03), (15_000, 0.003)):
+      self.assertAlmostEqual(float(rate(step)), expected, places=7)
+    sgd = config.optimizer
+    self.assertEqual((sgd.name, sgd.momentum, sgd.weight_decay, sgd.nesterov),
+                     ('sgd', 0.9, 5e-4, False))
+    method, host = config.method, config.method.host
+    self.assertEqual(
+        (method.variant, method.inner_rate, method.follow_rate,
+         method.label_rate), (variant, inner_rate, True, 1.0))
+    self.assertEqual((host.weight, host.ramp, host.ramp_steps),
+                     (1.0, 'linear', 9000))
+    self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.0))
+    self.assertEqual(host.get('decay', 0.999), 0.999)
+    self.assertEqual(config.data.augment, 'translate:4')
+    self.assertEqual((config.data.labelled, config.data.validation),
+                     (labels, 1012))
+    self.assertEqual(set(config.batch.values()), {128})
+    self.assertEqual(config.protocol, 'best_validation')
+
+  def test_points_are_averaged_over_the_same_share_of_the_run(self):
+    config = config_files.load('configs/mnist_points.py:host=mt')
+    for decay in (config.ema_decay, config.method.host.decay):
+      self.assertAlmostEqual(decay**2000, 0.999**22_500, places=15)
 
   def test_hold_out_sets_and_batches(self):
     load = lambda row: config_files.load(rows.find(row).config)
@@ -235,7 +279,14 @@ class TinyImagenetTest(parameterized.TestCase):
     held_out = config.batch.get('holdout', 0)
     self.assertEqual(held_out, 0 if variant == 'none' else 512)
     self.assertEqual(config.method.get('variant', 'none'), variant)
+    if variant != 'none':
+      self.assertEqual(
+          (config.method.gradient, config.method.inner_rate,
+           config.method.label_rate, config.method.label_space),
+          ('last_layer', 1.0, 1.0, 'labels'))
     self.assertEqual(config.eval.every_steps, epoch)
+    self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.0))
+    self.assertEqual(config.data.augment, 'flip,translate:8')
 
   def test_supervised_sees_every_label(self):
     config = config_files.load(
@@ -341,10 +392,21 @@ class ShorteningTest(parameterized.TestCase):
             config.protocol != 'median_last_20'):
           expected = max(expected, 40)
         self.assertEqual(short[field], expected, field)
+      elif field == 'ema_decay':  # averages over the same share of the run
+        kept = value ** (config.steps / steps)
+        self.assertAlmostEqual(short[field], kept, places=12)
       else:
         self.assertEqual(short[field], value, field)
     self.assertEqual(short['steps'], steps)
     self.assertEqual(short['full_steps'], config.steps)
+
+  def test_what_is_counted_is_not_scaled(self):
+    config = ml_collections.ConfigDict(dict(
+        steps=100, full_steps=100, ramp_steps=50, inner_steps=3, ema_decay=0.9))
+    common.scale(config, 0.5)
+    self.assertEqual(config.to_dict(), dict(
+        steps=50, full_steps=100, ramp_steps=25, inner_steps=3,
+        ema_decay=0.9**2))
 
   @parameterized.parameters(
       ('configs/fashion_mnist_ssl.py', 1500, 75),
@@ -382,7 +444,7 @@ class ShorteningTest(parameterized.TestCase):
     self.assertContainsSubset(others, {
         'row', 'data.limit', 'data.labelled', 'data.validation', 'log_every',
         'data.holdout', 'batch.labelled', 'batch.unlabelled', 'batch.holdout',
-        'checkpoint.every',
+        'checkpoint.every', 'ema_decay',
     })
     self.assertEqual(short['row'], '')  # no result of a paper's row
 

@@ -36,6 +36,8 @@ class LoadTest(FolderTest):
     points = mtfl_fixtures.write(self.folder, COUNTS)
     source = sources.load('aflw', self.data_dir)
     self.assertEqual((source.num_classes, source.outputs), (0, 10))
+    self.assertRegex(
+        source.note, r'^aflw of \d+ \+ \d+ images, not the 10,122 \+ 2,991')
     for arrays, name in (
         (source.train, 'training.txt'), (source.test, 'testing.txt')
     ):

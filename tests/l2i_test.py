@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from nsl_jax import compose, errors, methods, optimizers
-from nsl_jax.methods import soft_label
+from nsl_jax.methods import mixmatch, soft_label
 from nsl_jax.types import Batch, Model, Outputs, Tools, Views
 
 SHAPE, K, LR = (2, 2, 1), 4, 0.05
@@ -114,11 +114,13 @@ def v2_slope(asked, z, slope):
   return asked.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
 
 
-def label_slope(w, u, h, y, rate, z, more=0.0):
-  """The held-out loss after the inner step and its d/dz, by differences;
+def label_slope(w, u, h, y, rate, z, more=0.0, steps=1):
+  """The held-out loss after the inner steps and its d/dz, by differences;
   `more` is what the inner gradient has besides."""
   def judged(z):
-    moved = w - rate * (slope_of_squares(w, u, z, 1.0) + more)
+    moved = w
+    for _ in range(steps):
+      moved = moved - rate * (slope_of_squares(moved, u, z, 1.0) + more)
     return -np.log(softmax(h @ moved)[np.arange(len(y)), y]).mean()
 
   return judged(z), numeric.slope(judged, z)
@@ -169,11 +171,35 @@ class StepTest(parameterized.TestCase):
     """Of softmax regression: eta (F_U F_H^T) (P_H - Y_H), without a step."""
     w, u, h, y, found, metrics = self.start(
         variant='v2', gradient='last_layer', inner_rate=0.3)
-    slope = 0.3 * (u @ h.T) @ (softmax(h @ w) - np.eye(K)[y])
+    slope = 0.3 * (u @ h.T) @ (softmax(h @ w) - np.eye(K)[y]) / len(h)
     grad = v2_slope(u, softmax(u @ w), slope)
     np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
     np.testing.assert_allclose(
         metrics['held'], -np.log(softmax(h @ w)[np.arange(5), y]).mean(),
+        rtol=1e-5)
+
+  def test_the_last_layer_after_its_step(self):
+    """P_H once the layer has learnt z by cross-entropy; here P_U = z, so that
+    only another view of the images moves it."""
+    view = Brighter()
+    method = build(
+        STUDENT, tools_of(augment=view), gradient='last_layer_step',
+        inner_rate=0.3)
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    after, metrics = method.update(state, batch, jax.random.key(1))
+    h, x, learnt, asked = (flat(images) for images in view.views)
+    y = np.asarray(batch.held_y)
+    w = host_by_hand(
+        np.asarray(state.params['w'], np.float64), np.asarray(batch.y), x,
+        learnt, asked)
+    z = softmax(asked @ w)
+    moved = w - 0.3 * learnt.T @ (softmax(learnt @ w) - z)
+    self.assertGreater(np.abs(moved - w).max(), 0.01)
+    slope = 0.3 * (learnt @ h.T) @ (softmax(h @ moved) - np.eye(K)[y]) / len(h)
+    np.testing.assert_allclose(
+        after.params['w'], w - LR * v2_slope(asked, z, slope), atol=2e-6)
+    np.testing.assert_allclose(
+        metrics['held'], -np.log(softmax(h @ moved)[np.arange(5), y]).mean(),
         rtol=1e-5)
 
   @parameterized.product(
@@ -212,8 +238,14 @@ class StepTest(parameterized.TestCase):
     self.assertEqual(float(after.stats['passes']), 2)
 
   def test_more_inner_steps(self):
-    base = self.start()[4]
-    self.assertGreater(np.abs(self.start(inner_steps=3)[4] - base).max(), 1e-5)
+    w, u, h, y, found, metrics = self.start(inner_steps=3)
+    z = softmax(u @ w)
+    value, slope = label_slope(w, u, h, y, 0.1, z, steps=3)
+    np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
+    grad = LR * v2_slope(u, z, slope)
+    np.testing.assert_allclose(found, w - grad, atol=2e-6)
+    once = LR * v2_slope(u, z, label_slope(w, u, h, y, 0.1, z)[1])
+    self.assertGreater(np.abs(grad - once).max(), 2e-5)
 
   def test_watching_changes_nothing(self):
     base, watched = self.start(), self.start(watch=True)
@@ -273,19 +305,52 @@ class StepTest(parameterized.TestCase):
 class HostTest(parameterized.TestCase):
 
   @parameterized.product(
-      host=(STUDENT, TEACHER, MIXMATCH),
-      options=(('v1', 'student'), ('v2', 'host')))
-  def test_every_host(self, host, options):
-    variant, imputer = options
+      host=('student', 'teacher', 'mixmatch'), variant=('v1', 'v2'),
+      imputer=('student', 'host'))
+  def test_what_follows_the_step_of_every_host(self, host, variant, imputer):
+    """The host's own step, at the same key, then the other one by hand."""
+    options = {'student': STUDENT, 'teacher': TEACHER, 'mixmatch': MIXMATCH}
+    tools, batch = tools_of(), batch_of()
     method = build(
-        host, tools_of(augment=brighter, ema_decay=0.9), variant=variant,
-        imputer=imputer)
-    state = method.init(jax.random.key(0))
-    after, metrics = quick_jit(method.update)(
-        state, batch_of(), jax.random.key(1))
-    self.assertGreater(
-        np.abs(after.params['w'] - state.params['w']).max(), 1e-3)
-    self.assertTrue(all(np.isfinite(v) for v in metrics.values()))
+        options[host], tools, variant=variant, imputer=imputer,
+        label_rate=3.0)
+    state = method.init(jax.random.key(0)).replace(step=jnp.array(5, jnp.int32))
+    if host == 'teacher':
+      state = state.replace(slots={'teacher': {'w': -state.params['w']}})
+    after, metrics = method.update(state, batch, jax.random.key(1))
+
+    fields = {k: v for k, v in options[host].items() if k != 'name'}
+    build_recipe = (mixmatch if host == 'mixmatch' else soft_label).recipe
+    key = jax.random.split(jax.random.split(jax.random.key(1), 2)[0], 5)[0]
+    if host != 'teacher':  # nothing follows the step, so its key is not split
+      key = jax.random.split(jax.random.key(1), 5)[0]
+    hosted, first, views = compose.advance(
+        build_recipe(tools, **fields).loss, tools.tx, state, batch, key)
+    np.testing.assert_allclose(metrics['loss'], first['loss'], rtol=1e-6)
+    w, old = (np.asarray(s.params['w'], np.float64) for s in (hosted, state))
+    self.assertGreater(np.abs(w - old).max(), 1e-3)
+    learnt, asked = flat(views.learnt), flat(views.asked)
+
+    def impute(w):
+      if imputer == 'student' or host == 'student':
+        return softmax(asked @ w)
+      if host == 'teacher':  # at step 5: 1 - 1 / 6
+        return softmax(asked @ (-5 / 6 * old + w / 6))
+      mean = (softmax(asked @ w) + softmax(learnt @ w)) / 2
+      return mean**2 / (mean**2).sum(-1, keepdims=True)
+
+    z = impute(w)
+    value, slope = label_slope(
+        w, learnt, flat(batch.held_x), np.asarray(batch.held_y), 0.1, z)
+    np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
+    if variant == 'v2':
+      grad = numeric.slope(lambda w: (slope * impute(w)).sum(), w)
+    else:
+      inward = slope - (slope * z).sum(-1, keepdims=True)
+      moved = softmax(np.log(z) - 3.0 * z * inward)
+      grad = slope_of_squares(w, learnt, moved, 1 / z.size)
+    self.assertGreater(LR * np.abs(grad).max(), 2e-5)
+    np.testing.assert_allclose(after.params['w'], w - LR * grad, atol=2e-6)
 
   def test_the_average_moves_after_both_steps(self):
     method = build(STUDENT, tools_of(ema_decay=0.9))
@@ -376,7 +441,7 @@ class ErrorTest(parameterized.TestCase):
       (dict(inner_steps=0), 'inner_steps=0: must be > 0'),
       (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
       (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
-      (dict(gradient='last_layer', inner_steps=2), 'makes no inner step'),
+      (dict(gradient='last_layer', inner_steps=2), 'is for one step on '),
       (dict(gradient='tangent', inner_steps=2), 'use gradient=nested'),
       (dict(gradient='last_layer', inner_supervised=True),
        'inner_supervised at false, or use gradient=nested'),

@@ -1,4 +1,4 @@
-"""Faces with five landmarks as a TFDS builder that reads MTFL's lists."""
+"""Faces with five landmarks as a TFDS builder that reads lists as MTFL's."""
 
 from collections.abc import Iterator
 import io
@@ -34,7 +34,8 @@ class Face(NamedTuple):
 
 
 class Aflw(tfds.core.GeneratorBasedBuilder):
-  """AFLW as MTFL distributes it: 10,122 faces for training, 2,991 for testing.
+  """Faces listed as MTFL lists them; the papers' AFLW has 10,122 for training
+  and 2,991 for testing, and MTFL's faces are others (F-L11).
 
   Reads aflw/training.txt and aflw/testing.txt in TFDS's manual folder: a line
   an image, its path from there, x1 ... x5, y1 ... y5 in its pixels, and four

@@ -13,11 +13,20 @@ from nsl_jax.data import download
 
 
 class Recipe(NamedTuple):
-  """Where the training examples of a name come from, in TFDS's words."""
+  """Where the training examples of a name come from, in TFDS's words.
+
+  Attributes:
+    tfds_name: data set.
+    labelled: splits.
+    unlabelled: splits whose labels are not read.
+    papers: images that the papers train with and test on, where a data set of
+      that name can be another.
+  """
 
   tfds_name: str
   labelled: tuple[str, ...] = ('train',)
   unlabelled: tuple[str, ...] = ()
+  papers: tuple[int, int] | None = None
 
 
 class Layout(NamedTuple):
@@ -49,7 +58,7 @@ RECIPES = {
     'svhn_extra': Recipe('svhn_cropped', labelled=('train', 'extra')),
     'stl10': Recipe('stl10', unlabelled=('unlabelled',)),
     'usps': Recipe('usps'),
-    'aflw': Recipe('aflw'),
+    'aflw': Recipe('aflw', papers=(10_122, 2_991)),
     'tiny_imagenet': Recipe('tiny_imagenet'),
 }
 NAMES = ('digits', *RECIPES)

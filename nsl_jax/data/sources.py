@@ -97,8 +97,12 @@ def load(
   train = parts[0]
   if len(parts) > 1:
     train = Arrays(*(np.concatenate(arrays) for arrays in zip(*parts)))
-  note = _note(layout)
-  return Source(name, layout.num_classes, train, read('test'), note)
+  test = read('test')
+  sizes = len(train.images), len(test.images)
+  notes = _note(layout), _sizes_note(recipe, sizes)
+  return Source(
+      name, layout.num_classes, train, test, '; '.join(filter(None, notes))
+  )
 
 
 def _adaptation(
@@ -168,6 +172,15 @@ def _note(layout: prepare.Layout) -> str:
   return (
       f'JPEG copy of {folder.parent.name} {folder.name}: its pixels differ '
       'slightly from the original, which is PNG'
+  )
+
+
+def _sizes_note(recipe: prepare.Recipe, sizes: tuple[int, int]) -> str:
+  """Says that a data set is not the papers', if its size does."""
+  if recipe.papers in (None, sizes):
+    return ''
+  return '{} of {:,} + {:,} images, not the {:,} + {:,} of the papers'.format(
+      recipe.tfds_name, *sizes, *recipe.papers
   )
 
 

@@ -29,7 +29,7 @@ _CHOICES = {
     'variant': ('v1', 'v2'),
     'imputer': ('student', 'host'),
     'label_space': ('logits', 'labels'),
-    'gradient': ('nested', 'tangent', 'last_layer'),
+    'gradient': ('nested', 'tangent', 'last_layer', 'last_layer_step'),
 }
 
 
@@ -60,7 +60,8 @@ def build(
     gradient: `nested` and, for one inner step, `tangent` are the same number,
       see `bilevel.label_gradient`; `last_layer` is the closed form for many
       classes (appendix A.3), which `inner_rate` multiplies and which knows
-      neither of the other two inner options (F-L12).
+      neither of the other two inner options; `last_layer_step` the same after
+      a step of that layer at `inner_rate` (F-L12).
     watch: report the loss on the held-out batch, and that of some test images,
       before and after the step that is added (L2I Figure 2).
     follow_rate: count `inner_rate` in what the optimiser's rate then is.
@@ -76,15 +77,15 @@ def build(
     if not value > 0:
       raise errors.UserError(f'l2i {field}={value}: must be > 0')
   task = tasks.of(tools)
-  closed = gradient == 'last_layer'
+  closed = gradient.startswith('last_layer')
   if closed and task is tasks.REGRESSION:
     raise errors.UserError(
-        'l2i gradient=last_layer is for classes: use gradient=nested'
+        f'l2i gradient={gradient} is for classes: use gradient=nested'
     )
   if closed and (inner_steps != 1 or inner_supervised):
     raise errors.UserError(
-        'l2i gradient=last_layer makes no inner step: leave inner_steps at 1 '
-        'and inner_supervised at false, or use gradient=nested'
+        f'l2i gradient={gradient} is for one step on imputed labels: leave '
+        'inner_steps at 1 and inner_supervised at false, or use gradient=nested'
     )
   recipe = _recipe(tools, host)
   if imputer == 'host' and recipe.impute is None:
@@ -102,12 +103,15 @@ def build(
         f'l2i inner_steps={inner_steps}: gradient=tangent is for one, use '
         'gradient=nested'
     )
+  from_last_layer = functools.partial(
+      imputation.last_layer, step=gradient == 'last_layer_step'
+  )
   space = 'points' if task is tasks.REGRESSION else label_space
   step = impute_and_learn(
       tools, recipe, variant=variant, host_imputes=imputer == 'host',
       inner_rate=_rate(tools, inner_rate, follow_rate),
       move=functools.partial(imputation.moved, rate=label_rate, space=space),
-      gradient=imputation.last_layer if closed else through,
+      gradient=from_last_layer if closed else through,
       watch=watch,
   )
   return Method(
