@@ -16,7 +16,7 @@ from nsl_jax import (
     models, optimizers, schedules, summary, tasks, train,
     workdir as workdir_lib,
 )
-from nsl_jax.data import augment, normalise, sources, splits, views
+from nsl_jax.data import normalise, sources, splits, views
 from nsl_jax.types import Data, Method, State, Task, Tools
 
 
@@ -30,7 +30,6 @@ class Parts(NamedTuple):
     fitted: arrays of the normalisation, on the devices.
     images: all training images, on the devices.
     task: what their labels are.
-    spread: variance that the views add to points, in square pixels.
     plan: when things happen.
     chunk: the compiled step.
     evaluate: the compiled evaluation.
@@ -44,7 +43,6 @@ class Parts(NamedTuple):
   fitted: dict[str, jax.Array]
   images: jax.Array
   task: Task
-  spread: float
   plan: loop.Plan
   chunk: train.Chunk
   evaluate: Any
@@ -122,8 +120,7 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
   return Parts(
       source=source, method=method, normalise=apply,
       fitted=mesh_lib.put(fitted(), whole),
-      images=mesh_lib.put(source.train.images, whole), task=task,
-      spread=augment.move_variance(config.data.augment), plan=plan,
+      images=mesh_lib.put(source.train.images, whole), task=task, plan=plan,
       chunk=train.make_chunk(
           train.one_step(method, functools.partial(train.gather, apply)),
           steps_per_call=plan.steps_per_call, mesh=mesh,
@@ -147,7 +144,7 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
       feed.side_tables(parts.method.side, parts.source, split)
   )
   labels = parts.source.train.labels
-  fitted = parts.task.fit(labels[split.labelled], parts.spread)
+  fitted = parts.task.fit(labels[split.labelled])
   watched = None
   if parts.method.watches:
     images, known = (part[:parts.method.watches] for part in parts.source.test)

@@ -30,18 +30,18 @@ def _inner_of_classes(logits: Array, belief: Array, variant: str) -> Array:
 
 CLASSIFICATION = Task(
     name='classification', loss_name='cross_entropy',
-    fit=lambda labels, spread: {}, encode=lambda fitted, labels: labels,
+    fit=lambda labels: {}, encode=lambda fitted, labels: labels,
     loss=losses.cross_entropy, belief=jax.nn.softmax,
     disagreement=losses.squared_error, reduce=jnp.sum,
     inner=_inner_of_classes, judge=_judge_classes,
 )
 
 
-def _fit_points(labels: np.ndarray, spread: float) -> dict[str, np.ndarray]:
-  """Mean and standard deviation of every coordinate of the moved points, f32[P]
-  pixels (2.17); a constant one is not scaled.
+def _fit_points(labels: np.ndarray) -> dict[str, np.ndarray]:
+  """Mean and standard deviation of every coordinate, f32[P] pixels, before any
+  move (F-L11); a constant one is not scaled.
   """
-  std = np.sqrt(labels.var(0, dtype=np.float64) + spread)
+  std = labels.std(0, dtype=np.float64)
   return {
       _MEAN: labels.mean(0, dtype=np.float64).astype(np.float32),
       _STD: np.where(std < 1e-6, 1.0, std).astype(np.float32),

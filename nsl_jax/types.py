@@ -219,8 +219,7 @@ class Task(NamedTuple):
   Attributes:
     name: `classification` or `regression`.
     loss_name: what metrics call `loss`.
-    fit: `(labels of the labelled images, variance that the views add)` ->
-      arrays that go with the normaliser.
+    fit: labels of the labelled images -> arrays that go with the normaliser.
     encode: `(those arrays, labels) -> labels` as a method sees them.
     loss: `(f32[N, K] outputs, labels) -> f32[N]`.
     belief: outputs -> f32[N, K], what they say: probabilities, or points.
@@ -234,7 +233,7 @@ class Task(NamedTuple):
 
   name: str
   loss_name: str
-  fit: Callable[[np.ndarray, float], dict[str, np.ndarray]]
+  fit: Callable[[np.ndarray], dict[str, np.ndarray]]
   encode: Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarray]
   loss: Callable[[Array, Array], Array]
   belief: Callable[[Array], Array]

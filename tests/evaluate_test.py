@@ -236,7 +236,7 @@ class PointsTest(parameterized.TestCase):
     found = judge(
         mesh_lib.put(np.zeros((6, 10), np.float32), whole),
         mesh_lib.put({'scale': np.float32(32.0),
-                      **tasks.REGRESSION.fit(known, 0.0)}, whole),
+                      **tasks.REGRESSION.fit(known)}, whole),
         evaluate.on_device(images, points, batch, mesh))
     self.assertEqual(set(found), {'error', 'failure'})
     np.testing.assert_allclose(

@@ -284,10 +284,3 @@ def build_moving(
     return images, move
 
   return view
-
-
-def move_variance(steps: str) -> float:
-  """Variance of the move of `build_moving` along an axis, in square pixels."""
-  parts = [step.strip().partition(':') for step in steps.split(',')]
-  reach = [int(value) for name, _, value in parts if name == 'translate']
-  return math.fsum(r * (r + 1) / 3 for r in reach)  # uniform over -r ... r
