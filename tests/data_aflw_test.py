@@ -1,7 +1,8 @@
-"""Lists of faces as MTFL distributes them, from the lines to arrays."""
+"""Lists of faces in both layouts, from the lines to arrays."""
 
 import os
 import pathlib
+import shutil
 import tempfile
 from unittest import mock
 
@@ -10,9 +11,10 @@ from absl.testing import parameterized
 import mtfl_fixtures
 import numpy as np
 from PIL import Image
+import scipy.io
 
 from nsl_jax import errors
-from nsl_jax.data import aflw
+from nsl_jax.data import face_lists
 from nsl_jax.data import prepare
 from nsl_jax.data import sources
 
@@ -83,6 +85,55 @@ class LoadTest(FolderTest):
     self.assertEndsWith(where, 'manual/aflw/training.txt')
 
 
+class ReleaseTest(FolderTest):
+  """The layout that the code of L2I reads."""
+
+  def setUp(self):
+    super().setUp()
+    self.points = mtfl_fixtures.write(self.folder, COUNTS)
+    self.same = sources.load('aflw', self.data_dir)
+    shutil.rmtree(self.data_dir / 'aflw')
+    mtfl_fixtures.as_release(self.folder)
+    self.mat = self.folder / 'aflw_test_keypoints.mat'
+
+  def test_is_read_as_the_other(self):
+    state, where = prepare.status('aflw', self.data_dir)
+    self.assertEqual(state, 'ready')
+    self.assertEndsWith(where, 'manual/aflw/aflw_train_images.txt')
+    source = sources.load('aflw', self.data_dir)
+    for found, known in (
+        (source.train, self.same.train), (source.test, self.same.test)):
+      np.testing.assert_array_equal(found.images, known.images)
+      np.testing.assert_allclose(found.labels, known.labels, atol=1e-5)
+
+  def assert_fails(self, *parts):
+    with self.assertRaises(errors.UserError) as caught:
+      sources.load('aflw', self.data_dir)
+    for part in parts:
+      self.assertIn(part, str(caught.exception))
+    self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(
+      (dict(gt=np.zeros((2, 5, 2))), 'gt is [2, 5, 2]'),
+      (dict(gt=np.full((3, 5, 2), np.nan)), 'or not finite'),
+      (dict(points=np.zeros((3, 5, 2))), "MATLAB file with points gt ('gt')"))
+  def test_wrong_points(self, content, message):
+    scipy.io.savemat(self.mat, content)
+    self.assert_fails(str(self.mat), message)
+
+  def test_no_matlab_file(self):
+    self.mat.write_text('hello')
+    self.assert_fails(str(self.mat), 'no MATLAB file with points gt')
+
+  def test_missing_points(self):
+    self.mat.unlink()
+    self.assert_fails('put the images and aflw_test_keypoints.mat into')
+
+  def test_missing_image(self):
+    (self.folder / 'output' / 'test picture 1.jpg').unlink()
+    self.assert_fails('aflw_test_images.txt, line 2: ', 'does not exist')
+
+
 class WrongTest(FolderTest):
 
   def setUp(self):
@@ -142,7 +193,7 @@ class WrongTest(FolderTest):
 
   def test_blank_lines_do_not_count(self):
     self.list.write_text('\n' + self.list.read_text() + '\n\n')
-    self.assertLen(aflw.read_list(self.list), 3)
+    self.assertLen(face_lists.read(self.list), 3)
     self.list.write_text('\n')
     self.assert_fails(f'{self.list} lists no image')
 

@@ -21,7 +21,7 @@ ROWS = (
     ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary',
      'step_times', 'log', 'workdir', 'bilevel', 'data.splits', 'data.sampler',
      'data.augment', 'data.digits', 'data.download', 'data.manual',
-     'data.normalise', 'data.points', 'models.layers'),
+     'data.face_lists', 'data.normalise', 'data.points', 'models.layers'),
     ('tasks',),
     ('negatives', 'optimizers', 'compose', 'imputation', 'perturb',
      'checkpoint', 'data.aflw', 'data.tiny_imagenet', 'data.usps', 'data.views',

@@ -1,9 +1,10 @@
-"""Small folders in the layout that MTFL distributes its faces in."""
+"""Small folders in the layouts that faces are distributed in."""
 
 import pathlib
 
 import numpy as np
 from PIL import Image
+import scipy.io
 from sklearn import datasets
 
 _PLACES = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
@@ -49,3 +50,23 @@ def write(
       found[name].append(points / size)
     (folder / name).write_text('\n'.join(lines) + '\n')
   return found
+
+
+def as_release(folder: pathlib.Path) -> None:
+  """Turns what `write` wrote into the layout of Jakab et al."""
+  (folder / 'output').mkdir()
+  for split, name in (('train', 'training.txt'), ('test', 'testing.txt')):
+    lines = (folder / name).read_text().splitlines()
+    names, points, sizes = [], [], []
+    for line in lines:
+      path, *numbers = line.strip().replace('\\', '/').rsplit(maxsplit=14)
+      with Image.open(folder / path) as picture:
+        sizes.append(picture.size[::-1])
+      names.append(f'{split} {pathlib.Path(path).name}')
+      (folder / path).rename(folder / 'output' / names[-1])
+      places = np.reshape([float(n) for n in numbers[:10]], (2, 5))
+      points.append(places[::-1].T)
+    (folder / name).unlink()
+    (folder / f'aflw_{split}_images.txt').write_text('\n'.join(names) + '\n')
+    scipy.io.savemat(
+        folder / f'aflw_{split}_keypoints.mat', dict(gt=points, hw=sizes))

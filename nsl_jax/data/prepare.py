@@ -65,7 +65,8 @@ NAMES = ('digits', *RECIPES)
 # What TFDS has not: name -> files in its manual folder, any of which says all
 # is there to make it.
 MANUAL = {
-    'usps': ('usps.h5',), 'aflw': ('aflw/training.txt',),
+    'usps': ('usps.h5',),
+    'aflw': ('aflw/training.txt', 'aflw/aflw_train_images.txt'),
     'tiny_imagenet': ('tiny-imagenet-200/wnids.txt', 'tiny-imagenet-200.zip'),
 }
 
