@@ -55,13 +55,15 @@ def reported_error(row: rows.Row) -> float | None:
 
 
 def _baseline(row: rows.Row, table: dict[str, rows.Row]) -> rows.Row | None:
+  """The supervised row of its table, else the one of what it adds to."""
   prefix = row.id.rsplit('-', 1)[0] + '-'
-  for other in table.values():
-    same = (other.data, other.labels, other.model) == (
-        row.data, row.labels, row.model)
-    if same and other.id.startswith(prefix) and other.method in _BASELINES:
-      return other
-  return None
+  of_row = lambda one: (one.data, one.labels, one.model)
+  same = {
+      other.method: other for other in table.values()
+      if other.id.startswith(prefix) and of_row(other) == of_row(row)
+  }
+  wanted = *_BASELINES, row.method.partition('+')[0]
+  return next((same[name] for name in wanted if name in same), None)
 
 
 def _budget(result: Result) -> tuple[Any, ...]:

@@ -92,6 +92,18 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(cells[7], '2')
     self.assertIn('reduced from 29000', cells[8])
 
+  def test_without_one_from_the_row_of_the_host(self):
+    self._write(
+        _result('L2-T3-1', [40.0]), _result('L2-T3-4', [37.0]),
+        _result('L2-T3-13', [10.0]))
+    lines = report.table(report.read(self.folder), 'L2-T3').splitlines()
+    found = [
+        [cell.strip() for cell in line.strip('|').split('|')][2:7:2]
+        for line in lines[-3:]]
+    self.assertEqual(found, [
+        ['MT', '+0.00', '+0.00'], ['MT+V1', '-4.18', '-3.00'],
+        ['MM+V1', '-0.73', '']])
+
   def test_another_budget_is_no_baseline(self):
     self._write(
         _result('NS-T6-7', [13.0]),
