@@ -18,12 +18,15 @@ _ROWS = {
     ('pl', 'v2'): 'PTS-4',
 }
 _LABELS = 50
+_INNER = 1.0  # of V2, times the rate; at L-REG's 10 it diverges, F-L4
 
 
 def get_config(arg=None):
   arg = common.parse(arg, labels=_LABELS, host='pl', variant='v1', watch=False)
   config = landmarks.l_reg('mnist_points', arg, steps=2000, batch=32)
   config.data.update(validation=500, limit=4000)
+  if arg.variant == 'v2':
+    config.method.inner_rate = _INNER
   if arg.labels == _LABELS and not arg.watch:
     config.row = _ROWS.get((arg.host, arg.variant), '')
   config.eval.every_steps = 100

@@ -218,10 +218,14 @@ class LearningToImputeTest(parameterized.TestCase):
     self.assertEqual(set(config.batch.values()), {128})
     self.assertEqual(config.protocol, 'best_validation')
 
-  def test_points_are_averaged_over_the_same_share_of_the_run(self):
+  def test_points_of_digits(self):
+    """Weights are averaged over the same share of the run as on faces."""
     config = config_files.load('configs/mnist_points.py:host=mt')
     for decay in (config.ema_decay, config.method.host.decay):
       self.assertAlmostEqual(decay**2000, 0.999**22_500, places=15)
+    for variant in ('v1', 'v2'):
+      config = config_files.load(f'configs/mnist_points.py:variant={variant}')
+      self.assertEqual(config.method.inner_rate, 1.0)
 
   def test_hold_out_sets_and_batches(self):
     load = lambda row: config_files.load(rows.find(row).config)
