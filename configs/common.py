@@ -106,7 +106,7 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.method = dict(name='supervised', terms={})
   config.optimizer = dict(name='adam', lr=1e-3, drop_steps=0, drop_factor=0.2)
   config.ema_decay = 0.0  # of the weights judged; 0 judges the raw ones
-  config.weight_decay = 0.0  # kernels * (1 - this * lr) after each step
+  config.weight_decay = 0.0  # weights * (1 - this * lr) after each step
   config.weight_decay_on = 'kernels'  # or all, as L2I's code (F-L21)
   config.eval = dict(every_steps=max(steps // 50, 1), batch=1000)
   config.log_every = 50

@@ -102,14 +102,16 @@ def last_layer_gradient(
     f32[N, K].
   """
   chex.assert_equal_shape([held_probs, held_labels])
-  alike = _alike(features, held_features, bias)
+  alike = jnp.matmul(features, held_features.T, precision='highest')
+  if bias:
+    alike = alike + 1.0
   wrong = held_probs - held_labels
   return rate * jnp.matmul(alike, wrong, precision='highest')
 
 
 def last_layer_step(
     held_logits: Array, held_features: Array, features: Array, probs: Array,
-    labels: Array, *, rate: Rate, bias: bool = False,
+    labels: Array, *, rate: Rate,
 ) -> Array:
   """Logits of held-out images after an inner step of the last layer alone, on
   the sum of cross-entropies: its gradient in the logits is P_U - Z.
@@ -121,21 +123,15 @@ def last_layer_step(
     probs: f32[N, K], P_U, predictions for the images that are learnt.
     labels: f32[N, K], Z.
     rate: eta.
-    bias: whether the layer has a bias that adapts too.
 
   Returns:
     f32[M, K].
   """
   chex.assert_equal_shape([probs, labels])
-  alike = _alike(held_features, features, bias)
+  alike = jnp.matmul(held_features, features.T, precision='highest')
   return held_logits - rate * jnp.matmul(
       alike, probs - labels, precision='highest'
   )
-
-
-def _alike(features: Array, others: Array, bias: bool) -> Array:
-  alike = jnp.matmul(features, others.T, precision='highest')
-  return alike + 1.0 if bias else alike
 
 
 def to_logits(gradient: Array, probs: Array) -> Array:

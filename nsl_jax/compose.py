@@ -256,7 +256,7 @@ def train_on(loss: Loss, tools: Tools, *after: Update) -> Update:
 
 def finish_step(step: Update, tools: Tools, *after: Update) -> Update:
   """After the step move the evaluation average if there is one, shrink the
-  kernels if there is weight decay, then do whatever else follows.
+  weights if there is weight decay, then do whatever else follows.
   """
   updates = [step]
   if tools.ema_decay:

@@ -142,6 +142,9 @@ def progress(stream: TextIO, **options: Any) -> tqdm.tqdm:
   Args:
     stream: where to.
     **options: of `tqdm.tqdm`.
+
+  Returns:
+    The bar, to be closed.
   """
   if not stream.isatty():
     options.update(mininterval=_LINE_S, bar_format=_LINE)

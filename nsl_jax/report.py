@@ -1,10 +1,11 @@
 """Reported against ours, from the ledger: python -m nsl_jax.report
 
 Every number comes from a JSON file in --results. A difference is taken from
-the supervised row of the same table, data, labels and budget, the paper's from
-the paper's. Errors in %; accuracies that a paper reports are turned into
-errors. --match DN-T7 prints the times of its rows. --bench NAME prints the step
-times in bench/NAME.json there, with ratios to the first.
+the supervised row of the same table, data, labels and budget, where a table
+has none from that of the host, and the paper's from the paper's. Errors in %;
+accuracies that a paper reports are turned into errors. --match DN-T7 prints
+the times of its rows. --bench NAME prints the step times in bench/NAME.json
+there, with ratios to the first.
 """
 
 import pathlib
@@ -62,8 +63,9 @@ def _baseline(row: rows.Row, table: dict[str, rows.Row]) -> rows.Row | None:
       other.method: other for other in table.values()
       if other.id.startswith(prefix) and of_row(other) == of_row(row)
   }
-  wanted = *_BASELINES, row.method.partition('+')[0]
-  return next((same[name] for name in wanted if name in same), None)
+  host = row.method.partition('+')[0]
+  hosts = (host,) if any(name.startswith(f'{host}+') for name in same) else ()
+  return next((same[name] for name in _BASELINES + hosts if name in same), None)
 
 
 def _budget(result: Result) -> tuple[Any, ...]:

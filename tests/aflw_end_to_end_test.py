@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from absl.testing import absltest
-import mtfl_fixtures
+import face_fixtures
 import numpy as np
 
 from nsl_jax import log
@@ -38,7 +38,7 @@ class AflwTest(absltest.TestCase):
     folder = tempfile.TemporaryDirectory()
     cls.addClassCleanup(folder.cleanup)
     cls.folder = pathlib.Path(folder.name)
-    cls.points = mtfl_fixtures.write(
+    cls.points = face_fixtures.write(
         cls.folder / 'data' / 'downloads' / 'manual' / 'aflw',
         {'training.txt': _TRAIN, 'testing.txt': _TEST},
     )
@@ -122,7 +122,7 @@ class AflwTest(absltest.TestCase):
   def test_wrong_line_is_one_line(self):
     data = self.folder / 'other'
     manual = data / 'downloads' / 'manual' / 'aflw'
-    mtfl_fixtures.write(manual, {'training.txt': 3, 'testing.txt': 2})
+    face_fixtures.write(manual, {'training.txt': 3, 'testing.txt': 2})
     (manual / 'training' / 'picture 2.png').unlink()
     done = _start(
         self.folder, 'nsl_jax.data', '--prepare', 'aflw', '--data_dir',

@@ -8,7 +8,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
-import mtfl_fixtures
+import face_fixtures
 import numpy as np
 from PIL import Image
 import scipy.io
@@ -35,7 +35,7 @@ class FolderTest(parameterized.TestCase):
 class LoadTest(FolderTest):
 
   def test_images_and_points(self):
-    points = mtfl_fixtures.write(self.folder, COUNTS)
+    points = face_fixtures.write(self.folder, COUNTS)
     source = sources.load('aflw', self.data_dir)
     self.assertEqual((source.num_classes, source.outputs), (0, 10))
     self.assertRegex(
@@ -55,7 +55,7 @@ class LoadTest(FolderTest):
 
   def test_points_are_where_the_digit_is(self):
     """Inside its corners a picture differs from the grey around them."""
-    mtfl_fixtures.write(self.folder, COUNTS)
+    face_fixtures.write(self.folder, COUNTS)
     for image, row in zip(*sources.load('aflw', self.data_dir).train):
       x0, y0 = row[:2].round().astype(int)
       x1, y1 = row[8:].round().astype(int)
@@ -66,7 +66,7 @@ class LoadTest(FolderTest):
       self.assertLess(away[~inside].mean(), 0.02)
 
   def test_prepared_once(self):
-    mtfl_fixtures.write(self.folder, COUNTS)
+    face_fixtures.write(self.folder, COUNTS)
     line = prepare.prepare('aflw', self.data_dir)
     folder = self.data_dir / 'aflw' / '1.0.0'
     self.assertEqual(line, f'aflw is ready: {folder}')
@@ -79,7 +79,7 @@ class LoadTest(FolderTest):
 
   def test_status_before(self):
     self.assertEqual(prepare.status('aflw', self.data_dir)[0], 'missing')
-    mtfl_fixtures.write(self.folder, COUNTS)
+    face_fixtures.write(self.folder, COUNTS)
     state, where = prepare.status('aflw', self.data_dir)
     self.assertEqual(state, 'ready')
     self.assertEndsWith(where, 'manual/aflw/training.txt')
@@ -90,10 +90,10 @@ class ReleaseTest(FolderTest):
 
   def setUp(self):
     super().setUp()
-    self.points = mtfl_fixtures.write(self.folder, COUNTS)
+    self.points = face_fixtures.write(self.folder, COUNTS)
     self.same = sources.load('aflw', self.data_dir)
     shutil.rmtree(self.data_dir / 'aflw')
-    mtfl_fixtures.as_release(self.folder)
+    face_fixtures.as_release(self.folder)
     self.mat = self.folder / 'aflw_test_keypoints.mat'
 
   def test_is_read_as_the_other(self):
@@ -105,6 +105,28 @@ class ReleaseTest(FolderTest):
         (source.train, self.same.train), (source.test, self.same.test)):
       np.testing.assert_array_equal(found.images, known.images)
       np.testing.assert_allclose(found.labels, known.labels, atol=1e-5)
+
+  def test_is_taken_where_both_are(self):
+    lines = 'not a list'
+    for name in COUNTS:
+      (self.folder / name).write_text(lines)
+    _, where = prepare.status('aflw', self.data_dir)
+    self.assertEndsWith(where, 'manual/aflw/aflw_train_images.txt')
+    self.assertLen(sources.load('aflw', self.data_dir).train.images, 6)
+
+  def test_points_outside_are_kept(self):
+    points = scipy.io.loadmat(self.mat)['gt']
+    points[1, 2] = -3.0, 500.0  # y, x
+    scipy.io.savemat(self.mat, dict(gt=points))
+    labels = sources.load('aflw', self.data_dir).test.labels
+    self.assertLess(labels[1, 5], 0.0)
+    self.assertGreater(labels[1, 4], 60.0)
+
+  def test_one_place_for_both_eyes(self):
+    points = scipy.io.loadmat(self.mat)['gt']
+    points[1, 0] = points[1, 1]
+    scipy.io.savemat(self.mat, dict(gt=points))
+    self.assert_fails('line 2: both eyes', 'get the release again')
 
   def assert_fails(self, *parts):
     with self.assertRaises(errors.UserError) as caught:
@@ -138,7 +160,7 @@ class WrongTest(FolderTest):
 
   def setUp(self):
     super().setUp()
-    mtfl_fixtures.write(self.folder, COUNTS)
+    face_fixtures.write(self.folder, COUNTS)
     self.list = self.folder / 'testing.txt'
 
   def assert_fails(self, *parts):

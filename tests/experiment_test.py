@@ -4,10 +4,13 @@ import pathlib
 import tempfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import checkpoint, config_files, errors, experiment, feed, log
+from nsl_jax import (
+    checkpoint, config_files, errors, experiment, feed, log, loop,
+)
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import normalise
 
@@ -117,6 +120,29 @@ class ExperimentTest(parameterized.TestCase):
     self.assertGreater(error(slow), 70.0)  # hardly moved from its start
     self.assertLess(error(raw), error(slow))
 
+  def test_which_weights_decay(self):
+    """All weights are 1 before the step; decay takes a twentieth of some."""
+    norms = []
+    for on in ('kernels', 'all'):
+      parts = experiment.prepare(_config(
+          weight_decay=50.0, weight_decay_on=on, **{'data.limit': 500}))
+      state = experiment.initial_state(parts.method, 0, parts.mesh)
+      state = state.replace(params=jax.tree.map(jnp.ones_like, state.params))
+      config = _config(**{'data.limit': 500})
+      split = feed.split_of(config, parts.source, 0)
+      data = experiment.data_of(parts, split)
+      rows = loop.rows_at(
+          feed.streams_of(config, split, 0), 0, parts.plan, parts.mesh)
+      after, _ = parts.chunk(state, data, rows, 1)
+      norms.append({
+          jax.tree_util.keystr(path): float(leaf.mean()) for path, leaf
+          in jax.tree_util.tree_leaves_with_path(after.params)})
+    kernels, every = norms
+    for name, mean in kernels.items():
+      shrunk = mean < 0.96  # 1 - 50 * 1e-3, and a step of Adam's at 1e-3
+      self.assertEqual(shrunk, 'bias' not in name, name)
+      self.assertLess(every[name], 0.96)
+
   @parameterized.parameters('tf32', 'bfloat16')
   def test_precisions_run(self, precision):
     results = experiment.run(_config(precision=precision), self.folder)
@@ -154,6 +180,7 @@ class ExperimentTest(parameterized.TestCase):
       ({'optimizer.lr': float('nan')}, 'optimizer.lr'),
       ({'ema_decay': 1.5}, 'must be below 1'),
       ({'precision': 'float23'}, "did you mean 'float32'"),
+      ({'weight_decay_on': 'kernel'}, "did you mean 'kernels'"),
       ({'protocol': 'best_test'}, 'config.protocol'),
       ({'method.ramp': 'sigmoidal'}, "did you mean 'sigmoid'"),
       ({'data.rule': 'unbalanced'}, "did you mean 'balanced'"),

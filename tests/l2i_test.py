@@ -442,6 +442,8 @@ class ErrorTest(parameterized.TestCase):
       (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
       (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
       (dict(gradient='last_layer', inner_steps=2), 'is for one step on '),
+      (dict(gradient='last_layer_step', inner_steps=2),
+       'last_layer_step is for one step on '),
       (dict(gradient='tangent', inner_steps=2), 'use gradient=nested'),
       (dict(gradient='last_layer', inner_supervised=True),
        'inner_supervised at false, or use gradient=nested'),

@@ -104,6 +104,13 @@ class ReportTest(absltest.TestCase):
         ['MT', '+0.00', '+0.00'], ['MT+V1', '-4.18', '-3.00'],
         ['MM+V1', '-0.73', '']])
 
+  def test_without_a_host_there_is_no_difference(self):
+    self._write(_result('DN-T6-1', [40.0]), _result('DN-T6-2', [37.0]))
+    lines = report.table(report.read(self.folder), 'DN-T6').splitlines()
+    for line in lines[-2:]:
+      cells = [cell.strip() for cell in line.strip('|').split('|')]
+      self.assertEqual((cells[4], cells[6]), ('', ''))
+
   def test_another_budget_is_no_baseline(self):
     self._write(
         _result('NS-T6-7', [13.0]),

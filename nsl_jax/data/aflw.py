@@ -69,11 +69,15 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
   files = face_lists.needed(folder)
   for path in files:
     if not path.is_file():
-      how = ''
+      what = path.name
       if path.name in face_lists.MTFL.values():
-        how = ' (a line an image: path, x1 ... x5, y1 ... y5, four attributes)'
+        release = face_lists.RELEASE['train']
+        what = (
+            f'the lists of the release ({release} and others), or {path.name} '
+            '(a line an image: path, x1 ... x5, y1 ... y5, four attributes),'
+        )
       raise errors.UserError(
-          f'aflw is not in {data_dir}; put the images and {path.name}{how} '
+          f'aflw is not in {data_dir}; put the images and {what} '
           f'into {folder}, then run: python -m nsl_jax.data --prepare aflw '
           f'--data_dir {data_dir}'
       )

@@ -56,7 +56,9 @@ def read(path: pathlib.Path) -> list[Face]:
   corrected, and kept in a release.
 
   Raises:
-    UserError: naming the line that is malformed, or whose image is missing.
+    UserError: naming the line that is malformed, whose image is missing or
+      whose eyes are at one place, or the MATLAB file that is not as it should
+      be.
   """
   lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
   numbered = [(f'{path}, line {number}', line.strip())
@@ -119,23 +121,24 @@ def _scaled(
 ) -> Face:
   from PIL import Image, UnidentifiedImageError
 
+  remedy = 'correct or remove the line' if inside else 'get the release again'
   try:
     with Image.open(path) as picture:
       size = picture.size
   except (OSError, UnidentifiedImageError) as error:
     missing = 'is not a readable image' if path.exists() else 'does not exist'
     raise errors.UserError(
-        f'{where}: {path} {missing}; add the image or remove the line'
+        f'{where}: {path} {missing}; add the image, or {remedy}'
     ) from error
   if inside and ((points < 0).any() or (points > size).any()):
     raise errors.UserError(
         f'{where}: a point lies outside of the image of {size[0]}x{size[1]} '
-        'pixels; correct or remove the line'
+        f'pixels; {remedy}'
     )
   if (points[0] == points[1]).all():
     raise errors.UserError(
         f'{where}: both eyes are at the same place, so errors have no unit; '
-        'correct or remove the line'
+        f'{remedy}'
     )
   scaled = points * (SIDE / np.array(size))
   return Face(where, path, scaled.astype(np.float32))

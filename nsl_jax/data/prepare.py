@@ -66,7 +66,7 @@ NAMES = ('digits', *RECIPES)
 # is there to make it.
 MANUAL = {
     'usps': ('usps.h5',),
-    'aflw': ('aflw/training.txt', 'aflw/aflw_train_images.txt'),
+    'aflw': ('aflw/aflw_train_images.txt', 'aflw/training.txt'),
     'tiny_imagenet': ('tiny-imagenet-200/wnids.txt', 'tiny-imagenet-200.zip'),
 }
 

@@ -48,7 +48,8 @@ def build(
     variant: `v1` moves the labels, then learns them; `v2` moves the
       parameters that impute them.
     inner_rate: learning rate of the inner step, on a sum over images and
-      classes, or on a mean over images and points (F-L4).
+      classes, or on a mean over images and points (F-L4); of `last_layer` a
+      mere factor of the gradient.
     inner_steps: number of inner steps.
     inner_supervised: add the labelled loss to the inner one (F-L3); for one
       step it changes theta* only.
@@ -59,9 +60,9 @@ def build(
       code has it, or the `host` in its own way (F-L8).
     gradient: `nested` and, for one inner step, `tangent` are the same number,
       see `bilevel.label_gradient`; `last_layer` is the closed form for many
-      classes (appendix A.3), which `inner_rate` multiplies and which knows
-      neither of the other two inner options; `last_layer_step` the same after
-      a step of that layer at `inner_rate` (F-L12).
+      classes (appendix A.3), which knows neither of the other two inner
+      options; `last_layer_step` the same after a step of that layer on the sum
+      of cross-entropies, for which `inner_rate` is to be small (F-L12).
     watch: report the loss on the held-out batch, and that of some test images,
       before and after the step that is added (L2I Figure 2).
     follow_rate: count `inner_rate` in what the optimiser's rate then is.
