@@ -2,8 +2,9 @@ r"""Learning to Impute on Fashion-MNIST with few labels, alone and on its hosts.
 
 python -m nsl_jax.main --config=configs/fashion_mnist_l2i.py:host=mt,variant=v2
 
-Rows FM-SSL100-1 ... -9, profile FM-SSL (docs/readings.md); ours, not from a
-paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none; labels=100;
+Rows FM-SSL100-1 ... -12, profile FM-SSL (docs/readings.md); ours, not from a
+paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none, or still for V1
+that leaves the labels as they are, its second update alone; labels=100;
 gradient=nested, or tangent, the same number in another way, to measure.
 
 Weights are those of the same host on CIFAR-10, ramps the same share of the run.
@@ -21,7 +22,7 @@ _HOSTS = {
     'mm': (family_l.mixmatch(16 * 1024, 75.0), 1024 * 1024),
 }
 # Variant, inner rate.
-_VARIANTS = {'none': 0.0, 'v1': 0.01, 'v2': 3e-4}
+_VARIANTS = {'none': 0.0, 'v1': 0.01, 'v2': 3e-4, 'still': 0.01}
 _GRADIENTS = ('nested', 'tangent')
 
 
@@ -31,15 +32,18 @@ def get_config(arg=None):
   )
   host, steps = common.choose('host', arg.host, _HOSTS)
   rate = common.choose('variant', arg.variant, _VARIANTS)
-  method = family_l.impute(host, arg.variant, 1e-3)
+  still = arg.variant == 'still'
+  method = family_l.impute(host, 'v1' if still else arg.variant, 1e-3)
   common.choose('gradient', arg.gradient, dict.fromkeys(_GRADIENTS))
   if arg.variant != 'none':
     method.update(inner_rate=rate, gradient=arg.gradient)
+    if still:
+      method.update(label_rate=0.0)
   config = families.fm_ssl(
       arg, method, steps=steps, holdout=0 if arg.variant == 'none' else 64
   )
   if arg.labels == 100:
-    hosts, variants = list(_HOSTS), list(_VARIANTS)
-    number = 3 * hosts.index(arg.host) + variants.index(arg.variant)
-    config.row = f'FM-SSL100-{1 + number}'
+    at, variants = list(_HOSTS).index(arg.host), list(_VARIANTS)
+    number = 10 + at if still else 1 + 3 * at + variants.index(arg.variant)
+    config.row = f'FM-SSL100-{number}'
   return common.finish(config, arg)

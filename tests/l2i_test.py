@@ -167,6 +167,22 @@ class StepTest(parameterized.TestCase):
     grad = slope_of_squares(w, u, moved, 1 / z.size)
     np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
 
+  def test_labels_that_stay_are_learnt(self):
+    w, u, _, _, found, _ = self.start(variant='v1', label_rate=0.0)
+    np.testing.assert_allclose(found, w, atol=2e-6)  # all views are the same
+    view = Brighter()
+    method = build(
+        STUDENT, tools_of(augment=view), variant='v1', label_rate=0.0)
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    after, _ = method.update(state, batch, jax.random.key(1))
+    _, x, learnt, asked = (flat(images) for images in view.views)
+    w = host_by_hand(
+        np.asarray(state.params['w'], np.float64), np.asarray(batch.y), x,
+        learnt, asked)
+    grad = slope_of_squares(w, learnt, softmax(asked @ w), 1 / len(u) / K)
+    self.assertGreater(LR * np.abs(grad).max(), 2e-5)
+    np.testing.assert_allclose(after.params['w'], w - LR * grad, atol=2e-6)
+
   def test_the_last_layer_alone(self):
     """Of softmax regression: eta (F_U F_H^T) (P_H - Y_H), without a step."""
     w, u, h, y, found, metrics = self.start(
@@ -439,6 +455,7 @@ class ErrorTest(parameterized.TestCase):
       (dict(imputer='hst'), "did you mean 'host'"),
       (dict(inner_rate=0.0), 'inner_rate=0.0: must be > 0'),
       (dict(inner_steps=0), 'inner_steps=0: must be > 0'),
+      (dict(label_rate=-1.0), 'label_rate=-1.0: must be >= 0'),
       (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
       (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
       (dict(gradient='last_layer', inner_steps=2), 'is for one step on '),

@@ -53,7 +53,8 @@ def build(
     inner_steps: number of inner steps.
     inner_supervised: add the labelled loss to the inner one (F-L3); for one
       step it changes theta* only.
-    label_rate: V1's step on the labels.
+    label_rate: V1's step on the labels; 0 learns them as they are, to tell what
+      the second update alone does.
     label_space: whether V1 moves `logits`, as the code does, or `labels`,
       which are then put back on the simplex (F-L5). Points just move.
     imputer: who imputes in this step: the `student` by its softmax, as the
@@ -73,10 +74,11 @@ def build(
   """
   _check_choices(variant=variant, imputer=imputer, label_space=label_space,
                  gradient=gradient)
-  for field, value in (('inner_rate', inner_rate), ('label_rate', label_rate),
-                       ('inner_steps', inner_steps)):
+  for field, value in ('inner_rate', inner_rate), ('inner_steps', inner_steps):
     if not value > 0:
       raise errors.UserError(f'l2i {field}={value}: must be > 0')
+  if not label_rate >= 0:
+    raise errors.UserError(f'l2i label_rate={label_rate}: must be >= 0')
   task = tasks.of(tools)
   closed = gradient.startswith('last_layer')
   if closed and task is tasks.REGRESSION:
