@@ -40,9 +40,9 @@ def get_config(arg=None):
   arg = common.parse(
       arg, labels=_LABELS[0], host='pl', variant='v1', watch=False
   )
-  config = landmarks.l_reg('aflw', arg, steps=150 * _EPOCH, batch=128)
+  config = landmarks.l_reg('aflw', arg, steps=landmarks.STEPS, batch=128)
   config.data.validation = 1012
-  if not arg.watch:  # a figure's
+  if not arg.watch:  # what a figure draws is no row
     config.row = _row(arg.labels, arg.host, arg.variant)
   config.eval.every_steps = _EPOCH
   config.checkpoint.every = 10 * _EPOCH

@@ -4,7 +4,8 @@ import ml_collections
 
 from configs import common, family_l
 
-_DECAY, _STEPS = 0.999, 22_500  # of averaged weights, on AFLW
+STEPS = 22_500  # on AFLW
+_DECAY = 0.999  # of weights averaged there
 _INNER = {'v1': 1.0, 'v2': 10.0}  # times what the rate is at a step, F-L4
 
 
@@ -35,7 +36,7 @@ def l_reg(
     steps: length of the run, of which the ramp takes 40 %.
     batch: labelled images in a step, and unlabelled and held-out ones.
   """
-  decay = _DECAY ** (_STEPS / steps)  # over the same share of the run
+  decay = _DECAY ** (STEPS / steps)  # over the same share of the run
   hosts = _hosts(round(0.4 * steps), decay)
   host = common.choose('host', arg.host, hosts)
   if arg.variant != 'none' and arg.host == 'sl':

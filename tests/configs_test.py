@@ -13,16 +13,13 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import ml_collections
 from ml_collections import config_flags
-import numpy as np
 
 from configs import common
 from nsl_jax import config_files
 from nsl_jax import errors
 from nsl_jax import experiment
 from nsl_jax import rows
-from nsl_jax import schedules
 from nsl_jax.data import sources
-from nsl_jax.data import splits
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
@@ -160,83 +157,6 @@ class RefusalTest(parameterized.TestCase):
     self.assertNotIn('\n', str(e.exception))
 
 
-class LearningToImputeTest(parameterized.TestCase):
-
-  @parameterized.parameters(
-      ('L2-T2-7', 40_000, 3e-3, 50, 0.3, 75.0, 16_000),
-      ('L2-T2-22', 40_000, 3e-3, 128, 0.15, 75.0, 16_000),
-      ('L2-T3-7', 1_048_576, 2e-3, 32, 0.1, 50.0, 419_430),
-      ('L2-T3-22', 1_048_576, 2e-3, 128, 0.2, 50.0, 419_430),
-      ('L2-T3-16', 1_048_576, 2e-3, 32, 0.1, 75.0, 16_384),
-      ('L2-T3-31', 1_048_576, 2e-3, 128, 0.2, 150.0, 16_384),
-  )
-  def test_profiles(self, row, steps, lr, batch, inner_rate, weight, ramp):
-    """L-13 and L-WRN, with the inner rates of F-L4 and F-L22."""
-    config = config_files.load(rows.find(row).config)
-    self.assertEqual(
-        (config.steps, config.optimizer.lr, config.method.inner_rate,
-         config.method.host.weight, config.method.host.ramp_steps),
-        (steps, lr, inner_rate, weight, ramp))
-    self.assertEqual(set(config.batch.values()), {batch})
-    self.assertEqual(set(config.batch), {'labelled', 'unlabelled', 'holdout'})
-    self.assertEqual(config.data.holdout, 0)
-    self.assertEqual(config.optimizer.name, 'adam')
-    self.assertEqual(config.optimizer.drop_steps, 0)
-    self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.02))
-    self.assertEqual(config.protocol, 'median_last_20')
-    self.assertEqual(config.data.augment, 'translate:4,flip')
-    self.assertEqual(config.data.validation, 5000)
-    if config.method.host.name == 'mixmatch':
-      self.assertTrue(config.method.host.ratio_per_batch)
-    self.assertEqual((config.method.label_rate, config.method.inner_steps),
-                     (1.0, 1))
-
-  @parameterized.parameters(
-      ('L2-T1-9', 'v1', 1.0, 91), ('L2-T1-16', 'v2', 10.0, 911),
-      ('L2-T1-21', 'v1', 1.0, 91), ('L2-T1-28', 'v2', 10.0, 911))
-  def test_landmarks(self, row, variant, inner_rate, labels):
-    """L-REG, with one drop of the rate at two thirds (F-L11)."""
-    config = config_files.load(rows.find(row).config)
-    self.assertEqual((config.row, config.task), (row, 'regression'))
-    self.assertEqual((config.steps, config.eval.every_steps), (22_500, 150))
-    rate = schedules.learning_rate(config.optimizer)
-    for step, expected in ((0, 0.03), (14_999, 0.03), (15_000, 0.003)):
-      self.assertAlmostEqual(float(rate(step)), expected, places=7)
-    sgd = config.optimizer
-    self.assertEqual((sgd.name, sgd.momentum, sgd.weight_decay, sgd.nesterov),
-                     ('sgd', 0.9, 5e-4, False))
-    method, host = config.method, config.method.host
-    self.assertEqual(
-        (method.variant, method.inner_rate, method.follow_rate,
-         method.label_rate), (variant, inner_rate, True, 1.0))
-    self.assertEqual((host.weight, host.ramp, host.ramp_steps),
-                     (1.0, 'linear', 9000))
-    self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.0))
-    self.assertEqual(host.get('decay'), 0.999 if host.teacher else None)
-    self.assertEqual(config.data.augment, 'translate:4')
-    self.assertEqual((config.data.labelled, config.data.validation),
-                     (labels, 1012))
-    self.assertEqual(set(config.batch.values()), {128})
-    self.assertEqual(config.protocol, 'best_validation')
-
-  def test_points_of_digits(self):
-    """Weights are averaged over the same share of the run as on faces."""
-    config = config_files.load('configs/mnist_points.py:host=mt')
-    for decay in (config.ema_decay, config.method.host.decay):
-      self.assertAlmostEqual(decay**2000, 0.999**22_500, places=15)
-    for variant in ('v1', 'v2'):
-      config = config_files.load(f'configs/mnist_points.py:variant={variant}')
-      self.assertEqual(config.method.inner_rate, 1.0)
-
-  def test_hold_out_sets_and_batches(self):
-    load = lambda row: config_files.load(rows.find(row).config)
-    self.assertEqual(load('L2-T4-12').data.holdout, 2000)
-    self.assertEqual(load('L2-F6-V2-25').batch.holdout, 25)
-    self.assertEqual(load('L2-F6-V1-50').row, 'L2-T2-7 L2-F6-V1-50')
-    self.assertNotIn('holdout', load('L2-T2-4').batch)
-    self.assertEqual(load('L2-T2-1').batch.unlabelled, 0)
-
-
 class TermsTest(absltest.TestCase):
 
   def test_terms_go_on_top_of_any_config(self):
@@ -258,66 +178,6 @@ class TermsTest(absltest.TestCase):
   def test_unknown_term(self):
     with self.assertRaisesRegex(errors.UserError, "did you mean 'ns3l'"):
       config_files.load('configs/digits_supervised.py:terms=ns3')
-
-
-class TinyImagenetTest(parameterized.TestCase):
-  """Profile L-TIN by hand (F-L12)."""
-
-  @parameterized.parameters(
-      ('mt', 'soft_label', 'none'), ('mm', 'mixmatch', 'none'),
-      ('mt', 'soft_label', 'v1'), ('mm', 'mixmatch', 'v2'),
-  )
-  def test_horizons(self, host, method, variant):
-    config = config_files.load(
-        f'configs/tiny_imagenet_l2i.py:host={host},variant={variant}')
-    epoch = 185  # 95,000 unlabelled images, 512 a step, the last 280 left out
-    self.assertEqual(config.steps, 120 * epoch)
-    self.assertEqual(config.optimizer.drop_steps, (80 * epoch, 100 * epoch))
-    rate = schedules.learning_rate(config.optimizer)
-    for step, expected in (
-        (14_799, 1e-3), (14_800, 1e-4), (18_500, 1e-5), (22_199, 1e-5)):
-      self.assertAlmostEqual(float(rate(step)) / expected, 1, places=5)
-    learner = config.method.get('host', config.method)
-    self.assertEqual(learner.name, method)
-    self.assertEqual((learner.weight, learner.ramp), (100.0, 'linear'))
-    self.assertEqual(learner.ramp_steps, 8880)
-    held_out = config.batch.get('holdout', 0)
-    self.assertEqual(held_out, 0 if variant == 'none' else 512)
-    self.assertEqual(config.method.get('variant', 'none'), variant)
-    if variant != 'none':
-      self.assertEqual(
-          (config.method.gradient, config.method.inner_rate,
-           config.method.label_rate, config.method.label_space),
-          ('last_layer', 1.0, 1.0, 'labels'))
-    self.assertEqual(config.eval.every_steps, epoch)
-    self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.0))
-    self.assertEqual(config.data.augment, 'flip,translate:8')
-
-  def test_supervised_sees_every_label(self):
-    config = config_files.load(
-        'configs/tiny_imagenet_l2i.py:host=sl,variant=none')
-    self.assertEqual(config.batch.to_dict(), dict(labelled=512, unlabelled=0))
-    self.assertEqual(config.data.labelled, 100_000)
-    self.assertEqual(config.steps, 120 * 195)
-
-    with self.assertRaisesRegex(errors.UserError, 'sl imputes nothing'):
-      config_files.load('configs/tiny_imagenet_l2i.py:host=sl')
-
-  def test_five_per_cent_are_25_of_each_class(self):
-    config = config_files.load('configs/tiny_imagenet_l2i.py')
-    labels = np.arange(100_000) % 200
-    split = splits.make(
-        labels, 200, labelled=config.data.labelled,
-        validation=config.data.validation, rule=config.data.rule,
-        validation_rule=config.data.validation_rule, seed=0,
-    )
-    found = np.bincount(labels[split.labelled])
-    self.assertEqual(found.tolist(), [25] * 200)
-    self.assertLen(split.unlabelled, 95_000)
-
-  def test_drops_that_a_short_run_brings_together(self):
-    config = config_files.load('configs/tiny_imagenet_l2i.py', reduced=2)
-    self.assertEqual(config.optimizer.drop_steps, (1, 2))
 
 
 class GradientTest(parameterized.TestCase):
