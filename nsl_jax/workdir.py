@@ -86,6 +86,12 @@ def _commit() -> str | None:
   return commit + ('+changes' if changed else '')
 
 
+def _cores() -> int | None:
+  """Those that this process may use: their number decides how sums round."""
+  allowed = getattr(os, 'sched_getaffinity', None)  # not everywhere
+  return len(allowed(0)) if allowed else os.cpu_count()
+
+
 def provenance(devices: int) -> dict[str, Any]:
   """Versions, commit and the devices used, as every results file has them."""
   versions: dict[str, str | None] = {'python': platform.python_version()}
@@ -97,7 +103,7 @@ def provenance(devices: int) -> dict[str, Any]:
   first = jax.devices()[0]
   return {
       'device': f'{devices} x {first.device_kind} '
-                f'({first.platform}; host: {os.cpu_count()} cores)',
+                f'({first.platform}; host: {_cores()} cores)',
       'commit': _commit(),
       'versions': versions,
   }
