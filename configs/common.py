@@ -6,21 +6,19 @@ import ml_collections
 
 
 # What `terms=` adds to a method, at the values of family O; every field can
-# then be set as --config.method.terms.ns3l.weight=0.3.
+# then be set as --config.method.terms.ns3l.weight=0.3. The ramp is a share of
+# the run: family O's 50,000 of 200,000 steps.
 TERMS = {
     'ns3l': dict(
-        weight=1.0, ramp='sigmoid', ramp_steps=50_000, sampler='threshold',
-        threshold=0.04, passes=2,
+        weight=1.0, ramp='sigmoid', sampler='threshold', threshold=0.04,
+        passes=2,
     ),
-    'pseudo_label': dict(
-        weight=1.0, ramp='sigmoid', ramp_steps=50_000, threshold=0.95
-    ),
-    'entropy': dict(weight=0.06, ramp='none', ramp_steps=0),
-    'pi': dict(weight=20.0, ramp='sigmoid', ramp_steps=50_000),
-    'vat': dict(
-        weight=0.3, ramp='sigmoid', ramp_steps=50_000, eps=6.0, mode='exact'
-    ),
+    'pseudo_label': dict(weight=1.0, ramp='sigmoid', threshold=0.95),
+    'entropy': dict(weight=0.06, ramp='none'),
+    'pi': dict(weight=20.0, ramp='sigmoid'),
+    'vat': dict(weight=0.3, ramp='sigmoid', eps=6.0, mode='exact'),
 }
+_RAMP_SHARE = 0.25
 
 
 def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
@@ -77,7 +75,8 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   """Every field with its default.
 
   A field named `steps`, or ending in `_steps`, is a horizon, or a tuple of
-  several: `finish` scales all of them together for a reduced run.
+  several. It is a share of the run, which `finish` scales with all others for a
+  reduced run, unless `passes` names it.
   """
   config = ml_collections.ConfigDict()
   config.row = ''  # id of the paper's result that this run reproduces
@@ -85,6 +84,10 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.seeds = 1
   config.steps = steps
   config.full_steps = steps  # what `steps` is at the whole protocol
+  config.scheduled_steps = steps  # the length that all horizons are set for
+  # Horizons that count passes over the data, such as 'method.ramp_steps': a
+  # reduced run keeps them.
+  config.passes = ()
   config.protocol = 'last'  # or best_validation, median_last_20
   config.task = 'classification'  # or regression: points in images
   config.data = dict(
@@ -108,7 +111,12 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.ema_decay = 0.0  # of the weights judged; 0 judges the raw ones
   config.weight_decay = 0.0  # weights * (1 - this * lr) after each step
   config.weight_decay_on = 'kernels'  # or all, as L2I's code (F-L21)
-  config.eval = dict(every_steps=max(steps // 50, 1), batch=1000)
+  config.eval = dict(
+      every_steps=max(steps // 50, 1), batch=1000,
+      # Statistics to evaluate batch normalization by: running, as the papers,
+      # or recomputed over training images, as every short run needs.
+      batch_norm='running',
+  )
   config.log_every = 50
   config.checkpoint = dict(every=500, keep=2)
   config.steps_per_call = 0  # 0: 1 on CPU, 25 elsewhere
@@ -140,7 +148,7 @@ def sgd(
   )
 
 
-_COUNTS = ('full_steps', 'inner_steps')  # no horizons
+_COUNTS = ('full_steps', 'scheduled_steps', 'inner_steps')  # no horizons
 
 
 def _scaled(value, factor: float):
@@ -155,25 +163,43 @@ def scale(config: ml_collections.ConfigDict, factor: float) -> None:
 
   The weights that are judged are averaged over the same share of the run, so
   that a short one is not judged by the weights it began with. A teacher's decay
-  is the method's, and stays.
+  is the method's, and stays, as do horizons that count passes over the data.
   """
+  _scale(config, factor, '', tuple(config.passes))
+
+
+def _scale(
+    config: ml_collections.ConfigDict, factor: float, path: str,
+    kept: tuple[str, ...],
+) -> None:
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
-      scale(value, factor)
+      _scale(value, factor, f'{path}{name}.', kept)
     elif name == 'ema_decay':
       config[name] = value ** (1 / factor)
-    elif name not in _COUNTS and (name == 'steps' or name.endswith('_steps')):
+    elif path + name not in kept and name not in _COUNTS and (
+        name == 'steps' or name.endswith('_steps')):
       config[name] = _scaled(value, factor)
 
 
+# Widths and depths that make a network one of seconds.
+_SMALL = {
+    'cnn13': dict(width=0.125), 'wide_resnet': dict(depth=10, width=1),
+    'resnet26': dict(width=0.125, blocks=1),
+}
+
+
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Makes a run of seconds out of any config, still through every part."""
+  """Makes a run of seconds out of any config, still through every part: a few
+  steps of few images on a narrow network.
+  """
   scale(config, 20 / config.steps)
   config.data.limit = 2000
   config.data.labelled = min(config.data.labelled, 200)
   config.data.validation = min(config.data.validation, 200)
   config.data.holdout = min(config.data.holdout, 100)
   config.batch = {k: min(v, 16) for k, v in config.batch.items()}
+  config.model.update(_SMALL.get(config.model.name, {}))
   config.eval.every_steps = 10
   config.log_every = 5
   config.checkpoint.every = 10
@@ -192,7 +218,9 @@ def finish(
   config.seeds = arg.seeds
   host = config.method.get('host', config.method)
   for name in filter(None, arg.terms.split('+')):
-    host.terms[name] = choose('term', name, TERMS)
+    fields = choose('term', name, TERMS)
+    ramp = 0 if fields['ramp'] == 'none' else round(_RAMP_SHARE * config.steps)
+    host.terms[name] = dict(fields, ramp_steps=ramp)
   if arg.terms or arg.smoke:
     config.row = ''  # no longer what the paper ran
   if not 0 <= arg.reduced <= config.steps:
@@ -202,6 +230,8 @@ def finish(
     )
   if arg.quick:
     arg.reduced = arg.reduced or config.steps // 4
+  if arg.reduced or arg.smoke:
+    config.eval.batch_norm = 'recomputed'
   if arg.reduced:
     scale(config, arg.reduced / config.steps)
     config.steps = arg.reduced
@@ -209,4 +239,5 @@ def finish(
       config.eval.every_steps = max(config.eval.every_steps, _APART)
   if arg.smoke:
     shrink(config)
+  config.scheduled_steps = config.steps
   return config

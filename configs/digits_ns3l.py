@@ -15,6 +15,7 @@ def get_config(arg=None):
   config = common.base('digits', steps=2000)
   config.row = 'DIG-2' if arg.labels == 50 else ''
   config.protocol = 'best_validation'
+  config.eval.batch_norm = 'recomputed'
   config.data.update(
       labelled=arg.labels, validation=180, augment='translate:1'
   )

@@ -131,7 +131,7 @@ def fm_ssl(
   common.scale(config, 20_000 / steps)
   config.ema_decay = 0.999
   config.steps = config.full_steps = 20_000
-  config.eval.every_steps = 1000
+  config.eval.update(every_steps=1000, batch_norm='recomputed')
   config.log_every = 100
   config.checkpoint.every = 1000
   return config

@@ -4,10 +4,11 @@ import operator
 
 import ml_collections
 
-from nsl_jax import errors, summary, tasks
+from nsl_jax import errors, evaluate, summary, tasks
 from nsl_jax.data import sources
 from nsl_jax.types import Task
 
+_LABELLED_ONLY = ('supervised', 'mean_label')  # methods
 _DECAYED = ('kernels', 'all')
 _PRECISIONS = ('float32', 'tf32', 'bfloat16')
 
@@ -20,6 +21,7 @@ def config_values(config: ml_collections.ConfigDict) -> None:
   """
   choices = {
       'precision': (config.precision, _PRECISIONS),
+      'eval.batch_norm': (config.eval.batch_norm, evaluate.STATISTICS),
       'protocol': (config.protocol, summary.PROTOCOLS),
       'weight_decay_on': (config.weight_decay_on, _DECAYED),
   }
@@ -42,6 +44,16 @@ def config_values(config: ml_collections.ConfigDict) -> None:
   if config.ema_decay >= 1.0:
     raise errors.UserError(
         f'config.ema_decay={config.ema_decay}: must be below 1'
+    )
+  terms = config.method.get('host', config.method).get('terms', {})
+  if not config.batch.unlabelled and (
+      terms or config.method.name not in _LABELLED_ONLY):
+    what = f'config.method.name={config.method.name}'
+    if terms:
+      what = f'config.method.terms {", ".join(terms)}'
+    raise errors.UserError(
+        f'config.batch.unlabelled=0, but {what} needs unlabelled images: set '
+        f'it, such as to {config.batch.labelled}'
     )
   if config.protocol == 'best_validation' and not config.data.validation:
     raise errors.UserError(

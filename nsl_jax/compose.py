@@ -163,8 +163,11 @@ def _plus(
   metrics = dict(aux.metrics)
   shared = aux._replace(run=state.key)
   for (name, (weight, term)), key in zip(terms.items(), keys):
-    metrics[name] = term(shared, batch, key).sum() / aux.total
-    value = value + weight(state.step) * metrics[name]
+    values = term(shared, batch, key)
+    metrics[name] = values.mean()  # over its own rows, whatever it is divided by
+    metrics[f'{name}_weight'] = weight(state.step)
+    one = values if values.ndim == 0 else values.sum() / aux.total
+    value = value + metrics[f'{name}_weight'] * one
   return value, aux._replace(metrics=metrics)
 
 
@@ -234,7 +237,11 @@ def shrink(
 
 
 def _is_kernel(path: tuple[Any, ...]) -> bool:
-  return getattr(path[-1], 'key', None) in ('kernel', 'v')
+  return _is_named(path, 'kernel', 'v')
+
+
+def _is_named(path: tuple[Any, ...], *names: str) -> bool:
+  return getattr(path[-1], 'key', None) in names
 
 
 def sequence(*updates: Update) -> Update:
@@ -256,9 +263,10 @@ def train_on(loss: Loss, tools: Tools, *after: Update) -> Update:
 
 def finish_step(step: Update, tools: Tools, *after: Update) -> Update:
   """After the step move the evaluation average if there is one, shrink the
-  weights if there is weight decay, then do whatever else follows.
+  weights if there is weight decay, then do whatever else follows. The learning
+  rate is reported with the step's metrics.
   """
-  updates = [step]
+  updates = [_with_rate(step, tools.learning_rate)]
   if tools.ema_decay:
     updates.append(follow(EMA, tools.ema_decay))
   if tools.weight_decay and tools.learning_rate is not None:
@@ -267,6 +275,17 @@ def finish_step(step: Update, tools: Tools, *after: Update) -> Update:
     ))
   updates.extend(after)
   return sequence(*updates) if len(updates) > 1 else updates[0]
+
+
+def _with_rate(step: Update, rate: Schedule | None) -> Update:
+  if rate is None:
+    return step
+
+  def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+    after, metrics = step(state, batch, key)
+    return after, {**metrics, 'learning_rate': jnp.asarray(rate(state.step))}
+
+  return update
 
 
 def single_network(tools: Tools, *copies: str) -> Callable[[Key], State]:
@@ -292,8 +311,36 @@ def method_of(recipe: Recipe, tools: Tools) -> Method:
   return Method(
       single_network(tools, *recipe.slots),
       train_on(recipe.loss, tools, *recipe.after),
-      student(tools), recipe.side,
+      student(tools), recipe.side, recompute=recompute(tools),
   )
+
+
+def batch_statistics(
+    tools: Tools, params: Params, stats: Stats, images: Array, key: Key
+) -> Stats:
+  """The running statistics after a single batch, in an augmented view.
+
+  The first batch replaces what the statistics were, see `layers.BatchNorm`.
+  """
+  first = jax.tree_util.tree_map_with_path(
+      lambda path, leaf:
+      jnp.zeros_like(leaf) if _is_named(path, 'count') else leaf, stats,
+  )
+  view, noise = jax.random.split(key)
+  _, moved = tools.model.apply(
+      params, first, tools.augment(images, view), train=True, key=noise
+  )
+  return moved
+
+
+def recompute(tools: Tools) -> Callable[[State, Array, Key], State]:
+  """Stock `Method.recompute`, of the weights that `student` predicts with."""
+  def recomputed(state: State, images: Array, key: Key) -> State:
+    params = state.slots[EMA] if tools.ema_decay else state.params
+    stats = batch_statistics(tools, params, state.stats, images, key)
+    return state.replace(stats=stats)
+
+  return recomputed
 
 
 def student(tools: Tools) -> Callable[[State, Array], Array]:

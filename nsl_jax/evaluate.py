@@ -10,11 +10,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from nsl_jax import mesh as mesh_lib, tasks
-from nsl_jax.train import Normalise
+from nsl_jax.train import Normalise, Read
 from nsl_jax.types import Array, Method, State, Task
 
 
 ENSEMBLE = '_ensemble'
+STATISTICS = ('running', 'recomputed')  # of batch normalization, to evaluate by
+RECOMPUTED_BATCHES = 20
+_NO_STEP = 2**32 - 2  # steps fold their number into the key of the run, too
 _PERCENT = ('error', 'failure')
 _BESIDE = ('test_cross_entropy', 'test_failure')  # what else there may be
 
@@ -94,6 +97,46 @@ def make_evaluate(
     }
 
   return evaluate
+
+
+def make_recompute(
+    method: Method, read: Read, mesh: Mesh
+) -> Callable[[State, Any, Mapping[str, Array]], State]:
+  """A function `(state, data, rows) -> state` to evaluate a short run with.
+
+  Its batch-normalization statistics are means over training batches with the
+  weights that `method.predict` reads. The running ones are of past weights,
+  which in a short run, or beside averaged weights, are those of another
+  network: a wide residual network that makes 2 % errors was scored at 54 %.
+
+  Args:
+    method: with `recompute`; training does not see what it returns.
+    read: `(data, rows) -> Batch`.
+    mesh: the devices.
+
+  Returns:
+    The function; `rows` are those of several steps, i32[N, B] each.
+  """
+  def one(mean, state, data, rows, index):
+    batch = read(data, jax.tree.map(lambda r: r[index], rows))
+    key = jax.random.fold_in(jax.random.fold_in(state.key, _NO_STEP), index)
+    found = method.recompute(state, jnp.concatenate([batch.x, batch.u]), key)
+    return mean.replace(**{
+        name: jax.tree.map(
+            lambda m, f: m + (f - m) / (index + 1.0),
+            getattr(mean, name), getattr(found, name),
+        ) for name in ('stats', 'slots')
+    })
+
+  step = jax.jit(one, out_shardings=mesh_lib.everywhere(mesh))
+
+  def recompute(state: State, data: Any, rows: Mapping[str, Array]) -> State:
+    mean = state
+    for index in range(len(rows['labelled'])):
+      mean = mesh_lib.settle(step(mean, state, data, rows, index))
+    return mean
+
+  return recompute
 
 
 def report(

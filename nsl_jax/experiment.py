@@ -3,20 +3,22 @@
 import functools
 import math
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import optax
 from absl import logging
 from jax.sharding import Mesh
 
 from nsl_jax import (
     checks, errors, evaluate, feed, log, loop, mesh as mesh_lib, methods,
-    models, optimizers, schedules, summary, tasks, train,
+    models, optimizers, run_warnings, schedules, summary, tasks, train,
     workdir as workdir_lib,
 )
-from nsl_jax.data import normalise, sources, splits, views
+from nsl_jax.data import normalise, sampler, sources, splits, views
 from nsl_jax.types import Data, Method, State, Task, Tools
 
 
@@ -26,6 +28,7 @@ class Parts(NamedTuple):
   Attributes:
     source: the images.
     method: the method.
+    parameters: number of trained parameters.
     normalise: `(fitted, u8 images) -> f32 images`.
     fitted: arrays of the normalisation, on the devices.
     images: all training images, on the devices.
@@ -33,12 +36,15 @@ class Parts(NamedTuple):
     plan: when things happen.
     chunk: the compiled step.
     evaluate: the compiled evaluation.
+    recompute: gives a state the batch-normalization statistics to evaluate it
+      by; None where the running ones are used.
     test: the test images, on the devices.
     mesh: the devices.
   """
 
   source: sources.Source
   method: Method
+  parameters: int
   normalise: train.Normalise
   fitted: dict[str, jax.Array]
   images: jax.Array
@@ -46,6 +52,7 @@ class Parts(NamedTuple):
   plan: loop.Plan
   chunk: train.Chunk
   evaluate: Any
+  recompute: Any
   test: evaluate.Batches
   mesh: Mesh
 
@@ -117,15 +124,22 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       keep=config.checkpoint.keep,
   )
   whole = mesh_lib.everywhere(mesh)
+  read = functools.partial(train.gather, apply)
+  shapes = jax.eval_shape(method.init, jax.random.key(0))
+  recompute = None
+  if config.eval.batch_norm == 'recomputed' and (
+      method.recompute and jax.tree.leaves(shapes.stats)):
+    recompute = evaluate.make_recompute(method, read, mesh)
   return Parts(
       source=source, method=method, normalise=apply,
+      parameters=optax.tree.size(shapes.params),
       fitted=mesh_lib.put(fitted(), whole),
       images=mesh_lib.put(source.train.images, whole), task=task, plan=plan,
       chunk=train.make_chunk(
-          train.one_step(method, functools.partial(train.gather, apply)),
+          train.one_step(method, read),
           steps_per_call=plan.steps_per_call, mesh=mesh,
       ),
-      evaluate=evaluate.make_evaluate(method, apply, task),
+      evaluate=evaluate.make_evaluate(method, apply, task), recompute=recompute,
       test=evaluate.on_device(*source.test, config.eval.batch, mesh),
       mesh=mesh,
   )
@@ -159,8 +173,9 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
 
 def _evaluation(
     config: ml_collections.ConfigDict, parts: Parts, split: splits.Split,
-    fitted: Mapping[str, jax.Array],
+    data: Data, streams: Mapping[str, sampler.Stream],
 ) -> loop.Evaluate:
+  fitted = data.normaliser
   held_out = None
   if len(split.validation):
     images, labels = (part[split.validation] for part in parts.source.train)
@@ -169,6 +184,10 @@ def _evaluation(
     )
 
   def run(state: State) -> dict[str, Any]:
+    if parts.recompute is not None:
+      steps = range(int(state.step), int(state.step) + evaluate.RECOMPUTED_BATCHES)
+      rows = loop.rows_at(streams, steps, parts.mesh)
+      state = parts.recompute(state, data, rows)
     tested = parts.evaluate(state, fitted, parts.test)
     if held_out is None:
       return evaluate.report(tested, None)
@@ -177,15 +196,26 @@ def _evaluation(
   return run
 
 
-def _keep_split(split: splits.Split, path: pathlib.Path) -> None:
-  """Writes the split, or makes sure that it is the one written before."""
-  if path.exists() and splits.load(path).sha256() != split.sha256():
-    raise errors.UserError(
-        f'{path} is another split than this data gives: the data set has '
-        'changed since; use another --workdir'
-    )
+def _keep_split(
+    split: splits.Split, source: sources.Source, path: pathlib.Path
+) -> str:
+  """Writes the split, or makes sure that it is the one written before.
+
+  Returns:
+    The hash of its images and labels.
+  """
+  content = splits.content_sha256(split, *source.train)
+  if path.exists():
+    before = splits.load(path).sha256(), splits.load_content(path)
+    if before != (split.sha256(), content):
+      what = 'images or labels' if before[0] == split.sha256() else 'rows'
+      raise errors.UserError(
+          f'{path} has other {what} than this data gives: the data set has '
+          'changed since; use another --workdir'
+      )
   if jax.process_index() == 0:
-    splits.save(split, path)
+    splits.save(split, path, content=content)
+  return content
 
 
 def train_seed(
@@ -199,23 +229,27 @@ def train_seed(
   """
   result = folder / 'result.json'
   first = jax.process_index() == 0
-  if mesh_lib.largest(first and result.exists()):
-    return workdir_lib.read_json(result) if first else {}
   folder.mkdir(parents=True, exist_ok=True)
   split = feed.split_of(config, parts.source, seed)
-  _keep_split(split, folder / 'split.npz')
+  content_sha256 = _keep_split(split, parts.source, folder / 'split.npz')
+  if mesh_lib.largest(first and result.exists()):
+    return workdir_lib.read_json(result) if first else {}
   data = data_of(parts, split)
+  streams = feed.streams_of(config, split, seed)
   _, seconds = loop.run(
       folder, plan=parts.plan, mesh=parts.mesh, title=title,
       state=initial_state(parts.method, seed, parts.mesh), data=data,
-      streams=feed.streams_of(config, split, seed), chunk=parts.chunk,
-      evaluate=_evaluation(config, parts, split, data.normaliser),
+      streams=streams, chunk=parts.chunk,
+      evaluate=_evaluation(config, parts, split, data, streams),
   )
   if not first:
     return {}
   lines = log.read(folder / 'metrics.jsonl')
   content = {
-      'seed': seed, 'split_sha256': split.sha256(), 'wall_time_s': seconds,
+      'seed': seed, 'split_sha256': split.sha256(),
+      'content_sha256': content_sha256,
+      'labelled_by_class': feed.counts_by_class(parts.source, split),
+      'wall_time_s': seconds,
       **summary.reports([e for e in lines if e['kind'] == 'eval']),
   }
   workdir_lib.write_json(result, content)
@@ -224,7 +258,7 @@ def train_seed(
 
 def results_of(
     config: ml_collections.ConfigDict, per_seed: list[dict[str, Any]],
-    parts: Parts,
+    parts: Parts, warnings: list[str],
 ) -> dict[str, Any]:
   """What `results.json` holds."""
   scores = summary.scores(per_seed)
@@ -240,8 +274,29 @@ def results_of(
       **workdir_lib.provenance(parts.mesh.size),
       'split_sha256': [one['split_sha256'] for one in per_seed],
       'data_note': parts.source.note,
+      'parameters': parts.parameters,
+      'warnings': warnings,
       'config': config.to_dict(),
   }
+
+
+def _warnings(
+    config: ml_collections.ConfigDict, parts: Parts, seeds: range
+) -> list[str]:
+  """What is unusual; a split that cannot be made is found here, early."""
+  lines = [
+      *run_warnings.of_horizons(config),
+      *run_warnings.of_network(
+          config, parts.parameters, parts.source.train.images),
+  ]
+  for seed in seeds:
+    split = feed.split_of(config, parts.source, seed)
+    feed.streams_of(config, split, seed)
+    lines += [
+        f'seed {seed}: {line}'
+        for line in run_warnings.of_split(parts.source, split)
+    ]
+  return lines
 
 
 def run(
@@ -257,10 +312,13 @@ def run(
     errors.TrainingError: if a seed's loss is not finite.
     loop.Interrupted: if asked to stop.
   """
+  config, warnings = run_warnings.confirm_row(config)
   parts = prepare(config)
   seeds = range(config.seed, config.seed + config.seeds)
-  for seed in seeds:  # a split that cannot be made is better known now
-    feed.streams_of(config, feed.split_of(config, parts.source, seed), seed)
+  warnings += _warnings(config, parts, seeds)
+  if jax.process_index() == 0:
+    for line in warnings:
+      print(f'warning: {line}', file=sys.stderr)
   workdir_lib.claim(workdir, config.to_dict())
   per_seed = []
   for seed in seeds:
@@ -270,6 +328,6 @@ def run(
     per_seed.append(one)
   if jax.process_index():
     return {}
-  results = results_of(config, per_seed, parts)
+  results = results_of(config, per_seed, parts, warnings)
   workdir_lib.write_json(workdir / 'results.json', results)
   return results

@@ -53,6 +53,16 @@ def split_of(
   )
 
 
+def counts_by_class(
+    source: sources.Source, split: splits.Split
+) -> list[int]:
+  """Labelled images of every class; none where images have points."""
+  if not source.num_classes:
+    return []
+  labels = source.train.labels[split.labelled]
+  return np.bincount(labels, minlength=source.num_classes).tolist()
+
+
 def side_tables(
     names: Sequence[str], source: sources.Source, split: splits.Split
 ) -> dict[str, np.ndarray]:

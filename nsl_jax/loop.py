@@ -154,10 +154,9 @@ def progress(stream: TextIO, **options: Any) -> tqdm.tqdm:
 
 
 def rows_at(
-    streams: Mapping[str, sampler.Stream], step: int, plan: Plan, mesh: Mesh
+    streams: Mapping[str, sampler.Stream], steps: range, mesh: Mesh
 ) -> dict[str, jax.Array]:
-  """Rows of the next `steps_per_call` steps, on the devices."""
-  steps = range(step, step + plan.steps_per_call)
+  """Rows of those steps on the devices, i32[number of steps, B] each."""
   stacked = {
       name: np.stack([stream(s) for s in steps])
       for name, stream in streams.items()
@@ -213,7 +212,7 @@ def run(
     with _stop_signals() as asked:
       while step < plan.steps:
         count = plan.ahead(step)
-        rows = rows_at(streams, step, plan, mesh)
+        rows = rows_at(streams, range(step, step + plan.steps_per_call), mesh)
         state, history = chunk(state, data, rows, count)
         mesh_lib.settle(history)
         meter.add(step, count, history)

@@ -183,6 +183,19 @@ def descend(
   return update
 
 
+def recompute(tools: Tools) -> Callable[[State, Array, Key], State]:
+  """`Method.recompute` of both networks, which see the same images."""
+  def recomputed(state: State, images: Array, key: Key) -> State:
+    params = state.slots[compose.EMA] if tools.ema_decay else state.params
+    return state.replace(stats={
+        n: compose.batch_statistics(
+            tools, params[n], state.stats[n], images, own
+        ) for n, own in keys(key).items()
+    })
+
+  return recomputed
+
+
 def predict(tools: Tools) -> Callable[[State, Array], dict[str, Array]]:
   """Logits of either network, with averaged weights if they are kept."""
   def submodels(state: State, images: Array) -> dict[str, Array]:

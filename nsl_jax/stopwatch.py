@@ -115,12 +115,14 @@ def training(
       for name, size in sizes(setting).items()
   }
   count = setting.steps_per_call
-  plan = loop.Plan(1 << 30, 1 << 30, 1 << 30, 1 << 30, count, 1)
   chunk = train.make_chunk(
       train.one_step(method, read), steps_per_call=count, mesh=setting.mesh
   )
   state = initial_state(method, setting)
-  first = loop.rows_at(streams, 0, plan, setting.mesh)
+  rows_at = lambda step: loop.rows_at(
+      streams, range(step, step + count), setting.mesh
+  )
+  first = rows_at(0)
   program, seconds, memory = _compiled(chunk, state, data, first, count)
   step = 0
 
@@ -128,7 +130,7 @@ def training(
     nonlocal state, step
     here = first
     if isinstance(data, Data):
-      here = loop.rows_at(streams, step, plan, setting.mesh)
+      here = rows_at(step)
     state, history = program(state, data, here, count)
     jax.block_until_ready(history)
     step += count

@@ -286,6 +286,10 @@ class Method(NamedTuple):
       logits of each, between which validation images choose.
     side: names of the side tables that its terms look up, see `Data.side`.
     watches: number of test images of which its steps report the loss.
+    recompute: `(State, f32[B, H, W, C] normalised images, key) -> State`, the
+      batch-normalisation statistics that `predict` reads taken from this batch
+      alone, in an augmented view, with the weights that it reads; None where
+      no statistics are kept.
   """
 
   init: Callable[[Key], State]
@@ -293,3 +297,4 @@ class Method(NamedTuple):
   predict: Callable[[State, Array], Array | dict[str, Array]]
   side: tuple[str, ...] = ()
   watches: int = 0
+  recompute: Callable[[State, Array, Key], State] | None = None

@@ -21,7 +21,7 @@ _PACKAGES = (
 )
 # What a later start of the same run may change: where the data lies, how many
 # seeds to train, and how fast: no more than rounding hangs on it.
-_FREE = ('seeds', 'data.dir', 'steps_per_call', 'devices', 'checkpoint.keep')
+FREE = ('seeds', 'data.dir', 'steps_per_call', 'devices', 'checkpoint.keep')
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   flat = functools.partial(traverse_util.flatten_dict, sep='.')
   before, now = flat(read_json(path) if path.exists() else config), flat(config)
   for name in sorted(before.keys() | now.keys()):
-    if name not in _FREE and before.get(name) != now.get(name):
+    if name not in FREE and before.get(name) != now.get(name):
       raise errors.UserError(
           f'{workdir} belongs to another config: {name} was '
           f'{before.get(name)!r} there and is {now.get(name)!r} here; use '

@@ -162,6 +162,98 @@ class RuleTest(parameterized.TestCase):
       np.testing.assert_allclose(use / 400, share, atol=4.5 * error)
 
 
+class SmallClassTest(parameterized.TestCase):
+  """Classes with hardly an image: field reports of splits that fail."""
+
+  @parameterized.parameters(*splits.RULES)
+  def test_validation_leaves_one_of_each_class(self, rule):
+    labels = labels_of(40, 10, 1, 2)
+    for seed in range(10):
+      split = make(
+          labels, 4, labelled=4, validation=0 if rule == 'balanced' else 30,
+          validation_rule=rule, seed=seed,
+      )
+      left = np.delete(np.arange(len(labels)), split.validation)
+      self.assertGreater(counts(labels, left, 4).min(), 0)
+      np.testing.assert_array_equal(counts(labels, split.labelled, 4), 1)
+
+  def test_balanced_validation_says_what_to_lower(self):
+    with self.assertRaisesRegex(
+        errors.UserError, r'validation=8: .* 2 images of class 2, of which 0 '
+        r'.*lower config\.data\.validation'
+    ):
+      make(labels_of(40, 10, 1, 2), 4, labelled=4, validation=8)
+
+  def test_extra_images_go_to_classes_that_have_some(self):
+    """11 of 4 classes are 2 or 3 each; class 3 has but two."""
+    labels = labels_of(9, 9, 9, 2)
+    for seed in range(20):
+      split = make(labels, 4, labelled=11, validation=0, seed=seed)
+      self.assertEqual(list(counts(labels, split.labelled, 4)), [3, 3, 3, 2])
+
+  def test_proportional_counts_by_hand(self):
+    """Shares of 11: 9.0, 1.8, .2 -> 9, 2, 0; but one of two is left."""
+    labels = labels_of(9, 2, 1)
+    labels = np.concatenate([labels, labels_of(36, 6)])
+    split = make(
+        labels, 3, labelled=3, validation=11, validation_rule='proportional')
+    share = np.array([45, 8, 1]) * 11 / 54  # 9.17 1.63 .2
+    np.testing.assert_array_equal(np.round(share), [9, 2, 0])
+    np.testing.assert_array_equal(counts(labels, split.validation, 3), [9, 2, 0])
+
+  def test_proportional_leaves_the_last_one(self):
+    """40 of 50: shares 32, 6.4, 1.6 -> 32, 6, 2; of two one is left."""
+    labels = labels_of(40, 8, 2)
+    split = make(
+        labels, 3, labelled=3, validation=40, validation_rule='proportional')
+    np.testing.assert_array_equal(
+        counts(labels, split.validation, 3), [32, 7, 1])
+
+
+class ContentTest(parameterized.TestCase):
+  """The same rows of a set in another order are other images."""
+
+  def setUp(self):
+    super().setUp()
+    self.labels = labels_of(*(10,) * 10)
+    rng = np.random.default_rng(0)
+    self.images = rng.integers(0, 256, (100, 4, 4, 1), np.uint8)
+    self.split = make(self.labels)
+
+  def test_tells_another_order(self):
+    first = splits.content_sha256(self.split, self.images, self.labels)
+    self.assertEqual(first, splits.content_sha256(
+        self.split, self.images.copy(), self.labels.copy()))
+    order = np.concatenate([  # within the classes, so that rows stay the same
+        np.roll(np.flatnonzero(self.labels == k), 1) for k in range(10)])
+    where = np.concatenate([
+        np.flatnonzero(self.labels == k) for k in range(10)])
+    moved = self.images.copy()
+    moved[where] = self.images[order]
+    self.assertEqual(make(self.labels).sha256(), self.split.sha256())
+    self.assertNotEqual(
+        first, splits.content_sha256(self.split, moved, self.labels))
+
+  def test_tells_another_label(self):
+    labels = self.labels.copy()
+    labels[self.split.labelled[0]] += 1
+    self.assertNotEqual(
+        splits.content_sha256(self.split, self.images, self.labels),
+        splits.content_sha256(self.split, self.images, labels))
+
+  def test_unlabelled_images_do_not_count(self):
+    images = self.images.copy()
+    images[self.split.unlabelled] = 0
+    self.assertEqual(
+        splits.content_sha256(self.split, self.images, self.labels),
+        splits.content_sha256(self.split, images, self.labels))
+
+  def test_is_kept_in_the_file(self):
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    splits.save(self.split, folder / 'split.npz', content='abc')
+    self.assertEqual(splits.load_content(folder / 'split.npz'), 'abc')
+
+
 class SeedTest(parameterized.TestCase):
 
   def test_same_seed_same_split(self):
@@ -281,7 +373,7 @@ class ErrorTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (dict(labelled=200), r'only 90 .* config\.data\.labelled'),
-      (dict(validation=101), r'only 100 .* config\.data\.validation'),
+      (dict(validation=101), r'only 90 .* once 1 of each class .* config\.data\.validation'),
       (dict(labelled=9), r'raise config\.data\.labelled to at least 10'),
       (dict(labelled=0), r'raise config\.data\.labelled to at least 10'),
       (dict(validation=-1), r'config\.data\.validation=-1'),
@@ -299,11 +391,11 @@ class ErrorTest(parameterized.TestCase):
   def test_class_too_small(self):
     labels = labels_of(*(20,) * 9, 3)
     with self.assertRaisesRegex(
-        errors.UserError, r'4 of class 9, .* only 3: .*config\.data\.labelled'
+        errors.UserError, r'4 images of class 9, of which 3 .*config\.data\.labelled'
     ):
       make(labels, labelled=40, validation=0)
     with self.assertRaisesRegex(
-        errors.UserError, r'of class 9, .* only 3: .*config\.data\.validation'
+        errors.UserError, r'of class 9, of which 2 .*config\.data\.validation'
     ):
       make(labels, validation=40)
     make(labels, labelled=40, validation=0, rule='proportional')

@@ -132,7 +132,7 @@ class ExperimentTest(parameterized.TestCase):
       split = feed.split_of(config, parts.source, 0)
       data = experiment.data_of(parts, split)
       rows = loop.rows_at(
-          feed.streams_of(config, split, 0), 0, parts.plan, parts.mesh)
+          feed.streams_of(config, split, 0), range(1), parts.mesh)
       after, _ = parts.chunk(state, data, rows, 1)
       norms.append({
           jax.tree_util.keystr(path): float(leaf.mean()) for path, leaf

@@ -36,6 +36,7 @@ ROWS = (
     ('methods', 'train'),
     ('evaluate', 'loop'),
     ('checks', 'feed', 'stopwatch'),
+    ('run_warnings',),
     ('experiment',),
     ('cli',),
     ('search', 'timing', 'figures.cells'),

@@ -51,6 +51,7 @@ def first_losses(argument):
   config.devices = 1
   config.steps = 4
   config.log_every = 1
+  config.eval.batch_norm = 'running'
   parts = experiment.prepare(config.lock())
   unjudged = {'error': 0.0, 'cross_entropy': 0.0}
   parts = parts._replace(evaluate=lambda *_: unjudged)  # not to compile it

@@ -1,6 +1,7 @@
 """uint8 images -> float32 inputs; what is fitted is fitted on training data."""
 
 import math
+import os
 import sys
 from collections.abc import Mapping
 
@@ -15,6 +16,7 @@ from nsl_jax.types import Array
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
 _NORM = 55.0  # of every image after global contrast normalisation
 _REGULARISER = 0.1  # added to the covariance before its square root is taken
+_MATRICES = 4  # of float64, that fitting holds at once
 _ROWS = 5000  # images looked at together, which bounds the memory
 _VERSION = 1  # of the whitening; changes whenever kept ones must not be used
 
@@ -73,10 +75,27 @@ def _histogram(images: np.ndarray) -> np.ndarray:
   ])
 
 
+def _check_memory(image_shape: tuple[int, ...]) -> None:
+  """Raises UserError where the matrices of `whitening` do not fit."""
+  size = math.prod(image_shape)
+  needed = _MATRICES * 8 * size**2
+  if not hasattr(os, 'sysconf'):
+    return  # Windows does not tell
+  there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > there:
+    sides = 'x'.join(map(str, image_shape))
+    raise errors.UserError(
+        f'config.data.normalise=gcn_zca of {sides} images fits a matrix of '
+        f'{size:,} x {size:,} and needs {needed / 2**30:,.0f} GiB for it, of '
+        f'{there / 2**30:,.0f} GiB here: use standard, or smaller images'
+    )
+
+
 def _kept_whitening(
     images: np.ndarray, cache_dir: str | None
 ) -> dict[str, np.ndarray]:
   """`whitening`, read from the cache where these images were fitted before."""
+  _check_memory(images.shape[1:])
   facts = repr((_VERSION, _NORM, _REGULARISER, images.shape))
   key = cache.digest(facts.encode(), [images])
 

@@ -5,12 +5,14 @@ import io
 import os
 import pathlib
 import zipfile
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from nsl_jax import errors, files
 
+_CONTENT = 'content_sha256'  # entry of split.npz beside the rows
 RULES = ('balanced', 'proportional', 'uniform')
 
 
@@ -41,28 +43,52 @@ class Split(NamedTuple):
     return digest.hexdigest()
 
 
-def _counts(
-    available: np.ndarray, size: int, rule: str, rng: np.random.Generator
+def _balanced(
+    takeable: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """How many rows to take of every class."""
-  num_classes = len(available)
-  if rule == 'balanced':
-    counts = np.full(num_classes, size // num_classes)
-    extra = size - counts.sum()
-    counts[rng.choice(num_classes, extra, replace=False)] += 1
-    return counts
+  """n/K of every class; what is left over goes to classes that have more."""
+  num_classes = len(takeable)
+  each, extra = divmod(size, num_classes)
+  counts = np.full(num_classes, each)
+  larger = np.flatnonzero(takeable > each)
+  if len(larger) < extra:  # the caller reports the class that is too small
+    larger = np.argsort(-takeable, kind='stable')
+  counts[rng.choice(larger, extra, replace=False)] += 1
+  return counts
+
+
+def _proportional(
+    available: np.ndarray, takeable: np.ndarray, size: int
+) -> np.ndarray:
+  """Each class's share of `size`, rounded by the largest remainder."""
   share = available * (size / available.sum())
   counts = np.floor(share).astype(int)
   order = np.argsort(-(share - counts), kind='stable')
   counts[order[: size - counts.sum()]] += 1
+  counts = np.minimum(counts, takeable)
+  while counts.sum() < size:  # `size` is at most the sum of `takeable`
+    missing = np.where(counts < takeable, share - counts, -np.inf)
+    counts[missing.argmax()] += 1
   return counts
+
+
+def _rank(labels: np.ndarray) -> np.ndarray:
+  """How many earlier entries are of the same class: i32[N] -> int[N]."""
+  order = np.argsort(labels, kind='stable')
+  first = np.searchsorted(labels[order], labels[order])
+  rank = np.empty(len(labels), int)
+  rank[order] = np.arange(len(labels)) - first
+  return rank
 
 
 def _draw(
     labels: np.ndarray, pool: np.ndarray, size: int, num_classes: int,
-    rule: str, what: str, rng: np.random.Generator,
+    rule: str, what: str, rng: np.random.Generator, *, leave: int = 0,
 ) -> np.ndarray:
-  """`size` rows of the pool by the rule, in random order."""
+  """`size` rows of the pool by the rule, in no particular order.
+
+  At least `leave` rows of every class stay in the pool.
+  """
   if rule not in RULES:
     field = 'rule' if what == 'labelled' else f'{what}_rule'
     raise errors.UserError(
@@ -70,25 +96,33 @@ def _draw(
     )
   if size < 0:
     raise errors.UserError(f'config.data.{what}={size}: must not be negative')
-  if size > len(pool):
-    raise errors.UserError(
-        f'{size} {what} images asked for, but only {len(pool)} labelled '
-        f'images are left: lower config.data.{what}'
-    )
   pool = rng.permutation(pool)
-  if rule == 'uniform' or not size:
-    return pool[:size]
+  if not size:
+    return pool[:0]
   available = np.bincount(labels[pool], minlength=num_classes)
-  counts = _counts(available, size, rule, rng)
-  short = np.flatnonzero(counts > available)
-  if len(short):
+  takeable = np.maximum(available - leave, 0)
+  kept = f' once {leave} of each class is left to be labelled' * bool(leave)
+  if size > takeable.sum():
     raise errors.UserError(
-        f'{size} {what} images asked for by the {rule} rule need '
-        f'{counts[short[0]]} of class {short[0]}, which has only '
-        f'{available[short[0]]}: lower config.data.{what}'
+        f'config.data.{what}={size}: only {takeable.sum()} labelled images '
+        f'can be taken{kept}: lower config.data.{what}'
     )
-  by_class = (pool[labels[pool] == k][:n] for k, n in enumerate(counts))
-  return np.concatenate(list(by_class))
+  rank = _rank(labels[pool])
+  if rule == 'uniform':
+    return pool[rank < takeable[labels[pool]]][:size]
+  if rule == 'balanced':
+    counts = _balanced(takeable, size, rng)
+  else:
+    counts = _proportional(available, takeable, size)
+  short = np.flatnonzero(counts > takeable)
+  if len(short):
+    k = short[0]
+    raise errors.UserError(
+        f'config.data.{what}={size}: the {rule} rule needs {counts[k]} images '
+        f'of class {k}, of which {takeable[k]} can be taken{kept}: lower '
+        f'config.data.{what}, or use another rule'
+    )
+  return pool[rank < counts[labels[pool]]]
 
 
 def make(
@@ -102,7 +136,8 @@ def make(
     labels: i32[N]; rows of class -1 can only be unlabelled.
     num_classes: K.
     labelled: number of labelled images, at least K.
-    validation: number of validation images, may be 0.
+    validation: number of validation images, may be 0; one image of every
+      class is left to be labelled.
     rule: how labelled images are drawn: `balanced` (n/K per class, Oliver et
       al.), `proportional` (to the class frequencies, MixMatch; F-N16) or
       `uniform` over all images.
@@ -127,7 +162,8 @@ def make(
   rng = np.random.default_rng([seed, 0x5EED])
   pool = np.flatnonzero(labels >= 0)
   held_out = _draw(
-      labels, pool, validation, num_classes, validation_rule, 'validation', rng
+      labels, pool, validation, num_classes, validation_rule, 'validation', rng,
+      leave=1,
   )
   pool = np.setdiff1d(pool, held_out)
   rest = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -145,23 +181,62 @@ def make(
                  for rows in (chosen, rest, held_out, apart)))
 
 
-def save(split: Split, path: str | os.PathLike) -> None:
-  """Writes `split.npz` whole or not at all."""
+def content_sha256(
+    split: Split, images: np.ndarray, labels: np.ndarray
+) -> str:
+  """Hash of the images and labels behind the rows that have a label.
+
+  Row numbers name other images once a data set is prepared in another order,
+  which `Split.sha256` cannot tell.
+
+  Args:
+    split: the rows.
+    images: u8[N, H, W, C].
+    labels: i32[N] classes or f32[N, P] points.
+  """
+  digest = hashlib.sha256()
+  for name in ('labelled', 'validation', 'holdout'):
+    rows = getattr(split, name)
+    digest.update(f'{name}:{len(rows)}:{images.shape[1:]};'.encode())
+    digest.update(np.ascontiguousarray(images[rows]).tobytes())
+    digest.update(np.ascontiguousarray(labels[rows]).tobytes())
+  return digest.hexdigest()
+
+
+def save(
+    split: Split, path: str | os.PathLike, *, content: str = ''
+) -> None:
+  """Writes `split.npz` whole or not at all; `content` is `content_sha256`."""
   buffer = io.BytesIO()
-  np.savez(buffer, **split._asdict())
+  np.savez(buffer, **split._asdict(), **{_CONTENT: np.array(content)})
   files.write(pathlib.Path(path), buffer.getvalue())
 
 
 def load(path: str | os.PathLike) -> Split:
-  """Reads `split.npz`.
+  """Reads the split from `split.npz`.
 
   Raises:
     errors.UserError: if the file is not one that `save` wrote.
   """
+  arrays = _arrays(path, Split._fields)
+  return Split(**arrays)
+
+
+def load_content(path: str | os.PathLike) -> str:
+  """Reads the hash of the content from `split.npz`.
+
+  Raises:
+    errors.UserError: if the file is not one that `save` wrote.
+  """
+  return str(_arrays(path, (_CONTENT,))[_CONTENT])
+
+
+def _arrays(
+    path: str | os.PathLike, names: Sequence[str]
+) -> dict[str, np.ndarray]:
   try:
     with np.load(path) as file:
-      names = set(Split._fields) - ({'holdout'} - set(file.files))
-      return Split(**{name: file[name] for name in names})
+      return {name: file[name] for name in names}
   except (
       OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile
   ) as error:

@@ -162,7 +162,7 @@ def build(
   step = pair.descend(loss, tools.tx, in_turn=in_turn)
   return Method(
       init, compose.finish_step(step, tools), pair.predict(tools),
-      term_configs.side_tables(terms),
+      term_configs.side_tables(terms), recompute=pair.recompute(tools),
   )
 
 

@@ -201,7 +201,7 @@ def build(
   step = pair.descend(loss, tools.tx)
   return Method(
       pair.init(tools), compose.finish_step(step, tools), pair.predict(tools),
-      term_configs.side_tables(terms),
+      term_configs.side_tables(terms), recompute=pair.recompute(tools),
   )
 
 

@@ -69,9 +69,7 @@ def build(
       tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha
   )
   loss = compose.add_terms(loss, term_configs.from_config(terms))
-  return Method(
-      compose.single_network(tools, terms_lib.TEACHER),
-      compose.train_on(
-          loss, tools, compose.follow(terms_lib.TEACHER, decay)),
-      compose.student(tools),
+  recipe = compose.Recipe(
+      loss, (compose.follow(terms_lib.TEACHER, decay),), (terms_lib.TEACHER,)
   )
+  return compose.method_of(recipe, tools)

@@ -121,6 +121,7 @@ def build(
       compose.single_network(tools, *recipe.slots),
       compose.finish_step(step, tools, *recipe.after),
       compose.student(tools), recipe.side, _WATCHED if watch else 0,
+      compose.recompute(tools),
   )
 
 

@@ -86,4 +86,9 @@ def _by_teacher(method: Method, tools: Tools) -> Method:
     outputs, _ = tools.model.apply(params, stats, images, train=False)
     return outputs.logits
 
-  return method._replace(init=init, predict=predict)
+  def recompute(state: State, images: Array, key: Key) -> State:
+    params, stats = (state.slots[k] for k in (terms_lib.TEACHER, _STATS))
+    stats = compose.batch_statistics(tools, params, stats, images, key)
+    return state.replace(slots={**state.slots, _STATS: stats})
+
+  return method._replace(init=init, predict=predict, recompute=recompute)

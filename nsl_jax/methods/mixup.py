@@ -63,7 +63,4 @@ def build(
   term_configs.refuse_single_images('mixup', terms)
   loss = mixup_loss(tools, alpha=alpha)
   loss = compose.add_terms(loss, term_configs.from_config(terms))
-  return Method(
-      compose.single_network(tools), compose.train_on(loss, tools),
-      compose.student(tools),
-  )
+  return compose.method_of(compose.Recipe(loss), tools)
