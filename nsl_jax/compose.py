@@ -165,7 +165,7 @@ def _plus(
   for (name, (weight, term)), key in zip(terms.items(), keys):
     values = term(shared, batch, key)
     metrics[name] = values.mean()  # over its own rows, whatever it is divided by
-    metrics[f'{name}_weight'] = weight(state.step)
+    metrics[f'{name}_weight'] = jnp.asarray(weight(state.step))
     one = values if values.ndim == 0 else values.sum() / aux.total
     value = value + metrics[f'{name}_weight'] * one
   return value, aux._replace(metrics=metrics)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import optax
 from absl import logging
 from jax.sharding import Mesh
 
@@ -132,7 +131,7 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
     recompute = evaluate.make_recompute(method, read, mesh)
   return Parts(
       source=source, method=method, normalise=apply,
-      parameters=optax.tree.size(shapes.params),
+      parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
       fitted=mesh_lib.put(fitted(), whole),
       images=mesh_lib.put(source.train.images, whole), task=task, plan=plan,
       chunk=train.make_chunk(

@@ -62,7 +62,7 @@ def variants():
 
 def is_horizon(field):
   last = field.rpartition('.')[2]
-  counts = 'full_steps', 'inner_steps'
+  counts = 'full_steps', 'inner_steps', 'scheduled_steps'
   return last == 'steps' or (last.endswith('_steps') and last not in counts)
 
 
@@ -250,7 +250,9 @@ class ShorteningTest(parameterized.TestCase):
     self.assertEqual(whole.keys(), short.keys())
     shorter = lambda one: one and max(1, round(one * steps / config.steps))
     for field, value in whole.items():
-      if is_horizon(field):
+      if field in config.passes:
+        self.assertEqual(short[field], value, field)
+      elif is_horizon(field):
         several = isinstance(value, tuple)
         expected = tuple(map(shorter, value)) if several else shorter(value)
         if field == 'eval.every_steps' and (
@@ -260,6 +262,10 @@ class ShorteningTest(parameterized.TestCase):
       elif field == 'ema_decay':  # averages over the same share of the run
         kept = value ** (config.steps / steps)
         self.assertAlmostEqual(short[field], kept, places=12)
+      elif field == 'eval.batch_norm':
+        self.assertEqual(short[field], 'recomputed')
+      elif field == 'scheduled_steps':
+        self.assertEqual(short[field], steps)
       else:
         self.assertEqual(short[field], value, field)
     self.assertEqual(short['steps'], steps)
@@ -267,11 +273,14 @@ class ShorteningTest(parameterized.TestCase):
 
   def test_what_is_counted_is_not_scaled(self):
     config = ml_collections.ConfigDict(dict(
-        steps=100, full_steps=100, ramp_steps=50, inner_steps=3, ema_decay=0.9))
+        steps=100, full_steps=100, ramp_steps=50, inner_steps=3, ema_decay=0.9,
+        method=dict(ramp_steps=20, hold_steps=4), passes=('method.hold_steps',),
+    ))
     common.scale(config, 0.5)
     self.assertEqual(config.to_dict(), dict(
         steps=50, full_steps=100, ramp_steps=25, inner_steps=3,
-        ema_decay=0.9**2))
+        ema_decay=0.9**2, method=dict(ramp_steps=10, hold_steps=4),
+        passes=('method.hold_steps',)))
 
   @parameterized.parameters(
       ('configs/fashion_mnist_ssl.py', 1500, 75),

@@ -58,7 +58,7 @@ class SizeTest(parameterized.TestCase):
   def test_parameters(self, channels, classes, shape, expected):
     params, stats = shapes(build(classes, channels=channels), shape)
     self.assertEqual(count(params), expected)
-    self.assertEqual(count(stats), 2 * (16 + 32 + 32))
+    self.assertEqual(count(stats), 2 * (16 + 32 + 32) + 3)
 
   @parameterized.parameters(
       ((24, 24, 1),), ((28, 28, 1),), ((32, 32, 3),), ((24, 40, 1),)
@@ -250,9 +250,9 @@ class PrecisionTest(parameterized.TestCase):
     found = variables['intermediates']
     for layer in range(3):
       for kind in ('WeightNormConv', 'BatchNorm'):
-        (value,) = found[f'{kind}_{layer}']['__call__']
+        value = found[f'{kind}_{layer}']['__call__'][-1]
         self.assertEqual(value.dtype, jnp.bfloat16)
-    (last,) = found['BatchNorm_2']['__call__']
+    last = found['BatchNorm_2']['__call__'][-1]
     self.assertEqual(last.shape, (1, 7, 7, 32))
 
 

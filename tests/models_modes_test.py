@@ -24,28 +24,36 @@ class StatisticsTest(parameterized.TestCase):
     train = quick_jit(
         lambda stats: model.apply(params, stats, x, train=True, key=key)
     )
-    outputs, moved = train(stats)
-    shifted, moved_shifted = train(jax.tree.map(lambda leaf: leaf + 1, stats))
-    # The pass itself uses the batch, whatever the running values are.
-    np.testing.assert_array_equal(outputs.logits, shifted.logits)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(
-            b - a, MOMENTUM[name], rtol=0, atol=2e-6 * (1 + np.abs(a).max())
-        ),
-        moved, moved_shifted,
-    )
-    first = next(iter(n for n in params if n.endswith('Conv_0')))
-    h = plain_conv(x, params[first])
-    decay = MOMENTUM[name]
-    np.testing.assert_allclose(
-        moved['BatchNorm_0']['mean'], (1 - decay) * h.mean((0, 1, 2)),
-        rtol=1e-4, atol=1e-6,
-    )
-    np.testing.assert_allclose(
-        moved['BatchNorm_0']['var'],
-        decay + (1 - decay) * h.var((0, 1, 2)),
-        rtol=1e-5,
-    )
+    # Batch n enters with momentum min(MOMENTUM, n / (n + 9)).
+    for batches, momentum in (
+        (0, 0.0), (1, 0.1), (9, 0.5), (10**6, MOMENTUM[name])):
+      begun = jax.tree_util.tree_map_with_path(
+          lambda path, leaf: leaf * 0 + batches
+          if path[-1].key == 'count' else leaf, stats)
+      shift = lambda path, leaf: leaf + (path[-1].key != 'count')
+      outputs, moved = train(begun)
+      shifted, moved_shifted = train(
+          jax.tree_util.tree_map_with_path(shift, begun))
+      # The pass itself uses the batch, whatever the running values are.
+      np.testing.assert_array_equal(outputs.logits, shifted.logits)
+      for layer in moved:
+        self.assertEqual(moved[layer]['count'], batches + 1)
+        for kind in 'mean', 'var':
+          before, after = moved[layer][kind], moved_shifted[layer][kind]
+          np.testing.assert_allclose(
+              after - before, momentum, rtol=0,
+              atol=2e-6 * (1 + np.abs(before).max()))
+      first = next(iter(n for n in params if n.endswith('Conv_0')))
+      h = plain_conv(x, params[first])
+      np.testing.assert_allclose(
+          moved['BatchNorm_0']['mean'], (1 - momentum) * h.mean((0, 1, 2)),
+          rtol=1e-4, atol=1e-6,
+      )
+      np.testing.assert_allclose(
+          moved['BatchNorm_0']['var'],
+          momentum + (1 - momentum) * h.var((0, 1, 2)),
+          rtol=1e-5,
+      )
 
   @parameterized.parameters(*TINY)
   def test_evaluation_uses_and_leaves_them(self, name):

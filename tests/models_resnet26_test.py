@@ -61,7 +61,7 @@ class SizeTest(parameterized.TestCase):
     params, stats = shapes(build(classes), shape)
     self.assertEqual(count(params), expected)
     convolutions = 32 + 8 * (64 + 128 + 256)
-    self.assertEqual(count(stats), 2 * (convolutions + 256))
+    self.assertEqual(count(stats), 2 * (convolutions + 256) + 26)
 
   def test_parameters_of_the_body(self):
     params, _ = shapes(build(200), (64, 64, 3))
