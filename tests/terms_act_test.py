@@ -43,7 +43,6 @@ class WeightTest(parameterized.TestCase):
           float(weight(round(config.steps / 8))),
           fields['weight'] * 0.286505, rtol=0.15)
 
-
   def test_two_terms_on_a_method(self):
     config = config_files.load('configs/digits_ns3l.py:terms=pi+vat')
     for name in 'pi', 'vat':
