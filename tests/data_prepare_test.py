@@ -21,6 +21,7 @@ import tfds_fixtures
 from nsl_jax import errors
 from nsl_jax import cli
 from nsl_jax.data import __main__ as command_line
+from nsl_jax.data import cache
 from nsl_jax.data import download
 from nsl_jax.data import prepare
 from nsl_jax.data import sources
@@ -217,6 +218,32 @@ class UspsTest(TempDirTest):
     self.assert_holds(sources.load('usps', self.data_dir), data, target)
     (self.manual / 'usps.h5').unlink()  # no longer needed
     self.assert_holds(sources.load('usps', self.data_dir), data, target)
+
+  def test_what_an_older_rule_made_in_the_cache_is_not_used(self):
+    data, target = self.write_usps()
+    key = cache.fingerprint([self.manual / 'usps.h5'])[:12]
+    old = tfds_fixtures.random_split(3, (16, 16, 1), 10, seed=5)
+    tfds_fixtures.write(
+        self.folder / 'cache' / f'prepared-{key}', 'usps',
+        {'train': old, 'test': old}, 10, version='1.0.0',
+    )
+    self.data_dir.chmod(0o555)
+    self.addCleanup(self.data_dir.chmod, 0o755)
+    self.assert_holds(sources.load('usps', self.data_dir), data, target)
+
+  def test_pixels_are_rounded_down(self):
+    self.write_usps()
+    with h5py.File(self.manual / 'usps.h5', 'r+') as file:
+      file['train/data'][0, :4] = [0.0, 0.5, 0.999, 1.0]  # 127.5, 254.7
+    images = sources.load('usps', self.data_dir).train.images
+    self.assertEqual(images[0, 0, :4, 0].tolist(), [0, 127, 254, 255])
+
+  def test_class_out_of_range_is_named(self):
+    self.write_usps()
+    with h5py.File(self.manual / 'usps.h5', 'r+') as file:
+      file['train/target'][0] = 11
+    with self.assertRaisesRegex(errors.UserError, 'Class label 11 greater'):
+      sources.load('usps', self.data_dir)
 
   @parameterized.parameters('1.0.0', '2.0.0')
   def test_only_another_version_is_there(self, version):
