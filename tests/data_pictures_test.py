@@ -1,6 +1,8 @@
 """Every mode of Pillow's as uint8 pixels, against values found by hand."""
 
 import io
+import struct
+import zlib
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -33,6 +35,20 @@ def file_of(picture, kind='png', **options):
   file = io.BytesIO()
   picture.save(file, format=kind, **options)
   return file.getvalue()
+
+
+def deep_colours(values, kind):
+  """A PNG file of one row of pixels with 16 bits; kind 2 is RGB, 6 RGBA."""
+  def chunk(name, content):
+    code = zlib.crc32(name + content)
+    return struct.pack('>I', len(content)) + name + content + struct.pack(
+        '>I', code)
+
+  header = struct.pack('>IIBBBBB', len(values), 1, 16, kind, 0, 0, 0)
+  content = b'\0' + np.array(values, '>u2').tobytes()
+  return b''.join([
+      b'\x89PNG\r\n\x1a\n', chunk(b'IHDR', header),
+      chunk(b'IDAT', zlib.compress(content)), chunk(b'IEND', b'')])
 
 
 def deep(values, mode):
@@ -155,6 +171,17 @@ class FileTest(parameterized.TestCase):
     found = pictures.decode(file_of(picture), 1)
     np.testing.assert_array_equal(found.values[0, :, 0], [0, 1, 100, 255])
     self.assertEqual(found.facts, ('scaled',))
+
+  def test_colours_of_16_bits(self):
+    """Pillow keeps the upper 8 bits; 51 of 255 shows a fifth."""
+    content = deep_colours([(25700, 0, 65535)], 2)
+    found = pictures.decode(content, 3)
+    np.testing.assert_array_equal(found.values, [[[100, 0, 255]]])
+    self.assertEqual(found.facts, ('scaled',))
+    content = deep_colours([(25700, 0, 65535, 51 * 257)], 6)
+    found = pictures.decode(content, 3)
+    np.testing.assert_array_equal(found.values, [[[224, 204, 255]]])
+    self.assertEqual(found.facts, ('composited', 'scaled'))
 
   @parameterized.parameters(
       (row('L', [7, 9]), 7), (row('1', [0, 255]), 0), (palette([1, 0]), 1),

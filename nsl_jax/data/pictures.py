@@ -80,8 +80,12 @@ def pixels(picture: Any, channels: int) -> Pixels:
   if picture.mode.startswith('I'):
     return _of_16_bits(picture, channels)
   facts: tuple[str, ...] = ()
+  # What is decoded, until it is: colours of 16 bits have no mode of their own.
+  deep = any(';16' in str(tile[3]) for tile in getattr(picture, 'tile', ()))
   if picture.has_transparency_data:
     picture, facts = _on_background(picture)
+  if deep:
+    facts += ('scaled',)
   mode = 'L' if channels == 1 else 'RGB'
   if picture.mode != mode:
     picture = picture.convert(mode)
