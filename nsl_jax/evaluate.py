@@ -26,12 +26,12 @@ class Batches(NamedTuple):
   """A split on the device, cut into equal batches.
 
   Attributes:
-    batches: `(images u8[B, H, W, C], labels i32[B] or f32[B, P])` each; label
-      -1 is padding.
+    batches: `(images u8[B, H, W, C], labels i32[B] or f32[B, P], real
+      bool[B])` each; what is not real is padding.
     size: number of real images.
   """
 
-  batches: list[tuple[Array, Array]]
+  batches: list[tuple[Array, Array, Array]]
   size: int
 
 
@@ -46,10 +46,13 @@ def on_device(
   images = np.concatenate([images, np.zeros_like(images[:1]).repeat(short, 0)])
   padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)
   labels = np.concatenate([labels, padding])
+  real = np.arange(len(images)) < count
   sharding = mesh_lib.split(mesh)
   cuts = [slice(at, at + batch) for at in range(0, len(images), batch)]
-  pairs = [mesh_lib.put((images[c], labels[c]), sharding) for c in cuts]
-  return Batches(pairs, count)
+  batches = [
+      mesh_lib.put((images[c], labels[c], real[c]), sharding) for c in cuts
+  ]
+  return Batches(batches, count)
 
 
 def _named(logits: Array | dict[str, Array]) -> dict[str, Array]:
@@ -76,8 +79,7 @@ def make_evaluate(
   percentage of images where that is above 10.
   """
   @jax.jit
-  def count(state, fitted, images, labels):
-    real = labels.reshape(labels.shape[0], -1)[:, 0] >= 0
+  def count(state, fitted, images, labels, real):
     sums = {}
     predicted = method.predict(state, normalise(fitted, images))
     for name, outputs in _named(predicted).items():

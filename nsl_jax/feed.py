@@ -20,18 +20,28 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
   if not limit:
     return source
   return source._replace(
-      train=_first(source.train, limit), test=_first(source.test, limit)
+      train=_first(source.train, limit, 'train'),
+      test=_first(source.test, limit, 'test'),
   )
 
 
-def _first(arrays: sources.Arrays, limit: int) -> sources.Arrays:
-  """The first rows; half of them with a label if some have none."""
-  known = arrays.labels.reshape(len(arrays.labels), -1)[:, 0] >= 0
+def _first(arrays: sources.Arrays, limit: int, split: str) -> sources.Arrays:
+  """The first rows; half of them with a label if some have none.
+
+  Raises:
+    errors.UserError: if that is no row.
+  """
+  known = sources.has_label(arrays.labels)
   if known.all():
     rows = np.arange(len(known))[:limit]
   else:
     halves = (np.flatnonzero(known), np.flatnonzero(~known))
     rows = np.concatenate([half[:limit // 2] for half in halves])
+  if not len(rows):
+    raise errors.UserError(
+        f'config.data.limit={limit} leaves no image of split {split}: raise '
+        'it, or set it to 0 for all'
+    )
   return sources.Arrays(*(part[rows] for part in arrays))
 
 
@@ -43,7 +53,7 @@ def split_of(
   """
   labels = source.train.labels
   if not source.num_classes:
-    labels = np.zeros(len(labels), np.int32)
+    labels = np.where(sources.has_label(labels), 0, -1).astype(np.int32)
   return splits.make(
       labels, source.num_classes or 1,
       labelled=config.data.labelled, validation=config.data.validation,
@@ -79,7 +89,7 @@ def side_tables(
         source.num_classes,
     )
   if negatives.TRUE_CLASS in names:
-    if (labels[split.unlabelled] < 0).any():
+    if not sources.has_label(labels[split.unlabelled]).all():
       raise errors.UserError(
           'the oracle sampler needs the true class of every unlabelled image, '
           f'which {source.name} does not have: choose another sampler'

@@ -38,10 +38,12 @@ CLASSIFICATION = Task(
 
 
 def _fit_points(labels: np.ndarray) -> dict[str, np.ndarray]:
-  """Mean and standard deviation of every coordinate, f32[P] pixels, before any
-  move (F-L11); a constant one is not scaled.
+  """Mean and standard deviation (over N - 1) of every coordinate, f32[P] in
+  pixels, before any move (F-L11); a constant one is not scaled, nor is one row.
   """
-  std = labels.std(0, dtype=np.float64)
+  std = np.zeros(labels.shape[1])
+  if len(labels) > 1:
+    std = labels.std(0, dtype=np.float64, ddof=1)
   return {
       _MEAN: labels.mean(0, dtype=np.float64).astype(np.float32),
       _STD: np.where(std < 1e-6, 1.0, std).astype(np.float32),

@@ -58,8 +58,8 @@ class Data(NamedTuple):
 
   Attributes:
     images: u8[N, H, W, C].
-    labels: i32[N], -1 where unknown, or f32[N, P] points, standardised. Rows
-      drawn as unlabelled never show theirs to a method.
+    labels: i32[N], -1 where unknown, or f32[N, P] points, standardised, NaN
+      where unknown. Rows drawn as unlabelled never show theirs to a method.
     normaliser: arrays that the normalisation needs (means, whitening matrix),
       and what `Task.fit` found.
     side: tables with a row per image that a method asked for by name.

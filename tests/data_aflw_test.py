@@ -53,6 +53,21 @@ class LoadTest(FolderTest):
           (60, 60), Image.Resampling.BILINEAR))
       np.testing.assert_array_equal(arrays.images[0, ..., 0], small)
 
+  def test_deep_and_transparent_images(self):
+    face_fixtures.write(self.folder, COUNTS)
+    path = self.folder / 'testing' / 'picture 0.png'
+    deep = np.full((90, 90), 30 * 257, np.uint16)
+    Image.fromarray(deep).save(path)
+    path = self.folder / 'testing' / 'picture 2.png'
+    Image.new('RGBA', (90, 90), (1, 2, 3, 0)).save(path)
+    for _ in range(2):  # the second is from what was kept
+      source = sources.load('aflw', self.data_dir)
+      np.testing.assert_array_equal(source.test.images[0], 30)
+      np.testing.assert_array_equal(source.test.images[2], 255)
+      self.assertEndsWith(
+          source.note, '; 1 image with transparency composited on white; '
+          '1 image of 16 bits scaled to 8')
+
   def test_points_are_where_the_digit_is(self):
     """Inside its corners a picture differs from the grey around them."""
     face_fixtures.write(self.folder, COUNTS)
@@ -68,7 +83,7 @@ class LoadTest(FolderTest):
   def test_prepared_once(self):
     face_fixtures.write(self.folder, COUNTS)
     line = prepare.prepare('aflw', self.data_dir)
-    folder = self.data_dir / 'aflw' / '1.0.0'
+    folder = self.data_dir / 'aflw' / '1.1.0'
     self.assertEqual(line, f'aflw is ready: {folder}')
     before = sources.load('aflw', self.data_dir)
     (self.folder / 'training.txt').unlink()
@@ -122,6 +137,16 @@ class ReleaseTest(FolderTest):
     self.assertLess(labels[1, 5], 0.0)
     self.assertGreater(labels[1, 4], 60.0)
 
+  @parameterized.parameters(0.0, -1.0, np.nan, np.inf)
+  def test_point_without_a_position(self, value):
+    points = scipy.io.loadmat(self.mat)['gt']
+    points[1, 2] = value
+    scipy.io.savemat(self.mat, dict(gt=points))
+    self.assert_fails(
+        'aflw_test_images.txt, line 2: point 3 of 5 has no position',
+        f'(x {value:g}, y {value:g}); remove the line, and its row of gt',
+    )
+
   def test_one_place_for_both_eyes(self):
     points = scipy.io.loadmat(self.mat)['gt']
     points[1, 0] = points[1, 1]
@@ -137,7 +162,6 @@ class ReleaseTest(FolderTest):
 
   @parameterized.parameters(
       (dict(gt=np.zeros((2, 5, 2))), 'gt is [2, 5, 2]'),
-      (dict(gt=np.full((3, 5, 2), np.nan)), 'or not finite'),
       (dict(points=np.zeros((3, 5, 2))), "MATLAB file with points gt ('gt')"))
   def test_wrong_points(self, content, message):
     scipy.io.savemat(self.mat, content)
@@ -205,13 +229,41 @@ class WrongTest(FolderTest):
     self.assert_fails(f'{self.list}, line 2:', 'picture 1.jpg is damaged')
 
   @parameterized.parameters('-0.5', '151')
-  def test_point_outside(self, value):
+  def test_point_outside_is_a_position(self, value):
     self.change({-9: value})  # y1
-    self.assert_fails(f'{self.list}, line 2: a point lies outside')
+    with Image.open(self.folder / 'testing' / 'picture 1.jpg') as picture:
+      height = picture.size[1]
+    labels = sources.load('aflw', self.data_dir).test.labels
+    self.assertAlmostEqual(
+        labels[1, 1], float(value) * 60 / height, delta=1e-4)
+
+  @parameterized.parameters('0', '-1.0')
+  def test_point_without_a_position(self, value):
+    self.change({-12: value, -7: value})  # x3, y3
+    self.assert_fails(
+        f'{self.list}, line 2: point 3 of 5 has no position (x '
+        f'{float(value):g}, y', 'remove the line')
+
+  @parameterized.parameters((0, 1), (-1, 0), (0, -1))
+  def test_on_the_edge_is_a_position(self, x, y):
+    self.change({-12: str(x), -7: str(y)})
+    self.assertLen(face_lists.read(self.list), 3)
 
   def test_no_unit(self):
     self.change({-14: '40', -13: '40', -9: '50', -8: '50'})
     self.assert_fails(f'{self.list}, line 2: both eyes')
+
+  def test_broken_png(self):
+    path = self.folder / 'testing' / 'picture 0.png'
+    content = bytearray(path.read_bytes())
+    content[content.index(b'IDAT') + 12] ^= 255
+    path.write_bytes(content)
+    self.assert_fails(f'{self.list}, line 1:', 'picture 0.png is damaged')
+
+  def test_floating_point_image(self):
+    path = self.folder / 'testing' / 'picture 1.jpg'
+    Image.new('F', (90, 90)).save(path, format='tiff')
+    self.assert_fails(f'{self.list}, line 2:', 'floating-point numbers (mode F')
 
   def test_blank_lines_do_not_count(self):
     self.list.write_text('\n' + self.list.read_text() + '\n\n')

@@ -80,6 +80,15 @@ class FetchTest(parameterized.TestCase):
       self.assert_pair(cache.fetch(self.path, 'k', self.make))
     self.assertEqual(os.listdir(self.path.parent), [])
 
+  def test_counts_are_kept_beside_the_arrays(self):
+    make = mock.Mock(side_effect=lambda: (_pair(), {'a': 3, 'b': 0}))
+    for _ in range(2):
+      pair, counts = cache.fetch_counted(self.path, 'k', make)
+      self.assert_pair(pair)
+      self.assertEqual(counts, {'a': 3, 'b': 0})
+    make.assert_called_once()
+    self.assertEqual(os.listdir(self.path.parent), ['x.arrays'])
+
   def test_entry_keeps_other_shapes_and_types(self):
     pair = (np.zeros((0, 2, 2, 3), np.uint8), np.arange(6.0).reshape(2, 3).T)
     cache.fetch(self.path, 'k', lambda: pair)

@@ -21,9 +21,11 @@ import tfds_fixtures
 from nsl_jax import errors
 from nsl_jax import cli
 from nsl_jax.data import __main__ as command_line
+from nsl_jax.data import cache
 from nsl_jax.data import download
 from nsl_jax.data import prepare
 from nsl_jax.data import sources
+from nsl_jax.data import versions
 
 
 def _run(*arguments: str) -> tuple[int, str, str]:
@@ -180,7 +182,7 @@ class PrepareTest(TempDirTest):
 class UspsTest(TempDirTest):
 
   def assert_holds(self, source, data, target):
-    images = np.rint(data * 255).reshape(-1, 16, 16, 1)
+    images = np.floor(data * np.float32(255)).reshape(-1, 16, 16, 1)
     np.testing.assert_array_equal(source.train.images, images)
     np.testing.assert_array_equal(source.test.labels, target)
     self.assertEqual(source.train.images.dtype, np.uint8)
@@ -202,8 +204,67 @@ class UspsTest(TempDirTest):
   def test_command(self):
     self.write_usps()
     code, out, _ = _run('--prepare', 'usps', '--data_dir', str(self.data_dir))
-    folder = self.data_dir / 'usps' / '1.0.0'
+    folder = self.data_dir / 'usps' / '1.1.0'
     self.assertEqual((code, out), (0, f'usps is ready: {folder}\n'))
+
+  def test_what_an_older_rule_made_is_not_used(self):
+    data, target = self.write_usps()
+    old = tfds_fixtures.random_split(3, (16, 16, 1), 10, seed=5)
+    tfds_fixtures.write(
+        self.data_dir, 'usps', {'train': old, 'test': old}, 10, version='1.0.0'
+    )
+    state, where = prepare.status('usps', self.data_dir)
+    self.assertEqual((state, where[-7:]), ('ready', 'usps.h5'))
+    self.assert_holds(sources.load('usps', self.data_dir), data, target)
+    (self.manual / 'usps.h5').unlink()  # no longer needed
+    self.assert_holds(sources.load('usps', self.data_dir), data, target)
+
+  def test_what_an_older_rule_made_in_the_cache_is_not_used(self):
+    data, target = self.write_usps()
+    key = cache.fingerprint([self.manual / 'usps.h5'])[:12]
+    old = tfds_fixtures.random_split(3, (16, 16, 1), 10, seed=5)
+    tfds_fixtures.write(
+        self.folder / 'cache' / f'prepared-{key}', 'usps',
+        {'train': old, 'test': old}, 10, version='1.0.0',
+    )
+    self.data_dir.chmod(0o555)
+    self.addCleanup(self.data_dir.chmod, 0o755)
+    self.assert_holds(sources.load('usps', self.data_dir), data, target)
+
+  def test_pixels_are_rounded_down(self):
+    self.write_usps()
+    with h5py.File(self.manual / 'usps.h5', 'r+') as file:
+      file['train/data'][0, :4] = [0.0, 0.5, 0.999, 1.0]  # 127.5, 254.7
+    images = sources.load('usps', self.data_dir).train.images
+    self.assertEqual(images[0, 0, :4, 0].tolist(), [0, 127, 254, 255])
+
+  def test_class_out_of_range_is_named(self):
+    self.write_usps()
+    with h5py.File(self.manual / 'usps.h5', 'r+') as file:
+      file['train/target'][0] = 11
+    with self.assertRaisesRegex(errors.UserError, 'Class label 11 greater'):
+      sources.load('usps', self.data_dir)
+
+  @parameterized.parameters('1.0.0', '2.0.0')
+  def test_only_another_version_is_there(self, version):
+    pair = tfds_fixtures.random_split(3, (16, 16, 1), 10)
+    tfds_fixtures.write(
+        self.data_dir, 'usps', {'train': pair, 'test': pair}, 10,
+        version=version,
+    )
+    self.assertEqual(prepare.status('usps', self.data_dir)[0], 'missing')
+    message = f'put usps.h5 .*; usps {version} there is not read, since usps 1'
+    with self.assertRaisesRegex(errors.UserError, message):
+      sources.load('usps', self.data_dir)
+
+  def test_versions_are_those_of_the_builders(self):
+    from nsl_jax.data import aflw, tiny_imagenet, usps
+
+    self.assertEqual(set(versions.MADE), set(prepare.MANUAL))
+    for builder in (aflw.Aflw, tiny_imagenet.TinyImagenet, usps.Usps):
+      version = str(builder.VERSION)
+      self.assertEqual(versions.MADE[builder.name], version)
+      self.assertIn(version, builder.RELEASE_NOTES)
 
   def test_missing_file(self):
     with self.assertRaisesRegex(errors.UserError, f'into {self.manual}, then'):

@@ -128,16 +128,18 @@ class OnDeviceTest(parameterized.TestCase):
     split = evaluate.on_device(images, labels, batch, mesh_lib.make(devices))
     self.assertEqual(split.size, count)
     self.assertLen(split.batches, number)
-    for part, names in split.batches:
+    for part, names, real in split.batches:
+      self.assertEqual((real.shape, real.dtype), ((size,), bool))
       self.assertEqual(part.shape, (size, 2, 3, 1))
       self.assertEqual(part.dtype, jnp.uint8)
       self.assertEqual(names.dtype, jnp.int32)
       self.assertLen(part.sharding.device_set, devices)
       shards = {shard.data.shape[0] for shard in part.addressable_shards}
       self.assertEqual(shards, {size // devices})
-    parts, names = (
+    parts, names, real = (
         np.concatenate(jax.device_get(arrays)) for arrays in zip(*split.batches)
     )
+    np.testing.assert_array_equal(real, np.arange(len(real)) < count)
     np.testing.assert_array_equal(parts[:count], images)
     np.testing.assert_array_equal(names[:count], labels)
     np.testing.assert_array_equal(names[count:], -1)
@@ -243,6 +245,26 @@ class PointsTest(parameterized.TestCase):
         found['error'], 100 * np.mean(errors), rtol=1e-5)
     self.assertAlmostEqual(found['failure'], 100 * 10 / 11, places=9)
     self.assertGreater(min(errors[1:]), 0.1)
+
+  @parameterized.parameters(1, 3)
+  def test_left_of_the_image_counts(self, batch):
+    """Four faces whose eyes are 30 apart, each point 6 off: 6 / 30."""
+    known = np.array([[-1.0, 20, 29, 20, 10, 30]] * 4, np.float32)
+    known += np.arange(4)[:, None] * np.array([-3, 0] * 3, np.float32)
+    self.assertLess(known[:, 0].max(), 0.0)
+    fitted = {'target_mean': np.zeros(6, np.float32),
+              'target_std': np.ones(6, np.float32)}
+    predict = lambda state, x: state[x[:, 0, 0, 0].astype(int)]
+    judge = evaluate.make_evaluate(
+        Method(init=None, update=None, predict=predict),
+        lambda fitted, images: images, tasks.REGRESSION)
+    found = judge(
+        jnp.asarray(known + np.array([6, 0] * 3)), fitted,
+        evaluate.on_device(
+            np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), known, batch,
+            mesh_lib.make(1)))
+    self.assertAlmostEqual(found['error'], 20.0, delta=1e-4)
+    self.assertEqual(found['failure'], 100.0)
 
   def test_report_of_points(self):
     tested = {'error': 12.0, 'failure': 40.0}

@@ -16,12 +16,14 @@ PACKAGE = ROOT / 'nsl_jax'
 # From the bottom: a module may import from earlier rows only. A new file
 # belongs into the lowest row that lets it import what it needs.
 ROWS = (
-    ('', 'data', 'errors', 'types', 'figures.style', 'data.cache'),
+    ('', 'data', 'errors', 'types', 'figures.style', 'data.cache',
+     'data.pictures', 'data.duplicates', 'data.versions'),
     ('files',),
     ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary',
      'step_times', 'log', 'workdir', 'bilevel', 'data.splits', 'data.sampler',
      'data.augment', 'data.digits', 'data.download', 'data.manual',
-     'data.face_lists', 'data.normalise', 'data.points', 'models.layers'),
+     'data.face_lists', 'data.features', 'data.normalise', 'data.points',
+     'models.layers'),
     ('tasks',),
     ('negatives', 'optimizers', 'compose', 'imputation', 'perturb',
      'checkpoint', 'data.aflw', 'data.tiny_imagenet', 'data.usps', 'data.views',
@@ -29,8 +31,8 @@ ROWS = (
     ('perception', 'pair', 'models', 'data.prepare'),
     ('terms',),
     ('term_configs',),
-    ('methods.supervised', 'data.sources'),
-    ('methods.*',),
+    ('methods.supervised', 'data.records'),
+    ('methods.*', 'data.sources'),
     ('methods.soft_label',),
     ('methods.l2i',),
     ('methods', 'train'),
@@ -46,7 +48,7 @@ ROWS = (
 )
 # Where TensorFlow may be imported inside a function, to read or to make
 # files that nothing else can.
-WITH_TENSORFLOW = ('data.download', 'data.sources')
+WITH_TENSORFLOW = ('data.download', 'data.records')
 
 
 def modules():

@@ -104,8 +104,21 @@ class RegressionTest(parameterized.TestCase):
     encoded = task.encode(fitted, labels)
     self.assertEqual(encoded.dtype, np.float32)
     np.testing.assert_allclose(encoded[:20].mean(0), np.zeros(P), atol=1e-5)
-    np.testing.assert_allclose(encoded[:20].std(0), [1, 1, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(
+        encoded[:20].std(0, ddof=1), [1, 1, 1, 0], atol=1e-5)
     self.assertGreater(np.abs(encoded[20:].mean(0)).max(), 0.01)
+
+  def test_deviation_by_hand(self):
+    """Of 1, 3 and 8, over N - 1: sqrt((9 + 1 + 16) / 2)."""
+    column = np.array([[1.0], [3.0], [8.0]], np.float32)
+    fitted = tasks.REGRESSION.fit(column)
+    np.testing.assert_allclose(fitted['target_mean'], [4.0])
+    np.testing.assert_allclose(fitted['target_std'], [13**0.5], rtol=1e-6)
+
+  def test_one_row_is_not_scaled(self):
+    fitted = tasks.REGRESSION.fit(np.array([[3.0, -5.0]], np.float32))
+    np.testing.assert_array_equal(fitted['target_mean'], [3.0, -5.0])
+    np.testing.assert_array_equal(fitted['target_std'], [1.0, 1.0])
 
   def test_judged_in_pixels(self):
     """An error of 9 % of the distance of the eyes is none, one of 11 % is."""

@@ -46,6 +46,28 @@ def write(
   )
 
 
+def write_features(
+    data_dir: str | pathlib.Path, tfds_name: str, splits: Splits,
+    features: dict[str, tfds.features.FeatureConnector], *,
+    version: str = '1.0.0', names: tuple[str, str] = ('image', 'label'),
+) -> pathlib.Path:
+  """Like `write`, of any features; an image may be the bytes of a file.
+
+  Args:
+    data_dir: as for `tfds.load`.
+    tfds_name: name of the data set.
+    splits: name -> (images, or bytes of their files; what TFDS encodes as the
+      other feature).
+    features: of the data set, by name.
+    version: three numbers.
+    names: of the two features.
+  """
+  return _write(
+      data_dir, tfds_name, splits, tfds.features.FeaturesDict(features),
+      version, 'png', 'array_record', names,
+  )
+
+
 def write_as_tfds(
     data_dir: str | pathlib.Path, tfds_name: str, splits: Splits,
     *, encoding: str = 'png',
@@ -66,7 +88,7 @@ def write_as_tfds(
 def _write(
     data_dir: str | pathlib.Path, tfds_name: str, splits: Splits,
     features: tfds.features.FeaturesDict, version: str, encoding: str,
-    file_format: str,
+    file_format: str, names: tuple[str, str] = ('image', 'label'),
 ) -> pathlib.Path:
   """Has TFDS write the splits; those of the features that are known."""
   def info(builder: tfds.core.DatasetBuilder) -> tfds.core.DatasetInfo:
@@ -82,11 +104,15 @@ def _write(
 
   def examples(unused_builder, split, images, labels):
     for row, pixels in enumerate(images):
+      content = pixels
+      if not isinstance(pixels, bytes):
+        content = encode(pixels, encoding)
       example = {
-          'image': io.BytesIO(encode(pixels, encoding)),
-          'label': int(labels[row]), 'id': f'{split}_{row:05d}',
-          'coarse_label': int(labels[row]) // 5,  # CIFAR-100 has 20 of them
+          names[0]: io.BytesIO(content), names[1]: labels[row],
+          'id': f'{split}_{row:05d}',
       }
+      if 'coarse_label' in features:  # CIFAR-100 has 20 of them
+        example['coarse_label'] = int(labels[row]) // 5
       yield row, {name: example[name] for name in features}
 
   with tfds.core.registered.skip_registration():
@@ -109,7 +135,7 @@ def _write(
 
 
 def encode(pixels: np.ndarray, encoding: str) -> bytes:
-  """Encodes uint8[H, W, C], C 1 or 3, as a 'png' or 'jpeg' file."""
+  """Encodes uint8[H, W, C], C from 1 to 4, as a 'png' or 'jpeg' file."""
   if pixels.shape[-1] == 1:
     pixels = pixels[..., 0]
   file = io.BytesIO()

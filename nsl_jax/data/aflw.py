@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from nsl_jax import errors
-from nsl_jax.data import face_lists, manual
+from nsl_jax.data import face_lists, manual, pictures, versions
 
 FOLDER = 'aflw'  # in TFDS's manual folder
 _SIDE = face_lists.SIDE
@@ -22,8 +22,12 @@ class Aflw(tfds.core.GeneratorBasedBuilder):
   The examples keep the order of the lists.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'Initial release.'}
+  VERSION = tfds.core.Version(versions.MADE['aflw'])
+  RELEASE_NOTES = {
+      '1.0.0': 'Initial release.',
+      '1.1.0': 'Images of 16 bits are scaled and transparent ones shown on '
+               'white; a landmark without a position is refused.',
+  }
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
       f'Put the images and lists into {FOLDER} in the manual folder.'
   )
@@ -40,6 +44,7 @@ class Aflw(tfds.core.GeneratorBasedBuilder):
             ),
         }),
         disable_shuffling=True,
+        metadata=tfds.core.MetadataDict(),
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -55,8 +60,12 @@ class Aflw(tfds.core.GeneratorBasedBuilder):
       self, path: pathlib.Path
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (row, example) with PNG bytes: arrays would need TensorFlow."""
+    counts = self.info.metadata.setdefault(pictures.COUNTS, {})
     for row, face in enumerate(face_lists.read(path)):
-      yield row, {'image': _small_grey(face), 'landmarks': face.points}
+      small, facts = _small_grey(face)
+      for fact in facts:
+        counts[fact] = counts.get(fact, 0) + 1
+      yield row, {'image': small, 'landmarks': face.points}
 
 
 def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
@@ -84,21 +93,21 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
   return manual.build(Aflw, files, data_dir, cache_dir)
 
 
-def _small_grey(face: face_lists.Face) -> io.BytesIO:
-  """The image of a face, resized, as a PNG file in memory."""
+def _small_grey(face: face_lists.Face) -> tuple[io.BytesIO, tuple[str, ...]]:
+  """The image of a face, resized, as a PNG file; and facts of `pictures`."""
   from PIL import Image
 
-  file = io.BytesIO()
   try:
-    with Image.open(face.path) as picture:
-      small = picture.convert('L').resize(
-          (_SIDE, _SIDE), Image.Resampling.BILINEAR
-      )
-  except OSError as error:
+    whole = pictures.decode(face.path.read_bytes(), 1)
+  except (OSError, ValueError) as error:
     raise errors.UserError(
-        f'{face.where}: {face.path} is damaged ({error}); replace the image '
-        'or remove the line'
+        f'{face.where}: {face.path} is damaged or of an unknown kind '
+        f'({error}); replace the image or remove the line'
     ) from error
+  small = Image.fromarray(whole.values[..., 0]).resize(
+      (_SIDE, _SIDE), Image.Resampling.BILINEAR
+  )
+  file = io.BytesIO()
   small.save(file, format='PNG')
   file.seek(0)
-  return file
+  return file, whole.facts

@@ -11,10 +11,11 @@ import uuid
 from absl import logging
 import numpy as np
 
-_FORMAT = 'nsl_jax arrays 1'  # Changes whenever older entries must not be read.
+_FORMAT = 'nsl_jax arrays 2'  # Changes whenever older entries must not be read.
 _LINE = 65536  # Longest header line in bytes that is believed.
 
 ArrayPair = tuple[np.ndarray, np.ndarray]
+Facts = dict[str, int]  # What is counted while a pair is made.
 
 
 def directory(cache_dir: str | None = None) -> pathlib.Path:
@@ -64,11 +65,18 @@ def fetch(
   Returns:
     The arrays; a cache that cannot be written only warns.
   """
-  pair = _read(path, key)
-  if pair is None:
-    pair = make()
+  return fetch_counted(path, key, lambda: (make(), {}))[0]
+
+
+def fetch_counted(
+    path: pathlib.Path, key: str, make: Callable[[], tuple[ArrayPair, Facts]]
+) -> tuple[ArrayPair, Facts]:
+  """Like `fetch`, with counts that are kept beside the arrays."""
+  entry = _read(path, key)
+  if entry is None:
+    entry = make()
     try:
-      _write(path, key, pair)
+      _write(path, key, *entry)
     except OSError as error:
       logging.warning(
           'not kept for the next run: cannot write %s (%s); set NSL_JAX_CACHE '
@@ -76,11 +84,11 @@ def fetch(
           path,
           error.strerror,
       )
-  return pair
+  return entry
 
 
-def _read(path: pathlib.Path, key: str) -> ArrayPair | None:
-  """The arrays of a sound entry with this key, else None."""
+def _read(path: pathlib.Path, key: str) -> tuple[ArrayPair, Facts] | None:
+  """Arrays and counts of a sound entry with this key, else None."""
   try:
     with path.open('rb') as file:
       expected = file.readline(_LINE).decode().strip()
@@ -88,6 +96,7 @@ def _read(path: pathlib.Path, key: str) -> ArrayPair | None:
       facts = json.loads(header)
       if (facts['format'], facts['key']) != (_FORMAT, key):
         return None
+      counts = dict(facts['counts'])
       arrays = [(np.dtype(kind), shape) for kind, shape in facts['arrays']]
       size = sum(kind.itemsize * math.prod(shape) for kind, shape in arrays)
       if path.stat().st_size - file.tell() != size:
@@ -99,15 +108,18 @@ def _read(path: pathlib.Path, key: str) -> ArrayPair | None:
   except (OSError, ValueError, KeyError, TypeError):
     return None
   pair = first, second
-  return pair if digest(header, pair) == expected else None
+  return (pair, counts) if digest(header, pair) == expected else None
 
 
-def _write(path: pathlib.Path, key: str, pair: ArrayPair) -> None:
+def _write(
+    path: pathlib.Path, key: str, pair: ArrayPair, counts: Facts
+) -> None:
   """Writes digest, header and arrays to a temporary file, then renames it."""
   pair = np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1])
   facts = {
       'format': _FORMAT,
       'key': key,
+      'counts': counts,
       'arrays': [(array.dtype.str, array.shape) for array in pair],
   }
   header = json.dumps(facts).encode() + b'\n'

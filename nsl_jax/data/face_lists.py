@@ -52,13 +52,12 @@ def needed(folder: pathlib.Path) -> list[pathlib.Path]:
 def read(path: pathlib.Path) -> list[Face]:
   """The faces of a list, whose images it looks at but does not decode.
 
-  Points outside of their image are wrong in a list of MTFL's, which can be
-  corrected, and kept in a release.
+  Points may lie outside of their image.
 
   Raises:
-    UserError: naming the line that is malformed, whose image is missing or
-      whose eyes are at one place, or the MATLAB file that is not as it should
-      be.
+    UserError: naming the line that is malformed, whose image is missing, of
+      which a point is not known or whose eyes are at one place, or the MATLAB
+      file that is not as it should be.
   """
   lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
   numbered = [(f'{path}, line {number}', line.strip())
@@ -69,7 +68,7 @@ def read(path: pathlib.Path) -> list[Face]:
     return [_of_mtfl(where, line, path.parent) for where, line in numbered]
   points = _release_points(_points_of(path), len(numbered))
   return [
-      _scaled(where, path.parent / 'output' / name, one, inside=False)
+      _scaled(where, path.parent / 'output' / name, one, release=True)
       for (where, name), one in zip(numbered, points)
   ]
 
@@ -92,9 +91,9 @@ def _release_points(path: pathlib.Path, count: int) -> np.ndarray:
     raise errors.UserError(
         f'{path}: no MATLAB file with points gt ({reason}); get it again'
     ) from error
-  if found.shape != (count, POINTS, 2) or not np.isfinite(found).all():
+  if found.shape != (count, POINTS, 2):
     raise errors.UserError(
-        f'{path}: gt is {list(found.shape)}, or not finite, and should be '
+        f'{path}: gt is {list(found.shape)} and should be '
         f'[{count}, {POINTS}, 2]; get it and its list again'
     )
   return found[:, :, ::-1]
@@ -113,27 +112,34 @@ def _of_mtfl(where: str, line: str, folder: pathlib.Path) -> Face:
     )
   path = folder / name.replace('\\', '/')  # MTFL's lists are from Windows
   points = np.reshape(numbers[:2 * POINTS], (2, POINTS)).T
-  return _scaled(where, path, points, inside=True)
+  return _scaled(where, path, points, release=False)
 
 
 def _scaled(
-    where: str, path: pathlib.Path, points: np.ndarray, *, inside: bool
+    where: str, path: pathlib.Path, points: np.ndarray, *, release: bool
 ) -> Face:
+  """The face with its points scaled as its image will be."""
   from PIL import Image, UnidentifiedImageError
 
-  remedy = 'correct or remove the line' if inside else 'get the release again'
+  remedy = 'get the release again' if release else 'correct or remove the line'
   try:
     with Image.open(path) as picture:
       size = picture.size
-  except (OSError, UnidentifiedImageError) as error:
+  except (
+      OSError, UnidentifiedImageError, Image.DecompressionBombError
+  ) as error:
     missing = 'is not a readable image' if path.exists() else 'does not exist'
     raise errors.UserError(
         f'{where}: {path} {missing}; add the image, or {remedy}'
     ) from error
-  if inside and ((points < 0).any() or (points > size).any()):
+  absent = np.flatnonzero(no_position(points))
+  if len(absent):
+    if release:  # which has none to give: another copy would not help
+      remedy = 'remove the line, and its row of gt'
+    x, y = points[absent[0]]
     raise errors.UserError(
-        f'{where}: a point lies outside of the image of {size[0]}x{size[1]} '
-        f'pixels; {remedy}'
+        f'{where}: point {absent[0] + 1} of {len(points)} has no position '
+        f'(x {x:g}, y {y:g}); {remedy}'
     )
   if (points[0] == points[1]).all():
     raise errors.UserError(
@@ -142,3 +148,12 @@ def _scaled(
     )
   scaled = points * (SIDE / np.array(size))
   return Face(where, path, scaled.astype(np.float32))
+
+
+def no_position(points: np.ndarray) -> np.ndarray:
+  """Which points f[..., 2] say that they are not known: bool[...].
+
+  Lists have (0, 0) or (-1, -1) for a landmark that cannot be seen.
+  """
+  known = np.isfinite(points).all(-1)
+  return ~known | (points == 0).all(-1) | (points == -1).all(-1)

@@ -50,7 +50,8 @@ def build(
           download_dir=target / 'downloads', download_config=config
       )
   except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-    reason = str(error).splitlines()[0]
+    # TFDS says what it was doing first, and why that failed last.
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     raise errors.UserError(
         f'cannot prepare {builder_cls.name} in {target} from {files[0]} '
         f'({reason[:120]}); check that the file is whole and the folder can be '

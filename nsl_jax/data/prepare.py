@@ -5,11 +5,14 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from nsl_jax import errors
 from nsl_jax.data import cache
 from nsl_jax.data import download
+from nsl_jax.data import features as features_lib
+from nsl_jax.data import versions
 
 
 class Recipe(NamedTuple):
@@ -39,6 +42,8 @@ class Layout(NamedTuple):
     jpeg: the images are JPEG files; every original here is PNG.
     direct: there are array_record shards, which need no TensorFlow.
     points: number of points of each image; 0 where images have classes.
+    counts: facts of `pictures` that held when the data set was made -> of how
+      many images.
   """
 
   folder: pathlib.Path
@@ -47,6 +52,7 @@ class Layout(NamedTuple):
   jpeg: bool
   direct: bool
   points: int = 0
+  counts: Mapping[str, int] = {}
 
 
 RECIPES = {
@@ -69,6 +75,8 @@ MANUAL = {
     'aflw': ('aflw/aflw_train_images.txt', 'aflw/training.txt'),
     'tiny_imagenet': ('tiny-imagenet-200/wnids.txt', 'tiny-imagenet-200.zip'),
 }
+# Who makes the data sets that `command` makes again as they were.
+_MAKERS = ('tensorflow_datasets.', 'nsl_jax.')
 
 
 def check_name(name: str) -> None:
@@ -101,58 +109,79 @@ def command(name: str, data_dir: str | None = None) -> str:
 
 
 def newest(name: str, data_dir: str | None = None) -> pathlib.Path | None:
-  """The folder <data_dir>/<TFDS name>/<highest version>, or None."""
+  """The folder <data_dir>/<TFDS name>/<version>, or None.
+
+  The version is the highest; of what is made here, that of its builder.
+  """
+  found = _versions(name, data_dir)
+  if name in MANUAL:
+    return found.get(versions.MADE[name])
+  order = sorted(found, key=lambda version: tuple(map(int, version.split('.'))))
+  return found[order[-1]] if order else None
+
+
+def _versions(name: str, data_dir: str | None) -> dict[str, pathlib.Path]:
+  """Version -> folder of all that are prepared."""
   folder = directory(data_dir) / RECIPES[name].tfds_name
-  versions = [
-      (tuple(map(int, path.name.split('.'))), path)
-      for path in (folder.iterdir() if folder.is_dir() else ())
+  return {
+      path.name: path for path in (folder.iterdir() if folder.is_dir() else ())
       if re.fullmatch(r'\d+\.\d+\.\d+', path.name)
       and (path / 'dataset_info.json').is_file()
-  ]
-  return max(versions)[1] if versions else None
+  }
 
 
 def read_layout(
     name: str, folder: pathlib.Path, data_dir: str | None = None
 ) -> Layout:
-  """Reads what `folder` holds from its two JSON files.
+  """Reads what `folder` holds from its JSON files.
 
   Raises:
-    UserError: the files are damaged, or the images have neither 1 nor 3
-      channels.
+    UserError: the files are damaged, or the features are not of a kind that is
+      read.
   """
   try:
     info = json.loads((folder / 'dataset_info.json').read_text())
     features = json.loads((folder / 'features.json').read_text())
     features = features['featuresDict']['features']
-    image = features['image']['image']
-    channels = int(image['shape']['dimensions'][-1])
-    points, num_classes = 0, 0
-    if 'landmarks' in features:
-      shape = features['landmarks']['tensor']['shape']
-      points = int(shape['dimensions'][0])
-    else:
-      num_classes = int(features['label']['classLabel']['numClasses'])
     formats = (info.get('fileFormat'), *info.get('alternativeFileFormats', ()))
+    channels, jpeg = features_lib.image(folder, features)
+    num_classes, points = features_lib.target(folder, features)
+    counts = features_lib.counts(folder)
   except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
     raise unreadable(name, folder, error, data_dir) from error
-  if channels not in (1, 3):
-    raise errors.UserError(
-        f'{folder}: images have {channels} channels; only 1 and 3 are read'
-    )
-  jpeg = image.get('encodingFormat') == 'jpeg'
   direct = 'array_record' in formats
-  return Layout(folder, channels, num_classes, jpeg, direct, points)
+  return Layout(folder, channels, num_classes, jpeg, direct, points, counts)
 
 
 def unreadable(
-    name: str, what: Any, error: Exception, data_dir: str | None = None
+    name: str, what: Any, error: Exception, data_dir: str | None = None, *,
+    folder: pathlib.Path | None = None, item: str = 'its files',
 ) -> errors.UserError:
-  """The error for files that cannot be read, on one line."""
+  """The error for files that cannot be read, on one line.
+
+  Args:
+    name: of the data set.
+    what: cannot be read.
+    error: why.
+    data_dir: as for `command`.
+    folder: of the data set, if that is not `what`.
+    item: what to replace in a data set that may be the user's own.
+  """
+  again = f'move that version away, then run: {command(name, data_dir)}'
+  if not _maker(folder or what).startswith(_MAKERS):
+    again = f'replace {item}, or {again}'
   return errors.UserError(
-      f'cannot read {what} ({download.reason(error)}); delete that version, '
-      f'then run: {command(name, data_dir)}'
+      f'cannot read {what} ({download.reason(error)}); {again}'
   )
+
+
+def _maker(folder: pathlib.Path) -> str:
+  """The module that made a data set, '' if that is not known."""
+  try:
+    info = json.loads((folder / 'dataset_info.json').read_text())
+    return str(info['moduleName'])
+  except (OSError, ValueError, LookupError, TypeError):
+    return ''
 
 
 def tfrecord_only(
@@ -162,7 +191,7 @@ def tfrecord_only(
   return errors.UserError(
       f'{folder} holds only TFRecord files; either pip install '
       'tensorflow to read them through TensorFlow (once: the decoded '
-      'images are kept), or delete that version and, on a machine with '
+      'images are kept), or move that version away and, on a machine with '
       f'TensorFlow, run: {command(name, data_dir)}'
   )
 
@@ -237,4 +266,13 @@ def make(
       'aflw': aflw.prepare, 'tiny_imagenet': tiny_imagenet.prepare,
       'usps': usps.prepare,
   }
-  return own[name](directory(data_dir), cache.directory(cache_dir))
+  try:
+    return own[name](directory(data_dir), cache.directory(cache_dir))
+  except errors.UserError as error:
+    older = ', '.join(sorted(_versions(name, data_dir)))
+    if not older:
+      raise
+    raise errors.UserError(
+        f'{error}; {name} {older} there is not read, since {name} '
+        f'{versions.MADE[name]} is made by another rule'
+    ) from error

@@ -1,20 +1,20 @@
 """A name becomes uint8 images and their labels, read without TensorFlow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 import functools
 import hashlib
-import io
-import itertools
-import sys
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from nsl_jax import errors
 from nsl_jax.data import cache
 from nsl_jax.data import digits
+from nsl_jax.data import face_lists
+from nsl_jax.data import pictures
 from nsl_jax.data import points as points_lib
 from nsl_jax.data import prepare
+from nsl_jax.data import records
 
 # Domain adaptations: name -> the labelled set and the set to adapt to.
 ADAPTATIONS = {'usps_to_mnist': ('usps', 'mnist')}
@@ -23,7 +23,6 @@ DERIVED: dict[str, tuple[str, ...]] = {
     **ADAPTATIONS, 'mnist_points': ('mnist',)
 }
 NAMES = (*prepare.NAMES, *DERIVED)
-_BLOCK = 1000  # Records per read; larger blocks are no faster.
 
 
 class Arrays(NamedTuple):
@@ -32,7 +31,7 @@ class Arrays(NamedTuple):
   Attributes:
     images: uint8[N, H, W, C] with C 1 or 3.
     labels: int32[N] classes, or f32[N, P] with x and y of each point in
-      pixels; -1 says that the image has no label.
+      pixels. An image without a label has class -1, or NaN for all points.
   """
 
   images: np.ndarray
@@ -45,7 +44,7 @@ class Source(NamedTuple):
   Attributes:
     name: one of `NAMES`.
     num_classes: K; labels lie in [0, K) or are -1. 0 where they are points.
-    train: training examples, the unlabelled ones last.
+    train: training examples; those without a label may be anywhere.
     test: test examples, all labelled.
     note: what a reader of results must know about this copy; '' if nothing.
   """
@@ -60,6 +59,19 @@ class Source(NamedTuple):
   def outputs(self) -> int:
     """How many numbers a network says of an image, K or P."""
     return self.num_classes or self.train.labels.shape[1]
+
+
+def has_label(labels: np.ndarray) -> np.ndarray:
+  """Which labels, int32[N] or f32[N, P], are known: bool[N]."""
+  if labels.ndim > 1:
+    return np.isfinite(labels).all(1)
+  return labels >= 0
+
+
+def _without_labels(count: int, like: np.ndarray) -> np.ndarray:
+  """So many labels of that kind, none of which is known."""
+  missing = np.nan if like.ndim > 1 else -1
+  return np.full((count, *like.shape[1:]), missing, like.dtype)
 
 
 def load(
@@ -90,19 +102,55 @@ def load(
   recipe = prepare.RECIPES[name]
   layout = _find(name, data_dir, cache_dir)
   read = functools.partial(_read_split, name, layout, data_dir, cache_dir)
-  parts = [read(split) for split in recipe.labelled]
+  splits = *recipe.labelled, *recipe.unlabelled, 'test'
+  found, counts = zip(*map(read, splits))
+  parts = dict(zip(splits, found))
+  _check_sizes(layout, parts)
+  for split in recipe.labelled:
+    _check_labels(layout, split, parts[split].labels)
+  unknown = sum(
+      int((~has_label(parts[split].labels)).sum()) for split in recipe.labelled
+  )
+  test = parts.pop('test')
+  _check_labels(layout, 'test', test.labels, all_known=True)
   for split in recipe.unlabelled:
-    images = read(split, labelled=False).images
-    parts.append(Arrays(images, np.full(len(images), -1, np.int32)))
-  train = parts[0]
-  if len(parts) > 1:
-    train = Arrays(*(np.concatenate(arrays) for arrays in zip(*parts)))
-  test = read('test')
+    images, labels = parts[split]
+    parts[split] = Arrays(images, _without_labels(len(images), labels))
+  train = Arrays(*(
+      arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+      for arrays in zip(*parts.values())
+  ))
   sizes = len(train.images), len(test.images)
-  notes = _note(layout), _sizes_note(recipe, sizes)
+  notes = [_note(layout), _sizes_note(recipe, sizes), *_counted(layout, counts)]
+  if unknown:
+    notes.append(f'{unknown:,} training images without a label')
   return Source(
       name, layout.num_classes, train, test, '; '.join(filter(None, notes))
   )
+
+
+def _check_sizes(layout: prepare.Layout, parts: Mapping[str, Arrays]) -> None:
+  """Raises UserError unless images of all splits have one size."""
+  shapes = {split: part.images.shape[1:] for split, part in parts.items()}
+  first = next(iter(shapes))
+  for split, shape in shapes.items():
+    if shape != shapes[first]:
+      sizes = ['x'.join(map(str, shapes[name])) for name in (first, split)]
+      raise errors.UserError(
+          f'{layout.folder}: images of split {first} are {sizes[0]} (height x '
+          f'width x channels), those of split {split} {sizes[1]}; make them '
+          'all the same size'
+      )
+
+
+def _counted(
+    layout: prepare.Layout, counts: Iterable[Mapping[str, int]]
+) -> list[str]:
+  """What is said of images that are not shown as they were."""
+  every = layout.counts, *counts
+  return pictures.counted({
+      fact: sum(one.get(fact, 0) for one in every) for fact in pictures.FACTS
+  })
 
 
 def _adaptation(
@@ -121,7 +169,9 @@ def _adaptation(
   resized = _resized(known.train.images, *images.shape[1:3])
   train = Arrays(
       np.concatenate([resized, images]),
-      np.concatenate([known.train.labels, np.full(len(images), -1, np.int32)]),
+      np.concatenate([
+          known.train.labels, _without_labels(len(images), known.train.labels)
+      ]),
   )
   note = '; '.join(filter(None, (known.note, target.note)))
   return Source(name, target.num_classes, train, target.test, note)
@@ -190,119 +240,84 @@ def _read_split(
     data_dir: str | None,
     cache_dir: str | None,
     split: str,
-    labelled: bool = True,
-) -> Arrays:
-  """One split, from the cache if it is there; checks the labels if asked."""
+) -> tuple[Arrays, cache.Facts]:
+  """One split, from the cache if it is there; how often facts hold for it."""
   folder = layout.folder
   where = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
   entry = f'{folder.parent.name}-{split}-{where}.arrays'
   key = cache.fingerprint(path for path in folder.iterdir() if path.is_file())
 
-  def make() -> cache.ArrayPair:
+  def make() -> tuple[cache.ArrayPair, cache.Facts]:
     if not layout.direct and not prepare.has_module('tensorflow'):
       raise prepare.tfrecord_only(name, folder, data_dir)
     try:
-      return _decode(layout, split)
+      return records.decode(layout, split)
     except (errors.UserError, MemoryError):
       raise
     except Exception as error:  # The readers raise every kind.
-      what = f'split {split} of {folder}'
-      raise prepare.unreadable(name, what, error, data_dir) from error
+      bad_image = isinstance(error, records.BadImage)
+      raise prepare.unreadable(
+          name, f'split {split} of {folder}', error, data_dir, folder=folder,
+          item='that image' if bad_image else 'its files',
+      ) from error
 
-  arrays = Arrays(*cache.fetch(cache.directory(cache_dir) / entry, key, make))
-  if labelled:
-    _check_labels(layout, split, arrays.labels)
-  return arrays
+  path = cache.directory(cache_dir) / entry
+  arrays, counts = cache.fetch_counted(path, key, make)
+  return Arrays(*arrays), counts
 
 
 def _check_labels(
+    layout: prepare.Layout, split: str, labels: np.ndarray,
+    all_known: bool = False,
+) -> None:
+  """Raises UserError unless the labels of a split are as described.
+
+  Args:
+    layout: of the data set.
+    split: name.
+    labels: int32[N] or f32[N, P].
+    all_known: every image must have one.
+  """
+  if layout.points:
+    _check_points(layout, split, labels)
+  elif labels.min() < -1 or labels.max() >= layout.num_classes:
+    raise errors.UserError(
+        f'{layout.folder}: labels of split {split} lie in [{labels.min()}, '
+        f'{labels.max()}], outside [0, {layout.num_classes}); correct '
+        'numClasses in features.json or prepare the data set again'
+    )
+  unknown = np.flatnonzero(~has_label(labels))
+  if all_known and len(unknown):
+    raise errors.UserError(
+        f'{layout.folder}: {len(unknown):,} of the {len(labels):,} images of '
+        f'split {split} have no label (the first is row {unknown[0]}), so '
+        'that no error can be measured on them; label them or take them out '
+        'of the split'
+    )
+
+
+def _check_points(
     layout: prepare.Layout, split: str, labels: np.ndarray
 ) -> None:
-  """Raises UserError unless all classes, int32[N], lie in [0, K)."""
-  if layout.points:
-    return  # checked when the data set was made
-  low, high = labels.min(), labels.max()
-  if low < 0 or high >= layout.num_classes:
+  """Raises UserError unless f32[N, P] are positions, or NaN for whole rows."""
+  points = labels.reshape(len(labels), -1, 2)
+  known = ~np.isnan(labels).all(1)
+  absent = face_lists.no_position(points) & known[:, None]
+  if absent.any():
+    row, point = np.argwhere(absent)[0]
+    x, y = points[row, point]
     raise errors.UserError(
-        f'{layout.folder}: labels of split {split} lie in [{low}, {high}], '
-        f'outside [0, {layout.num_classes}); correct numClasses in '
-        'features.json or prepare the data set again'
+        f'{layout.folder}: point {point + 1} of row {row} of split {split} has '
+        f'no position (x {x:g}, y {y:g}); take the row out, or give it NaN '
+        'for all points, which is no label'
     )
-
-
-def _decode(layout: prepare.Layout, split: str) -> cache.ArrayPair:
-  """Decodes one split into (uint8[N, H, W, C], int32[N] or f32[N, P])."""
-  from PIL import Image
-
-  count, records = _open(layout, split)
-  what = f'{layout.folder.parent.name} {split} ({count:,} images)'
-  print(f'decoding {what}, once ...', file=sys.stderr, flush=True)
-  mode = 'L' if layout.channels == 1 else 'RGB'
-  first = next(records)
-  size = Image.open(io.BytesIO(first['image'])).size
-  images = np.empty((count, size[1], size[0], layout.channels), np.uint8)
-  labels = np.empty(count, np.int32)
-  field = 'label'
-  if layout.points:
-    labels = np.empty((count, 2 * layout.points), np.float32)
-    field = 'landmarks'
-  for row, record in enumerate(itertools.chain([first], records)):
-    picture: Image.Image = Image.open(io.BytesIO(record['image']))
-    if picture.size != size:
-      raise errors.UserError(
-          f'{layout.folder}: images of split {split} differ in size ({size} '
-          f'and {picture.size}); make them all the same size'
-      )
-    if picture.mode != mode:
-      picture = picture.convert(mode)
-    images[row] = np.asarray(picture).reshape(images.shape[1:])
-    labels[row] = np.reshape(record[field], labels.shape[1:])
-  if row + 1 != count:
-    raise ValueError(f'only {row + 1} of {count} examples')
-  return images, labels
-
-
-def _open(
-    layout: prepare.Layout, split: str
-) -> tuple[int, Iterator[dict[str, Any]]]:
-  """The number of records of a split, and the records, images encoded."""
-  import tensorflow_datasets as tfds
-
-  builder = tfds.builder_from_directory(layout.folder)
-  splits = [key for key, info in builder.info.splits.items()
-            if info.num_examples]
-  if split not in splits:
+  same = (points[:, 0] == points[:, 1]).all(1)
+  if same.any():
     raise errors.UserError(
-        f'{layout.folder} has no examples in split {split!r}; it has: '
-        + ', '.join(splits)
+        f'{layout.folder}: both eyes of row {np.argmax(same)} of split {split} '
+        'are at the same place, so errors have no unit; correct the row or '
+        'take it out'
     )
-  decoders = {'image': tfds.decode.SkipDecoding()}
-  if not layout.direct:
-    return _open_tfrecord(builder, split, decoders)
-  rows = builder.as_data_source(split, decoders=decoders)
-  return len(rows), _in_blocks(rows)
-
-
-def _in_blocks(rows: Any) -> Iterator[dict[str, Any]]:
-  """Iterates over a random access source, many records per read."""
-  for start in range(0, len(rows), _BLOCK):
-    stop = min(start + _BLOCK, len(rows))
-    yield from rows.__getitems__(list(range(start, stop)))
-
-
-def _open_tfrecord(
-    builder: Any, split: str, decoders: Any
-) -> tuple[int, Iterator[dict[str, Any]]]:
-  """Like `_open`, through TensorFlow, which is kept off the accelerator."""
-  import tensorflow as tf
-  import tensorflow_datasets as tfds
-
-  tf.config.set_visible_devices([], 'GPU')
-  in_order = tfds.ReadConfig(interleave_cycle_length=1)
-  rows = builder.as_dataset(
-      split=split, decoders=decoders, read_config=in_order
-  )
-  return builder.info.splits[split].num_examples, iter(tfds.as_numpy(rows))
 
 
 def _digits() -> Source:

@@ -11,7 +11,7 @@ import zipfile
 import tensorflow_datasets as tfds
 
 from nsl_jax import errors
-from nsl_jax.data import manual
+from nsl_jax.data import manual, pictures, versions
 
 _FOLDER = 'tiny-imagenet-200'
 _SIDE = 64
@@ -51,7 +51,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
   of all classes.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version(versions.MADE['tiny_imagenet'])
   RELEASE_NOTES = {'1.0.0': 'Initial release.'}
   MANUAL_DOWNLOAD_INSTRUCTIONS = f'Put {_FOLDER}.zip into the manual folder.'
 
@@ -163,13 +163,9 @@ def _validation(files: Files, classes: list[str]) -> Iterator[tuple[str, int]]:
 
 def _check(name: str, content: bytes) -> None:
   """Raises ValueError unless the bytes are a whole picture of the size."""
-  from PIL import Image
-
   try:
-    with Image.open(io.BytesIO(content)) as picture:
-      picture.load()
-  except (OSError, SyntaxError) as error:
-    raise ValueError(f'{name} is no whole picture') from error
-  if picture.size != (_SIDE, _SIDE):
-    width, height = picture.size
+    height, width, _ = pictures.decode(content, 3).values.shape
+  except ValueError as error:
+    raise ValueError(f'{name} is no whole picture ({error})') from error
+  if (width, height) != (_SIDE, _SIDE):
     raise ValueError(f'{name} has {width}x{height} pixels, not 64x64')

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from nsl_jax import errors
-from nsl_jax.data import manual
+from nsl_jax.data import manual, versions
 
 FILE = 'usps.h5'
 _SIDE = 16  # The images are 16x16, stored as rows of 256.
@@ -24,8 +24,11 @@ class Usps(tfds.core.GeneratorBasedBuilder):
   examples keep the order of the file.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'Initial release.'}
+  VERSION = tfds.core.Version(versions.MADE['usps'])
+  RELEASE_NOTES = {
+      '1.0.0': 'Initial release.',
+      '1.1.0': 'Pixels are rounded down, not to the nearest number.',
+  }
   MANUAL_DOWNLOAD_INSTRUCTIONS = f'Put {FILE} into the manual folder.'
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -60,7 +63,8 @@ class Usps(tfds.core.GeneratorBasedBuilder):
       labels = file[split]['target'][:]
     if data.min() < 0 or data.max() > 1 or len(data) != len(labels):
       raise ValueError(f'{split}: data must lie in [0, 1], one target for each')
-    pixels = np.rint(data * 255).astype(np.uint8)
+    # Rounded down, as in the code behind the papers' numbers (F-D17).
+    pixels = (data * 255).astype(np.uint8)
     for row, image in enumerate(pixels.reshape(-1, _SIDE, _SIDE)):
       yield row, {'image': _png(image), 'label': int(labels[row])}
 

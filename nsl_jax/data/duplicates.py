@@ -1,0 +1,66 @@
+"""Images that are in two splits: what is learnt must not be tested."""
+
+from collections.abc import Mapping
+import hashlib
+
+import numpy as np
+
+_JUDGED = ('validation', 'test')
+
+
+def across(
+    train_images: np.ndarray, rows: Mapping[str, np.ndarray],
+    test_images: np.ndarray,
+) -> list[str]:
+  """Finds images that are the same, pixel by pixel, in two splits.
+
+  Only pairs with validation or test images count: a copy among those that are
+  learnt from makes no error look smaller.
+
+  Args:
+    train_images: u8[N, H, W, C].
+    rows: split -> i32[n], its rows of `train_images`.
+    test_images: u8[M, H, W, C].
+
+  Returns:
+    A line for each pair of splits that share images: how many of the first
+    split's are in the other, and the first of them.
+  """
+  splits = {
+      name: _hashes(train_images, chosen) for name, chosen in rows.items()
+  }
+  splits['test'] = _hashes(test_images, np.arange(len(test_images)))
+  names, lines = list(splits), []
+  for place, other in enumerate(names):
+    for name in names[:place]:
+      if name in _JUDGED or other in _JUDGED:
+        lines += _shared(name, splits[name], other, splits[other])
+  return lines
+
+
+def _hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
+  """Row -> hash of its pixels, by row."""
+  return {
+      row: hashlib.blake2b(
+          np.ascontiguousarray(images[row]).data, digest_size=16
+      ).digest()
+      for row in np.sort(rows).tolist()
+  }
+
+
+def _shared(
+    name: str, found: Mapping[int, bytes],
+    other: str, among: Mapping[int, bytes],
+) -> list[str]:
+  """The line on two splits, if there is one."""
+  first_with = {code: row for row, code in reversed(list(among.items()))}
+  twice = [row for row, code in found.items() if code in first_with]
+  if not twice:
+    return []
+  row = twice[0]
+  kind = 'test' if other == 'test' else 'training'
+  return [
+      f'{len(twice):,} of the {len(found):,} {name} images are also {other} '
+      f'images (first pair: training row {row}, {kind} row '
+      f'{first_with[found[row]]})'
+  ]

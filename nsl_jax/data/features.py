@@ -1,0 +1,102 @@
+"""What a prepared data set says of its images and of their labels."""
+
+from collections.abc import Mapping
+import json
+import pathlib
+from typing import Any
+
+from nsl_jax import errors
+from nsl_jax.data import pictures
+
+# How many channels are read of images that have so many, which may be with
+# transparency.
+_CHANNELS = {1: 1, 2: 1, 3: 3, 4: 3}
+_DTYPES = ('uint8', 'uint16')
+
+Features = Mapping[str, Any]  # name -> its part of features.json
+
+
+def image(folder: pathlib.Path, features: Features) -> tuple[int, bool]:
+  """How many channels are read, 1 or 3; whether the images are JPEG files.
+
+  Raises:
+    UserError: the images are of a kind that is not read.
+  """
+  found = _feature(folder, features, 'image', 'image', 'Image')
+  dtype = found.get('dtype', 'uint8')
+  if dtype not in _DTYPES:
+    raise _wrong(folder, 'image', f'Image of {dtype}', 'Image of uint8')
+  channels = int(found['shape']['dimensions'][-1])
+  if channels not in _CHANNELS:
+    raise errors.UserError(
+        f'{folder}: images have {channels} channels; only 1 and 3 are read, 2 '
+        'and 4 where the last is transparency: write the data set with '
+        'tfds.features.Image of grey or RGB images'
+    )
+  return _CHANNELS[channels], found.get('encodingFormat') == 'jpeg'
+
+
+def target(folder: pathlib.Path, features: Features) -> tuple[int, int]:
+  """The number of classes and that of points, one of which is 0.
+
+  Raises:
+    UserError: the labels are neither classes nor points.
+  """
+  if 'landmarks' in features:
+    return 0, _points(folder, features)
+  label = _feature(folder, features, 'label', 'classLabel', 'ClassLabel')
+  classes = int(label.get('numClasses') or 0)
+  if classes < 1:
+    raise _wrong(folder, 'label', 'ClassLabel without num_classes',
+                 'ClassLabel(num_classes=...)')
+  return classes, 0
+
+
+def counts(folder: pathlib.Path) -> dict[str, int]:
+  """Facts of `pictures` that held when the data set was made -> how often."""
+  path = folder / 'metadata.json'
+  metadata = json.loads(path.read_text()) if path.is_file() else None
+  if not isinstance(metadata, dict):
+    return {}
+  return dict(metadata.get(pictures.COUNTS, {}))
+
+
+def _feature(
+    folder: pathlib.Path, features: Features, name: str, kind: str, needed: str
+) -> Mapping[str, Any]:
+  """What features.json says of a feature, which must be of that kind."""
+  if name not in features:
+    found = ', '.join(sorted(features)) or 'none'
+    raise errors.UserError(
+        f'{folder}: there is no feature {name!r}, which must be '
+        f'tfds.features.{needed}, among its features ({found}); write the data '
+        'set with it'
+    )
+  found = features[name]
+  if kind not in found:
+    shape = found.get('tensor', {}).get('shape', {}).get('dimensions')
+    what = str(found.get('pythonClassName', 'unknown')).rpartition('.')[2]
+    if shape:
+      what += f' of shape [{", ".join(map(str, shape))}]'
+    raise _wrong(folder, name, what, needed)
+  return found[kind]
+
+
+def _wrong(
+    folder: pathlib.Path, name: str, found: str, needed: str
+) -> errors.UserError:
+  """The error for a feature that cannot be read."""
+  return errors.UserError(
+      f'{folder}: feature {name!r} is {found}, but tfds.features.{needed} is '
+      'needed; write the data set with that'
+  )
+
+
+def _points(folder: pathlib.Path, features: Features) -> int:
+  """How many points an image has."""
+  tensor = _feature(folder, features, 'landmarks', 'tensor', 'Tensor')
+  shape = [int(size) for size in tensor['shape'].get('dimensions', ())]
+  if len(shape) != 2 or shape[0] < 2 or shape[1] != 2:
+    raise _wrong(folder, 'landmarks', f'Tensor of shape {shape}',
+                 'Tensor of shape [points, 2], x and y with the eyes first,')
+  return shape[0]

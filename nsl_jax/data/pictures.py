@@ -1,0 +1,126 @@
+"""A picture of any of Pillow's modes as uint8 pixels of one or three channels.
+
+A colour picture of 16 bits is read by Pillow itself, which keeps the upper
+eight bits.
+"""
+
+from collections.abc import Mapping
+import io
+import types
+from typing import Any, NamedTuple
+
+import numpy as np
+
+BACKGROUND = 255  # white, which is put behind transparent pixels
+# What is said of pictures that are not read as they are: fact -> words.
+FACTS: Mapping[str, str] = types.MappingProxyType({
+    'composited': 'with transparency composited on white',
+    'scaled': 'of 16 bits scaled to 8',
+})
+# Where a prepared data set says how many it holds for, of images that were
+# changed when it was made.
+COUNTS = 'nsl_jax_pictures'
+_WHITE = 65535  # of 16 bits
+_STEP = _WHITE // 255
+
+
+class Pixels(NamedTuple):
+  """What a picture shows.
+
+  Attributes:
+    values: u8[H, W, C].
+    facts: keys of `FACTS` that hold for it.
+  """
+
+  values: np.ndarray
+  facts: tuple[str, ...] = ()
+
+
+def decode(content: bytes, channels: int) -> Pixels:
+  """The pixels of an image file.
+
+  Args:
+    content: of the file.
+    channels: 1 for grey, 3 for colour.
+
+  Raises:
+    ValueError: why the file cannot be read, on one line.
+  """
+  from PIL import Image, UnidentifiedImageError
+
+  try:
+    with Image.open(io.BytesIO(content)) as picture:
+      return pixels(picture, channels)
+  except UnidentifiedImageError as error:  # its text is an object's address
+    raise ValueError('no image of a known format') from error
+  except (ValueError, MemoryError):
+    raise
+  except Exception as error:  # Pillow raises every kind for a damaged file.
+    lines = str(error).splitlines() or [type(error).__name__]
+    raise ValueError(f'damaged image: {lines[0]}') from error
+
+
+def pixels(picture: Any, channels: int) -> Pixels:
+  """The pixels of a picture of Pillow's.
+
+  Values of 16 bits are scaled to 8, transparent pixels show `BACKGROUND`.
+
+  Args:
+    picture: of any mode.
+    channels: 1 for grey, 3 for colour.
+
+  Raises:
+    ValueError: if it is not known which of its values is white.
+  """
+  if picture.mode == 'F':
+    raise ValueError(
+        'pixels are floating-point numbers (mode F), of which it is not known '
+        'which is white: save the image with 8 or 16 bits'
+    )
+  if picture.mode.startswith('I'):
+    return _of_16_bits(picture, channels)
+  facts: tuple[str, ...] = ()
+  # What is decoded, until it is: colours of 16 bits have no mode of their own.
+  deep = any(';16' in str(tile[3]) for tile in getattr(picture, 'tile', ()))
+  if picture.has_transparency_data:
+    picture, facts = _on_background(picture)
+  if deep:
+    facts += ('scaled',)
+  mode = 'L' if channels == 1 else 'RGB'
+  if picture.mode != mode:
+    picture = picture.convert(mode)
+  values = np.asarray(picture)
+  return Pixels(values.reshape(*values.shape[:2], channels), facts)
+
+
+def counted(facts: Mapping[str, int]) -> list[str]:
+  """Says how many pictures each fact holds for."""
+  return [f'{count:,} image{"s" * (count > 1)} {FACTS[fact]}'
+          for fact, count in facts.items() if count and fact in FACTS]
+
+
+def _of_16_bits(picture: Any, channels: int) -> Pixels:
+  values = np.asarray(picture).astype(np.int64)
+  low, high = values.min(), values.max()
+  if low < 0 or high > _WHITE:
+    raise ValueError(
+        f'pixels lie in [{low}, {high}] (mode {picture.mode}), outside [0, '
+        f'{_WHITE}]: save the image with 8 or 16 bits'
+    )
+  grey = ((values + _STEP // 2) // _STEP).astype(np.uint8)
+  hidden = values == picture.info.get('transparency')
+  grey[hidden] = BACKGROUND
+  facts = ('composited', 'scaled') if hidden.any() else ('scaled',)
+  return Pixels(grey[..., None].repeat(channels, axis=2), facts)
+
+
+def _on_background(picture: Any) -> tuple[Any, tuple[str, ...]]:
+  """The picture without transparency, and whether it had any."""
+  from PIL import Image
+
+  grey = picture.mode in ('1', 'L', 'LA', 'La')
+  values = np.asarray(picture.convert('LA' if grey else 'RGBA'), np.int64)
+  seen, alpha = values[..., :-1], values[..., -1:]
+  mixed = (alpha * seen + (255 - alpha) * BACKGROUND + 127) // 255
+  shown = Image.fromarray(mixed.astype(np.uint8)[..., 0 if grey else slice(3)])
+  return shown, ('composited',) if (alpha < 255).any() else ()
