@@ -1,4 +1,4 @@
-"""The mean of the labelled targets for every image: what a network of points has
+"""The mean of the labelled targets for every image: what a network of points is
 to be better than (Learning to Impute, Table 1).
 """
 
