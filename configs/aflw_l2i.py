@@ -6,11 +6,12 @@ Paper, mean error in % of the distance of the eyes, with 91, 182, 455, 911
 labels. L2-T1-1 ... -28: SL 16.41, 14.26, 11.83, 10.21; PL 12.89, 11.52, 9.73,
 9.03; +V1 11.90, 10.87, 9.55, 8.83; +V2 12.72, 11.44, 9.89, 8.92; MT 12.83,
 11.43, 9.76, 8.91; +V1 11.92, 10.73, 9.32, 8.60; +V2 12.52, 11.28, 9.80, 8.78.
-L2-T1-29, SL with all 9,110: 7.83.
+With all 9,110: L2-T1-29, SL, 7.83; L2-T1-mean, host=mean, 16.58, the mean of
+the labelled landmarks for every face, without any training.
 L2-F2 draws watch=true, V1 with 91 labels: losses of the hold-out batch and of
 256 test images before and after each of V1's steps. L2-F3 shows test images
 with the points that host=mt finds without V1 and with it. Arguments: labels=91;
-host=pl, or mt, sl; variant=v1, or v2, none; watch=true; quick=true for a
+host=pl, or mt, sl, mean; variant=v1, or v2, none; watch=true; quick=true for a
 quarter of the steps.
 """
 
@@ -28,8 +29,8 @@ _EPOCH = 150  # steps
 
 def _row(labels: int, host: str, variant: str) -> str:
   column = host, variant
-  if labels == _ALL and column == ('sl', 'none'):
-    return 'L2-T1-29'
+  if labels == _ALL and variant == 'none':
+    return {'sl': 'L2-T1-29', 'mean': 'L2-T1-mean'}.get(host, '')
   if labels not in _LABELS or column not in _COLUMNS:
     return ''
   number = 1 + 4 * _COLUMNS.index(column) + _LABELS.index(labels)
@@ -40,7 +41,8 @@ def get_config(arg=None):
   arg = common.parse(
       arg, labels=_LABELS[0], host='pl', variant='v1', watch=False
   )
-  config = landmarks.l_reg('aflw', arg, steps=landmarks.STEPS, batch=128)
+  steps = _EPOCH if arg.host == 'mean' else landmarks.STEPS
+  config = landmarks.l_reg('aflw', arg, steps=steps, batch=128)
   config.data.validation = 1012
   if not arg.watch:  # what a figure draws is no row
     config.row = _row(arg.labels, arg.host, arg.variant)

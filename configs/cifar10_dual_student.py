@@ -12,8 +12,8 @@ mean_teacher_dnll; labels=1000; quick=true for a quarter of the steps.
 from configs import common, family_d
 
 
-def _negatives(epoch, value=2.0):
-  return dict(count=2, **family_d.weight(epoch, value))  # m of the code, F-D8
+def _negatives(epoch):
+  return dict(count=2, **family_d.weight(epoch))  # m of the code, F-D8
 
 
 def _dual_student(epoch, negatives):
@@ -27,8 +27,8 @@ def _dual_student(epoch, negatives):
 def _mean_teacher(epoch, terms):
   return dict(
       name='mean_teacher', weight=10.0, decay=0.999, warm_up_decay=True,
-      judged='teacher', tie=0.01, ramp='sigmoid', ramp_steps=5 * epoch,
-      hold_steps=epoch, terms=terms,
+      judged='teacher', second_pass='unlabelled', tie=0.01, ramp='sigmoid',
+      ramp_steps=5 * epoch, hold_steps=epoch, terms=terms,
   )
 
 
@@ -37,10 +37,8 @@ _METHODS = {
     'dual_student_dnll': lambda epoch: _dual_student(
         epoch, _negatives(epoch)),
     'mean_teacher': lambda epoch: _mean_teacher(epoch, {}),
-    # A term is divided by all 100 images, the released loss by the 50 that
-    # have no label.
     'mean_teacher_dnll': lambda epoch: _mean_teacher(
-        epoch, dict(dnll=_negatives(epoch, 4.0))),
+        epoch, dict(dnll=_negatives(epoch))),
 }
 
 
@@ -57,6 +55,7 @@ def get_config(arg=None):
   config.batch = dict(labelled=50, unlabelled=50)
   config.model = family_d.network('cnn13')
   common.sgd(config, lr=0.1, weight_decay=1e-4)
+  config.optimizer.update(cosine_lag_steps=epoch)  # F-D7
   config.method = method(epoch)
   config.eval.every_steps = epoch
   config.log_every = 100

@@ -37,10 +37,11 @@ def mean_teacher(ramp_steps: int) -> dict:
 
 
 def mixmatch(ramp_steps: int, weight: float) -> dict:
-  """MM, with one mixing ratio a batch."""
+  """MM, with one mixing ratio a batch; every pass moves the statistics."""
   return dict(
       name='mixmatch', weight=weight, ramp='linear', ramp_steps=ramp_steps,
-      alpha=0.75, temperature=0.5, views=2, ratio_per_batch=True, terms={},
+      alpha=0.75, temperature=0.5, views=2, ratio_per_batch=True,
+      moved_by='all', terms={},
   )
 
 

@@ -13,6 +13,7 @@ def _hosts(ramp_steps: int, decay: float) -> dict[str, dict]:
   """Without batch normalisation all images may be one batch."""
   common_fields = dict(weight=1.0, interleave=False)  # F-L11
   return {
+      'mean': dict(name='mean_label', terms={}),
       'sl': dict(name='supervised', terms={}),
       'pl': dict(family_l.pseudo_label(ramp_steps), **common_fields),
       'mt': dict(
@@ -30,17 +31,19 @@ def l_reg(
 
   Args:
     data: data set.
-    arg: parsed arguments `labels`; `host`, one of `sl`, `pl` and `mt`;
-      `variant`, one of `none`, `v1` and `v2`; `watch`, whether the losses
-      around the steps of the variant are logged.
+    arg: parsed arguments `labels`; `host`, one of `mean` (of the labels, which
+      needs no step), `sl`, `pl` and `mt`; `variant`, one of `none`, `v1` and
+      `v2`; `watch`, whether the losses around the steps of the variant are
+      logged.
     steps: length of the run, of which the ramp takes 40 %.
     batch: labelled images in a step, and unlabelled and held-out ones.
   """
   decay = _DECAY ** (STEPS / steps)  # over the same share of the run
   hosts = _hosts(round(0.4 * steps), decay)
   host = common.choose('host', arg.host, hosts)
-  if arg.variant != 'none' and arg.host == 'sl':
-    raise ValueError('host=sl imputes nothing: give variant=none')
+  alone = arg.host in ('mean', 'sl')
+  if arg.variant != 'none' and alone:
+    raise ValueError(f'host={arg.host} imputes nothing: give variant=none')
   if arg.watch and arg.variant == 'none':
     raise ValueError('watch=true needs variant=v1 or v2')
   config = common.base(data, steps=steps)
@@ -51,7 +54,7 @@ def l_reg(
       normalise='unit', augment='translate:4',
   )
   config.batch = dict(labelled=batch, unlabelled=batch)
-  if arg.host == 'sl':
+  if alone:
     config.batch.unlabelled = 0
   config.model = dict(name='tcdcn')
   method = family_l.impute(host, arg.variant, 1.0)

@@ -26,7 +26,7 @@ def _supervised():
 def _mean_teacher():
   return dict(
       name='mean_teacher', weight=1.0, decay=0.999, warm_up_decay=True,
-      judged='teacher', tie=0.01, terms={}, **_RAMP,
+      judged='teacher', second_pass='unlabelled', tie=0.01, terms={}, **_RAMP,
   )
 
 
@@ -64,6 +64,7 @@ def get_config(arg=None):
     config.batch = dict(labelled=256, unlabelled=0)
   config.model = dict(name='cnn3')
   common.sgd(config, lr=0.1, weight_decay=1e-4)
+  config.optimizer.update(cosine_lag_steps=_EPOCH)  # F-D7
   config.method = method()
   config.eval.every_steps = 4 * _EPOCH
   config.log_every = 50

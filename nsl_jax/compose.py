@@ -44,25 +44,56 @@ class Passes(NamedTuple):
       CleanPass, statistics)`; the labels have moved with their images, and
       only the labelled images' batch moves the statistics.
     again: `(params, State, Batch, key) -> f32[B_u, K]` of one more pass.
+    again_moving: `(params, statistics, Batch, key)` -> the same, and the
+      statistics that the pass has moved.
     totals: `Batch -> (n_x, n_u)`, what sums over labelled and over unlabelled
       rows are divided by.
   """
 
   clean: Callable[..., tuple[tuple[Array, Array], CleanPass, Stats]]
   again: Callable[[Params, State, Batch, Key], Array]
+  again_moving: Callable[[Params, Stats, Batch, Key], tuple[Array, Stats]]
   totals: Callable[[Batch], tuple[int, int]]
 
 
-def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
-  """The passes of a family.
+SECOND_PASSES = ('all', 'unlabelled')
+
+
+def passes(
+    tools: Tools, *, joint: bool, push: bool, second_pass: str = 'all'
+) -> Passes:
+  """The passes of a family, and what the mean of a term is over.
+
+  Labelled and unlabelled images go through the network
+
+  - `joint`, `second_pass='all'` (family O, F-N3): in one batch, at every pass;
+    the labelled loss and every term are sums divided by B_l + B_u;
+  - `joint`, `second_pass='unlabelled'` (Mean Teacher of family D, F-D11): in
+    one batch at the clean pass, by whose B_l + B_u the labelled loss is
+    divided; further passes, of a teacher say, see the unlabelled images alone,
+    and a term is a mean over these;
+  - not `joint` (family M): in two batches, each with a mean of its own; further
+    passes see the unlabelled images alone.
+
+  Passes that perturb images (`CleanPass.same`, `fresh`) have the rows of the
+  clean pass.
 
   Args:
     tools: network and augmentation.
-    joint: labelled and unlabelled images share one batch, its statistics and
-      its normaliser B_l + B_u (family O, F-N3); else they go through apart,
-      each group averaged by itself (family M).
+    joint: see above.
     push: give `CleanPass.push`, for which the clean pass is linearised.
+    second_pass: see above.
+
+  Raises:
+    errors.UserError: for another `second_pass`.
   """
+  if second_pass not in SECOND_PASSES:
+    raise errors.UserError(
+        f'second_pass={second_pass!r}: '
+        f'{errors.did_you_mean(second_pass, SECOND_PASSES)}'
+    )
+  alone = not joint or second_pass == 'unlabelled'
+
   def forward(params: Params, stats: Stats, view: Array, key: Key):
     return tools.model.apply(params, stats, view, train=True, key=key)
 
@@ -74,14 +105,14 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
   def augmented(images: Array, key: Key) -> tuple[Array, Key]:
     return moving(images, key)[:2]
 
-  def rows(batch: Batch) -> tuple[Array, int]:
-    if not joint:
+  def rows(batch: Batch, alone: bool) -> tuple[Array, int]:
+    if alone:
       return batch.u, 0
     return jnp.concatenate([batch.x, batch.u]), batch.x.shape[0]
 
   def clean(params, state, batch, key):
     first, second = (key, key) if joint else jax.random.split(key)
-    images, cut = rows(batch)
+    images, cut = rows(batch, not joint)
     view, noise, shift = moving(images, second)
 
     def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
@@ -112,17 +143,20 @@ def passes(tools: Tools, *, joint: bool, push: bool) -> Passes:
     )
     return (labelled, labels), found, stats
 
+  def again_moving(params, stats, batch, key):
+    images, cut = rows(batch, alone)
+    outputs, moved = forward(params, stats, *augmented(images, key))
+    return outputs.logits[cut:], moved
+
   def again(params, state, batch, key):
-    images, cut = rows(batch)
-    outputs, _ = forward(params, state.stats, *augmented(images, key))
-    return outputs.logits[cut:]
+    return again_moving(params, state.stats, batch, key)[0]
 
   def totals(batch: Batch) -> tuple[int, int]:
     labelled, unlabelled = batch.x.shape[0], batch.u.shape[0]
     both = labelled + unlabelled
-    return (both, both) if joint else (labelled, unlabelled)
+    return both if joint else labelled, unlabelled if alone else both
 
-  return Passes(clean, again, totals)
+  return Passes(clean, again, again_moving, totals)
 
 
 def add_terms(
@@ -163,12 +197,15 @@ def _plus(
   metrics = dict(aux.metrics)
   shared = aux._replace(run=state.key)
   for (name, (weight, term)), key in zip(terms.items(), keys):
-    values = term(shared, batch, key)
-    metrics[name] = values.mean()  # over its own rows, whatever it is divided by
+    rows = term(shared, batch, key)
+    if isinstance(rows, tuple):
+      rows, stats = rows
+      shared = shared._replace(stats=stats)
+    metrics[name] = rows.mean()  # over its own rows, whatever it is divided by
     metrics[f'{name}_weight'] = jnp.asarray(weight(state.step))
-    one = values if values.ndim == 0 else values.sum() / aux.total
-    value = value + metrics[f'{name}_weight'] * one
-  return value, aux._replace(metrics=metrics)
+    share = rows if rows.ndim == 0 else rows.sum() / aux.total
+    value = value + metrics[f'{name}_weight'] * share
+  return value, aux._replace(metrics=metrics, stats=shared.stats)
 
 
 def advance(

@@ -65,7 +65,7 @@ def make_passes(
 
   def impute(params: Params) -> Array:
     if host_impute is not None:
-      return host_impute(params, state, views, imputing)
+      return host_impute(params, state, views, jax.random.clone(imputing))
     outputs, _ = forward(params, views.asked, imputing)
     return tasks.imputed(tools, outputs.logits, views)
 

@@ -83,7 +83,9 @@ def weight(
   return lambda step: value * shape(step // unit)
 
 
-RATE_FIELDS = ('lr', 'drop_steps', 'drop_factor', 'cosine_steps')
+RATE_FIELDS = (
+    'lr', 'drop_steps', 'drop_factor', 'cosine_steps', 'cosine_lag_steps'
+)
 
 
 def learning_rate(config: Mapping[str, Any]) -> Schedule:
@@ -93,10 +95,12 @@ def learning_rate(config: Mapping[str, Any]) -> Schedule:
     config: `lr`, where it starts, and at most one of: `cosine_steps`, over
       which it falls to 0 as lr / 2 (1 + cos(pi t)); `drop_steps`, a step or a
       tuple of steps at each of which it is multiplied by `drop_factor`. Either
-      may be 0 for never.
+      may be 0 for never. `cosine_lag_steps`, if given, shifts the cosine to the
+      right: the rate is the highest at that step, and above 0 at the end.
 
   Raises:
-    errors.UserError: for a field that is missing or negative, or for both.
+    errors.UserError: for a field that is missing or negative, or for two that
+      contradict each other.
   """
   drop, cosine = (config.get(f, 0) for f in ('drop_steps', 'cosine_steps'))
   for name in ('lr', 'drop_factor') if drop else ('lr',):
@@ -112,12 +116,31 @@ def learning_rate(config: Mapping[str, Any]) -> Schedule:
         f'config.optimizer.drop_steps={drop} and cosine_steps={cosine}: set '
         'one of them to 0'
     )
+  lag = config.get('cosine_lag_steps', 0)
+  if lag and not cosine:
+    raise errors.UserError(
+        f'config.optimizer.cosine_lag_steps={lag} shifts a cosine, and '
+        'cosine_steps is 0: set both or neither'
+    )
+  if cosine and lag:
+    return _late_cosine(config['lr'], cosine, lag)
   if cosine:
     return optax.cosine_decay_schedule(config['lr'], cosine)
   factors: dict[int, float] = {}
   for step in filter(None, _each(drop)):  # two may meet in a shortened run
     factors[step] = factors.get(step, 1.0) * config['drop_factor']
   return optax.piecewise_constant_schedule(config['lr'], factors)
+
+
+def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
+  """lr / 2 (1 + cos(pi (step - lag) / steps)). Dual Student's code, and DNLL's
+  combinations with it, lag by an epoch: they take 1 off one that starts at 0.
+  """
+  def rate(step: Array | int) -> Array:
+    after = jnp.minimum(jnp.asarray(step) - lag, steps)
+    return lr * 0.5 * (1.0 + jnp.cos(jnp.pi * after / steps))
+
+  return rate
 
 
 def _each(value: Any) -> tuple[Any, ...]:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 import jax
 
 from nsl_jax import errors, losses, negatives, perception, perturb
-from nsl_jax.types import Array, Aux, Batch, CleanPass, Key, Params, Term
+from nsl_jax.types import (
+    Array, Aux, Batch, CleanPass, Key, Params, Stats, Term,
+)
 
 TEACHER = 'teacher'  # slot of the averaged network that a student follows
 _NO_STEP = 2**32 - 1  # steps fold their number into the key of the run, too
@@ -135,7 +137,8 @@ def dnll(
     count: m, negative labels an image.
     replace: draw with replacement, as the released code does (F-D8).
     source: who predicts on the other view: the `student` itself, as released,
-      or the `teacher`.
+      or the `teacher`. The student's pass moves its statistics where the
+      method has `Aux.again_moving`.
 
   Raises:
     errors.UserError: for another source.
@@ -146,16 +149,25 @@ def dnll(
         f'dnll source={source!r}: {errors.did_you_mean(source, known)}'
     )
 
-  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+  def term(
+      aux: Aux, batch: Batch, key: Key
+  ) -> Array | tuple[Array, Stats]:
     view, draw = jax.random.split(key)
-    others = _teacher(aux, 'dnll') if source == 'teacher' else None
-    elsewhere = _second_pass(aux, 'dnll')(view, others)
+    moves = source == 'student' and aux.again_moving is not None
+    stats = aux.stats
+    if moves:
+      assert aux.again_moving is not None  # for mypy
+      elsewhere, stats = aux.again_moving(stats, view)
+    else:
+      others = _teacher(aux, 'dnll') if source == 'teacher' else None
+      elsewhere = _second_pass(aux, 'dnll')(view, others)
     logits = _second_head(aux)
     negative = perception.draw(
         draw, None, elsewhere.argmax(-1), logits.shape[-1], count,
         replace=replace,
     )
-    return losses.each_not(logits, negative)
+    rows = losses.each_not(logits, negative)
+    return (rows, stats) if moves else rows
 
   return term
 

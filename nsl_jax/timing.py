@@ -70,14 +70,14 @@ class Passes(NamedTuple):
 def passes(method: str, labelled: int, unlabelled: int) -> dict[str, Passes]:
   """What each step costs, by kind of step.
 
-  Mean Teacher: all images with gradient, all through the teacher, which
-  normalises by the same batch as the student. Dual Student: all with gradient
+  Mean Teacher: all images with gradient, the unlabelled ones through the
+  teacher. Dual Student: all with gradient
   in either network, and without gradient on the other's view. DNLL: all with
   gradient in either, the unlabelled ones without on the view that teaches.
   """
   both = labelled + unlabelled
   networks, trained = {
-      'mean_teacher': (1, Passes(both, both)),
+      'mean_teacher': (1, Passes(both, unlabelled)),
       'dual_student': (2, Passes(2 * both, 2 * both)),
       'dnll': (2, Passes(2 * both, 2 * unlabelled)),
   }[method]

@@ -180,7 +180,7 @@ class Aux(NamedTuple):
       pass over the same rows, of the trained network or of another's
       parameters, that leaves the statistics alone; None where a method has
       none.
-    stats: moved batch-normalisation statistics.
+    stats: batch-normalisation statistics, moved by the passes so far.
     slots: the method's slots after this loss.
     metrics: scalars to report.
     clean: the pass behind the logits, for terms that perturb its images; None
@@ -191,6 +191,9 @@ class Aux(NamedTuple):
       unlabelled images.
     run: key of the run, the same at every step; terms are given it, losses
       need not tell.
+    again_moving: `(statistics, key) -> (f32[N, K], statistics)`, as `again` of
+      the trained network by a pass that moves the statistics; None where the
+      further passes of a method leave them alone.
   """
 
   logits_u: Array
@@ -204,12 +207,14 @@ class Aux(NamedTuple):
   consistency_u: Array | None = None
   views: Views | None = None
   run: Key | None = None
+  again_moving: Callable[[Stats, Key], tuple[Array, Stats]] | None = None
 
 
 Augment = Callable[[Array, Key], Array]
 Moving = Callable[[Array, Key], tuple[Array, Array]]
 Loss = Callable[[Params, State, Batch, Key], tuple[Array, Aux]]
-Term = Callable[[Aux, Batch, Key], Array]
+# f32[N] of the rows in Aux, and `Aux.stats` moved on if its pass moves them.
+Term = Callable[[Aux, Batch, Key], Array | tuple[Array, Stats]]
 Update = Callable[[State, Batch, Key], tuple[State, Metrics]]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from nsl_jax import compose
+from nsl_jax import errors
 from nsl_jax import models
 from nsl_jax.types import Aux, Batch, Model, Outputs, State, Tools
 
@@ -64,7 +65,7 @@ def quadratic(params, state, batch, key):
 
 class PassesTest(parameterized.TestCase):
 
-  def passes(self, augment, *, joint, push=False):
+  def passes(self, augment, *, joint, push=False, second_pass='all'):
     """The passes, and the options of every application of the network."""
     calls = []
     model = linear_network()
@@ -75,7 +76,8 @@ class PassesTest(parameterized.TestCase):
 
     tools = make_tools()._replace(
         model=model._replace(apply=apply), augment=augment)
-    return compose.passes(tools, joint=joint, push=push), calls
+    return compose.passes(
+        tools, joint=joint, push=push, second_pass=second_pass), calls
 
   @parameterized.parameters(False, True)
   def test_joint_is_one_application_then_split(self, push):
@@ -108,6 +110,31 @@ class PassesTest(parameterized.TestCase):
     self.assertEqual(clean.unlabelled(clean.logits).shape, (3, 3))
     self.assertEqual(stats['passes'], 1)  # moved by the labelled batch alone
     self.assertEqual(passes.totals(batch), (4, 3))
+
+  @parameterized.parameters(
+      (True, 'all', [7, 7, 7], (7, 7)),
+      (True, 'unlabelled', [7, 3, 3], (7, 3)),
+      (False, 'all', [4, 3, 3, 3], (4, 3)),
+  )
+  def test_what_further_passes_see(self, joint, second_pass, sizes, totals):
+    passes, calls = self.passes(
+        lambda images, key: images, joint=joint, second_pass=second_pass)
+    state, batch = make_state(), make_batch()
+    _, _, stats = passes.clean(state.params, state, batch, jax.random.key(0))
+    found = passes.again(state.params, state, batch, jax.random.key(1))
+    moving, moved = passes.again_moving(
+        state.params, stats, batch, jax.random.key(1))
+    self.assertCountEqual([rows for rows, _ in calls], sizes)
+    self.assertTrue(all(options['train'] for _, options in calls))
+    self.assertEqual(passes.totals(batch), totals)
+    expected = batch.u.reshape(3, -1) @ state.params['w']
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(moving, expected, rtol=1e-5)
+    self.assertEqual((stats['passes'], moved['passes']), (1, 2))
+
+  def test_unknown_second_pass(self):
+    with self.assertRaisesRegex(errors.UserError, "mean 'unlabelled'"):
+      self.passes(None, joint=True, second_pass='unlabeled')
 
   def test_push_is_the_derivative(self):
     passes, _ = self.passes(lambda images, key: images, joint=True, push=True)

@@ -39,6 +39,7 @@ class LearningToImputeTest(parameterized.TestCase):
     self.assertEqual(config.data.validation, 5000)
     if config.method.host.name == 'mixmatch':
       self.assertTrue(config.method.host.ratio_per_batch)
+      self.assertEqual(config.method.host.moved_by, 'all')  # F-L23
     self.assertEqual((config.method.label_rate, config.method.inner_steps),
                      (1.0, 1))
 
@@ -78,6 +79,15 @@ class LearningToImputeTest(parameterized.TestCase):
     for variant in ('v1', 'v2'):
       config = config_files.load(f'configs/mnist_points.py:variant={variant}')
       self.assertEqual(config.method.inner_rate, 1.0)
+
+  @parameterized.parameters(
+      ('L2-T1-mean', 150, 9110), ('PTS-0', 100, 50))
+  def test_mean_of_the_labels(self, row, steps, labels):
+    config = config_files.load(rows.find(row).config)
+    self.assertEqual((config.row, config.steps), (row, steps))
+    self.assertEqual((config.task, config.method.name, config.data.labelled),
+                     ('regression', 'mean_label', labels))
+    self.assertEqual(config.batch.unlabelled, 0)
 
   def test_hold_out_sets_and_batches(self):
     load = lambda row: config_files.load(rows.find(row).config)

@@ -148,6 +148,7 @@ class RefusalTest(parameterized.TestCase):
       ('configs/fashion_mnist_l2i.py:variant=3', "unknown variant '3': known"),
       ('configs/cifar100_l2i.py:variant=none,separate=true',
        'separate=true needs variant=v1 or v2'),
+      ('configs/mnist_points.py:host=mean', 'host=mean imputes nothing'),
       ('configs/mnist_points.py:variant=none,watch=true',
        'watch=true needs variant=v1 or v2'),
   )
@@ -227,6 +228,30 @@ class TwoNetworksTest(parameterized.TestCase):
                      ('sigmoid', 5 * 267, 267))
     self.assertEqual(config.eval.every_steps, 4 * 267)
     self.assertEqual(config.batch.to_dict(), dict(labelled=32, unlabelled=224))
+
+  @parameterized.parameters('mean_teacher', 'mean_teacher_dnll',
+                            'dual_student', 'dual_student_dnll')
+  def test_weights_of_the_combinations(self, name):
+    """The released code's, which its means over unlabelled images go with; the
+    cosine lags an epoch of (50,000 - 5,000 - 1,000) / 50 steps."""
+    config = config_files.load(f'configs/cifar10_dual_student.py:method={name}')
+    method = config.method
+    self.assertEqual(config.optimizer.cosine_lag_steps, 880)
+    self.assertEqual(config.optimizer.cosine_steps, 88_000)
+    if name.startswith('mean_teacher'):
+      self.assertEqual((method.weight, method.second_pass, method.tie),
+                       (10.0, 'unlabelled', 0.01))
+    negatives = method.get('negatives') or method.terms.get('dnll')
+    self.assertEqual(negatives and negatives.weight,
+                     2.0 if name.endswith('dnll') else None)
+
+  def test_which_cosines_lag(self):
+    da = config_files.load('configs/usps_mnist.py:method=mean_teacher')
+    self.assertEqual((da.method.weight, da.method.second_pass),
+                     (1.0, 'unlabelled'))
+    self.assertEqual(da.optimizer.cosine_lag_steps, 267)
+    main = config_files.load('configs/cifar10_dnll.py').optimizer
+    self.assertEqual(main.get('cosine_lag_steps', 0), 0)
 
   @parameterized.parameters(
       'configs/usps_mnist.py:method=mean_teacher',

@@ -23,7 +23,8 @@ def line(step, seed):
   better = 0.5 if step == 10 else -0.25
   return {'kind': 'train', 'step': step, 'loss': 1.0, 'held_before': 3.0 + seed,
           'held_after': 2.0 + seed, 'test_before': 2.0,
-          'test_after': 2.0 - better}
+          'test_after': 2.0 - better, 'virtual_before': 4.0,
+          'virtual_after': 4.0 + (seed - 0.75) * step / 10}
 
 
 def run(config, workdir):
@@ -74,10 +75,12 @@ class MetaTest(parameterized.TestCase):
     first, second = drawing.lines
     self.assertEqual(first, {
         'step': 10, 'seeds': 2, 'held_before': 3.5, 'held_after': 2.5,
-        'test_before': 2.0, 'test_after': 1.5})
+        'test_before': 2.0, 'test_after': 1.5, 'virtual_before': 4.0,
+        'virtual_after': 3.75})
     self.assertEqual(second['test_after'], 2.25)
     self.assertEqual(drawing.content['lower_held'], 100.0)
     self.assertEqual(drawing.content['lower_test'], 50.0)
+    self.assertEqual(drawing.content['lower_virtual'], 100.0)
     np.testing.assert_array_equal(drawing.content['seeds'], [0, 1])
 
 

@@ -207,6 +207,20 @@ class StepTest(parameterized.TestCase):
     np.testing.assert_allclose(
         metrics['test_after'], loss(ends[1]), rtol=1e-3)
 
+  @parameterized.parameters('v1', 'v2')
+  def test_the_average_moves_after_either_step(self, variant):
+    """F-L11: twice in an iteration, of points."""
+    moving = Moving()
+    method = build(STUDENT, tools_of(moving, ema_decay=0.8), variant=variant)
+    state, batch = method.init(jax.random.key(0)), batch_of()
+    after, _ = method.update(state, batch, jax.random.key(1))
+    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
+    w = np.asarray(state.params['w'], np.float64)
+    middle, end = host_by_hand(w, seen), np.asarray(after.params['w'])
+    expected = 0.8 * (0.8 * w + 0.2 * middle) + 0.2 * end
+    self.assertGreater(np.abs(expected - 0.8 * w - 0.2 * end).max(), 0.01)
+    np.testing.assert_allclose(after.slots['ema']['w'], expected, atol=1e-4)
+
   def test_labelled_images_in_the_inner_step(self):
     """They enter by their mean, moved as the host saw them (F-L3)."""
     moving = Moving()
@@ -221,6 +235,32 @@ class StepTest(parameterized.TestCase):
     np.testing.assert_allclose(
         metrics['held'], np.mean((seen.held @ inner - seen.held_y)**2),
         rtol=1e-3)
+
+
+class MeanTest(absltest.TestCase):
+
+  def test_the_mean_of_the_labelled_points(self):
+    """Standardised points have mean 0; nothing is learnt, and the loss is that
+    of 0."""
+    labels = np.random.default_rng(3).uniform(0, 9, (7, P)).astype(np.float32)
+    fitted = tasks.REGRESSION.fit(labels)
+    batch = batch_of()._replace(
+        y=jnp.asarray(tasks.REGRESSION.encode(fitted, labels)))
+    method = methods.build(
+        {'name': 'mean_label', 'terms': {}}, tools_of(Moving()))
+    state = method.init(jax.random.key(0))
+    after, metrics = method.update(state, batch, jax.random.key(1))
+    np.testing.assert_array_equal(after.params['w'], state.params['w'])
+    np.testing.assert_allclose(metrics['loss'], 1.0, rtol=1e-4)
+    found = tasks.points_of(fitted, method.predict(state, batch.u))
+    np.testing.assert_allclose(
+        found, np.tile(labels.mean(0), (len(batch.u), 1)), rtol=1e-5)
+
+  def test_not_for_classes(self):
+    tools = tools_of(Moving())._replace(task=None)
+    with self.assertRaisesRegex(
+        errors.UserError, "'mean_label' is not for config.task=class"):
+      methods.build({'name': 'mean_label', 'terms': {}}, tools)
 
 
 class EquivariantTest(absltest.TestCase):

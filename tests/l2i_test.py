@@ -222,7 +222,7 @@ class StepTest(parameterized.TestCase):
       gradient=('tangent', 'nested'), supervised=(False, True))
   def test_who_sees_which_view(self, gradient, supervised):
     """The inner step has the host's view of the labelled images, and of the
-    unlabelled ones that to learn on; it moves the statistics once."""
+    unlabelled ones that to learn on; its pass moves the statistics last."""
     view = Brighter()
     method = build(
         STUDENT, tools_of(augment=view), gradient=gradient,
@@ -251,7 +251,7 @@ class StepTest(parameterized.TestCase):
     after, _ = method.update(state, batch_of(), jax.random.key(1))
     np.testing.assert_allclose(
         after.stats['mean'], view.views[2].mean(), rtol=1e-5)
-    self.assertEqual(float(after.stats['passes']), 2)
+    self.assertEqual(float(after.stats['passes']), 3)
 
   def test_more_inner_steps(self):
     w, u, h, y, found, metrics = self.start(inner_steps=3)
@@ -271,6 +271,26 @@ class StepTest(parameterized.TestCase):
       np.testing.assert_allclose(
           metrics[name],
           -np.log(softmax(h @ at)[np.arange(5), y]).mean(), rtol=1e-5)
+
+  @parameterized.parameters('v1', 'v2')
+  def test_what_the_step_is_made_to_lower(self, variant):
+    """F-L24: the held-out loss after the virtual step, of the labels before
+    and after; V2's are what the changed weights impute."""
+    w, u, h, y, found, metrics = self.start(
+        variant=variant, watch=True, label_rate=3.0)
+    z = softmax(u @ w)
+    before, slope = label_slope(w, u, h, y, 0.1, z)
+    if variant == 'v1':
+      changed = softmax(
+          u @ w - 3.0 * z * (slope - (slope * z).sum(-1, keepdims=True)))
+    else:
+      changed = softmax(u @ found)
+    after, _ = label_slope(w, u, h, y, 0.1, changed)
+    np.testing.assert_allclose(metrics['virtual_before'], before, rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics['virtual_after'] - metrics['virtual_before'], after - before,
+        atol=2e-6)
+    self.assertLess(after, before - 5e-5)  # to first order it must
 
   @parameterized.parameters('v1', 'v2')
   def test_the_same_optimiser_takes_both_steps(self, variant):
@@ -305,15 +325,15 @@ class StepTest(parameterized.TestCase):
       state = found
 
   def test_passes_and_statistics(self):
-    """Dropout is off on held-out images; the host's first chunk and one pass
-    over the first view move the statistics."""
+    """Dropout is off on held-out images; both of the host's chunks and one pass
+    over the first view move the statistics (F-L23)."""
     network = Toy()
     method = build(STUDENT, tools_of(network), variant='v2')
     state = method.init(jax.random.key(0))
     network.seen.clear()
     after, _ = quick_jit(method.update)(
         state, batch_of(), jax.random.key(1))
-    self.assertEqual(float(after.stats['passes']), 2)
+    self.assertEqual(float(after.stats['passes']), 3)
     self.assertSetEqual({n for n, noise in network.seen if not noise}, {5})
     self.assertNotIn((5, True), network.seen)
 
@@ -419,6 +439,16 @@ class SoftLabelTest(parameterized.TestCase):
         softmax(x @ w), np.asarray(batch.y))])
     np.testing.assert_allclose(metrics['soft_label'], gap, rtol=1e-4)
     np.testing.assert_allclose(metrics['loss'], known + 2.0 * gap, rtol=1e-4)
+
+  def test_both_chunks_move_the_statistics(self):
+    """Of 3 + 3 labelled and unlabelled rows each; the second is the last."""
+    method, batch = methods.build(dict(STUDENT), tools_of()), batch_of()
+    after, _ = method.update(
+        method.init(jax.random.key(0)), batch, jax.random.key(1))
+    self.assertEqual(float(after.stats['passes']), 2)
+    second = np.concatenate([batch.x[3:], batch.u[:3]])
+    np.testing.assert_allclose(
+        after.stats['mean'], second.mean(), rtol=1e-4)
 
   @parameterized.product(teacher=(False, True), hard=(False, True))
   def test_labels_are_constant(self, teacher, hard):

@@ -273,11 +273,29 @@ class MixMatchTest(parameterized.TestCase):
     params, stats = toy.init(jax.random.key(0), SHAPE)
     total = lambda params: mixmatch.guess(
         toy.tools(), params, stats, [batch.x, batch.u], jax.random.key(0), 0.5
-    )[:, 0].sum()
+    )[0][:, 0].sum()
     value, grad = quick_jit(jax.value_and_grad(total))(params)
     self.assertGreater(value, 0.0)
     for leaf in jax.tree.leaves(grad):
       np.testing.assert_array_equal(leaf, 0.0)
+
+  def test_every_pass_may_move_the_statistics(self):
+    """L2I's code: guesses, then mixed chunks, each after the last (F-L23)."""
+    toy = Toy(noise=0.3)
+    state = quick_jit(build('mixmatch', toy, **MIX).init)(jax.random.key(0))
+    toy.calls = 0
+    _, after, _ = run(
+        'mixmatch', toy, state=state, moved_by='all', **MIX)
+    mean = 0.0
+    for view in toy.views:
+      mean = 0.9 * mean + 0.1 * view.mean()
+    self.assertLen(toy.views, 5)
+    self.assertEqual(after.stats['passes'], 5)
+    np.testing.assert_allclose(after.stats['mean'], mean, rtol=1e-4)
+
+  def test_unknown_mover(self):
+    with self.assertRaisesRegex(errors.UserError, "did you mean 'first'"):
+      build('mixmatch', moved_by='frst', **MIX)
 
   def test_batch_norm_moves_once(self):
     """Invariant 18: one update, by 0.999, of a network with batch norm."""

@@ -174,13 +174,23 @@ class InitialValueTest(parameterized.TestCase):
       self.assertGreater(np.abs(v).max(), 0.95 * bound)
       self.assertLessEqual(np.abs(layer['bias']).max(), bound)
 
-  def test_l2i_bias_and_kernel_are_uniform(self):
-    config = {'name': 'cnn13', 'variant': 'l2i', 'width': 1 / 8}
-    params = initial(models.build(config, 10), (12, 12, 3), 'Conv_6')
-    bound = 1 / math.sqrt(9 * 32)
-    for leaf in params['Conv_6'].values():
-      self.assertLessEqual(np.abs(leaf).max(), bound)
-      self.assertGreater(np.abs(leaf).max(), 0.9 * bound)
+  def test_cnn13_l2i_is_fan_out_and_xavier(self):
+    """N(0, 2 / (9 128)) is .042 at the first layers, the last is .12."""
+    config = {'name': 'cnn13', 'variant': 'l2i', 'top_bn': False}
+    params = initial(
+        models.build(config, 10), (12, 12, 3), 'Conv_1', 'Conv_8', 'Dense_0')
+    for name, std in (('Conv_1', 0.04167), ('Conv_8', 0.125),
+                      ('Dense_0', math.sqrt(2 / 138))):
+      kernel = params[name]['kernel']
+      tolerance = 5 / math.sqrt(2 * kernel.size)
+      self.assertAlmostEqual(kernel.std() / std, 1, delta=tolerance, msg=name)
+    # A truncated normal of this deviation ends at 2.3 of it.
+    self.assertGreater(np.abs(params['Conv_1']['kernel']).max(), 3 * 0.04167)
+    np.testing.assert_array_equal(params['Dense_0']['bias'], 0)
+    bound = 1 / math.sqrt(9 * 128)
+    bias = np.abs(params['Conv_1']['bias'])
+    self.assertLessEqual(bias.max(), bound)
+    self.assertGreater(bias.max(), 0.9 * bound)
 
 
 if __name__ == '__main__':

@@ -129,6 +129,9 @@ class RefusalTest(parameterized.TestCase):
       (dict(SGD, drop_steps=(3, -2), drop_factor=0.1),
        r'drop_steps=\(3, -2\): must be >= 0'),
       (dict(SGD, cosine_steps=-1), 'cosine_steps=-1: must be >= 0'),
+      (dict(SGD, cosine_lag_steps=5), 'cosine_lag_steps=5 shifts a cosine'),
+      (dict(SGD, cosine_steps=9, cosine_lag_steps=-1),
+       'cosine_lag_steps=-1: must be >= 0'),
       (dict(SGD, cosine_steps=9, drop_steps=3, drop_factor=0.1),
        'drop_steps=3 and cosine_steps=9: set one of them to 0'),
   )

@@ -49,6 +49,18 @@ class Toy:
     return Outputs(logits, flat, flat @ params['s']), moved
 
 
+class Normed(Toy):
+  """Logits of images less the mean of their batch, and statistics that go half
+  of the way to it.
+  """
+
+  def apply(self, params, stats, images, *, train, key=None):
+    centre = images.mean() if train else stats['mean']
+    outputs, _ = super().apply(params, stats, images - centre, train=train)
+    moved = {'mean': 0.5 * stats['mean'] + 0.5 * centre}
+    return outputs, moved if train else stats
+
+
 def brighter(images, key):
   """One number is added to all images of a call."""
   return images + jax.random.uniform(key)
@@ -182,14 +194,20 @@ class DNLLTest(parameterized.TestCase):
       np.testing.assert_allclose(
           metrics[f'self_{n}'], np.mean(each), rtol=1e-5)
 
-  def test_only_what_is_learnt_moves_the_statistics(self):
-    method = build('dnll', tools_of(), **DNLL)
+  @parameterized.parameters(False, True)
+  def test_what_teaches_moves_the_statistics_after_what_learns(self, batched):
+    """F-D20: half of the way to the batch learnt on, then to the weak one."""
+    method = build(
+        'dnll', tools_of(Normed(), strong=lambda images, key: 3.0 * images),
+        batched=batched, **DNLL)
     batch = batch_of()
     state, _ = method.update(
         method.init(jax.random.key(0)), batch, jax.random.key(1))
-    expected = np.concatenate([batch.x, batch.u]).mean()
+    learnt = np.concatenate([batch.x, 3.0 * batch.u]).mean()
+    expected = 0.25 * learnt + 0.5 * np.mean(batch.u)
+    self.assertGreater(abs(expected - 0.5 * learnt), 0.01)
     for n in pair.NAMES:
-      np.testing.assert_allclose(state.stats[n]['mean'], expected, rtol=1e-5)
+      np.testing.assert_allclose(state.stats[n]['mean'], expected, rtol=1e-4)
 
   def test_tables_follow_the_mistakes_on_labelled_images(self):
     method = build('dnll', tools_of(), **{
@@ -390,6 +408,24 @@ class DualStudentTest(parameterized.TestCase):
       np.testing.assert_allclose(
           metrics[f'loss_{n}'], base + 2.0 * extra * negatives, rtol=1e-4)
 
+  def test_both_passes_move_the_statistics_in_turn(self):
+    """F-D20: a network's own view first, then that of the other."""
+    shown = []
+
+    def view(images, key):
+      shown.append(np.asarray(brighter(images, key)))
+      return jnp.asarray(shown[-1])
+
+    method = build(
+        'dual_student', tools_of(Normed(), augment=view), **STUDENT)
+    state, _ = method.update(
+        method.init(jax.random.key(0)), batch_of(), jax.random.key(1))
+    one, two = (images.mean() for images in shown)
+    self.assertGreater(abs(one - two), 0.05)
+    for n, own, others in (('a', one, two), ('b', two, one)):
+      np.testing.assert_allclose(
+          state.stats[n]['mean'], 0.25 * own + 0.5 * others, rtol=1e-4)
+
   def test_twins_have_nothing_to_say(self):
     """Invariant 23: one network twice, one view, tied heads."""
     method = build('dual_student', tools_of(), **{**STUDENT, 'threshold': 0.3})
@@ -467,6 +503,52 @@ class CombinationTest(absltest.TestCase):
     one, two = forward(state.params, images)
     np.testing.assert_allclose(
         metrics['tie'], np.mean((one - two)**2), rtol=1e-4)
+
+  def test_as_released(self):
+    """Teacher and asked student see the unlabelled images alone, a term is a
+    mean over these, the rest is divided by all; the asked student's pass moves
+    its statistics after the first one's (F-D11)."""
+    method = build(
+        'mean_teacher', tools_of(Normed()), weight=10.0, decay=0.9, tie=0.01,
+        second_pass='unlabelled', **RAMP,
+        terms=dict(dnll=dict(count=K - 1, **WEIGHT)))
+    state, batch = method.init(jax.random.key(0)), batch_of(6, 8)
+    teacher = {k: 0.5 * v for k, v in state.params.items()}
+    state = state.replace(slots={**state.slots, 'teacher': teacher})
+    after, metrics = method.update(state, batch, jax.random.key(1))
+    images = np.concatenate([batch.x, batch.u])
+    alone = batch.u - np.mean(batch.u)
+    first, second = forward(state.params, images - images.mean())
+    p, q = softmax(second[6:]), softmax(forward(teacher, alone)[0])
+    guesses = forward(state.params, alone)[0].argmax(-1)
+    known = cross_entropies(first[:6], batch.y).sum() / 14
+    follows = np.mean((p - q)**2)
+    each = np.mean([
+        [-np.log(1 - row[k]) for k in range(K) if k != guess]
+        for row, guess in zip(p, guesses)])
+    tie = np.mean((first - second)**2)
+    np.testing.assert_allclose(metrics['mean_teacher'], follows, rtol=1e-4)
+    np.testing.assert_allclose(metrics['dnll'], each, rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics['loss'], known + 0.01 * tie + 10.0 * follows + 2.0 * each,
+        rtol=1e-4)
+    joint = softmax(forward(teacher, images - images.mean())[0])[6:]
+    self.assertGreater(np.abs(joint - q).max(), 0.01)
+    np.testing.assert_allclose(
+        after.stats['mean'], 0.25 * images.mean() + 0.5 * np.mean(batch.u),
+        rtol=1e-4)
+
+  def test_a_teacher_that_is_asked_moves_no_statistics(self):
+    term = dict(count=1, source='teacher', **WEIGHT)
+    method = build(
+        'mean_teacher', tools_of(Normed()), weight=10.0, decay=0.9,
+        second_pass='unlabelled', terms=dict(dnll=term), **RAMP)
+    batch = batch_of()
+    after, _ = method.update(
+        method.init(jax.random.key(0)), batch, jax.random.key(1))
+    np.testing.assert_allclose(
+        after.stats['mean'],
+        0.5 * np.concatenate([batch.x, batch.u]).mean(), rtol=1e-4)
 
   def test_the_teacher_may_be_asked(self):
     fields = dict(weight=10.0, decay=0.9, **RAMP)

@@ -210,6 +210,25 @@ class LearningRateTest(absltest.TestCase):
     np.testing.assert_allclose(values[[0, -1]], [3e-4, 6e-5], rtol=1e-6)
     np.testing.assert_allclose(rate(jnp.array([10**9])), [6e-5], rtol=1e-6)
 
+  def test_a_cosine_that_lags(self):
+    """Dual Student: the highest at epoch 1, (1 + cos((e - 1) pi / E)) / 2."""
+    rate = schedules.learning_rate(
+        {'lr': 0.1, 'cosine_steps': 100 * 320, 'cosine_lag_steps': 320})
+    for epoch in (0, 0.5, 1, 1.5, 2, 51, 99.5, 100):
+      expected = 0.05 * (1 + np.cos((epoch - 1) * np.pi / 100))
+      np.testing.assert_allclose(
+          rate(jnp.int32(320 * epoch)), expected, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(
+        [rate(0), rate(320), rate(32_000)], [0.0999753, 0.1, 2.4672e-5],
+        rtol=2e-3)
+    self.assertEqual(rate(32_320), 0.0)
+    self.assertEqual(rate(10**6), 0.0)
+    plain = {'lr': 0.1, 'cosine_steps': 7}
+    for step in range(9):
+      self.assertEqual(
+          schedules.learning_rate(plain)(step),
+          schedules.learning_rate({**plain, 'cosine_lag_steps': 0})(step))
+
   def test_drops_at_each_of_several_steps(self):
     rate = schedules.learning_rate(
         {'lr': 1e-3, 'drop_steps': (14_800, 18_500), 'drop_factor': 0.1})

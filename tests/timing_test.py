@@ -80,7 +80,7 @@ class PassesTest(parameterized.TestCase):
         } for method in METHODS
     }
     self.assertEqual(units, {
-        'mean_teacher': {'training': 400, 'inference': 100, 'evaluation': 100},
+        'mean_teacher': {'training': 350, 'inference': 100, 'evaluation': 100},
         'dual_student': {'training': 800, 'inference': 100, 'evaluation': 200},
         'dnll': {'training': 700, 'inference': 100, 'evaluation': 200},
     })

@@ -1,8 +1,9 @@
 """L2-F2, PTS-F2: losses before and after learning to impute's own steps.
 
-A panel for the hold-out batch, which such a step is made to help, one for test
-images, which it has never seen. Points are means over seeds and over the steps
-since the last point.
+A panel for the hold-out batch, one for test images, which such a step has never
+seen, and one for what the step is made to lower: the hold-out loss after the
+virtual inner step, with the labels as they were and as they are after (F-L24).
+Points are means over seeds and over the steps since the last point.
 """
 
 import pathlib
@@ -14,7 +15,10 @@ from nsl_jax import rows
 from nsl_jax.figures import cells, style
 
 _POINTS = 150
-_PANELS = {'held': 'hold-out batch', 'test': 'test images'}
+_PANELS = {
+    'held': 'hold-out batch', 'test': 'test images',
+    'virtual': 'hold-out batch, virtual step',
+}
 _WHEN = {'before': style.ORANGE, 'after': style.BLUE}
 _COLUMNS = tuple(f'{what}_{when}' for what in _PANELS for when in _WHEN)
 
@@ -45,7 +49,7 @@ def lower(lines: Sequence[dict[str, Any]], what: str) -> float:
 
 def picture(lines: Sequence[dict[str, Any]], title: str) -> bytes:
   """The curves; each panel says how often the loss is lower after."""
-  figure, panels = style.new(2, 9.0, 4.0)
+  figure, panels = style.new(3, 13.0, 4.0)
   steps = [line['step'] for line in lines]
   for panel, (what, name) in zip(panels, _PANELS.items()):
     for when, colour in _WHEN.items():

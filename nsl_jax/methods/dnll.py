@@ -38,10 +38,11 @@ def dnll_loss(
 
   A labelled image has a view of its own for either network, an unlabelled one
   a weak and a strong view that both share (F-D16). The labelled and the strong
-  views of a network go through it in one batch, which alone moves its
-  statistics; the weak views, on which the networks teach, in another without
-  gradient. Labelled rows weigh 1 / (B_l + B_u), unlabelled ones 1 / B_u, as in
-  the code that the weight is taken from (F-D7).
+  views of a network go through it in one batch, the weak views, on which the
+  networks teach, in another without gradient; either moves its statistics, in
+  that order, as in Dual Student's code (F-D20). Labelled rows weigh
+  1 / (B_l + B_u), unlabelled ones 1 / B_u, as in the code that the weight is
+  taken from (F-D7).
   """
   apply = pair.forward(tools, batched=batched)
   strong_view = tools.strong or tools.augment
@@ -59,9 +60,9 @@ def dnll_loss(
     }
     outputs, stats = apply(params, state.stats, images, learn)
     weak = tools.augment(batch.u, weak_key)
-    teachers, _ = apply(
-        jax.lax.stop_gradient(params), state.stats, dict.fromkeys(
-            pair.NAMES, weak), teach,
+    teachers, stats = apply(
+        *jax.lax.stop_gradient((params, stats)),
+        dict.fromkeys(pair.NAMES, weak), teach,
     )
     beliefs = {n: jax.nn.softmax(t.logits) for n, t in teachers.items()}
     values, aux = {}, {}

@@ -76,8 +76,8 @@ def dual_student_loss(
   itself on the other view, stabilisation by the other network.
 
   All images of a batch go through a network together, in two views: with
-  gradient on its own, without on the other's. Every sum is divided by the
-  number of all images.
+  gradient on its own, without on the other's, and each moves its statistics.
+  Every sum is divided by the number of all images.
   """
   apply = pair.forward(tools, batched=batched)
 
@@ -92,8 +92,8 @@ def dual_student_loss(
     own = {n: seen[at] for n, at in _VIEWS.items()}
     swapped = {n: own[pair.other(n)] for n in pair.NAMES}
     outputs, stats = apply(params, state.stats, own, learn)
-    elsewhere, _ = apply(
-        jax.lax.stop_gradient(params), state.stats, swapped, look
+    elsewhere, stats = apply(  # in train mode too, as released (F-D20)
+        *jax.lax.stop_gradient((params, stats)), swapped, look
     )
     values, aux = {}, {}
     cut = batch.x.shape[0]

@@ -65,7 +65,11 @@ def build(
       options; `last_layer_step` the same after a step of that layer on the sum
       of cross-entropies, for which `inner_rate` is to be small (F-L12).
     watch: report the loss on the held-out batch, and that of some test images,
-      before and after the step that is added (L2I Figure 2).
+      before and after the step that is added (L2I Figure 2); and, as
+      `virtual_before` and `virtual_after`, what the step is made to lower: the
+      held-out loss at theta* of the old and of the changed labels, in V2 those
+      that the changed parameters impute (F-L24). `last_layer` has no theta*:
+      both are the loss as it is.
     follow_rate: count `inner_rate` in what the optimiser's rate then is.
 
   Raises:
@@ -191,6 +195,11 @@ def impute_and_learn(
     state, metrics, views = compose.advance(
         recipe.loss, tools.tx, state, batch, first
     )
+    if tools.ema_decay and task is tasks.REGRESSION:
+      # The released code averages landmarks' weights after both steps (F-L11).
+      state, _ = compose.follow(compose.EMA, tools.ema_decay)(
+          state, batch, first
+      )
     if views is None:
       raise errors.UserError('l2i needs a host that makes two views')
     passes = imputation.make_passes(
@@ -210,6 +219,11 @@ def impute_and_learn(
     moves, opt = tools.tx.update(grads, opt, state.params)
     params = optax.apply_updates(state.params, moves)
     if watch:
+      labels = passes.impute(params) if variant == 'v2' else better
+      metrics['virtual_before'] = metrics['held']
+      metrics['virtual_after'] = gradient(
+          passes, state.params, labels, judged[1], inner_rate(state.step)
+      )[0]
       for when, known in (('before', state.params), ('after', params)):
         metrics[f'held_{when}'] = passes.held(known)[0]
         if batch.watched is not None:

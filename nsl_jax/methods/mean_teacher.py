@@ -30,7 +30,7 @@ def warm_up(decay: float) -> Schedule:
 def build(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], decay: float,
     warm_up_decay: bool = False, joint: bool = True, tie: float = 0.0,
-    judged: str = 'student', **options
+    judged: str = 'student', second_pass: str = 'all', **options
 ) -> Method:
   """Builds Mean Teacher.
 
@@ -44,6 +44,8 @@ def build(
     judged: the `student`, by its evaluation average if there is one, or the
       `teacher`, with the student's running statistics averaged as its weights
       are.
+    second_pass: `all` (family O) or `unlabelled` (family D), see
+      `compose.passes`.
     **options: the fields of the term `mean_teacher`.
 
   Raises:
@@ -69,7 +71,8 @@ def build(
   if by_teacher:
     moves.append(compose.follow(_STATS, rule, of='stats'))
   method = supervised.with_terms(
-      tools, own, *moves, joint=joint, slots=(terms_lib.TEACHER,), tie=tie
+      tools, own, *moves, joint=joint, slots=(terms_lib.TEACHER,), tie=tie,
+      second_pass=second_pass,
   )
   return _by_teacher(method, tools) if by_teacher else method
 

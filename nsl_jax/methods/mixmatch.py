@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     'weight': 75.0, 'ramp': 'linear', 'ramp_steps': 16_384, 'alpha': 0.75,
     'temperature': 0.5, 'views': 2, 'ratio_per_batch': False, 'terms': {},
 }
+_MOVED_BY = ('first', 'all')
 
 
 class Mixed(NamedTuple):
@@ -44,21 +45,33 @@ def average(
   Returns:
     f32[B, K].
   """
-  probs = []
+  return _average(tools, params, stats, views, key, temperature)[0]
+
+
+def _average(
+    tools: Tools, params: Params, stats: Stats, views: Sequence[Array],
+    key: Key, temperature: float,
+) -> tuple[Array, Stats]:
+  """`average`, and the statistics that the views have moved in turn."""
+  probs, moved = [], stats
   for view, noise in zip(views, jax.random.split(key, len(views))):
-    outputs, _ = tools.model.apply(params, stats, view, train=True, key=noise)
+    outputs, moved = tools.model.apply(
+        params, moved, view, train=True, key=noise
+    )
     probs.append(jax.nn.softmax(outputs.logits))
   mean = jnp.mean(jnp.stack(probs), axis=0)
-  return perturb.sharpen(mean, temperature)
+  return perturb.sharpen(mean, temperature), moved
 
 
 def guess(
     tools: Tools, params: Params, stats: Stats, views: Sequence[Array],
     key: Key, temperature: float,
-) -> Array:
-  """`average`, constant: the labels that unlabelled images are given."""
+) -> tuple[Array, Stats]:
+  """`average`, constant: the labels that unlabelled images are given, and the
+  statistics that the views have moved.
+  """
   return jax.lax.stop_gradient(
-      average(tools, params, stats, views, key, temperature)
+      _average(tools, params, stats, views, key, temperature)
   )
 
 
@@ -78,27 +91,27 @@ def mix_all(
 
 def interleaved_pass(
     tools: Tools, params: Params, stats: Stats, images: Array, chunks: int,
-    key: Key,
+    key: Key, *, moved_by: str,
 ) -> tuple[Array, Stats]:
   """Logits of all rows by passes over interleaved chunks.
 
-  Each pass normalises with its own chunk's statistics; only the first moves
-  the running ones.
+  Each pass normalises with its own chunk's statistics. The running ones are
+  moved by the first alone, or one after the other by all.
   """
   shuffled = perturb.interleave(jnp.split(images, chunks))
   found, moved = [], stats
   for at, noise in enumerate(jax.random.split(key, chunks)):
     outputs, after = tools.model.apply(
-        params, stats, shuffled[at], train=True, key=noise
+        params, moved, shuffled[at], train=True, key=noise
     )
-    moved = moved if at else after
+    moved = moved if at and moved_by == 'first' else after
     found.append(outputs.logits)
   return jnp.concatenate(perturb.interleave(found)), moved
 
 
 def mixmatch_loss(
     tools: Tools, *, weight: Schedule, alpha: float, temperature: float,
-    views: int, ratio_per_batch: bool,
+    views: int, ratio_per_batch: bool, moved_by: str,
 ) -> Loss:
   """Cross-entropy on the mixed labelled rows plus `weight` times the squared
   error, mean over rows and classes, on the mixed unlabelled ones.
@@ -114,14 +127,15 @@ def mixmatch_loss(
     first, guessing, mixing, passing, *rest = jax.random.split(key, 4 + views)
     x = tools.augment(batch.x, first)
     u = [tools.augment(batch.u, view) for view in rest]
-    q = guess(tools, params, state.stats, u, guessing, temperature)
+    q, moved = guess(tools, params, state.stats, u, guessing, temperature)
     known = jax.nn.one_hot(batch.y, q.shape[-1], dtype=q.dtype)
     mixed = mix_all(
         jnp.concatenate([x, *u]), jnp.concatenate([known, *[q] * views]),
         mixing, alpha=alpha, per_batch=ratio_per_batch,
     )
     logits, stats = interleaved_pass(
-        tools, params, state.stats, mixed.images, 1 + views, passing
+        tools, params, moved if moved_by == 'all' else state.stats,
+        mixed.images, 1 + views, passing, moved_by=moved_by,
     )
     cut = x.shape[0]
     parts = {
@@ -144,7 +158,7 @@ def mixmatch_loss(
 def recipe(
     tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], weight: float,
     ramp: str, ramp_steps: int, alpha: float, temperature: float, views: int,
-    ratio_per_batch: bool = False,
+    ratio_per_batch: bool = False, moved_by: str = 'first',
 ) -> compose.Recipe:
   """MixMatch's recipe.
 
@@ -158,6 +172,9 @@ def recipe(
     temperature: of the sharpening.
     views: augmentations of every unlabelled image, A.
     ratio_per_batch: one mixing ratio a batch instead of one a row.
+    moved_by: passes that move the running statistics: `first`, that over the
+      first mixed chunk, or `all` passes, guesses before chunks, which L2I's
+      code makes in train mode (F-L23).
 
   Raises:
     errors.UserError: for numbers out of range, or a term that needs what
@@ -167,10 +184,16 @@ def recipe(
       ('alpha', alpha), ('temperature', temperature), ('views', views)):
     if not value > 0:
       raise errors.UserError(f'mixmatch {name}={value}: must be > 0')
+  if moved_by not in _MOVED_BY:
+    raise errors.UserError(
+        f'mixmatch moved_by={moved_by!r}: '
+        f'{errors.did_you_mean(moved_by, _MOVED_BY)}'
+    )
   term_configs.refuse_single_images('mixmatch', terms)
   loss = mixmatch_loss(
       tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha,
       temperature=temperature, views=views, ratio_per_batch=ratio_per_batch,
+      moved_by=moved_by,
   )
 
   def impute(

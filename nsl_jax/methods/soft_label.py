@@ -37,7 +37,7 @@ def soft_label_loss(
 
   Labelled and unlabelled images go through in two chunks, interleaved so that
   both are in each batch's statistics, as in MixMatch; the imputing pass is a
-  batch of its own. Only the first chunk moves the statistics.
+  batch of its own. Both chunks move the statistics, as in L2I's code (F-L23).
   """
   task = tasks.of(tools)
   differ = losses.cross_entropy if hard else task.disagreement
@@ -98,7 +98,7 @@ def _both(
   images = jnp.concatenate([x, u])
   if interleave:
     return mixmatch.interleaved_pass(
-        tools, params, state.stats, images, 2, key
+        tools, params, state.stats, images, 2, key, moved_by='all'
     )
   outputs, stats = tools.model.apply(
       params, state.stats, images, train=True, key=key

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from nsl_jax import compose, tasks, term_configs
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Method, Params, State, Tools, Update,
+    Array, Aux, Batch, Key, Loss, Method, Params, State, Stats, Tools, Update,
 )
 
 DEFAULTS: dict[str, Any] = {'terms': {}}
@@ -19,15 +19,21 @@ TASKS = tuple(tasks.TASKS)
 
 
 def supervised_loss(
-    tools: Tools, *, joint: bool = True, push: bool = False, tie: float = 0.0
+    tools: Tools, *, joint: bool = True, push: bool = False, tie: float = 0.0,
+    second_pass: str = 'all',
 ) -> Loss:
-  """Loss of the labelled images; see `compose.passes`.
+  """Loss of the labelled images.
 
-  With `joint` each labelled row, and each unlabelled row of a term, weighs
-  1 / (B_l + B_u); without unlabelled rows that is the mean. `tie` weighs the
-  squared difference of the network's two heads on the rows of the clean pass.
+  `compose.passes` tells what its sum, and that of a term, is divided by. `tie`
+  weighs the squared difference of the network's two heads, a mean over the rows
+  of the clean pass. With `second_pass='unlabelled'` a further pass of the
+  network itself moves the statistics as the clean one does, as in DNLL's
+  released code.
   """
-  passes, task = compose.passes(tools, joint=joint, push=push), tasks.of(tools)
+  passes = compose.passes(
+      tools, joint=joint, push=push, second_pass=second_pass
+  )
+  task = tasks.of(tools)
 
   def loss(
       params: Params, state: State, batch: Batch, key: Key
@@ -45,12 +51,18 @@ def supervised_loss(
       chosen = params if others is None else others
       return passes.again(chosen, state, batch, key)
 
+    def again_moving(stats: Stats, key: Key) -> tuple[Array, Stats]:
+      return passes.again_moving(
+          jax.lax.stop_gradient(params), stats, batch, key
+      )
+
     aux = Aux(
         logits_u=logits_u,
         belief_u=jax.lax.stop_gradient(task.belief(logits_u)),
         total=unlabelled, again=again, stats=stats, slots=state.slots,
         metrics=metrics, clean=clean,
         consistency_u=clean.unlabelled(clean.consistency),
+        again_moving=again_moving if second_pass == 'unlabelled' else None,
     )
     return value, aux
 
@@ -68,6 +80,7 @@ def build(
 def with_terms(
     tools: Tools, terms: Mapping[str, Mapping[str, Any]], *after: Update,
     joint: bool, slots: tuple[str, ...] = (), tie: float = 0.0,
+    second_pass: str = 'all',
 ) -> Method:
   """The loss plus terms on one network.
 
@@ -78,9 +91,11 @@ def with_terms(
     joint: see `compose.passes`.
     slots: slots that start as copies of the network.
     tie: see `supervised_loss`.
+    second_pass: see `compose.passes`.
   """
   base = supervised_loss(
-      tools, joint=joint, push=term_configs.needs_push(terms), tie=tie
+      tools, joint=joint, push=term_configs.needs_push(terms), tie=tie,
+      second_pass=second_pass,
   )
   loss = compose.add_terms(base, term_configs.from_config(terms))
   recipe = compose.Recipe(loss, after, slots, term_configs.side_tables(terms))

@@ -15,6 +15,8 @@ _VARIANTS = {
     'l2i': (0.9, 1e-5, True),
     'dual_student': (0.9, 1e-5, False),
 }
+_FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+_XAVIER = nn.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
 # Filters, kernel size and padding of each convolution, in three blocks.
 _BLOCKS = (
     ((128, 3, 'SAME'),) * 3,
@@ -29,7 +31,8 @@ class CNN13(nn.Module):
   Attributes:
     num_classes: K.
     variant: 'vat' (no convolution bias, He-normal), 'l2i' (bias, norm on the
-      logits) or 'dual_student' (weight normalisation, bias, two heads).
+      logits; convolutions normal by fan-out, last layer Xavier-normal) or
+      'dual_student' (weight normalisation, bias, two heads).
     width: factor on the number of filters, 128 to 512.
     dropout: rate after each max-pool.
     top_bn: batch normalisation of the logits; None for what the variant has.
@@ -80,7 +83,7 @@ class CNN13(nn.Module):
     if self.variant == 'vat':
       kernel_init = nn.initializers.he_normal()
     else:
-      kernel_init = layers.uniform_fan_in
+      kernel_init = _FAN_OUT
     return nn.Conv(
         filters,
         shape,
@@ -99,11 +102,7 @@ class CNN13(nn.Module):
       he_normal = nn.initializers.he_normal()
       logits = nn.Dense(self.num_classes, kernel_init=he_normal)(features)
     else:
-      logits = nn.Dense(
-          self.num_classes,
-          kernel_init=layers.uniform_fan_in,
-          bias_init=layers.uniform_bias(features.shape[-1]),
-      )(features)
+      logits = nn.Dense(self.num_classes, kernel_init=_XAVIER)(features)
     default = _VARIANTS[self.variant][2]
     top_bn = default if self.top_bn is None else self.top_bn
     return self._norm(logits, train) if top_bn else logits
