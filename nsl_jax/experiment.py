@@ -12,8 +12,8 @@ from absl import logging
 from jax.sharding import Mesh
 
 from nsl_jax import (
-    checks, errors, evaluate, feed, log, loop, mesh as mesh_lib, methods,
-    models, optimizers, schedules, summary, tasks, train,
+    checks, errors, evaluate, feed, files, lock, log, loop, mesh as mesh_lib,
+    methods, models, optimizers, schedules, summary, tasks, train,
     workdir as workdir_lib,
 )
 from nsl_jax.data import normalise, sources, splits, views
@@ -253,14 +253,24 @@ def run(
     What that file holds; of several processes only the first has it.
 
   Raises:
-    errors.UserError: for wrong input.
+    errors.UserError: for wrong input, or if another run is at work there.
     errors.TrainingError: if a seed's loss is not finite.
+    errors.WriteError: if the disk takes no more.
     loop.Interrupted: if asked to stop.
   """
+  with lock.Lock(workdir) as held:
+    return _run(config, workdir, held)
+
+
+def _run(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, held: lock.Lock
+) -> dict[str, Any]:
   parts = prepare(config)
   seeds = range(config.seed, config.seed + config.seeds)
   for seed in seeds:  # a split that cannot be made is better known now
     feed.streams_of(config, feed.split_of(config, parts.source, seed), seed)
+  files.make_folder(workdir, '--workdir')
+  held.take()
   workdir_lib.claim(workdir, config.to_dict())
   per_seed = []
   for seed in seeds:
