@@ -1,6 +1,7 @@
 """Saving and finding back the state of a run, by orbax."""
 
 import errno
+import logging as std_logging
 import os
 import pathlib
 import shutil
@@ -33,6 +34,16 @@ def reason_of(error: BaseException) -> str:
   if full or os.strerror(errno.ENOSPC) in text:
     return 'no space left on device'
   return text[:160]
+
+
+def _is_told_once(record: std_logging.LogRecord) -> bool:
+  of_orbax = f'{os.sep}orbax{os.sep}' in record.pathname
+  return not of_orbax or record.levelno < std_logging.ERROR
+
+
+def log_no_errors() -> None:
+  """Keeps orbax from logging, in pages, the errors that it also raises."""
+  std_logging.getLogger('absl').addFilter(_is_told_once)
 
 
 class Checkpoints:

@@ -1,7 +1,6 @@
 """What every command shares: one-line errors and exit statuses."""
 
 import argparse
-import logging as std_logging
 import os
 import pathlib
 import signal
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
-from nsl_jax import errors, loop
+from nsl_jax import checkpoint, errors, loop
 from nsl_jax.data import cache
 
 
@@ -104,19 +103,13 @@ def guard(body: Callable[[], None]) -> None:
   one that was stopped and can be resumed, or whose output nobody reads.
   Anything else that is raised is shown whole, and ends the process at once.
   """
-  std_logging.getLogger('absl').addFilter(_not_told_twice)
+  checkpoint.log_no_errors()
   with _readers_may_leave():
     _guard(body)
 
 
-def _not_told_twice(record: std_logging.LogRecord) -> bool:
-  """Whether to log this: what orbax raises it also logs, in many lines."""
-  of_orbax = f'{os.sep}orbax{os.sep}' in record.pathname
-  return not of_orbax or record.levelno < std_logging.ERROR
-
-
 def _leave(status: int) -> None:
-  """Ends the process whatever threads it has; orbax's may never end."""
+  """Ends the process whatever threads it has; a writer may never end."""
   for stream in (sys.stdout, sys.stderr):
     try:
       stream.flush()

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import time
 from typing import Any
 
 import jax
@@ -98,6 +99,10 @@ class Lock:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+      for _ in range(20):  # it may just have begun, and not have said so yet
+        if _read(file):
+          break
+        time.sleep(0.05)
       raise self._in_use(_read(file), 'wait for it') from error
     except OSError as error:
       if error.errno not in _NO_LOCKS:
