@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
@@ -159,7 +160,7 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
 
 def _evaluation(
     config: ml_collections.ConfigDict, parts: Parts, split: splits.Split,
-    fitted: Mapping[str, jax.Array],
+    fitted: Mapping[str, jax.Array], title: str,
 ) -> loop.Evaluate:
   held_out = None
   if len(split.validation):
@@ -168,11 +169,18 @@ def _evaluation(
         images, labels, config.eval.batch, parts.mesh
     )
 
+  labels = _labels(parts, split)
+  warned: list[str] = []
+
   def run(state: State) -> dict[str, Any]:
     tested = parts.evaluate(state, fitted, parts.test)
-    if held_out is None:
-      return evaluate.report(tested, None)
-    return evaluate.report(tested, parts.evaluate(state, fitted, held_out))
+    judged = held_out and parts.evaluate(state, fitted, held_out)
+    line = evaluate.report(tested, judged)
+    collapsed = evaluate.collapse(line, labels)
+    if collapsed and not warned:
+      warned.append(collapsed)
+      logging.warning('%s: %s (by_class in metrics.jsonl)', title, collapsed)
+    return line
 
   return run
 
@@ -188,6 +196,36 @@ def _keep_split(split: splits.Split, path: pathlib.Path) -> None:
     splits.save(split, path)
 
 
+def _labels(parts: Parts, split: splits.Split) -> dict[str, np.ndarray]:
+  """Of the images that evaluation judges."""
+  return {
+      'test': parts.source.test.labels,
+      'validation': parts.source.train.labels[split.validation],
+  }
+
+
+def _reports(
+    folder: pathlib.Path, parts: Parts, split: splits.Split
+) -> dict[str, Any]:
+  """What is reported of a seed's metrics, the folder of the network that was
+  best among it, and warnings."""
+  lines = log.read(folder / 'metrics.jsonl')
+  lines = [line for line in lines if line['kind'] == 'eval']
+  found, labels = summary.reports(lines), _labels(parts, split)
+  if found['best_validation'] is not None:
+    weights = f'best/{found["best_validation"]["step"]}'
+    found['best_validation']['weights'] = (
+        weights if (folder / weights).is_dir() else None
+    )
+  every = [evaluate.collapse(line, labels) for line in lines]
+  collapses = [one for one in every if one]
+  found['warnings'] = [
+      f'at {len(collapses)} of {len(lines)} evaluations one class is nearly '
+      f'all that is predicted; at the first {collapses[0]}'
+  ] if collapses else []
+  return found
+
+
 def train_seed(
     config: ml_collections.ConfigDict, parts: Parts, seed: int,
     folder: pathlib.Path, title: str,
@@ -199,9 +237,13 @@ def train_seed(
   """
   result = folder / 'result.json'
   first = jax.process_index() == 0
-  if mesh_lib.largest(first and result.exists()):
-    return workdir_lib.read_json(result) if first else {}
-  folder.mkdir(parents=True, exist_ok=True)
+  done: dict[str, Any] = {}
+  if first and result.exists():
+    done = workdir_lib.read_json(result)
+  ended = done.get('last', {}).get('step') == parts.plan.steps
+  if mesh_lib.largest(ended):  # not where the run was made longer since
+    return done
+  files.make_folder(folder, '--workdir')
   split = feed.split_of(config, parts.source, seed)
   _keep_split(split, folder / 'split.npz')
   data = data_of(parts, split)
@@ -209,14 +251,13 @@ def train_seed(
       folder, plan=parts.plan, mesh=parts.mesh, title=title,
       state=initial_state(parts.method, seed, parts.mesh), data=data,
       streams=feed.streams_of(config, split, seed), chunk=parts.chunk,
-      evaluate=_evaluation(config, parts, split, data.normaliser),
+      evaluate=_evaluation(config, parts, split, data.normaliser, title),
   )
   if not first:
     return {}
-  lines = log.read(folder / 'metrics.jsonl')
   content = {
       'seed': seed, 'split_sha256': split.sha256(), 'wall_time_s': seconds,
-      **summary.reports([e for e in lines if e['kind'] == 'eval']),
+      **_reports(folder, parts, split),
   }
   workdir_lib.write_json(result, content)
   return content
