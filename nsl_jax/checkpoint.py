@@ -1,6 +1,8 @@
 """Saving and finding back the state of a run, by orbax."""
 
+import asyncio
 import errno
+import functools
 import logging as std_logging
 import os
 import pathlib
@@ -41,9 +43,23 @@ def _is_told_once(record: std_logging.LogRecord) -> bool:
   return not of_orbax or record.levelno < std_logging.ERROR
 
 
+@functools.cache  # once is enough
 def log_no_errors() -> None:
-  """Keeps orbax from logging, in pages, the errors that it also raises."""
+  """Keeps orbax from printing, in pages, the errors that it also raises."""
   std_logging.getLogger('absl').addFilter(_is_told_once)
+  call = asyncio.BaseEventLoop.call_soon_threadsafe
+
+  def call_while_open(loop: Any, *words: Any, **named: Any) -> Any:
+    try:
+      return call(loop, *words, **named)
+    except RuntimeError:
+      # Once one writer has failed the loop is closed, and each of the others
+      # that reports to it after that would print a traceback.
+      if not loop.is_closed():
+        raise
+      return None
+
+  setattr(asyncio.BaseEventLoop, 'call_soon_threadsafe', call_while_open)
 
 
 class Checkpoints:

@@ -210,11 +210,11 @@ class EndTest(absltest.TestCase):
   def test_real_full_disk(self):
     """Of sizes that no and one checkpoint fits in."""
     folder = self.enterContext(tempfile.TemporaryDirectory())
-    mount = ['mount', '-t', 'tmpfs', '-o', 'size=300k', 'tmpfs', folder]
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=24k', 'tmpfs', folder]
     if os.name != 'posix' or not _succeeds(mount):
       self.skipTest('no file system can be mounted here')
     self.addCleanup(_succeeds, ['umount', folder])
-    for size, kept in ((300, 'none saved'), (700, 'of step 4 is kept')):
+    for size, kept in ((24, 'none saved'), (700, 'of step 4 is kept')):
       _succeeds(['mount', '-o', f'remount,size={size}k', folder])
       status, err, _ = self.toy(folder, size=100_000)
       last = err.strip().splitlines()[-1]
