@@ -149,7 +149,10 @@ class Lock:
 
   def __enter__(self) -> 'Lock':
     """Takes it where there is a folder; where none is, nobody runs in it."""
-    if self._path.parent.is_dir():
+    there = self._path.parent.is_dir()
+    if jax.distributed.is_initialized():  # then all take it, or none does
+      there = bool(mesh.largest(there))
+    if there:
       self.take()
     return self
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, TextIO
 
 import jax
@@ -176,30 +176,28 @@ class _Record:
   def __init__(self, folder: pathlib.Path, like: State, keep: int):
     """Opens the folder, `like` being the state to begin with."""
     self.folder = folder
-    self._store = checkpoint.Checkpoints(folder / 'checkpoints', keep=keep)
-    self._best: checkpoint.Best | None = None
-    self._lines: log.Log | None = None
-    try:
-      self._go_on(like)
-    except BaseException:
-      self.close()
-      raise
+    with ExitStack() as opened:
+      self._store = checkpoint.Checkpoints(folder / 'checkpoints', keep=keep)
+      opened.callback(self._store.abandon)
+      self.state, position = self._store.restore(like) or (like, {})
+      self.meter = Meter(position.get('pending', []))
+      self._begun = time.perf_counter() - position.get('seconds', 0.0)
+      self._best = checkpoint.Best(folder / 'best', position.get('best'))
+      opened.callback(self._best.abandon)
+      self._lines = None
+      if jax.process_index() == 0:
+        self._lines = log.Log(folder, step=int(self.state.step))
+        opened.callback(self._lines.close)
+        self._check_lines(self._lines.count, position.get('lines'))
+      self._opened = opened.pop_all()
 
-  def _go_on(self, like: State) -> None:
-    self.state, position = self._store.restore(like) or (like, {})
-    self.meter = Meter(position.get('pending', []))
-    self._begun = time.perf_counter() - position.get('seconds', 0.0)
-    step = int(self.state.step)
-    self._best = checkpoint.Best(self.folder / 'best', position.get('best'))
-    if jax.process_index() == 0:
-      self._lines = log.Log(self.folder, step=step)
-      wanted = position.get('lines', self._lines.count)
-      if self._lines.count != wanted:
-        raise errors.UserError(
-            f'{self.folder / "metrics.jsonl"} has {self._lines.count} lines up '
-            f'to the checkpoint of step {step}, which knows of {wanted}: '
-            'restore the file, or use a new --workdir'
-        )
+  def _check_lines(self, count: int, wanted: int | None) -> None:
+    if wanted not in (None, count):
+      raise errors.UserError(
+          f'{self.folder / "metrics.jsonl"} has {count} lines up to the '
+          f'checkpoint of step {int(self.state.step)}, which knows of '
+          f'{wanted}: restore the file, or use a new --workdir'
+      )
 
   def seconds(self) -> float:
     """Spent so far, over all starts."""
@@ -213,12 +211,10 @@ class _Record:
   def evaluated(self, step: int, state: State, values: dict[str, Any]) -> None:
     """One line, and the network if it is the best so far."""
     self.write('eval', step, values)
-    assert self._best is not None
     self._best.offer(step, state, values['validation_error'])
 
   def save(self, step: int, state: State) -> None:
     """Starts to write a checkpoint."""
-    assert self._best is not None
     self.meter.fetch()
     self._best.wait()
     self._store.save(step, state, {
@@ -230,7 +226,6 @@ class _Record:
 
   def wait(self) -> None:
     """Waits until all is on disk."""
-    assert self._best is not None
     self._store.wait()
     self._best.named()
 
@@ -243,11 +238,7 @@ class _Record:
 
   def close(self) -> None:
     """Closes all, without a word on what cannot be: see `wait` for that."""
-    self._store.abandon()
-    if self._best is not None:
-      self._best.abandon()
-    if self._lines is not None:
-      self._lines.close()
+    self._opened.close()
 
 
 def run(
@@ -305,8 +296,7 @@ def run(
           raise Interrupted(stopped)
     record.wait()
   except (errors.TrainingError, errors.WriteError) as error:
-    kept = record.kept()
-    raise type(error)(f'{title}: {error}; {kept}') from error
+    raise type(error)(f'{title}: {error}; {record.kept()}') from error
   finally:
     bar.close()
     record.close()
