@@ -1,3 +1,44 @@
 """Semi-supervised image classification by what an image is not, in JAX."""
 
+import sys
+
 __version__ = '0.1.0'
+
+_COMMANDS = ('main', 'reproduce', 'report', 'search', 'bench', 'data')
+
+
+def _started() -> str | None:
+  """What follows `python -m`, on Python's own command line."""
+  words = iter(sys.orig_argv[1:])
+  for word in words:
+    if word.startswith('--'):
+      if word == '--check-hash-based-pycs':
+        next(words, '')
+      continue
+    for at, letter in enumerate(word[1:], 2):  # as in -um or -mnsl_jax.main
+      if letter in 'cmWX':
+        value = word[at:] or next(words, '')
+        if letter in 'cm':
+          return value if letter == 'm' else None
+        break
+  return None
+
+
+def _refuse_what_is_no_command() -> None:
+  """Ends `python -m nsl_jax.train` and the like, which would do nothing.
+
+  Python imports this package before the module that it was told to run, and
+  keeps '-m' in place of its file until then.
+  """
+  if sys.argv[:1] != ['-m']:
+    return
+  package, _, module = (_started() or '').partition('.')
+  if package == __name__ and module.removesuffix('.__main__') not in _COMMANDS:
+    name = f'{package}.{module}' if module else package
+    known = ', '.join(_COMMANDS)
+    print(f'error: {name} is no command: use python -m {package}.NAME, where '
+          f'NAME is one of {known}', file=sys.stderr)
+    sys.exit(2)
+
+
+_refuse_what_is_no_command()

@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import (
-    cli, config_files, errors, experiment, loop, mesh as mesh_lib, methods,
-    models, optimizers, step_times, stopwatch, tasks, train,
+    cli, config_files, errors, experiment, files, loop, mesh as mesh_lib,
+    methods, models, optimizers, step_times, stopwatch, tasks, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import augment, normalise
@@ -198,6 +198,8 @@ def _parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
   options = _parser().parse_args(argv)
+  if options.json is not None:
+    files.make_folder(options.json.parent, '--json')
   jax.config.update('jax_enable_compilation_cache', False)
   train.use_precision(options.precision)
   labelled, unlabelled = _numbers(options.batch, '64+64')
@@ -230,7 +232,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         'steps_per_call': per_call, **where,
         'peak_memory_mb': stopwatch.peak_memory_mb(), 'methods': measured,
     }
-    options.json.write_text(json.dumps(content, indent=1) + '\n')
+    text = json.dumps(content, indent=1) + '\n'
+    files.write(options.json, text.encode())
 
 
 if __name__ == '__main__':

@@ -6,14 +6,14 @@ import pathlib
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
 
-from nsl_jax import errors, loop
+from nsl_jax import checkpoint, errors, loop
 from nsl_jax.data import cache
 
 
@@ -101,25 +101,48 @@ def guard(body: Callable[[], None]) -> None:
 
   2 for wrong input, 1 for a run that cannot go on, and 128 plus the signal for
   one that was stopped and can be resumed, or whose output nobody reads.
+  Anything else that is raised is shown whole, and ends the process at once.
   """
-  _keep_compilations()
+  checkpoint.log_no_errors()
   with _readers_may_leave():
     _guard(body)
 
 
+def _leave(status: int) -> None:
+  """Ends the process whatever threads it has; a writer may never end."""
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except OSError:  # nobody reads it
+      pass
+  os._exit(status)
+
+
 def _guard(body: Callable[[], None]) -> None:
   try:
+    _keep_compilations()
     body()
   except errors.UserError as error:
     fail(error, 2)
-  except errors.TrainingError as error:
-    fail(error, 1)
+  except (errors.TrainingError, errors.WriteError) as error:
+    try:
+      fail(error, 1)
+    finally:
+      # Processes that run together fail together, and take leave of one
+      # another at their exit; a lone one need not wait for its threads.
+      if not jax.distributed.is_initialized():
+        _leave(1)
+  except BrokenPipeError:
+    raise
   except loop.Interrupted as stop:
     print(f'{stop}; the same command resumes', file=sys.stderr)
     sys.exit(128 + stop.signal)
   except KeyboardInterrupt:
     print('stopped; the same command starts again', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
+  except Exception:
+    traceback.print_exc()
+    _leave(1)
 
 
 def run_with_config(body: Callable[[], None]) -> None:
@@ -136,17 +159,36 @@ def run_with_config(body: Callable[[], None]) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-  """argparse with the description as written and errors of one line."""
+  """argparse with the description as written, options written out, folders
+  that are folders, and errors of one line."""
 
   def __init__(self, module: str, description: str | None):
     """`module`: what follows `python -m`."""
     super().__init__(
         prog=f'python -m {module}', description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     self.add_argument(
         '--verbosity', type=int, default=0, help='1 shows tracebacks'
     )
+
+  def parse_known_args(  # type: ignore[override]
+      self, args: Sequence[str] | None = None, namespace: Any = None
+  ) -> tuple[Any, list[str]]:
+    """Names an unknown option before those that are missing, and refuses
+    paths that are none."""
+    for word in sys.argv[1:] if args is None else args:
+      name = word.partition('=')[0]
+      written_out = name in self._option_string_actions
+      if name.startswith('--') and name != '--' and not written_out:
+        hint = errors.did_you_mean(name, self._option_string_actions)
+        self.error(f'no such option: {name}; {hint}')
+    options, rest = super().parse_known_args(args, namespace)
+    for name, value in vars(options).items():
+      if isinstance(value, pathlib.Path):
+        errors.refuse_address(value, f'--{name}')
+    return options, rest
 
   def error(self, message: str) -> NoReturn:
     """One line and status 2."""

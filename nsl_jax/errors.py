@@ -1,6 +1,7 @@
 """The two ways a command ends early: wrong input, or a run that broke."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -10,6 +11,29 @@ class UserError(Exception):
 
 class TrainingError(Exception):
   """A run that cannot go on, such as a loss that is not finite (status 1)."""
+
+
+class WriteError(Exception):
+  """A disk that takes no more; the message is one line, without what is saved
+  and from where the run goes on (status 1)."""
+
+
+def refuse_address(path: object, option: str) -> None:
+  """Refuses the address of a bucket, of which a local folder would be made.
+
+  Args:
+    path: as it was given, or as pathlib has it: `gs:/bucket/run`. A single
+      letter before the colon is a drive.
+    option: what was set to it.
+
+  Raises:
+    UserError: if it is one.
+  """
+  if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', str(path)):
+    raise UserError(
+        f'{option}={path} is an address, and only local folders can be '
+        'written: name one, such as where that bucket is mounted'
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -18,6 +18,8 @@ ENSEMBLE = '_ensemble'
 STATISTICS = ('running', 'recomputed')  # of batch normalization, to evaluate by
 RECOMPUTED_BATCHES = 20
 _NO_STEP = 2**32 - 2  # steps fold their number into the key of the run, too
+BY_CLASS = 'by_class'
+_NEARLY_ALL, _MANY = 95.0, 80.0  # % of the predictions, of the labels
 _PERCENT = ('error', 'failure')
 _BESIDE = ('test_cross_entropy', 'test_failure')  # what else there may be
 
@@ -66,37 +68,70 @@ def _named(logits: Array | dict[str, Array]) -> dict[str, Array]:
   }
 
 
+def _counts(
+    logits: Array, labels: Array, real: Array
+) -> dict[str, Array]:
+  """i32[K] each: real images by class, those judged wrong, and by what the
+  network says of them."""
+  predicted = jnp.argmax(logits, axis=-1)
+  by = lambda classes, which: jnp.where(
+      which[:, None], jax.nn.one_hot(classes, logits.shape[-1], dtype=int), 0
+  ).sum(0)
+  return {
+      'images': by(labels, real),
+      'wrong': by(labels, real & (predicted != labels)),
+      'predicted': by(predicted, real),
+  }
+
+
+def _shares(counts: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+  """From `_counts` over the whole split to what is reported by class: the
+  error in %, None where there are no images of it, and the counts."""
+  images, wrong, predicted = (
+      [int(one) for one in counts[name]]
+      for name in ('images', 'wrong', 'predicted')
+  )
+  error = [100.0 * w / n if n else None for w, n in zip(wrong, images)]
+  return {'error': error, 'predicted': predicted}
+
+
 def make_evaluate(
     method: Method, normalise: Normalise, task: Task = tasks.CLASSIFICATION
-) -> Callable[[State, Any, Batches], dict[str, float]]:
+) -> Callable[[State, Any, Batches], dict[str, Any]]:
   """A function `(state, fitted, split) -> {metric: mean}`.
 
   Of classes: `error`, the percentage of images whose largest logit is not that
   of their class, and `cross_entropy` in nats. A method of several networks has
   both for each (`error_a`) and for the mean of their probabilities
-  (`error_ensemble`). Of points: `error`, the mean distance over points in
-  percent of the distance of the first two true ones, and `failure`, the
-  percentage of images where that is above 10.
+  (`error_ensemble`). Beside each error stands `by_class` (`by_class_a`): the
+  `error` of every class, and of how many images it is `predicted`.
+  Of points: `error`, the mean distance over points in percent of the distance
+  of the first two true ones, and `failure`, the percentage of images where
+  that is above 10.
   """
   @jax.jit
   def count(state, fitted, images, labels, real):
-    sums = {}
+    sums, counts = {}, {}
     predicted = method.predict(state, normalise(fitted, images))
     for name, outputs in _named(predicted).items():
       for metric, values in task.judge(outputs, labels, fitted).items():
         sums[f'{metric}{name}'] = jnp.where(real, values, 0).sum()
-    return sums
+      if task is tasks.CLASSIFICATION:
+        counts[f'{BY_CLASS}{name}'] = _counts(outputs, labels, real)
+    return sums, counts
 
-  def evaluate(state: State, fitted, split: Batches) -> dict[str, float]:
-    sums = jax.device_get([
+  def evaluate(state: State, fitted, split: Batches) -> dict[str, Any]:
+    sums, counts = zip(*jax.device_get([
         mesh_lib.settle(count(state, fitted, *batch))
         for batch in split.batches
-    ])
+    ]))
     totals = {k: math.fsum(float(one[k]) for one in sums) for k in sums[0]}
-    return {
+    means = {
         name: (100.0 if name.startswith(_PERCENT) else 1.0) * total / split.size
         for name, total in totals.items()
     }
+    whole = jax.tree.map(lambda *parts: sum(parts), *counts)
+    return means | {name: _shares(one) for name, one in whole.items()}
 
   return evaluate
 
@@ -142,30 +177,67 @@ def make_recompute(
 
 
 def report(
-    tested: Mapping[str, float], held_out: Mapping[str, float] | None
-) -> dict[str, float | str | None]:
+    tested: Mapping[str, Any], held_out: Mapping[str, Any] | None
+) -> dict[str, Any]:
   """One evaluation's line, `test_error` and `validation_error` among it.
 
   Of several networks these are the errors of the one with the lowest
   validation error, named in `submodel`, or of the first where nothing is held
-  out (F-D12); those of each and of the ensemble stand beside them.
+  out (F-D12); those of each and of the ensemble stand beside them. Of classes
+  also `by_class`, of that network: `test_error` and `test_predicted` by class,
+  and the same of the validation images.
 
   Args:
     tested: what `make_evaluate`'s function found of the test images.
     held_out: the same of the validation images; None where there are none.
   """
-  line: dict[str, float | str | None] = {}
-  for prefix, found in (('validation', held_out), ('test', tested)):
-    line.update({f'{prefix}_{k}': v for k, v in (found or {}).items()})
+  line: dict[str, Any] = {}
+  found = {'validation': held_out or {}, 'test': tested}
+  for prefix, values in found.items():
+    line.update({f'{prefix}_{k}': v for k, v in values.items()
+                 if not k.startswith(BY_CLASS)})
+  chosen = BY_CLASS
   if 'error' not in tested:
     names = [k.removeprefix('error_') for k in tested
              if k.startswith('error_') and not k.endswith(ENSEMBLE)]
     judged = held_out or {f'error_{name}': 0.0 for name in names}
     line['submodel'] = best = min(names, key=lambda n: judged[f'error_{n}'])
-    for prefix, found in (('validation', held_out), ('test', tested)):
-      for metric in ('error', 'cross_entropy') if found else ():
+    chosen = f'{BY_CLASS}_{best}'
+    for prefix, values in found.items():
+      for metric in ('error', 'cross_entropy') if values else ():
         line[f'{prefix}_{metric}'] = line[f'{prefix}_{metric}_{best}']
   if held_out is None:
     named = [k for k in line if k in ('test_error', *_BESIDE)]
     line.update({k.replace('test', 'validation', 1): None for k in named})
+  if chosen in tested:
+    line[BY_CLASS] = {
+        f'{prefix}_{name}': numbers for prefix, values in found.items()
+        for name, numbers in values.get(chosen, {}).items()
+    }
   return line
+
+
+def collapse(
+    line: Mapping[str, Any], labels: Mapping[str, np.ndarray]
+) -> str | None:
+  """Says so if a network says one class of nearly everything.
+
+  Args:
+    line: what `report` gave.
+    labels: by `test` and `validation` the labels of those images, i32[N].
+
+  Returns:
+    One line if a class is more than 95 % of the predictions and less than 80 %
+    of the labels; else None.
+  """
+  for prefix, known in labels.items():
+    predicted = line.get(BY_CLASS, {}).get(f'{prefix}_predicted')
+    if not predicted:
+      continue
+    top = int(np.argmax(predicted))
+    share = 100.0 * predicted[top] / sum(predicted)
+    wanted = 100.0 * float(np.mean(known == top))
+    if share > _NEARLY_ALL and wanted < _MANY:
+      return (f'class {top} is {share:.1f} % of the {prefix} predictions and '
+              f'{wanted:.1f} % of the labels')
+  return None

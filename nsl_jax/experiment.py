@@ -4,17 +4,18 @@ import functools
 import math
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
 from nsl_jax import (
-    checks, errors, evaluate, feed, log, loop, mesh as mesh_lib, methods,
-    models, optimizers, run_warnings, schedules, summary, tasks, train,
+    checks, errors, evaluate, feed, files, lock, log, loop, mesh as mesh_lib,
+    methods, models, optimizers, run_warnings, schedules, summary, tasks, train,
     workdir as workdir_lib,
 )
 from nsl_jax.data import normalise, sampler, sources, splits, views
@@ -172,7 +173,7 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
 
 def _evaluation(
     config: ml_collections.ConfigDict, parts: Parts, split: splits.Split,
-    data: Data, streams: Mapping[str, sampler.Stream],
+    data: Data, title: str,
 ) -> loop.Evaluate:
   fitted = data.normaliser
   held_out = None
@@ -182,17 +183,35 @@ def _evaluation(
         images, labels, config.eval.batch, parts.mesh
     )
 
+  labels = _labels(parts, split)
+  warned: list[str] = []
+
   def run(state: State) -> dict[str, Any]:
-    if parts.recompute is not None:
-      steps = range(int(state.step), int(state.step) + evaluate.RECOMPUTED_BATCHES)
-      rows = loop.rows_at(streams, steps, parts.mesh)
-      state = parts.recompute(state, data, rows)
     tested = parts.evaluate(state, fitted, parts.test)
-    if held_out is None:
-      return evaluate.report(tested, None)
-    return evaluate.report(tested, parts.evaluate(state, fitted, held_out))
+    judged = held_out and parts.evaluate(state, fitted, held_out)
+    line = evaluate.report(tested, judged)
+    collapsed = evaluate.collapse(line, labels)
+    if collapsed and not warned:
+      warned.append(collapsed)
+      logging.warning('%s: %s (by_class in metrics.jsonl)', title, collapsed)
+    return line
 
   return run
+
+
+def _recompute(
+    parts: Parts, data: Data, streams: Mapping[str, sampler.Stream]
+) -> Callable[[State], State] | None:
+  if parts.recompute is None:
+    return None
+
+  def recompute(state: State) -> State:
+    step = int(state.step)
+    steps = range(step, step + evaluate.RECOMPUTED_BATCHES)
+    rows = loop.rows_at(streams, steps, parts.mesh)
+    return parts.recompute(state, data, rows)
+
+  return recompute
 
 
 def _keep_split(
@@ -217,6 +236,36 @@ def _keep_split(
   return content
 
 
+def _labels(parts: Parts, split: splits.Split) -> dict[str, np.ndarray]:
+  """Of the images that evaluation judges."""
+  return {
+      'test': parts.source.test.labels,
+      'validation': parts.source.train.labels[split.validation],
+  }
+
+
+def _reports(
+    folder: pathlib.Path, parts: Parts, split: splits.Split
+) -> dict[str, Any]:
+  """What is reported of a seed's metrics, the folder of the network that was
+  best among it, and warnings."""
+  lines = log.read(folder / 'metrics.jsonl')
+  lines = [line for line in lines if line['kind'] == 'eval']
+  found, labels = summary.reports(lines), _labels(parts, split)
+  if found['best_validation'] is not None:
+    weights = f'best/{found["best_validation"]["step"]}'
+    found['best_validation']['weights'] = (
+        weights if (folder / weights).is_dir() else None
+    )
+  every = [evaluate.collapse(line, labels) for line in lines]
+  collapses = [one for one in every if one]
+  found['warnings'] = [
+      f'at {len(collapses)} of {len(lines)} evaluations one class is nearly '
+      f'all that is predicted; at the first {collapses[0]}'
+  ] if collapses else []
+  return found
+
+
 def train_seed(
     config: ml_collections.ConfigDict, parts: Parts, seed: int,
     folder: pathlib.Path, title: str,
@@ -228,28 +277,32 @@ def train_seed(
   """
   result = folder / 'result.json'
   first = jax.process_index() == 0
-  folder.mkdir(parents=True, exist_ok=True)
+  files.make_folder(folder, '--workdir')
   split = feed.split_of(config, parts.source, seed)
   content_sha256 = _keep_split(split, parts.source, folder / 'split.npz')
-  if mesh_lib.largest(first and result.exists()):
-    return workdir_lib.read_json(result) if first else {}
+  done: dict[str, Any] = {}
+  if first and result.exists():
+    done = workdir_lib.read_json(result)
+  ended = done.get('last', {}).get('step') == parts.plan.steps
+  if mesh_lib.largest(ended):  # not where the run was made longer since
+    return done
   data = data_of(parts, split)
   streams = feed.streams_of(config, split, seed)
   _, seconds = loop.run(
       folder, plan=parts.plan, mesh=parts.mesh, title=title,
       state=initial_state(parts.method, seed, parts.mesh), data=data,
       streams=streams, chunk=parts.chunk,
-      evaluate=_evaluation(config, parts, split, data, streams),
+      evaluate=_evaluation(config, parts, split, data, title),
+      recompute=_recompute(parts, data, streams),
   )
   if not first:
     return {}
-  lines = log.read(folder / 'metrics.jsonl')
   content = {
       'seed': seed, 'split_sha256': split.sha256(),
       'content_sha256': content_sha256,
       'labelled_by_class': feed.counts_by_class(parts.source, split),
       'wall_time_s': seconds,
-      **summary.reports([e for e in lines if e['kind'] == 'eval']),
+      **_reports(folder, parts, split),
   }
   workdir_lib.write_json(result, content)
   return content
@@ -307,10 +360,18 @@ def run(
     What that file holds; of several processes only the first has it.
 
   Raises:
-    errors.UserError: for wrong input.
+    errors.UserError: for wrong input, or if another run is at work there.
     errors.TrainingError: if a seed's loss is not finite.
+    errors.WriteError: if the disk takes no more.
     loop.Interrupted: if asked to stop.
   """
+  with lock.Lock(workdir) as held:
+    return _run(config, workdir, held)
+
+
+def _run(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, held: lock.Lock
+) -> dict[str, Any]:
   config, warnings = run_warnings.confirm_row(config)
   parts = prepare(config)
   seeds = range(config.seed, config.seed + config.seeds)
@@ -318,6 +379,8 @@ def run(
   if jax.process_index() == 0:
     for line in warnings:
       print(f'warning: {line}', file=sys.stderr)
+  files.make_folder(workdir, '--workdir')
+  held.take()
   workdir_lib.claim(workdir, config.to_dict())
   per_seed = []
   for seed in seeds:

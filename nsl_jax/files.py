@@ -20,6 +20,7 @@ def make_folder(folder: pathlib.Path, option: str) -> None:
   Raises:
     errors.UserError: if it cannot be made, or not be written to.
   """
+  errors.refuse_address(folder, option)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -39,14 +40,23 @@ def write(path: pathlib.Path, content: bytes) -> None:
   Raises:
     errors.UserError: if that is not possible.
   """
+  errors.refuse_address(path, 'the file')
   part = path.with_name(path.name + '.part')
   try:
     part.write_bytes(content)
     os.replace(part, path)
   except OSError as error:
+    _remove(part)  # on a full disk even half a file is in the way
     raise errors.UserError(
         f'cannot write {path} ({error.strerror}): choose another place'
     ) from error
+
+
+def _remove(path: pathlib.Path) -> None:
+  try:
+    path.unlink(missing_ok=True)
+  except OSError:  # what could not be written may not be removable either
+    pass
 
 
 def write_csv(path: pathlib.Path, lines: Sequence[Mapping[str, Any]]) -> None:

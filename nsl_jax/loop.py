@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, TextIO
 
 import jax
@@ -164,15 +164,95 @@ def rows_at(
   return mesh_lib.put(stacked, mesh_lib.split(mesh, axis=1))
 
 
+class _Record:
+  """What a run leaves in its folder, and what it goes on from.
+
+  Attributes:
+    state: the newest state that was saved, or the one to begin with.
+    meter: the metrics since the last line.
+  """
+
+  def __init__(self, folder: pathlib.Path, like: State, keep: int):
+    """Opens the folder, `like` being the state to begin with."""
+    self.folder = folder
+    with ExitStack() as opened:
+      self._store = checkpoint.Checkpoints(folder / 'checkpoints', keep=keep)
+      opened.callback(self._store.abandon)
+      self.state, position = self._store.restore(like) or (like, {})
+      self.meter = Meter(position.get('pending', []))
+      self._begun = time.perf_counter() - position.get('seconds', 0.0)
+      self._best = checkpoint.Best(folder / 'best', position.get('best'))
+      opened.callback(self._best.abandon)
+      self._lines = None
+      if jax.process_index() == 0:
+        self._lines = log.Log(folder, step=int(self.state.step))
+        opened.callback(self._lines.close)
+        self._check_lines(self._lines.count, position.get('lines'))
+      self._opened = opened.pop_all()
+
+  def _check_lines(self, count: int, wanted: int | None) -> None:
+    if wanted not in (None, count):
+      raise errors.UserError(
+          f'{self.folder / "metrics.jsonl"} has {count} lines up to the '
+          f'checkpoint of step {int(self.state.step)}, which knows of '
+          f'{wanted}: restore the file, or use a new --workdir'
+      )
+
+  def seconds(self) -> float:
+    """Spent so far, over all starts."""
+    return round(time.perf_counter() - self._begun, 3)
+
+  def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+    """One line of metrics."""
+    if self._lines is not None and values:
+      self._lines.write(kind, step, self.seconds(), values)
+
+  def evaluated(self, step: int, state: State, values: dict[str, Any]) -> None:
+    """One line, and the network if it is the best so far."""
+    self.write('eval', step, values)
+    self._best.offer(step, state, values['validation_error'])
+
+  def save(self, step: int, state: State) -> None:
+    """Starts to write a checkpoint."""
+    self.meter.fetch()
+    self._best.wait()
+    self._store.save(step, state, {
+        'pending': list(self.meter.values), 'seconds': self.seconds(),
+        'best': self._best.seen,
+        'lines': self._lines.count if self._lines else 0,
+    })
+    self._best.named()
+
+  def wait(self) -> None:
+    """Waits until all is on disk."""
+    self._store.wait()
+    self._best.named()
+
+  def kept(self) -> str:
+    """What there is to go on from, for people."""
+    step = self._store.latest()
+    if step is None:
+      return f'none saved in {self.folder}'
+    return f'the checkpoint of step {step} is kept in {self.folder}'
+
+  def close(self) -> None:
+    """Closes all, without a word on what cannot be: see `wait` for that."""
+    self._opened.close()
+
+
 def run(
     folder: pathlib.Path, *, plan: Plan, state: State, data: Data,
     streams: Mapping[str, sampler.Stream], chunk: Chunk, evaluate: Evaluate,
-    mesh: Mesh, title: str,
+    mesh: Mesh, title: str, recompute: Callable[[State], State] | None = None,
 ) -> tuple[State, float]:
   """Trains from the newest checkpoint in `folder`, or from `state`.
 
-  Writes checkpoints, `metrics.jsonl` and TensorBoard events there. A run that
-  is stopped and started again writes what an unbroken one would have written.
+  Writes checkpoints, the network of the lowest validation error,
+  `metrics.jsonl` and TensorBoard events there. A run that is stopped and
+  started again writes what an unbroken one would have written.
+
+  `recompute` gives the state that is evaluated, and kept if it is the best, the
+  batch-normalization statistics of its weights; training goes on without them.
 
   Returns:
     The last state, and the seconds spent over all starts.
@@ -180,32 +260,13 @@ def run(
   Raises:
     Interrupted: on SIGTERM or Ctrl-C, once the state is saved.
     errors.TrainingError: if a metric is not finite; nothing is saved then.
+    errors.WriteError: if the disk takes no more.
   """
-  store = checkpoint.Checkpoints(folder / 'checkpoints', keep=plan.keep)
-  position: dict[str, Any] = {'pending': [], 'seconds': 0.0}
-  found = store.restore(state)
-  if found is not None:
-    state, position = found
-  step = int(state.step)
-  meter = Meter(position['pending'])
-  first = jax.process_index() == 0
-  lines = log.Log(folder, step=step) if first else None
-  begun = time.perf_counter() - position['seconds']
-  seconds = lambda: round(time.perf_counter() - begun, 3)
-
-  def save() -> None:
-    meter.fetch()
-    position = {'pending': list(meter.values), 'seconds': seconds()}
-    store.save(step, state, position)
-    if lines is not None:
-      lines.flush()
-
-  def write(kind: str, values: dict[str, Any]) -> None:
-    if lines is not None and values:
-      lines.write(kind, step, seconds(), values)
-
+  record = _Record(folder, state, plan.keep)
+  state, step = record.state, int(record.state.step)
   bar = progress(
-      sys.stderr, total=plan.steps, initial=step, desc=title, disable=not first
+      sys.stderr, total=plan.steps, initial=step, desc=title,
+      disable=jax.process_index() > 0,
   )
   shown: dict[str, str] = {}
   try:
@@ -215,32 +276,31 @@ def run(
         rows = rows_at(streams, range(step, step + plan.steps_per_call), mesh)
         state, history = chunk(state, data, rows, count)
         mesh_lib.settle(history)
-        meter.add(step, count, history)
+        record.meter.add(step, count, history)
         step += count
         bar.update(count)
         if plan.due(plan.log_every, step):
-          means = meter.drain()
-          write('train', means)
+          means = record.meter.drain()
+          record.write('train', step, means)
           shown['loss'] = f'{means["loss"]:.4f}'
         if plan.due(plan.eval_every, step):
-          meter.fetch()
-          values = evaluate(state)
-          write('eval', values)
+          record.meter.fetch()
+          judged = recompute(state) if recompute else state
+          values = evaluate(judged)
+          record.evaluated(step, judged, values)
           if values['validation_error'] is not None:
             shown['validation'] = f'{values["validation_error"]:.2f}%'
         bar.set_postfix(shown, refresh=False)
         stopped = asked(plan.due(plan.log_every, step))
         if plan.due(plan.checkpoint_every, step) or stopped:
-          save()
+          record.save(step, state)
         if stopped:
+          record.wait()
           raise Interrupted(stopped)
-  except errors.TrainingError as error:
-    kept = store.latest()
-    where = f'the checkpoint of step {kept} is kept' if kept else 'none saved'
-    raise errors.TrainingError(f'{title}: {error}; {where} in {folder}')
+    record.wait()
+  except (errors.TrainingError, errors.WriteError) as error:
+    raise type(error)(f'{title}: {error}; {record.kept()}') from error
   finally:
     bar.close()
-    store.close()
-    if lines is not None:
-      lines.close()
-  return state, seconds()
+    record.close()
+  return state, record.seconds()

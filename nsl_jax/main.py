@@ -46,9 +46,10 @@ def main() -> None:
     raise errors.UserError(
         '--config is missing: try --config=configs/digits_ns3l.py'
     )
-  mesh.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   name = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = pathlib.Path(_WORKDIR.value or default_workdir(name))
+  errors.refuse_address(workdir, '--workdir')
+  mesh.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   results = experiment.run(_CONFIG.value, workdir)
   if results:
     score = results['score']

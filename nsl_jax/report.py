@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nsl_jax import cli, errors, rows, step_times, summary, timing
+from nsl_jax import cli, errors, files, rows, step_times, summary, timing
 from nsl_jax import workdir as workdir_lib
 
 _BASELINES = ('Supervised', 'SL')
@@ -207,9 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   options = parser.parse_args(argv)
   folder = options.results
   if options.fill is not None:
-    options.fill.write_text(
-        fill(options.fill.read_text('utf-8'), folder), encoding='utf-8'
-    )
+    text = fill(options.fill.read_text('utf-8'), folder)
+    files.write(options.fill, text.encode())
     return
   if options.bench is None:
     text = table(read(folder), options.match)
@@ -218,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if options.out is None:
     print(text)
   else:
-    options.out.write_text(text + '\n', encoding='utf-8')
+    files.write(options.out, (text + '\n').encode())
 
 
 if __name__ == '__main__':

@@ -49,8 +49,31 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     ) from error
 
 
+def _why_not_longer(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> str | None:
+  """Why a run cannot go on beyond the steps that it had; None if it can.
+
+  What it wrote must be what a run of the new length had written by then.
+  """
+  if now['steps'] < before['steps']:
+    return 'a run can be made longer, but not shorter'
+  if now.get('optimizer.cosine_steps'):
+    return ('optimizer.cosine_steps has let the learning rate fall for the old '
+            'length')
+  for name in ('eval.every_steps', 'log_every'):
+    every = now.get(name, 1)
+    if before['steps'] % every:
+      return (f'{before["steps"]} is no multiple of {name}={every}, and a '
+              'longer run has nothing to write there')
+  return None
+
+
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Makes the folder this config's own, or finds that it already is.
+
+  A config that differs in more `steps` alone is taken for the same run made
+  longer, where that is what a run of that length would have been.
 
   Raises:
     errors.UserError: if it belongs to another config, naming the first field
@@ -61,12 +84,19 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   files.make_folder(workdir, '--workdir')
   flat = functools.partial(traverse_util.flatten_dict, sep='.')
   before, now = flat(read_json(path) if path.exists() else config), flat(config)
-  for name in sorted(before.keys() | now.keys()):
-    if name not in FREE and before.get(name) != now.get(name):
+  changed = [
+      name for name in sorted(before.keys() | now.keys())
+      if name not in FREE and before.get(name) != now.get(name)
+  ]
+  if 'steps' in changed:  # which these only tell of
+    changed = [n for n in changed if n not in ('row', 'full_steps')]
+  for name in changed:
+    why = _why_not_longer(before, now) if changed == ['steps'] else ''
+    if why is not None:
       raise errors.UserError(
           f'{workdir} belongs to another config: {name} was '
-          f'{before.get(name)!r} there and is {now.get(name)!r} here; use '
-          'another --workdir'
+          f'{before.get(name)!r} there and is {now.get(name)!r} here'
+          + (f' ({why})' if why else '') + '; use another --workdir'
       )
   write_json(path, config)
 

@@ -1,5 +1,7 @@
 """Evaluation is exact: padding does not count, nor do batches or devices."""
 
+import json
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -42,6 +44,15 @@ def by_hand(images, labels, weights, scale):
   return 100 * wrong.mean(), nats.mean()
 
 
+def by_class(images, labels, weights):
+  """Error in % (None without images) and number of predictions by class."""
+  logits = images.reshape(len(images), -1).astype(np.float64) @ weights
+  guess = logits.argmax(1)
+  error = [100 * float((guess[labels == k] != k).mean())
+           if k in labels else None for k in range(CLASSES)]
+  return error, [int((guess == k).sum()) for k in range(CLASSES)]
+
+
 def run(images, labels, weights, batch, devices, scale=32.0):
   mesh = mesh_lib.make(devices)
   whole = mesh_lib.everywhere(mesh)
@@ -66,11 +77,19 @@ class EvaluateTest(parameterized.TestCase):
     images, labels, weights = problem(count)
     found = run(images, labels, weights, batch, devices)
     error, nats = by_hand(images, labels, weights, 32.0)
-    self.assertEqual(set(found), {'error', 'cross_entropy'})
+    self.assertEqual(set(found), {'error', 'cross_entropy', 'by_class'})
     self.assertAlmostEqual(found['error'], error, places=9)
     self.assertAlmostEqual(found['cross_entropy'] / nats, 1, delta=1e-5)
-    for value in found.values():
-      self.assertIsInstance(value, float)
+    for name in ('error', 'cross_entropy'):
+      self.assertIsInstance(found[name], float)
+    wrong, predicted = by_class(images, labels, weights)
+    self.assertEqual(found['by_class']['predicted'], predicted)
+    for one, other in zip(found['by_class']['error'], wrong, strict=True):
+      if other is None:
+        self.assertIsNone(one)
+      else:
+        self.assertAlmostEqual(one, other, places=9)
+    json.dumps(found)  # plain numbers, for a file
 
   @parameterized.parameters(0, 1, 2)
   def test_padding_is_neither_right_nor_wrong(self, label):
@@ -84,6 +103,7 @@ class EvaluateTest(parameterized.TestCase):
       judged = by_hand(images, labels, weights, 32.0)[0]
       self.assertEqual(found['error'], judged)
       self.assertIn(judged, (0, 100))
+      self.assertEqual(sum(found['by_class']['predicted']), 5)
 
   def test_many_batches(self):
     # A sum of shares would be off; counts are whole numbers.
@@ -196,6 +216,23 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(
         evaluate.report(tested, held_out)['validation_error'], 4.0)
 
+  def test_by_class_is_of_the_network_that_is_chosen(self):
+    of = lambda n: {'error': [n, None], 'predicted': [int(n), 9]}
+    numbers = lambda a, b: {
+        'error_a': a, 'cross_entropy_a': 1.0, 'by_class_a': of(a),
+        'error_b': b, 'cross_entropy_b': 1.0, 'by_class_b': of(b),
+        'error_ensemble': 1.0, 'cross_entropy_ensemble': 1.0,
+        'by_class_ensemble': of(0.0)}
+    line = evaluate.report(numbers(5.0, 7.0), numbers(9.0, 8.0))
+    self.assertEqual(line['by_class'], {
+        'validation_error': [8.0, None], 'validation_predicted': [8, 9],
+        'test_error': [7.0, None], 'test_predicted': [7, 9]})
+    self.assertEmpty([k for k in line if '_by_class' in k])
+    alone = evaluate.report(
+        {'error': 5.0, 'cross_entropy': 1.0, 'by_class': of(5.0)}, None)
+    self.assertEqual(alone['by_class'], {
+        'test_error': [5.0, None], 'test_predicted': [5, 9]})
+
   def test_validation_chooses_the_network(self):
     """F-D12: neither the test images nor the ensemble do."""
     numbers = lambda a, b, both: {
@@ -214,6 +251,37 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(
         (alone['submodel'], alone['test_error'], alone['validation_error']),
         ('a', 7.0, None))
+
+
+class CollapseTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # Predictions of the 100 test images by class, labels of class 1.
+      ([0, 100, 0], 10, 'class 1 is 100.0 % of the test predictions and 10.0'),
+      ([4, 96, 0], 79, 'class 1 is 96.0 % of the test predictions and 79.0 %'),
+      ([4, 96, 0], 80, None),  # it has that many
+      ([5, 95, 0], 10, None),
+      ([50, 50, 0], 10, None),
+  )
+  def test_one_class_for_everything(self, predicted, known, message):
+    labels = {'test': np.array([1] * known + [2] * (100 - known)),
+              'validation': np.arange(0)}
+    line = {'by_class': {'test_predicted': predicted}}
+    found = evaluate.collapse(line, labels)
+    if message is None:
+      self.assertIsNone(found)
+    else:
+      self.assertStartsWith(found, message)
+
+  def test_of_validation_images(self):
+    labels = {'test': np.arange(10), 'validation': np.arange(10)}
+    line = {'by_class': {'test_predicted': [1] * 10,
+                         'validation_predicted': [0] * 9 + [10]}}
+    self.assertIn('class 9 is 100.0 % of the validation predictions',
+                  evaluate.collapse(line, labels))
+
+  def test_of_points(self):
+    self.assertIsNone(evaluate.collapse({}, {'test': np.zeros((5, 10))}))
 
 
 class PointsTest(parameterized.TestCase):

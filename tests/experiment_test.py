@@ -1,6 +1,7 @@
 """A whole run inside one process, on the digits that ship with a package."""
 
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from nsl_jax import (
-    checkpoint, config_files, errors, experiment, feed, log, loop,
+    checkpoint, config_files, errors, evaluate, experiment, feed, log, loop,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import normalise
@@ -92,7 +93,8 @@ class ExperimentTest(parameterized.TestCase):
     save, saved = checkpoint.Checkpoints.save, {}
 
     def note(self, step, state, position):
-      saved[step] = position  # written in the background, so read later
+      if 'pending' in position:  # not the best network, which is saved apart
+        saved[step] = position  # written in the background, so read later
       save(self, step, state, position)
 
     self.enterContext(absltest.mock.patch.object(
@@ -112,6 +114,96 @@ class ExperimentTest(parameterized.TestCase):
     self.assertIsNone(report['last']['validation_error'])
     self.assertEqual(
         results['score']['per_seed'], [report['last']['test_error']])
+
+  def metrics(self, workdir):
+    """Lines of seed 0 but for how long they took."""
+    lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+    return [{k: v for k, v in line.items() if k != 'seconds'}
+            for line in lines]
+
+  @parameterized.parameters((0.0,), (0.5,))
+  def test_the_best_network_is_kept(self, ema_decay):
+    """It is found again with the errors that are reported of it."""
+    parts = []
+    prepare = experiment.prepare
+    self.enterContext(absltest.mock.patch.object(
+        experiment, 'prepare',
+        lambda config: parts.append(prepare(config)) or parts[-1],
+    ))
+    config = _config(steps=24, ema_decay=ema_decay, **{
+        # The last step undoes what was learnt, so that the best comes earlier.
+        'eval.every_steps': 4, 'checkpoint.every': 7, 'checkpoint.keep': 1,
+        'optimizer.drop_steps': 14, 'optimizer.drop_factor': 300.0})
+    results = experiment.run(config, self.folder)
+    best = results['reports'][0]['best_validation']
+    self.assertLess(best['step'], 24)
+    self.assertEqual(best['weights'], f'best/{best["step"]}')
+    folder = self.folder / 'seed_0' / 'best'
+    self.assertEqual([p.name for p in folder.iterdir()], [str(best['step'])])
+    like = experiment.initial_state(parts[0].method, 0, parts[0].mesh)
+    store = checkpoint.Checkpoints(folder, keep=None)
+    state, position = store.restore(like.replace(opt=()))
+    store.close()
+    self.assertEqual(state.opt, ())
+    self.assertEqual(int(state.step), best['step'])
+    self.assertEqual(
+        position, {'step': best['step'], 'error': best['validation_error']})
+    split = feed.split_of(config, parts[0].source, 0)
+    data = experiment.data_of(parts[0], split)
+    images, labels = (part[split.validation] for part in parts[0].source.train)
+    held_out = evaluate.on_device(images, labels, 1000, parts[0].mesh)
+    for name, judged in {
+        'test_error': parts[0].test, 'validation_error': held_out}.items():
+      found = parts[0].evaluate(state, data.normaliser, judged)
+      self.assertEqual(found['error'], best[name])
+
+  def test_no_network_is_kept_where_nothing_is_held_out(self):
+    config = _config(**{'data.validation': 0, 'protocol': 'last'})
+    experiment.run(config, self.folder)
+    self.assertFalse((self.folder / 'seed_0' / 'best').exists())
+
+  def test_best_network_that_is_gone(self):
+    run = loop.run
+
+    def lose(folder, **rest):
+      found = run(folder, **rest)
+      shutil.rmtree(folder / 'best')
+      return found
+
+    with absltest.mock.patch.object(loop, 'run', lose):
+      results = experiment.run(_config(), self.folder)
+    best = results['reports'][0]['best_validation']
+    self.assertIsNone(best['weights'])
+    self.assertIsNotNone(best['test_error'])
+
+  def test_longer_equals_unbroken(self):
+    changes = {'eval.every_steps': 6, 'checkpoint.every': 8, 'log_every': 4}
+    experiment.run(_config(steps=12, **changes), self.folder / 'two')
+    results = experiment.run(_config(steps=20, **changes), self.folder / 'two')
+    once = experiment.run(_config(steps=20, **changes), self.folder / 'one')
+    lines = self.metrics(self.folder / 'two')
+    self.assertEqual(lines[-1]['step'], 20)
+    self.assertEqual(lines, self.metrics(self.folder / 'one'))
+    time = ('wall_time_s',)
+    own = lambda r: {k: v for k, v in r['reports'][0].items() if k not in time}
+    self.assertEqual(own(results), own(once))
+    self.assertEqual(results['steps'], 20)
+
+  def test_one_class_for_everything_is_told(self):
+    """A rate at which nothing is learnt but one class, from the first step."""
+    with self.assertLogs('absl', 'WARNING') as logs:
+      results = experiment.run(
+          _config(words='seeds=1', steps=20, **{'optimizer.lr': 10.0}),
+          self.folder)
+    told = [line for line in logs.output if 'predictions' in line]
+    self.assertLen(told, 1)
+    lines = [line for line in self.metrics(self.folder)
+             if line['kind'] == 'eval']
+    share = [max(line['by_class']['test_predicted']) / 360 for line in lines]
+    self.assertGreater(max(share), 0.95)
+    (warning,) = results['reports'][0]['warnings']
+    self.assertRegex(warning, r'^at [12] of 2 evaluations one class is nearly')
+    self.assertIn('of the labels', warning)
 
   def test_averaged_weights_are_judged(self):
     raw = experiment.run(_config(), self.folder / 'raw')

@@ -16,9 +16,9 @@ PACKAGE = ROOT / 'nsl_jax'
 # From the bottom: a module may import from earlier rows only. A new file
 # belongs into the lowest row that lets it import what it needs.
 ROWS = (
-    ('', 'data', 'errors', 'types', 'figures.style', 'data.cache',
-     'data.pictures', 'data.duplicates', 'data.versions'),
-    ('files',),
+    ('', 'data', 'errors', 'types', 'figures.style', 'data.pictures',
+     'data.duplicates', 'data.versions'),
+    ('files', 'data.cache'),
     ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary',
      'step_times', 'log', 'workdir', 'bilevel', 'data.splits', 'data.sampler',
      'data.augment', 'data.digits', 'data.download', 'data.manual',
@@ -26,8 +26,8 @@ ROWS = (
      'models.layers'),
     ('tasks',),
     ('negatives', 'optimizers', 'compose', 'imputation', 'perturb',
-     'checkpoint', 'data.aflw', 'data.tiny_imagenet', 'data.usps', 'data.views',
-     'models.*', 'figures.toy'),
+     'checkpoint', 'lock', 'data.aflw', 'data.tiny_imagenet', 'data.usps',
+     'data.views', 'models.*', 'figures.toy'),
     ('perception', 'pair', 'models', 'data.prepare'),
     ('terms',),
     ('term_configs',),

@@ -77,7 +77,7 @@ class ClaimTest(WorkdirTest):
     self.assertEqual(workdir.read_json(self.path), changed(**fields))
 
   @parameterized.parameters(
-      (dict(steps=200), 'steps was 100 there and is 200 here'),
+      (dict(steps=50), 'steps was 100 there and is 50 here .a run can be made'),
       (dict(data__labelled=51), 'data.labelled was 50 there and is 51 here'),
       (dict(data__name='svhn'), "data.name was 'digits' there and is 'svhn'"),
       (dict(checkpoint__every=1), 'checkpoint.every was 500'),
@@ -92,6 +92,28 @@ class ClaimTest(WorkdirTest):
     before = self.path.read_bytes()
     self.refused(changed(**fields), f'belongs to another config: {message}')
     self.assertEqual(self.path.read_bytes(), before)
+
+  def longer(self, **before):
+    """Claims for 100 steps, then for 200."""
+    config = CONFIG | {'eval': {'every_steps': 20}, 'log_every': 50,
+                       'optimizer': {'lr': 0.1, 'cosine_steps': 0}}
+    config |= before
+    workdir.claim(self.folder, config)
+    return config | {'steps': 200}
+
+  def test_longer(self):
+    config = self.longer() | {'full_steps': 200, 'row': 'X'}
+    workdir.claim(self.folder, config)
+    self.assertEqual(workdir.read_json(self.path), config)
+
+  @parameterized.parameters(
+      (dict(eval={'every_steps': 30}), '100 is no multiple of eval.every_step'),
+      (dict(log_every=7), 'no multiple of log_every=7'),
+      (dict(optimizer={'cosine_steps': 100}), 'optimizer.cosine_steps has let'),
+  )
+  def test_longer_is_another_run(self, before, message):
+    longer = self.longer(**before)
+    self.refused(longer, f'steps was 100 there and is 200 here .*{message}')
 
   def test_missing_field_is_refused(self):
     workdir.claim(self.folder, changed(method__weight=2.0))

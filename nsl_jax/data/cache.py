@@ -11,6 +11,8 @@ import uuid
 from absl import logging
 import numpy as np
 
+from nsl_jax import errors
+
 _FORMAT = 'nsl_jax arrays 2'  # Changes whenever older entries must not be read.
 _LINE = 65536  # Longest header line in bytes that is believed.
 
@@ -26,11 +28,15 @@ def directory(cache_dir: str | None = None) -> pathlib.Path:
 
   Returns:
     The absolute folder, which need not exist.
+
+  Raises:
+    errors.UserError: for the address of a bucket.
   """
   chosen = cache_dir or os.environ.get('NSL_JAX_CACHE')
   if not chosen:
     base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     chosen = os.path.join(base, 'nsl_jax')
+  errors.refuse_address(chosen, 'NSL_JAX_CACHE')
   return pathlib.Path(chosen).expanduser().absolute()
 
 
