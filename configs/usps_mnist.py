@@ -66,6 +66,8 @@ def get_config(arg=None):
   common.sgd(config, lr=0.1, weight_decay=1e-4)
   config.optimizer.update(cosine_lag_steps=_EPOCH)  # F-D7
   config.method = method()
+  if method is not _supervised:  # F-D7: 5 epochs of MNIST, no share of the run
+    config.passes = ('method.ramp_steps', 'method.hold_steps')
   config.eval.every_steps = 4 * _EPOCH
   config.log_every = 50
   config.checkpoint.every = 5 * _EPOCH

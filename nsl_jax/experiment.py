@@ -18,7 +18,7 @@ from nsl_jax import (
     methods, models, optimizers, run_warnings, schedules, summary, tasks, train,
     workdir as workdir_lib,
 )
-from nsl_jax.data import normalise, sampler, sources, splits, views
+from nsl_jax.data import duplicates, normalise, sampler, sources, splits, views
 from nsl_jax.types import Data, Method, State, Task, Tools
 
 
@@ -348,6 +348,12 @@ def _warnings(
         f'seed {seed}: {line}'
         for line in run_warnings.of_split(parts.source, split)
     ]
+  # Of the last seed's split; what the test set shares with training is the
+  # same for all.
+  rows = {n: r for n, r in split._asdict().items() if len(r)}
+  lines += duplicates.across(
+      parts.source.train.images, rows, parts.source.test.images
+  )
   return lines
 
 

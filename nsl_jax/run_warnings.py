@@ -137,4 +137,3 @@ def of_network(
         f'{channels}, nearly all in one dense layer: use '
         '--config.model.name=wide_resnet, whose size does not follow the images'
     )
-

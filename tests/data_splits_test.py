@@ -199,7 +199,8 @@ class SmallClassTest(parameterized.TestCase):
         labels, 3, labelled=3, validation=11, validation_rule='proportional')
     share = np.array([45, 8, 1]) * 11 / 54  # 9.17 1.63 .2
     np.testing.assert_array_equal(np.round(share), [9, 2, 0])
-    np.testing.assert_array_equal(counts(labels, split.validation, 3), [9, 2, 0])
+    np.testing.assert_array_equal(
+        counts(labels, split.validation, 3), [9, 2, 0])
 
   def test_proportional_leaves_the_last_one(self):
     """40 of 50: shares 32, 6.4, 1.6 -> 32, 6, 2; of two one is left."""
@@ -373,7 +374,8 @@ class ErrorTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (dict(labelled=200), r'only 90 .* config\.data\.labelled'),
-      (dict(validation=101), r'only 90 .* once 1 of each class .* config\.data\.validation'),
+      (dict(validation=101),
+       r'only 90 .* once 1 of each class .* config\.data\.validation'),
       (dict(labelled=9), r'raise config\.data\.labelled to at least 10'),
       (dict(labelled=0), r'raise config\.data\.labelled to at least 10'),
       (dict(validation=-1), r'config\.data\.validation=-1'),
@@ -391,7 +393,8 @@ class ErrorTest(parameterized.TestCase):
   def test_class_too_small(self):
     labels = labels_of(*(20,) * 9, 3)
     with self.assertRaisesRegex(
-        errors.UserError, r'4 images of class 9, of which 3 .*config\.data\.labelled'
+        errors.UserError,
+        r'4 images of class 9, of which 3 .*config\.data\.labelled'
     ):
       make(labels, labelled=40, validation=0)
     with self.assertRaisesRegex(

@@ -385,7 +385,8 @@ class ExperimentTest(parameterized.TestCase):
     with np.load(seed / 'split.npz') as split:
       arrays = {**split, 'labelled': split['labelled'][::-1]}
     np.savez(seed / 'split.npz', **arrays)
-    with self.assertRaisesRegex(errors.UserError, 'split.npz has other rows than'):
+    with self.assertRaisesRegex(
+        errors.UserError, 'split.npz has other rows than'):
       experiment.run(_config(), self.folder)
 
   def test_more_than_the_whole_run_is_not_a_reduced_one(self):

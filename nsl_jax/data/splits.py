@@ -6,7 +6,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -208,7 +208,8 @@ def save(
 ) -> None:
   """Writes `split.npz` whole or not at all; `content` is `content_sha256`."""
   buffer = io.BytesIO()
-  np.savez(buffer, **split._asdict(), **{_CONTENT: np.array(content)})
+  arrays: dict[str, Any] = {**split._asdict(), _CONTENT: np.array(content)}
+  np.savez(buffer, **arrays)
   files.write(pathlib.Path(path), buffer.getvalue())
 
 

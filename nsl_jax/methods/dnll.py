@@ -88,6 +88,7 @@ def dnll_loss(
       old = state.slots[table_slot(name)]
       table = slots[table_slot(name)] = decay * old + (1.0 - decay) * seen
     value, metrics = supervised, {'cross_entropy': supervised}
+    metrics['weight'] = jnp.asarray(weight(state.step))
     teacher = {'cross': pair.other(name), 'self': name}
     for part, draw in zip(parts, jax.random.split(key, len(parts))):
       predicted = beliefs[teacher[part]].argmax(-1)
@@ -95,7 +96,7 @@ def dnll_loss(
           draw, table, predicted, logits.shape[-1], count, replace=replace
       )
       metrics[part] = losses.each_not(logits_u, negative).mean()
-      value = value + weight(state.step) * metrics[part]
+      value = value + metrics['weight'] * metrics[part]
     aux = Aux(
         logits_u=logits_u, belief_u=beliefs[name], total=logits_u.shape[0],
         again=None, stats=state.stats[name], slots=slots, metrics=metrics,

@@ -136,11 +136,13 @@ def dual_student_loss(
         'consistency': losses.squared_error(own.consistency, there).mean(),
         'stabilisation': jnp.where(
             taught, losses.squared_error(second, target), 0.0).sum() / rows,
+        'consistency_weight': jnp.asarray(consistency(step)),
+        'stabilisation_weight': jnp.asarray(stabilisation(step)),
     }
     value = (
         metrics['cross_entropy'] + tie * metrics['tie']
-        + consistency(step) * metrics['consistency']
-        + stabilisation(step) * metrics['stabilisation']
+        + metrics['consistency_weight'] * metrics['consistency']
+        + metrics['stabilisation_weight'] * metrics['stabilisation']
     )
     if negatives is not None:
       negative = perception.draw(
@@ -149,7 +151,8 @@ def dual_student_loss(
       )
       each = jnp.where(taught, 0.0, losses.each_not(second, negative))
       metrics['dnll'] = each.sum() / jnp.maximum((~taught).sum(), 1)
-      value = value + negatives.weight(step) * metrics['dnll']
+      metrics['dnll_weight'] = jnp.asarray(negatives.weight(step))
+      value = value + metrics['dnll_weight'] * metrics['dnll']
     return value, metrics
 
   return loss

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from nsl_jax import (
     compose, losses, perturb, schedules, term_configs, terms as terms_lib,
@@ -49,12 +50,13 @@ def ict_loss(tools: Tools, *, weight: Schedule, alpha: float) -> Loss:
         'cross_entropy': losses.cross_entropy(
             labelled.logits, batch.y).mean(),
         'ict': losses.squared_error(student.logits, belief).mean(),
+        'ict_weight': jnp.asarray(weight(state.step)),
     }
     aux = Aux(
         logits_u=student.logits, belief_u=belief, total=u.shape[0],
         again=None, stats=stats, slots=state.slots, metrics=parts,
     )
-    return parts['cross_entropy'] + weight(state.step) * parts['ict'], aux
+    return parts['cross_entropy'] + parts['ict_weight'] * parts['ict'], aux
 
   return loss
 

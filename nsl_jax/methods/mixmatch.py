@@ -144,7 +144,10 @@ def mixmatch_loss(
         'mixmatch': losses.squared_error(
             logits[cut:], mixed.labels[cut:]).mean(),
     }
-    value = parts['cross_entropy'] + weight(state.step) * parts['mixmatch']
+    parts['mixmatch_weight'] = jnp.asarray(weight(state.step))
+    value = (
+        parts['cross_entropy'] + parts['mixmatch_weight'] * parts['mixmatch']
+    )
     aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
         logits_u=logits, belief_u=mixed.labels, total=logits.shape[0],
         again=None, stats=stats, slots=state.slots, metrics=parts,

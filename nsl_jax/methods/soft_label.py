@@ -65,7 +65,8 @@ def soft_label_loss(
     logits_u = logits[cut:]
     known = task.loss(logits[:cut], views.y).mean()
     parts = {task.loss_name: known, 'soft_label': differ(logits_u, z).mean()}
-    value = known + weight(state.step) * parts['soft_label']
+    parts['soft_label_weight'] = jnp.asarray(weight(state.step))
+    value = known + parts['soft_label_weight'] * parts['soft_label']
 
     def again(key: Key, others: Params | None = None) -> Array:
       view, noise = jax.random.split(key)

@@ -82,9 +82,12 @@ class BatchNorm(nn.Module):
     count = self.variable(
         'batch_stats', 'count', lambda: jnp.zeros((), jnp.float32)
     )
+    momentum: Any = jnp.minimum(  # nn.BatchNorm's annotation asks for a float
+        self.momentum, count.value / (count.value + 9.0)
+    )
     norm = nn.BatchNorm(
         use_running_average=not train,
-        momentum=jnp.minimum(self.momentum, count.value / (count.value + 9.0)),
+        momentum=momentum,
         epsilon=self.epsilon,
         dtype=x.dtype,
     )
