@@ -3,7 +3,8 @@
 Every number comes from a JSON file in --results. A difference is taken from
 the supervised row of the same table, data, labels and budget, where a table
 has none from that of the host, and the paper's from the paper's. Errors in %;
-accuracies that a paper reports are turned into errors. --match DN-T7 prints
+accuracies that a paper reports are turned into errors. A result marked † is not what its command gives by now; the
+reason stands below. --match DN-T7 prints
 the times of its rows. --bench NAME prints the step times in bench/NAME.json
 there, with ratios to the first.
 """
@@ -77,6 +78,18 @@ def _difference(ours: float | None, base: float | None) -> str:
   return '' if ours is None or base is None else f'{ours - base:+.2f}'
 
 
+def _mark(result: Result) -> str:
+  """A dagger where the code gives another number by now (`outdated` says why).
+  """
+  return ' †' if result.get('outdated') else ''
+
+
+def _footnotes(chosen: Sequence[Result]) -> str:
+  """Why marked results are marked, each reason once."""
+  reasons = dict.fromkeys(filter(None, (r.get('outdated') for r in chosen)))
+  return ''.join(f'\n\n† {reason}' for reason in reasons)
+
+
 def _line(
     row: rows.Row, result: Result, base: rows.Row | None,
     results: Iterable[Result],
@@ -94,7 +107,7 @@ def _line(
       row.id, f'{row.data}@{row.labels}' + (f' ({note})' if note else ''),
       row.method, summary.plus_minus(reported, row.reported_std) or '–',
       _difference(reported, reported_error(base) if base else None),
-      summary.plus_minus(score['mean'], score['std']),
+      summary.plus_minus(score['mean'], score['std']) + _mark(result),
       _difference(score['mean'], same[0] if same else None),
       str(len(result['seeds'])), steps,
       result['protocol'].replace('_', ' '),
@@ -110,7 +123,7 @@ def _timings(results: list[Result], match: str) -> str:
   """
   found = [
       f'{result["device"]}, {result["steps"]} steps of each\n\n'
-      f'{timing.table(result)}' for result in results
+      f'{timing.table(result)}{_footnotes([result])}' for result in results
       if result['kind'] == 'timing'
       and any(one.startswith(match) for one in result['row'].split())
   ]
@@ -142,7 +155,8 @@ def table(results: list[Result], match: str) -> str:
   for result in chosen:
     row = known[result['row']]
     lines.append(_line(row, result, _baseline(row, known), runs))
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return text + _footnotes(chosen)
 
 
 def times(folder: pathlib.Path, name: str) -> str:
