@@ -389,6 +389,48 @@ class ExperimentTest(parameterized.TestCase):
         errors.UserError, 'split.npz has other rows than'):
       experiment.run(_config(), self.folder)
 
+  def test_the_same_rows_of_another_order_are_refused(self):
+    """A data set prepared anew has the same labels, but other images there."""
+    experiment.run(_config(), self.folder)
+    load = feed.load_source
+
+    def other(config):
+      source = load(config)
+      images, labels = source.train
+      moved = images.copy()
+      for k in range(10):
+        rows = np.flatnonzero(labels == k)
+        moved[rows] = images[np.roll(rows, 1)]
+      return source._replace(train=source.train._replace(images=moved))
+
+    self.enterContext(absltest.mock.patch.object(feed, 'load_source', other))
+    for finished in True, False:
+      if not finished:
+        (self.folder / 'seed_0' / 'result.json').unlink()
+      with self.assertRaisesRegex(
+          errors.UserError, 'split.npz has other images or labels than'):
+        experiment.run(_config(), self.folder)
+
+  @parameterized.parameters(
+      ({'batch.labelled': 8}, 'batch.labelled was 16 there and is 8'),
+      ({'seed': 1}, 'seed was 0 there'), ({'data.augment': ''}, 'data.augment'),
+  )
+  def test_another_config_is_refused(self, changed, message):
+    experiment.run(_config(), self.folder)
+    with self.assertRaisesRegex(errors.UserError, message):
+      experiment.run(_config(**changed), self.folder)
+
+  def test_warnings_are_kept_with_the_results(self):
+    results = experiment.run(
+        _config(**{'data.labelled': 43, 'steps': 10}), self.folder)
+    told = ' '.join(results['warnings'])
+    self.assertIn('seed 0: 43 labelled images are not the same number', told)
+    self.assertIn('config.steps=10, but method.ramp_steps=5 are set for 20',
+                  told)
+    report = results['reports'][0]
+    self.assertEqual(sorted(report['labelled_by_class']), [4] * 7 + [5] * 3)
+    self.assertLen(report['content_sha256'], 64)
+
   def test_more_than_the_whole_run_is_not_a_reduced_one(self):
     with self.assertRaisesRegex(errors.UserError, 'whole run has 2000'):
       config_files.load('configs/digits_ns3l.py', reduced=2001)
