@@ -164,7 +164,7 @@ class TermsTest(absltest.TestCase):
     config = config_files.load(
         'configs/digits_supervised.py:terms=ns3l+pseudo_label', reduced=400)
     self.assertEqual(set(config.method.terms), {'ns3l', 'pseudo_label'})
-    self.assertEqual(config.method.terms.ns3l.ramp_steps, 10_000)  # scaled
+    self.assertEqual(config.method.terms.ns3l.ramp_steps, 100)  # a quarter
     self.assertEqual(config.batch.unlabelled, 50)
     self.assertEqual(config.row, '')
     experiment.build_method(config, 10, (8, 8, 1))
@@ -343,8 +343,12 @@ class ShorteningTest(parameterized.TestCase):
     self.assertContainsSubset(others, {
         'row', 'data.limit', 'data.labelled', 'data.validation', 'log_every',
         'data.holdout', 'batch.labelled', 'batch.unlabelled', 'batch.holdout',
-        'checkpoint.every', 'ema_decay',
+        'checkpoint.every', 'ema_decay', 'eval.batch_norm', 'scheduled_steps',
+        'model.width', 'model.depth', 'model.blocks',
     })
+    self.assertContainsSubset(  # a network of seconds
+        short.keys() - whole.keys(),
+        {'model.width', 'model.depth', 'model.blocks'})
     self.assertEqual(short['row'], '')  # no result of a paper's row
 
 
