@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import shutil
 import tempfile
 
 import jax
@@ -419,6 +420,24 @@ class ExperimentTest(parameterized.TestCase):
     experiment.run(_config(), self.folder)
     with self.assertRaisesRegex(errors.UserError, message):
       experiment.run(_config(**changed), self.folder)
+
+  def test_resumes_on_another_number_of_devices(self):
+    """Half of a run on one device and half on four: the losses are those of
+    one that was not stopped, but for rounding.
+    """
+    changed = {'log_every': 1, 'steps': 8, 'checkpoint.every': 4}
+    losses = []
+    for last in (1, 4):
+      folder = self.folder / str(last)
+      experiment.run(_config(devices=1, **changed), folder)
+      seed = folder / 'seed_0'
+      (seed / 'result.json').unlink()
+      shutil.rmtree(seed / 'checkpoints' / '8')
+      experiment.run(_config(devices=last, **changed), folder)
+      lines = log.read(seed / 'metrics.jsonl')
+      losses.append([e['loss'] for e in lines if e['kind'] == 'train'])
+    self.assertLen(losses[0], 8)
+    np.testing.assert_allclose(*losses, rtol=1e-4)
 
   def test_warnings_are_kept_with_the_results(self):
     results = experiment.run(
