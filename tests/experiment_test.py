@@ -1,5 +1,6 @@
 """A whole run inside one process, on the digits that ship with a package."""
 
+import functools
 import pathlib
 import shutil
 import shutil
@@ -429,11 +430,12 @@ class ExperimentTest(parameterized.TestCase):
     losses = []
     for last in (1, 4):
       folder = self.folder / str(last)
-      experiment.run(_config(devices=1, **changed), folder)
+      config = functools.partial(_config, 'digits_supervised', **changed)
+      experiment.run(config(devices=1), folder)
       seed = folder / 'seed_0'
       (seed / 'result.json').unlink()
       shutil.rmtree(seed / 'checkpoints' / '8')
-      experiment.run(_config(devices=last, **changed), folder)
+      experiment.run(config(devices=last), folder)
       lines = log.read(seed / 'metrics.jsonl')
       losses.append([e['loss'] for e in lines if e['kind'] == 'train'])
     self.assertLen(losses[0], 8)

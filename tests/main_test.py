@@ -131,6 +131,7 @@ class ResumeTest(absltest.TestCase):
 
   def test_two_processes_reproduce_one(self):
     # A dozen steps: beyond that rounding, which differs, is what is compared.
+    # On some processors it moves a class across NS3L's threshold at the seventh.
     words = (f'--config={_DIGITS}:reduced=12', '--config.log_every=1')
     with socket.socket() as probe:
       probe.bind(('localhost', 0))
@@ -148,7 +149,8 @@ class ResumeTest(absltest.TestCase):
     one, two = ([line['loss'] for line in _metrics(workdir)
                  if line['kind'] == 'train'] for workdir in workdirs)
     self.assertLen(one, 12)
-    np.testing.assert_allclose(one, two, rtol=1e-4)
+    np.testing.assert_allclose(one[:6], two[:6], rtol=1e-6)
+    np.testing.assert_allclose(one, two, rtol=1e-3)
 
   def test_two_processes_stop_together_and_resume(self):
     words = (f'--config={_DIGITS}:reduced=400', '--config.log_every=5')
