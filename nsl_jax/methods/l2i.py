@@ -12,7 +12,7 @@ import optax
 from nsl_jax import compose, errors, imputation, schedules, tasks
 from nsl_jax.methods import mixmatch, soft_label
 from nsl_jax.types import (
-    Array, Batch, Key, Method, Metrics, Schedule, State, Tools, Update,
+    Array, Batch, Key, Method, Metrics, Params, Schedule, State, Tools, Update,
 )
 
 # V2 on the Pseudo-Label of its Table 2 at Adam's 0.003.
@@ -224,10 +224,19 @@ def impute_and_learn(
       metrics['virtual_after'] = gradient(
           passes, state.params, labels, judged[1], inner_rate(state.step)
       )[0]
-      for when, known in (('before', state.params), ('after', params)):
-        metrics[f'held_{when}'] = passes.held(known)[0]
-        if batch.watched is not None:
-          metrics[f'test_{when}'] = passes.loss_of(known, *batch.watched)[0]
+      metrics |= _losses_around(passes, state.params, params, batch)
     return state.replace(params=params, opt=opt, stats=stats), metrics
 
   return update
+
+
+def _losses_around(
+    passes: imputation.Passes, before: Params, after: Params, batch: Batch
+) -> Metrics:
+  """Losses of the held-out and of some test images with either weights."""
+  found = {}
+  for when, params in (('before', before), ('after', after)):
+    found[f'held_{when}'] = passes.held(params)[0]
+    if batch.watched is not None:
+      found[f'test_{when}'] = passes.loss_of(params, *batch.watched)[0]
+  return found
