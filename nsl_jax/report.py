@@ -3,10 +3,10 @@
 Every number comes from a JSON file in --results. A difference is taken from
 the supervised row of the same table, data, labels and budget, where a table
 has none from that of the host, and the paper's from the paper's. Errors in %;
-accuracies that a paper reports are turned into errors. A result marked † is not what its command gives by now; the
-reason stands below. --match DN-T7 prints
-the times of its rows. --bench NAME prints the step times in bench/NAME.json
-there, with ratios to the first.
+accuracies that a paper reports are turned into errors. A result marked † is not
+what its command gives by now; the reason stands below the table. --match DN-T7
+prints the times of its rows. --bench NAME prints the step times in
+bench/NAME.json there, with ratios to the first.
 """
 
 import pathlib

@@ -3,7 +3,6 @@
 import functools
 import pathlib
 import shutil
-import shutil
 import tempfile
 
 import jax

@@ -131,7 +131,7 @@ class ResumeTest(absltest.TestCase):
 
   def test_two_processes_reproduce_one(self):
     # A dozen steps: beyond that rounding, which differs, is what is compared.
-    # On some processors it moves a class across NS3L's threshold at the seventh.
+    # At the seventh it may move a class across NS3L's threshold.
     words = (f'--config={_DIGITS}:reduced=12', '--config.log_every=1')
     with socket.socket() as probe:
       probe.bind(('localhost', 0))
