@@ -165,7 +165,7 @@ def scale(config: ml_collections.ConfigDict, factor: float) -> None:
   that a short one is not judged by the weights it began with. A teacher's decay
   is the method's, and stays, as do horizons that count passes over the data.
   """
-  _scale(config, factor, '', tuple(config.passes))
+  _scale(config, factor, '', tuple(config.get('passes', ())))
 
 
 def _scale(

@@ -14,8 +14,9 @@ from nsl_jax.data import sources, splits
 
 # What may differ from the config of a paper's row: another seed, how often
 # progress is written, and what `workdir.FREE` lists.
-_FREE = (*workdir.FREE, 'seed', 'row', 'log_every', 'checkpoint.every',
-         'eval.batch')
+_FREE = (
+    *workdir.FREE, 'seed', 'log_every', 'checkpoint.every', 'eval.batch',
+)
 _SHOWN = 3  # fields of a message
 _LARGE = 5_000_000  # parameters; small_cnn has 0.4 million at 28x28
 

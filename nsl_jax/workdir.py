@@ -20,8 +20,11 @@ _PACKAGES = (
     'tensorflow-datasets', 'numpy', 'ml-collections',
 )
 # What a later start of the same run may change: where the data lies, how many
-# seeds to train, and how fast: no more than rounding hangs on it.
-FREE = ('seeds', 'data.dir', 'steps_per_call', 'devices', 'checkpoint.keep')
+# seeds to train, and how fast: no more than rounding depends on it. The row
+# follows from all other fields.
+FREE = (
+    'seeds', 'data.dir', 'steps_per_call', 'devices', 'checkpoint.keep', 'row',
+)
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
@@ -89,7 +92,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       if name not in FREE and before.get(name) != now.get(name)
   ]
   if 'steps' in changed:  # which these only tell of
-    changed = [n for n in changed if n not in ('row', 'full_steps')]
+    changed = [n for n in changed if n != 'full_steps']
   for name in changed:
     why = _why_not_longer(before, now) if changed == ['steps'] else ''
     if why is not None:

@@ -189,8 +189,10 @@ class AddTermsTest(absltest.TestCase):
     base, before = quadratic(state.params, state, batch, jax.random.key(0))
     value, aux = loss(state.params, state, batch, jax.random.key(0))
     first = before.logits_u[:, 0].sum() / 10
-    np.testing.assert_allclose(aux.metrics['first'], first, rtol=1e-6)
-    np.testing.assert_allclose(aux.metrics['second'], 3 / 10, rtol=1e-6)
+    # Logged as means over a term's own rows.
+    np.testing.assert_allclose(aux.metrics['first'], first * 10 / 3, rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics['second'], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(aux.metrics['first_weight'], 3.0)
     np.testing.assert_allclose(
         value, base + 3.0 * first + 2.0 * 0.3, rtol=1e-6)
     np.testing.assert_array_equal(aux.metrics['half'], before.metrics['half'])

@@ -16,7 +16,7 @@ from PIL import Image
 from nsl_jax import errors
 from nsl_jax.data import normalise
 from nsl_jax.data import prepare
-from nsl_jax.data import sources
+from nsl_jax.data import records as records_lib
 
 
 def pictures(count, *shape, seed=0):
@@ -38,7 +38,7 @@ def real_pictures():
   folder = prepare.newest('cifar10') if there else None
   if folder is None:
     return None
-  _, records = sources._open(prepare.read_layout('cifar10', folder), 'test')
+  _, records = records_lib._open(prepare.read_layout('cifar10', folder), 'test')
   files = (io.BytesIO(r['image']) for r in itertools.islice(records, 2000))
   return np.stack([np.asarray(Image.open(f))[12:20, 12:20] for f in files])
 

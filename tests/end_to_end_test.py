@@ -111,7 +111,9 @@ class _RunTest(absltest.TestCase):
   def check_resumed(self):
     """The same command again finds everything done."""
     self.assertEqual(self.run_.second.returncode, 0, self.run_.second.stderr)
-    self.assertEqual(self.run_.second.stderr, '')
+    for line in self.run_.second.stderr.splitlines():
+      self.assertStartsWith(line, 'warning: ')  # as at the first start
+      self.assertIn(line, self.run_.first.stderr)
     self.assertEqual(self.run_.second.stdout, self.run_.first.stdout)
     after = self.run_.content()
     self.assertEqual(after.keys(), self.run_.files.keys())

@@ -191,7 +191,7 @@ class ChunkTest(parameterized.TestCase):
     assert_close(one, state, 1e-5)
     self.assertGreater(one_by_one['ns3l'].min(), 0)
     self.assertEqual(set(one_by_one), {
-        'loss', 'cross_entropy', 'ns3l', 'params_norm'
+        'loss', 'cross_entropy', 'ns3l', 'ns3l_weight', 'params_norm'
     })
 
   def test_loss_falls(self):
