@@ -344,16 +344,12 @@ def _warnings(
   for seed in seeds:
     split = feed.split_of(config, parts.source, seed)
     feed.streams_of(config, split, seed)
-    lines += [
-        f'seed {seed}: {line}'
-        for line in run_warnings.of_split(parts.source, split)
-    ]
-  # Of the last seed's split; what the test set shares with training is the
-  # same for all.
-  rows = {n: r for n, r in split._asdict().items() if len(r)}
-  lines += duplicates.across(
-      parts.source.train.images, rows, parts.source.test.images
-  )
+    rows = {name: part for name, part in split._asdict().items() if len(part)}
+    source = parts.source
+    lines += [f'seed {seed}: {line}' for line in (
+        *run_warnings.of_split(source, split),
+        *duplicates.across(source.train.images, rows, source.test.images),
+    )]
   return lines
 
 
