@@ -120,9 +120,7 @@ class Checkpoints:
           position=ocp.args.JsonSave(position),
       ))
 
-  def restore(
-      self, like: State, step: int | None = None
-  ) -> tuple[State, dict[str, Any]] | None:
+  def restore(self, like: State) -> tuple[State, dict[str, Any]] | None:
     """The newest checkpoint that can be read, or None where there is none.
 
     One that cannot be read (half written, truncated) is reported, set aside
@@ -130,14 +128,11 @@ class Checkpoints:
 
     Args:
       like: a state of the same structure, shapes and shardings.
-      step: of the only one that will do; None for any.
 
     Raises:
       errors.UserError: if there are checkpoints but none can be read.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
-    if step is not None:
-      steps = [one for one in steps if one == step]
     for step in steps:
       try:
         found = self._manager.restore(step, args=ocp.args.Composite(
