@@ -100,13 +100,18 @@ def none_of(logits: Array, negative: Array) -> Array:
 def log_not(logits: Array) -> Array:
   """log(1 - p_k) of every class, f32[N, K] from f32[N, K].
 
-  A difference of two log-sum-exps, finite and exact down to p_k = 1.
+  Only the class of the largest logit can have p_k > 1/2, where 1 - p_k loses
+  its digits: its value is a difference of two log-sum-exps, finite and exact
+  down to p_k = 1. The others' is log1p(-p_k). Memory is O(N K).
   """
   chex.assert_rank(logits, 2)
-  itself = jnp.eye(logits.shape[-1], dtype=bool)[None]
-  others = jnp.where(itself, _EMPTY, logits[:, None, :])
+  classes = jnp.arange(logits.shape[-1])[None]
+  top = classes == jnp.argmax(logits, axis=-1, keepdims=True)
   whole = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-  return jax.nn.logsumexp(others, axis=-1) - whole
+  others = jnp.where(top, _EMPTY, logits)
+  rest = jax.nn.logsumexp(others, axis=-1, keepdims=True) - whole
+  # log1p sees p = 0 in place of the top class, which keeps gradients finite.
+  return jnp.where(top, rest, jnp.log1p(-jnp.exp(others - whole)))
 
 
 def each_not(logits: Array, negative: Array) -> Array:

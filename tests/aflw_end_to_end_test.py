@@ -1,7 +1,6 @@
 """Landmarks from the lists of MTFL to a result, by command."""
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import tempfile
 
 from absl.testing import absltest
 import face_fixtures
+import fresh_process
 import numpy as np
 
 from nsl_jax import log
@@ -20,13 +20,9 @@ _TRAIN, _TEST = 40, 12
 
 
 def _start(folder, *words):
-  drop = ('XLA_FLAGS',)  # one device, as on a user's machine
-  environment = {k: v for k, v in os.environ.items() if k not in drop}
-  # Compiling takes most of the time of these tests.
-  environment['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
   return subprocess.run(
-      [sys.executable, '-m', *words], cwd=_ROOT, env=environment, text=True,
-      capture_output=True, timeout=300,
+      [sys.executable, '-m', *words], cwd=_ROOT, text=True,
+      env=fresh_process.environment(), capture_output=True, timeout=300,
   )
 
 

@@ -9,6 +9,7 @@ import textwrap
 import time
 from unittest import mock
 
+import fresh_process
 from absl.testing import absltest, parameterized
 
 from nsl_jax import bench, cli, errors, files, report, reproduce, search
@@ -20,8 +21,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 def _python(*words, **environment):
   return subprocess.Popen(
       [sys.executable, *words], cwd=_ROOT, text=True,
-      env={**{k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'},
-           **environment},
+      env=fresh_process.environment(**environment),
       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
   )
 

@@ -1,23 +1,22 @@
 """Settings of the whole suite: four fake devices, strict shapes, own caches.
 
-Compiling is most of what the tests do, so programs are not optimised here;
-those that a test starts in a process of its own are.
+Compiling is most of what the tests do, so programs are not optimised; the
+README's main job, which is run beside the tests, is.
 """
 
+import gc
 import os
+import subprocess
+import sys
 import tempfile
 
-os.environ['XLA_FLAGS'] = ' '.join([
-    os.environ.get('XLA_FLAGS', ''),
-    '--xla_force_host_platform_device_count=4',
-])
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Nothing that a test decodes or compiles may reach the user's own cache, nor
 # the other way round.
 _CACHE = tempfile.TemporaryDirectory(prefix='nsl_jax_tests_')
 os.environ['NSL_JAX_CACHE'] = _CACHE.name
 # Compiled programs are shared by all tests of a session: the first process sets
-# the variable, its workers find it.
+# the variable, its workers and what tests start find it.
 _SHARED = 'NSL_JAX_TEST_PROGRAMS'
 if _SHARED not in os.environ:
   _PROGRAMS = tempfile.TemporaryDirectory(prefix='nsl_jax_programs_')
@@ -25,9 +24,38 @@ if _SHARED not in os.environ:
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
+
+def _known(flags: str) -> bool:
+  """Whether XLA, which ends the process on an unknown flag, has them."""
+  code = 'import jax; jax.devices()'
+  return not subprocess.run(
+      [sys.executable, '-c', code], env={**os.environ, 'XLA_FLAGS': flags},
+      capture_output=True,
+  ).returncode
+
+
+# The older emitters of loops compile in half of the time.
+_FLAGS = 'NSL_JAX_TEST_FLAGS'
+if _FLAGS not in os.environ:
+  fast = '--xla_cpu_use_fusion_emitters=false'
+  os.environ[_FLAGS] = fast if _known(fast) else ''
+os.environ['XLA_FLAGS'] = ' '.join([
+    os.environ.get('XLA_FLAGS', ''), os.environ[_FLAGS],
+    '--xla_force_host_platform_device_count=4',
+])
+
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_disable_most_optimizations', True)
 jax.config.update('jax_compilation_cache_dir', os.environ[_SHARED])
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """What one file compiles and traces is of no use to the next."""
+  yield
+  jax.clear_caches()
+  gc.collect()

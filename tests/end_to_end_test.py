@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import pathlib
 import statistics
 import subprocess
@@ -14,6 +13,7 @@ from unittest import mock
 from absl import flags
 from absl.testing import absltest
 from absl.testing import flagsaver
+import fresh_process
 import numpy as np
 import tfds_fixtures
 
@@ -72,13 +72,10 @@ class _Run:
     self.second = self._start()
 
   def _start(self) -> subprocess.CompletedProcess:
-    drop = ('XLA_FLAGS',)  # one device, as on a user's machine
-    environment = {k: v for k, v in os.environ.items() if k not in drop}
-    # Compiling takes most of the time of these tests.
-    environment['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
     return subprocess.run(
         [sys.executable, '-m', 'nsl_jax.main', *self.words], cwd=_ROOT,
-        env=environment, text=True, capture_output=True, timeout=300,
+        env=fresh_process.environment(), text=True, capture_output=True,
+        timeout=300,
     )
 
   def content(self) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from unittest import mock
 
+import fresh_process
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, lock
@@ -116,12 +117,11 @@ class ProcessesTest(absltest.TestCase):
 
   def test_two_starts_at_once(self):
     with tempfile.TemporaryDirectory() as folder:
-      environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-      environment['JAX_DISABLE_MOST_OPTIMIZATIONS'] = 'true'
       words = [sys.executable, '-m', 'nsl_jax.main', *_SMOKE,
                f'--workdir={folder}']
       started = [
-          subprocess.Popen(words, cwd=_ROOT, env=environment, text=True,
+          subprocess.Popen(words, cwd=_ROOT, text=True,
+                           env=fresh_process.environment(),
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
           for _ in range(2)]
       said = [p.communicate(timeout=240) for p in started]

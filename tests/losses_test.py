@@ -62,6 +62,7 @@ LOSSES = {
     'none_of': lambda z: losses.none_of(z, BELIEF < 0.25),
     'negative_sampling': lambda z: losses.negative_sampling(
         z, jnp.asarray(BELIEF, z.dtype), threshold=0.25),
+    'each_not': lambda z: losses.each_not(z, BELIEF < 0.35),
 }
 
 
@@ -90,6 +91,7 @@ class EveryLossTest(parameterized.TestCase):
       lambda z: losses.kl_divergence(z, z[:1]),
       lambda z: losses.pseudo_label(z, z[:1], threshold=0.5),
       lambda z: losses.none_of(z, jnp.ones((2, 4), bool)),
+      lambda z: losses.each_not(z, jnp.ones((2, 4), bool)),
       lambda z: losses.negative_sampling(z, z[:1], threshold=0.5),
   )
   def test_wrong_shapes_are_refused(self, call):
@@ -247,6 +249,53 @@ class NoneOfTest(parameterized.TestCase):
     np.testing.assert_allclose(
         gradient(losses.none_of, logits, negative), [[1.0, -0.5, -0.5]])
     np.testing.assert_array_equal(gradient(clamped, logits, negative), 0.0)
+
+
+class EachNotTest(absltest.TestCase):
+  """DNLL equation 9, a mean over the negatives (F-D8)."""
+
+  def test_value_by_hand(self):
+    logits = logits_of([0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1])
+    negative = jnp.array([[0, 0, 1, 1], [1, 0, 0, 1]], bool)
+    # -(log 0.8 + log 0.9) / 2 and -(log 0.3 + log 0.9) / 2.
+    np.testing.assert_allclose(
+        losses.each_not(logits, negative), [0.1642520, 0.6546667], rtol=1e-6)
+
+  def test_no_negative(self):
+    value = losses.each_not(jnp.ones((1, 3)), jnp.zeros((1, 3), bool))
+    np.testing.assert_array_equal(value, [0.0])
+
+  def test_value_and_gradient_against_float64(self):
+    """r_j - p_j sum_k r_k with r = p / (1 - p), averaged."""
+    logits, negative = random_case(3, rows=200)
+    logits = 4.0 * logits
+    count = negative.sum(-1)
+    probs = special.softmax(logits, axis=-1)
+    r = np.where(negative, probs / (1.0 - probs), 0.0)
+    slope = (r - probs * r.sum(-1, keepdims=True)) / count[:, None]
+    low = jnp.asarray(logits, jnp.float32)
+    np.testing.assert_allclose(
+        losses.each_not(low, negative), dnll_sum(logits, negative) / count,
+        rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(
+        gradient(losses.each_not, low, negative), slope, rtol=1e-5, atol=1e-6)
+
+  def test_certain_of_a_negative(self):
+    """p -> 1: no clamp, so the loss and its gradient go on."""
+    logits, negative = jnp.array([[200.0, 0.0, 0.0]]), mask(3, [0])
+    np.testing.assert_allclose(
+        losses.each_not(logits, negative), [200.0 - math.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(
+        gradient(losses.each_not, logits, negative), [[1.0, -0.5, -0.5]])
+
+  def test_memory_is_of_the_size_of_the_logits(self):
+    """10,000 classes: nothing that is [N, K, K] (51 GB at 128 rows)."""
+    shape = jax.ShapeDtypeStruct((128, 10_000), jnp.float32)
+    mark = jax.ShapeDtypeStruct(shape.shape, bool)
+    loss = lambda z, negative: losses.each_not(z, negative).sum()
+    program = jax.jit(jax.value_and_grad(loss)).lower(shape, mark).compile()
+    used = program.memory_analysis().temp_size_in_bytes
+    self.assertLess(used, 20 * 4 * 128 * 10_000)
 
 
 class NegativeSamplingTest(parameterized.TestCase):

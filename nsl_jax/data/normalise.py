@@ -16,7 +16,7 @@ from nsl_jax.types import Array
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
 _NORM = 55.0  # of every image after global contrast normalisation
 _REGULARISER = 0.1  # added to the covariance before its square root is taken
-_MATRICES = 4  # of float64, that fitting holds at once
+_MATRICES = 7  # of float64, that fitting holds at once
 _ROWS = 5000  # images looked at together, which bounds the memory
 _VERSION = 1  # of the whitening; changes whenever kept ones must not be used
 
@@ -59,7 +59,8 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
       len(images) - 1
   )
   values, vectors = scipy.linalg.eigh(
-      covariance + _REGULARISER * np.eye(total.size)
+      covariance + _REGULARISER * np.eye(total.size), driver='evd',
+      overwrite_a=True,
   )
   matrix = (vectors / np.sqrt(values + 1e-10)) @ vectors.T
   return {
