@@ -11,6 +11,11 @@ an empty one (a batch that is already there, as it is), the ratio to the first
 method, images a second, memory of the compiled step, compile time; with
 --inference also the time to predict as many images, by all that the method is
 judged by. Images are random: only time is measured.
+
+--breakdown adds where the time of a step goes, by the profiler. --kernels
+default,eigen times every method with either on a CPU. --rows prints a line
+`ROW {...}` for each method instead, without the data pipeline and under the
+names that other libraries' benchmarks use (pimodel, l2i-o(meanteacher), ...).
 """
 
 import ast
@@ -25,8 +30,9 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import (
-    cli, config_files, errors, experiment, files, loop, mesh as mesh_lib,
-    methods, models, optimizers, step_times, stopwatch, tasks, train,
+    breakdown, cli, config_files, errors, experiment, files,
+    kernels as kernels_lib, loop, mesh as mesh_lib, methods, models,
+    optimizers, step_times, stopwatch, tasks, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import augment, normalise
@@ -35,6 +41,18 @@ from nsl_jax.types import Method, Tools
 
 # Times in the results: with the data pipeline, without, of inference.
 _FULL, _BARE, _INFERENCE = step_times.WAYS
+_PROFILED = 5  # steps
+# Other libraries' name of a method -> words of --method, or configs, that do
+# it; the second with as many images in each pass as they have.
+_L2I = 'configs/cifar10_l2i.py:host=mt,variant='
+_ROWS = {
+    'supervised': ['supervised'], 'pseudolabel': ['pseudo_label'],
+    'pimodel': ['pi', 'pi:joint=False'],
+    'meanteacher': ['mean_teacher', 'mean_teacher:second_pass=unlabelled'],
+    'vat': ['vat', 'vat:joint=False'], 'mixmatch': ['mixmatch'],
+    'l2i-o(meanteacher)': [_L2I + 'v2'], 'l2i-l(meanteacher)': [_L2I + 'v1'],
+    'dualstudent': ['configs/cifar10_dual_student.py'],
+}
 
 
 def parse(word: str) -> tuple[str, dict[str, Any]]:
@@ -98,18 +116,23 @@ def of_word(word: str, model: str, setting: Setting, view: str) -> Work:
   )
 
 
-def of_config(name: str, setting: Setting) -> Work:
-  """The work of a --config, with its own batch."""
+def of_config(
+    name: str, setting: Setting, *, own_batch: bool = True
+) -> Work:
+  """The work of a --config, with its own batch or with that of `setting`."""
   config = config_files.load(name).copy_and_resolve_references().unlock()
   if config.task != tasks.CLASSIFICATION.name:
     raise errors.UserError(f'{name}: only steps on classes are timed')
   config.precision = setting.precision
   kind, plain = config.data.normalise, copy.deepcopy(config)
   plain.data.augment = plain.data.strong = ''
-  setting = setting._replace(
-      labelled=config.batch.labelled, unlabelled=config.batch.unlabelled,
-      holdout=config.batch.get('holdout', 0),
-  )
+  if own_batch:
+    setting = setting._replace(
+        labelled=config.batch.labelled, unlabelled=config.batch.unlabelled,
+        holdout=config.batch.get('holdout', 0),
+    )
+  elif config.batch.get('holdout'):
+    setting = setting._replace(holdout=setting.labelled)
   return Work(
       lambda augmented: experiment.build_method(
           config if augmented else plain, setting.classes, setting.shape,
@@ -145,14 +168,16 @@ def subjects_of(work: Work, *, inference: bool) -> dict[str, Subject]:
 
 
 def measure(
-    works: Mapping[str, Work], *, steps: int, inference: bool = False
+    works: Mapping[str, Work], *, steps: int, inference: bool = False,
+    parts: bool = False,
 ) -> dict[str, dict[str, Any]]:
   """Times everything, all ways, in turn.
 
   Returns:
     By name: `images` of a step's labelled and unlabelled batch, `ms`,
     `ms_empty` and, if wanted, `ms_inference` (a step's milliseconds, of every
-    call), `compile_s` and `memory_mb`.
+    call), `compile_s` and `memory_mb`; with `parts` also `parts_ms`, of a step
+    with the data pipeline.
   """
   subjects = {
       (name, way): one for name, work in works.items()
@@ -160,7 +185,7 @@ def measure(
   }
   setting = next(iter(works.values())).setting
   taken = stopwatch.in_turn(subjects, setting, steps=steps)
-  return {
+  found: dict[str, dict[str, Any]] = {
       name: {
           'images': work.setting.labelled + work.setting.unlabelled,
           **{way: ms for (owner, way), ms in taken.items() if owner == name},
@@ -169,6 +194,43 @@ def measure(
       }
       for name, work in works.items()
   }
+  if parts:
+    for name in works:
+      full = subjects[name, _FULL]
+      calls = breakdown.measure(full.call, full.program(), steps=_PROFILED)
+      found[name]['parts_ms'] = {
+          part: ms / setting.steps_per_call for part, ms in calls.items()
+      }
+  return found
+
+
+def with_kernels(
+    works: Mapping[str, Work], choices: Sequence[str]
+) -> dict[str, Work]:
+  """Every work with each choice of kernels, which its name then tells."""
+  several = len(choices) > 1
+  return {
+      f'{name} [{choice}]' if several else name:
+      work._replace(setting=work.setting._replace(kernels=choice))
+      for name, work in works.items() for choice in choices
+  }
+
+
+def print_rows(name: str, setting: Setting, view: str, steps: int) -> None:
+  """Lines of --rows; none for a method that is not here."""
+  for word in _ROWS.get(name, []):
+    if word.startswith('configs/'):
+      work = of_config(word, setting, own_batch=False)
+    else:
+      work = of_word(word, 'wide_resnet', setting, view)
+    subject = subjects_of(work, inference=False)[_BARE]
+    taken = stopwatch.in_turn({word: subject}, setting, steps=steps)
+    print('ROW ' + json.dumps({
+        'peer': 'nsl_jax', 'method': name, 'word': word,
+        'batch': f'{setting.labelled}+{setting.unlabelled}',
+        'kernels': setting.kernels, 'compile_s': subject.compile_s,
+        'all': taken[word],
+    }), flush=True)
 
 
 def _parser() -> cli.Parser:
@@ -191,6 +253,12 @@ def _parser() -> cli.Parser:
   add('--augment', default='flip,translate:2', help='augmentation')
   add('--inference', action='store_true',
       help='time the prediction of as many images too')
+  add('--breakdown', action='store_true',
+      help='where the time of a step goes')
+  add('--kernels', default='measured', help='of convolutions on a CPU: '
+      'measured, default, eigen, or several by comma')
+  add('--rows', action='store_true', help='lines for the benchmarks of other '
+      'libraries, of WRN-28-2')
   add('--json', type=pathlib.Path, help='file for the time of every call')
   return parser
 
@@ -211,25 +279,36 @@ def main(argv: Sequence[str] | None = None) -> None:
       labelled, unlabelled, (height, width, channels), options.classes,
       per_call, options.precision, mesh_lib.make(1),
   )
+  choices = [kernels_lib.choose(one) for one in options.kernels.split(',')]
+  if options.rows:
+    for name in (options.method or ','.join(_ROWS)).split(','):
+      print_rows(name, setting._replace(kernels=choices[0]), options.augment,
+                 options.steps)
+    return
   words = options.method or ('' if options.config else 'supervised,ns3l')
   works = {
       word: of_word(word, options.model, setting, options.augment)
       for word in filter(None, words.split(','))
   } | {name: of_config(name, setting) for name in options.config}
   measured = measure(
-      works, steps=options.steps, inference=options.inference
+      with_kernels(works, choices), steps=options.steps,
+      inference=options.inference, parts=options.breakdown,
   )
   where = workdir_lib.provenance(1)
   of_words = f'{options.model}, batch {options.batch}, ' if words else ''
-  print(f'{of_words}images {options.image}, {options.precision}, {per_call} '
-        f'steps a call, {options.steps} steps, {where["device"]}')
+  print(f'{of_words}images {options.image}, {options.precision}, '
+        f'{"/".join(choices)} kernels, {per_call} steps a call, '
+        f'{options.steps} steps, {where["device"]}')
   print(step_times.table(measured))
+  if options.breakdown:
+    print('\nms a step by part; operations may overlap')
+    print(breakdown.table({n: m['parts_ms'] for n, m in measured.items()}))
   print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
   if options.json is not None:
     content = {
         'kind': 'timing', 'model': options.model, 'batch': options.batch,
         'image': options.image, 'precision': options.precision,
-        'steps_per_call': per_call, **where,
+        'steps_per_call': per_call, 'kernels': choices, **where,
         'peak_memory_mb': stopwatch.peak_memory_mb(), 'methods': measured,
     }
     text = json.dumps(content, indent=1) + '\n'

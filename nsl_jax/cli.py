@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
-from nsl_jax import checkpoint, errors, loop
+from nsl_jax import checkpoint, errors, loop, memory
 from nsl_jax.data import cache
 
 
@@ -103,6 +103,7 @@ def guard(body: Callable[[], None]) -> None:
   one that was stopped and can be resumed, or whose output nobody reads.
   Anything else that is raised is shown whole, and ends the process at once.
   """
+  memory.keep()
   checkpoint.log_no_errors()
   with _readers_may_leave():
     _guard(body)

@@ -13,6 +13,7 @@ from nsl_jax.types import (
     State, Stats, Term, Tools, Update, Views,
 )
 
+OPTIMIZER = 'optimizer'  # name of its operations in a profile
 EMA = 'ema'  # slot of the averaged weights kept for evaluation
 
 
@@ -219,10 +220,19 @@ def advance(
 
   grad = jax.value_and_grad(value_and_rest, has_aux=True)
   (value, (stats, slots, metrics, views)), grads = grad(state.params)
-  change, opt = tx.update(grads, state.opt, state.params)
-  params = optax.apply_updates(state.params, change)
+  params, opt = apply_gradients(tx, grads, state.opt, state.params)
   state = state.replace(params=params, opt=opt, stats=stats, slots=slots)
   return state, {'loss': value, **metrics}, views
+
+
+def apply_gradients(
+    tx: optax.GradientTransformation, grads: Params, opt: optax.OptState,
+    params: Params,
+) -> tuple[Params, optax.OptState]:
+  """One step of the optimiser: new parameters and its new state."""
+  with jax.named_scope(OPTIMIZER):
+    change, opt = tx.update(grads, opt, params)
+    return optax.apply_updates(params, change), opt
 
 
 def descend(loss: Loss, tx: optax.GradientTransformation) -> Update:
@@ -244,9 +254,10 @@ def follow(
   """
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     keep = decay(state.step) if callable(decay) else decay
-    moved = optax.incremental_update(
-        getattr(state, of), state.slots[slot], 1.0 - keep
-    )
+    with jax.named_scope(OPTIMIZER):
+      moved = optax.incremental_update(
+          getattr(state, of), state.slots[slot], 1.0 - keep
+      )
     return state.replace(slots={**state.slots, slot: moved}), {}
 
   return update
@@ -262,12 +273,13 @@ def shrink(
   alone, L2I's code does not (F-L21).
   """
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    factor = 1.0 - rate * learning_rate(state.step)
-    shrunk = jax.tree_util.tree_map_with_path(
-        lambda path, leaf:
-        leaf * factor if on == 'all' or _is_kernel(path) else leaf,
-        state.params,
-    )
+    with jax.named_scope(OPTIMIZER):
+      factor = 1.0 - rate * learning_rate(state.step)
+      shrunk = jax.tree_util.tree_map_with_path(
+          lambda path, leaf:
+          leaf * factor if on == 'all' or _is_kernel(path) else leaf,
+          state.params,
+      )
     return state.replace(params=shrunk), {}
 
   return update

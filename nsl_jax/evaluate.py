@@ -1,5 +1,6 @@
 """Exact errors over a whole split: padded, masked, counted."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -96,7 +97,8 @@ def _shares(counts: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
 
 
 def make_evaluate(
-    method: Method, normalise: Normalise, task: Task = tasks.CLASSIFICATION
+    method: Method, normalise: Normalise, task: Task = tasks.CLASSIFICATION,
+    *, compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[State, Any, Batches], dict[str, Any]]:
   """A function `(state, fitted, split) -> {metric: mean}`.
 
@@ -109,7 +111,7 @@ def make_evaluate(
   of the first two true ones, and `failure`, the percentage of images where
   that is above 10.
   """
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=compiler_options)
   def count(state, fitted, images, labels, real):
     sums, counts = {}, {}
     predicted = method.predict(state, normalise(fitted, images))
@@ -137,7 +139,8 @@ def make_evaluate(
 
 
 def make_recompute(
-    method: Method, read: Read, mesh: Mesh
+    method: Method, read: Read, mesh: Mesh,
+    *, compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[State, Any, Mapping[str, Array]], State]:
   """A function `(state, data, rows) -> state` to evaluate a short run with.
 
@@ -165,7 +168,10 @@ def make_recompute(
         ) for name in ('stats', 'slots')
     })
 
-  step = jax.jit(one, out_shardings=mesh_lib.everywhere(mesh))
+  step = jax.jit(
+      one, out_shardings=mesh_lib.everywhere(mesh),
+      compiler_options=compiler_options,
+  )
 
   def recompute(state: State, data: Any, rows: Mapping[str, Array]) -> State:
     mean = state

@@ -14,9 +14,9 @@ from absl import logging
 from jax.sharding import Mesh
 
 from nsl_jax import (
-    checks, errors, evaluate, feed, files, lock, log, loop, mesh as mesh_lib,
-    methods, models, optimizers, run_warnings, schedules, summary, tasks, train,
-    workdir as workdir_lib,
+    checks, errors, evaluate, feed, files, kernels, lock, log, loop,
+    mesh as mesh_lib, methods, models, optimizers, run_warnings, schedules,
+    summary, tasks, train, workdir as workdir_lib,
 )
 from nsl_jax.data import duplicates, normalise, sampler, sources, splits, views
 from nsl_jax.types import Data, Method, State, Task, Tools
@@ -123,13 +123,16 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       steps_per_call=config.steps_per_call or loop.default_steps_per_call(),
       keep=config.checkpoint.keep,
   )
+  compiled = kernels.options(config.kernels)
   whole = mesh_lib.everywhere(mesh)
   read = functools.partial(train.gather, apply)
   shapes = jax.eval_shape(method.init, jax.random.key(0))
   recompute = None
   if config.eval.batch_norm == 'recomputed' and (
       method.recompute and jax.tree.leaves(shapes.stats)):
-    recompute = evaluate.make_recompute(method, read, mesh)
+    recompute = evaluate.make_recompute(
+        method, read, mesh, compiler_options=compiled
+    )
   return Parts(
       source=source, method=method, normalise=apply,
       parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
@@ -138,8 +141,12 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       chunk=train.make_chunk(
           train.one_step(method, read),
           steps_per_call=plan.steps_per_call, mesh=mesh,
+          compiler_options=compiled,
       ),
-      evaluate=evaluate.make_evaluate(method, apply, task), recompute=recompute,
+      evaluate=evaluate.make_evaluate(
+          method, apply, task, compiler_options=compiled
+      ),
+      recompute=recompute,
       test=evaluate.on_device(*source.test, config.eval.batch, mesh),
       mesh=mesh,
   )
@@ -147,7 +154,10 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
 
 def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
   """The state of a seed before its first step, whole on every device."""
-  init = jax.jit(method.init, out_shardings=mesh_lib.everywhere(mesh))
+  init = jax.jit(
+      method.init, out_shardings=mesh_lib.everywhere(mesh),
+      compiler_options=kernels.once(),
+  )
   return init(jax.random.key(seed))
 
 
@@ -375,6 +385,8 @@ def _run(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, held: lock.Lock
 ) -> dict[str, Any]:
   config, warnings = run_warnings.confirm_row(config)
+  with config.unlocked():
+    config.kernels = kernels.of_run(config.kernels, workdir / 'config.json')
   parts = prepare(config)
   seeds = range(config.seed, config.seed + config.seeds)
   warnings += _warnings(config, parts, seeds)

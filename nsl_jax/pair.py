@@ -162,8 +162,9 @@ def descend(
     params, opt, stats = dict(state.params), dict(state.opt), dict(state.stats)
     slots, metrics = dict(state.slots), {}
     for n in names:
-      change, opt[n] = tx.update(grads[n], opt[n], params[n])
-      params[n] = optax.apply_updates(params[n], change)
+      params[n], opt[n] = compose.apply_gradients(
+          tx, grads[n], opt[n], params[n]
+      )
       stats[n], own_slots, own_metrics = rest[n]
       slots.update(own_slots)
       metrics[f'loss_{n}'] = values[n]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import tqdm
 
-from nsl_jax import loop, mesh as mesh_lib, train
+from nsl_jax import kernels, loop, mesh as mesh_lib, train
 from nsl_jax.data import normalise, sampler
 from nsl_jax.types import Array, Data, Method, State
 
@@ -34,6 +34,7 @@ class Setting(NamedTuple):
     precision: as in a config.
     mesh: the devices.
     holdout: labelled images that judge a step (L2I).
+    kernels: see `kernels.options`.
   """
 
   labelled: int
@@ -44,14 +45,23 @@ class Setting(NamedTuple):
   precision: str
   mesh: jax.sharding.Mesh
   holdout: int = 0
+  kernels: str = 'default'
 
 
 class Subject(NamedTuple):
-  """One thing to time: `call()` runs and waits for `steps_per_call` steps."""
+  """One thing to time.
+
+  Attributes:
+    call: runs and waits for `steps_per_call` steps.
+    compile_s: seconds to trace and to compile it.
+    memory_mb: of the compiled program, its arguments included.
+    program: the text of the compiled program.
+  """
 
   call: Callable[[], None]
   compile_s: float
   memory_mb: float | None
+  program: Callable[[], str]
 
 
 def sizes(setting: Setting) -> dict[str, int]:
@@ -95,7 +105,8 @@ def _compiled(function, *arguments) -> tuple[Any, float, float | None]:
 
 def initial_state(method: Method, setting: Setting) -> State:
   """A state to begin with, on the devices."""
-  state = jax.jit(method.init)(jax.random.key(0))
+  init = jax.jit(method.init, compiler_options=kernels.once())
+  state = init(jax.random.key(0))
   return mesh_lib.put(state, mesh_lib.everywhere(setting.mesh))
 
 
@@ -116,7 +127,8 @@ def training(
   }
   count = setting.steps_per_call
   chunk = train.make_chunk(
-      train.one_step(method, read), steps_per_call=count, mesh=setting.mesh
+      train.one_step(method, read), steps_per_call=count, mesh=setting.mesh,
+      compiler_options=kernels.options(setting.kernels),
   )
   state = initial_state(method, setting)
   rows_at = lambda step: loop.rows_at(
@@ -135,7 +147,7 @@ def training(
     jax.block_until_ready(history)
     step += count
 
-  return Subject(call, seconds, memory)
+  return Subject(call, seconds, memory, program.as_text)
 
 
 def inference(
@@ -165,9 +177,14 @@ def inference(
     return jax.lax.map(lambda one: classes(state, fitted, one), images)
 
   inputs = (state, data.normaliser, images)
-  program, seconds, memory = _compiled(jax.jit(several), *inputs)
+  program, seconds, memory = _compiled(
+      jax.jit(
+          several, compiler_options=kernels.options(setting.kernels)
+      ), *inputs
+  )
   return Subject(
-      lambda: jax.block_until_ready(program(*inputs)), seconds, memory
+      lambda: jax.block_until_ready(program(*inputs)), seconds, memory,
+      program.as_text,
   )
 
 

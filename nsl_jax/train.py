@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from nsl_jax import mesh as mesh_lib, tasks
 from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
 
+READ = 'read'  # name of reading a batch in a profile
 Normalise = Callable[[Mapping[str, Array], Array], Array]
 Rows = Mapping[str, Array]
 Read = Callable[[Any, Rows], Batch]
@@ -27,6 +28,11 @@ def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
     rows: `labelled` i32[B_l], `unlabelled` i32[B_u], and `holdout` i32[B_h] if
       the method wants it.
   """
+  with jax.named_scope(READ):
+    return _gather(normalise, data, rows)
+
+
+def _gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
   labelled, unlabelled = rows['labelled'], rows['unlabelled']
   held: dict[str, Array] = {}
   if 'holdout' in rows:
@@ -69,13 +75,18 @@ def use_precision(precision: str) -> None:
   )
 
 
-def make_chunk(step: Step, *, steps_per_call: int, mesh: Mesh) -> Chunk:
+def make_chunk(
+    step: Step, *, steps_per_call: int, mesh: Mesh,
+    compiler_options: dict[str, Any] | None = None,
+) -> Chunk:
   """A compiled `(state, data, rows, count) -> (state, history)`.
 
   Runs `count <= steps_per_call` steps. `rows` have a leading axis of
   `steps_per_call`, of which the first `count` are used, so that one
   compilation serves any number of steps. `state` is donated. `history` holds
   every metric f32[steps_per_call], in order.
+
+  `compiler_options` are those of `kernels.options`.
 
   With `steps_per_call=1` there is no loop around the step: on CPU
   convolutions inside a rolled loop are many times slower.
@@ -105,4 +116,5 @@ def make_chunk(step: Step, *, steps_per_call: int, mesh: Mesh) -> Chunk:
       single if steps_per_call == 1 else several,
       donate_argnums=0,
       out_shardings=mesh_lib.everywhere(mesh),
+      compiler_options=compiler_options,
   )

@@ -24,6 +24,7 @@ _PACKAGES = (
 # follows from all other fields.
 FREE = (
     'seeds', 'data.dir', 'steps_per_call', 'devices', 'checkpoint.keep', 'row',
+    'kernels',
 )
 
 

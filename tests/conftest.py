@@ -47,10 +47,13 @@ os.environ['XLA_FLAGS'] = ' '.join([
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from nsl_jax import kernels  # noqa: E402
+
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_disable_most_optimizations', True)
 jax.config.update('jax_compilation_cache_dir', os.environ[_SHARED])
+kernels.remember('default')  # no test waits for a measurement, or hangs on one
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -30,9 +30,12 @@ import runpy
 
 def get_config(arg=None):
   config = runpy.run_path('configs/{name}.py')['get_config'](arg)
-  config.model.update(width=1, depth=10)
+  config.model = {model}
   return config
 """
+_SMALL = "dict(name='small_cnn')"
+_FOUR_STAGES = "dict(name='wide_resnet', width=1, depth=10, stages=4)"
+_BLOCK = "dict(name='resnet26', width=1/16, blocks=1)"
 
 
 def _pictures(
@@ -49,7 +52,7 @@ class _Run:
 
   def __init__(
       self, config: str, tfds_name: str, splits: tfds_fixtures.Splits,
-      *flags: str, encoding: str = 'png',
+      *flags: str, encoding: str = 'png', model: str = _SMALL,
   ):
     self._folder = tempfile.TemporaryDirectory()
     folder = pathlib.Path(self._folder.name)
@@ -58,7 +61,7 @@ class _Run:
     )
     (folder / 'own').mkdir()
     path = folder / 'own' / f'{config}.py'
-    path.write_text(_NARROW.format(name=config))
+    path.write_text(_NARROW.format(name=config, model=model))
     self.workdir = folder / 'run'
     self.words = (
         f'--config={path}:smoke=true', f'--config.data.dir={folder}/data',
@@ -261,6 +264,7 @@ class Stl10Test(_RunTest):
     cls.run_ = _Run(
         'stl10_mixmatch_ns3l', 'stl10', splits, *_STEPS,
         '--config.batch.labelled=2', '--config.batch.unlabelled=2',
+        model=_FOUR_STAGES,
     )
 
   def test_results(self):
@@ -288,9 +292,8 @@ class TinyImagenetTest(absltest.TestCase):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     files = tfds_fixtures.tiny_imagenet(per_class=2, validation=40)
     tfds_fixtures.put_tiny_imagenet(folder / 'data', files)
-    narrow = _NARROW.format(name='tiny_imagenet_l2i')
     path = folder / 'narrow.py'
-    path.write_text(narrow.replace('width=1, depth=10', 'width=1/16, blocks=1'))
+    path.write_text(_NARROW.format(name='tiny_imagenet_l2i', model=_BLOCK))
     words = [
         'main', f'--config={path}:smoke=true', f'--workdir={folder}/run',
         f'--config.data.dir={folder}/data', *_STEPS,

@@ -16,13 +16,13 @@ PACKAGE = ROOT / 'nsl_jax'
 # From the bottom: a module may import from earlier rows only. A new file
 # belongs into the lowest row that lets it import what it needs.
 ROWS = (
-    ('', 'data', 'errors', 'types', 'figures.style', 'data.pictures',
+    ('', 'data', 'errors', 'types', 'memory', 'figures.style', 'data.pictures',
      'data.duplicates', 'data.versions'),
     ('files', 'data.cache'),
-    ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'summary',
-     'step_times', 'log', 'workdir', 'bilevel', 'data.splits', 'data.sampler',
-     'data.augment', 'data.digits', 'data.download', 'data.manual',
-     'data.face_lists', 'data.features', 'data.normalise', 'data.points',
+    ('losses', 'schedules', 'mesh', 'kernels', 'config_files', 'rows',
+     'summary', 'step_times', 'log', 'workdir', 'bilevel', 'data.splits',
+     'data.sampler', 'data.augment', 'data.digits', 'data.download',
+     'data.manual', 'data.face_lists', 'data.features', 'data.normalise', 'data.points',
      'models.layers'),
     ('tasks',),
     ('negatives', 'optimizers', 'compose', 'imputation', 'perturb',
@@ -37,7 +37,7 @@ ROWS = (
     ('methods.l2i',),
     ('methods', 'train'),
     ('evaluate', 'loop'),
-    ('checks', 'feed', 'stopwatch'),
+    ('checks', 'feed', 'stopwatch', 'breakdown'),
     ('run_warnings',),
     ('experiment',),
     ('cli',),

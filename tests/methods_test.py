@@ -300,8 +300,9 @@ class EveryMethodTest(parameterized.TestCase):
     method = build(name, Toy(noise=0.3), **CONFIGS[name])
     batch = make_batch(6, 6)
     batch = batch._replace(held_x=batch.x[:4], held_y=batch.y[:4])
-    run = lambda seed: weights(jax.jit(method.update)(
-        start(method, 20), batch, jax.random.key(seed))[0])
+    update = jax.jit(method.update)
+    run = lambda seed: weights(
+        update(start(method, 20), batch, jax.random.key(seed))[0])
     np.testing.assert_array_equal(run(1), run(1))
     self.assertGreater(np.abs(run(1) - run(2)).max(), 1e-4)
 

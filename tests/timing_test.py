@@ -207,7 +207,8 @@ class StopwatchTest(absltest.TestCase):
   def test_calls_take_turns(self):
     called = []
     subjects = {
-        name: stopwatch.Subject(lambda name=name: called.append(name), 0, None)
+        name: stopwatch.Subject(
+            lambda name=name: called.append(name), 0, None, str)
         for name in 'ab'
     }
     setting = stopwatch.Setting(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from nsl_jax import errors
 from nsl_jax.types import Array, Augment, Key, Moving
 
+AUGMENT = 'augment'  # name of views in a profile
 _STEPS = (
     'flip, translate:PIXELS, translate_x:PIXELS, noise:STD, '
     'jitter:BRIGHTNESS:CONTRAST:SATURATION:HUE'
@@ -104,10 +105,12 @@ def turn_hue(images: Array, turns: Array) -> Array:
   red, green, blue = jnp.split(images, 3, axis=-1)
   grey = chroma == 0.0  # has no hue, and must not give 0 / 0 in a gradient
   unit = jnp.where(grey, 1.0, chroma)
+  # Not `value == red`: a compiler may compute a channel twice, and round it
+  # differently.
   sixths = jnp.where(
-      value == red, (green - blue) / unit,
+      (red >= green) & (red >= blue), (green - blue) / unit,
       jnp.where(
-          value == green, 2.0 + (blue - red) / unit, 4.0 + (red - green) / unit
+          green >= blue, 2.0 + (blue - red) / unit, 4.0 + (red - green) / unit
       ),
   )
   # A channel is `value` less what of `chroma` the distance to its own hue
@@ -245,6 +248,7 @@ def build(
       for step in steps.split(',') if step.strip()
   ]
 
+  @jax.named_scope(AUGMENT)
   def view(images: Array, key: Key) -> Array:
     for part, part_key in zip(parts, jax.random.split(key, len(parts) or 1)):
       images = part(images, part_key)
@@ -273,6 +277,7 @@ def build_moving(
           'or jitter'
       )
 
+  @jax.named_scope(AUGMENT)
   def view(images: Array, key: Key) -> tuple[Array, Array]:
     move = jnp.zeros((images.shape[0], 2), jnp.float32)
     for part, part_key in zip(parts, jax.random.split(key, len(parts) or 1)):

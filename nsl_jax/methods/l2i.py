@@ -216,8 +216,7 @@ def impute_and_learn(
       grads = jax.grad(lambda params: task.disagreement(
           passes.learnt(params)[0].logits, better).mean())(state.params)
     opt = schedules.at_step(state.opt, state.step)
-    moves, opt = tools.tx.update(grads, opt, state.params)
-    params = optax.apply_updates(state.params, moves)
+    params, opt = compose.apply_gradients(tools.tx, grads, opt, state.params)
     if watch:
       labels = passes.impute(params) if variant == 'v2' else better
       metrics['virtual_before'] = metrics['held']

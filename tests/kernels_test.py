@@ -1,0 +1,149 @@
+"""Which kernels a run has, and that its numbers do not depend on them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import fresh_process
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nsl_jax import config_files, errors, experiment, kernels, models
+from nsl_jax.data import cache
+
+_ONCE = """
+import jax
+from nsl_jax import kernels, models
+model = models.build({'name': 'small_cnn'}, 10)
+init = lambda key: model.init(key, (8, 8, 3))[0]
+assert kernels.once()
+one, two = (
+    jax.jit(init, compiler_options=options)(jax.random.key(3))
+    for options in ({}, kernels.once()))
+print(all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()),
+                                       one, two))))
+"""
+
+
+class ChooseTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory()))
+    self.enterContext(
+        mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.folder)))
+    self.ratio = self.enterContext(
+        mock.patch.object(kernels, '_ratio', return_value=0.6))
+    self.known = self.enterContext(
+        mock.patch.object(kernels, '_known', return_value=True))
+
+  @parameterized.parameters((0.6, 'eigen'), (0.95, 'default'), (1.3, 'default'))
+  def test_measured_once(self, ratio, expected):
+    self.ratio.return_value = ratio
+    self.assertEqual(kernels.choose('measured'), expected)
+    self.assertEqual(kernels.choose('measured'), expected)
+    self.ratio.assert_called_once()
+    kept = json.loads((cache.directory() / 'kernels.json').read_text())
+    self.assertEqual(list(kept.values()), [expected])
+
+  def test_another_machine_measures_again(self):
+    kernels.choose('measured')
+    with mock.patch.object(kernels, '_machine', return_value='another'):
+      self.ratio.return_value = 2.0
+      self.assertEqual(kernels.choose('measured'), 'default')
+    self.assertEqual(kernels.choose('measured'), 'eigen')
+
+  @parameterized.parameters('eigen', 'default')
+  def test_a_run_keeps_what_it_began_with(self, before):
+    path = self.folder / 'config.json'
+    path.write_text(json.dumps({'kernels': before}))
+    self.assertEqual(kernels.of_run('measured', path), before)
+    self.assertEqual(kernels.of_run('eigen', path), 'eigen')
+    self.ratio.assert_not_called()
+
+  @parameterized.parameters('', '{', '[]', '{"kernels": "measured"}')
+  def test_other_files_say_nothing(self, text):
+    path = self.folder / 'config.json'
+    path.write_text(text)
+    self.assertEqual(kernels.of_run('measured', path), 'eigen')
+
+  def test_an_xla_without_them(self):
+    self.known.return_value = False
+    self.assertEqual(kernels.choose('measured'), 'default')
+    self.assertEqual(kernels.options('eigen'), {})
+    self.ratio.assert_not_called()
+
+  def test_several_processes(self):
+    with mock.patch.object(jax, 'process_count', return_value=2):
+      self.assertEqual(kernels.choose('measured'), 'default')
+
+  def test_a_cache_that_cannot_be_written(self):
+    (self.folder / 'file').write_text('')
+    with mock.patch.dict(os.environ, NSL_JAX_CACHE=f'{self.folder}/file/x'):
+      self.assertEqual(kernels.choose('measured'), 'eigen')
+
+  def test_another_word(self):
+    with self.assertRaisesRegex(errors.UserError, "did you mean 'eigen'"):
+      kernels.choose('eigne')
+
+
+class OptionTest(absltest.TestCase):
+
+  def test_an_unknown_option_breaks_nothing(self):
+    with mock.patch.object(kernels, '_EIGEN', {'xla_no_such_option': ''}):
+      kernels._known.cache_clear()
+      self.assertEqual(kernels.options('eigen'), {})
+      self.assertEqual(kernels.choose('measured'), 'default')
+    kernels._known.cache_clear()
+
+  def test_the_measurement_runs(self):
+    if kernels.options('eigen'):
+      self.assertBetween(kernels._ratio(), 0.05, 20.0)
+
+  def test_reaches_the_step(self):
+    config = config_files.load('configs/digits_supervised.py', smoke=True)
+    wanted = {'xla_cpu_experimental_ynn_fusion_type': 'nonsense'}
+    with mock.patch.object(kernels, 'options', return_value=wanted):
+      parts = experiment.prepare(config)
+    state = experiment.initial_state(parts.method, 0, parts.mesh)
+    with self.assertRaisesRegex(Exception, 'nonsense|ynn'):
+      parts.evaluate(state, parts.fitted, parts.test)
+
+
+class NumberTest(absltest.TestCase):
+
+  def test_gradients_are_the_same_to_rounding(self):
+    """Of a wide residual network, in float32."""
+    model = models.build({'name': 'wide_resnet', 'depth': 10, 'width': 1}, 10)
+    images = jax.random.normal(jax.random.key(1), (16, 16, 16, 3))
+    params, stats = jax.jit(
+        lambda key: model.init(key, (16, 16, 3)))(jax.random.key(0))
+
+    def loss(params):
+      outputs, moved = model.apply(params, stats, images, train=True)
+      return jnp.square(outputs.logits - 1.0).mean(), moved
+
+    step = jax.value_and_grad(loss, has_aux=True)
+    one, two = (
+        jax.jit(step, compiler_options=kernels.options(choice))(params)
+        for choice in ('default', 'eigen'))
+    largest = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(one[1]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(
+        a, b, rtol=1e-3, atol=1e-4 * largest), one, two)
+
+  def test_a_program_that_runs_once_gives_the_same_bits(self):
+    done = subprocess.run(
+        [sys.executable, '-c', _ONCE], capture_output=True, text=True,
+        env=fresh_process.environment(JAX_DISABLE_MOST_OPTIMIZATIONS='false'))
+    self.assertEqual((done.returncode, done.stdout), (0, 'True\n'), done.stderr)
+
+
+if __name__ == '__main__':
+  absltest.main()
