@@ -2,7 +2,8 @@
 
 An operation of the optimised program belongs to a part by the name that tracing
 gave it: the layer it is in, the scope, and whether it is of a transposed (that
-is, backward) pass. A fusion has the name of the operation it ends in.
+is, backward) pass. A fusion has the name of the operation it ends in. What the
+compiler has put in, and so has no name, is `layout`: mostly transposes.
 """
 
 import collections
@@ -20,7 +21,7 @@ from nsl_jax.data import augment
 PARTS = (
     'convolution forward', 'convolution backward', 'normalization forward',
     'normalization backward', 'augmentation', 'reading', 'optimizer',
-    'other forward', 'other backward',
+    'other forward', 'other backward', 'layout',
 )
 _NAMED = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*?([a-z][a-z0-9-]*)\(')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
@@ -34,6 +35,8 @@ _END = 'end: '  # of work that goes on in other threads, as a CPU's profile says
 
 def part_of(op_name: str) -> str:
   """The part of an operation's name, as `op_name` in the program's text."""
+  if not op_name:
+    return 'layout'
   words = re.split(r'[/()]', op_name)
   for scope, part in _SCOPES.items():
     if scope in words:

@@ -16,7 +16,7 @@ from nsl_jax import kernels, loop, mesh as mesh_lib, train
 from nsl_jax.data import normalise, sampler
 from nsl_jax.types import Array, Data, Method, State
 
-_WARM_UP = 5
+_WARM_UP = 2
 _IMAGES = 4096
 _Name = TypeVar('_Name', bound=Hashable)
 Predict = Callable[[State, Array], Any]

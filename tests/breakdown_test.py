@@ -31,7 +31,7 @@ class PartTest(parameterized.TestCase):
       ('jit(f)/read/gather', 'reading'), ('jit(f)/optimizer/mul', 'optimizer'),
       ('jit(f)/jvp(Net)/jit(leaky_relu)/select_n', 'other forward'),
       ('jit(f)/transpose(jvp(Net))/transpose', 'other backward'),
-      ('jit(f)/jvp(Net)/transpose', 'other forward'), ('', 'other forward'),
+      ('jit(f)/jvp(Net)/transpose', 'other forward'), ('', 'layout'),
   )
   def test_by_name(self, name, expected):
     self.assertEqual(breakdown.part_of(name), expected)
@@ -39,7 +39,7 @@ class PartTest(parameterized.TestCase):
   def test_instructions_of_a_program(self):
     self.assertEqual(breakdown.parts(_PROGRAM), {
         'convolution.3': 'convolution forward',
-        'fusion.1': 'normalization backward', 'add.7': 'other forward'})
+        'fusion.1': 'normalization backward', 'add.7': 'layout'})
 
 
 class SpentTest(absltest.TestCase):
@@ -75,7 +75,7 @@ class MeasureTest(absltest.TestCase):
     program = jax.jit(step).lower(state, data, rows).compile()
     call = lambda: jax.block_until_ready(program(state, data, rows))
     found = breakdown.measure(call, program.as_text(), steps=2)
-    for part in breakdown.PARTS:
+    for part in set(breakdown.PARTS) - {'layout'}:  # it may need none
       self.assertGreater(found[part], 0.0, part)
     self.assertIn('| x |', breakdown.table({'x': found}))
 
