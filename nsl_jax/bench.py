@@ -216,13 +216,15 @@ def with_kernels(
   }
 
 
-def print_rows(name: str, setting: Setting, view: str, steps: int) -> None:
+def print_rows(
+    name: str, model: str, setting: Setting, view: str, steps: int
+) -> None:
   """Lines of --rows; none for a method that is not here."""
   for word in _ROWS.get(name, []):
     if word.startswith('configs/'):
       work = of_config(word, setting, own_batch=False)
     else:
-      work = of_word(word, 'wide_resnet', setting, view)
+      work = of_word(word, model, setting, view)
     subject = subjects_of(work, inference=False)[_BARE]
     taken = stopwatch.in_turn({word: subject}, setting, steps=steps)
     print('ROW ' + json.dumps({
@@ -240,8 +242,9 @@ def _parser() -> cli.Parser:
       '--config')
   add('--config', action='append', default=[], help='a config, with its own '
       'method, network, batch and augmentation; may be given several times')
-  add('--model', default='small_cnn', help='network; options as for methods '
-      '(small_cnn:batch_norm=True)')
+  add('--model', help='network; options as for methods '
+      '(small_cnn:batch_norm=True); small_cnn if not given, with --rows '
+      'wide_resnet')
   add('--batch', default='64+64', help='labelled+unlabelled images')
   add('--image', default='32x32x3', help='height x width x channels')
   add('--classes', type=int, default=10, help='number of classes')
@@ -258,7 +261,7 @@ def _parser() -> cli.Parser:
   add('--kernels', default='measured', help='of convolutions on a CPU: '
       'measured, default, eigen, or several by comma')
   add('--rows', action='store_true', help='lines for the benchmarks of other '
-      'libraries, of WRN-28-2')
+      'libraries')
   add('--json', type=pathlib.Path, help='file for the time of every call')
   return parser
 
@@ -282,12 +285,15 @@ def main(argv: Sequence[str] | None = None) -> None:
   choices = [kernels_lib.choose(one) for one in options.kernels.split(',')]
   if options.rows:
     for name in (options.method or ','.join(_ROWS)).split(','):
-      print_rows(name, setting._replace(kernels=choices[0]), options.augment,
-                 options.steps)
+      print_rows(
+          name, options.model or 'wide_resnet',
+          setting._replace(kernels=choices[0]), options.augment, options.steps,
+      )
     return
+  model = options.model or 'small_cnn'
   words = options.method or ('' if options.config else 'supervised,ns3l')
   works = {
-      word: of_word(word, options.model, setting, options.augment)
+      word: of_word(word, model, setting, options.augment)
       for word in filter(None, words.split(','))
   } | {name: of_config(name, setting) for name in options.config}
   measured = measure(
@@ -295,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       inference=options.inference, parts=options.breakdown,
   )
   where = workdir_lib.provenance(1)
-  of_words = f'{options.model}, batch {options.batch}, ' if words else ''
+  of_words = f'{model}, batch {options.batch}, ' if words else ''
   print(f'{of_words}images {options.image}, {options.precision}, '
         f'{"/".join(choices)} kernels, {per_call} steps a call, '
         f'{options.steps} steps, {where["device"]}')
@@ -306,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
   if options.json is not None:
     content = {
-        'kind': 'timing', 'model': options.model, 'batch': options.batch,
+        'kind': 'timing', 'model': model, 'batch': options.batch,
         'image': options.image, 'precision': options.precision,
         'steps_per_call': per_call, 'kernels': choices, **where,
         'peak_memory_mb': stopwatch.peak_memory_mb(), 'methods': measured,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from nsl_jax import errors, negatives
+from nsl_jax import errors, memory, negatives
 from nsl_jax.data import sampler, sources, splits
 
 
@@ -17,12 +17,13 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
   """
   source = sources.load(config.data.name, config.data.dir or None)
   limit = config.data.limit
-  if not limit:
-    return source
-  return source._replace(
-      train=_first(source.train, limit, 'train'),
-      test=_first(source.test, limit, 'test'),
-  )
+  if limit:
+    source = source._replace(
+        train=_first(source.train, limit, 'train'),
+        test=_first(source.test, limit, 'test'),
+    )
+  images = memory.shared(source.train.images)
+  return source._replace(train=source.train._replace(images=images))
 
 
 def _first(arrays: sources.Arrays, limit: int, split: str) -> sources.Arrays:

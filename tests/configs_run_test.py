@@ -1,4 +1,4 @@
-"""Every config's own network, method and data set make a step.
+"""Every config's network takes its images, and its method makes a step.
 
 Compiling takes most of the time, so a few configs that between them have every
 part really take two steps; all others are built and traced.
@@ -80,14 +80,19 @@ def source_of(name, shape, classes):
 
 
 @functools.cache
-def prepare(argument):
-  """A config of the same parts as small as they go, and the parts."""
+def prepare(argument, network=True):
+  """A config of the same parts as small as they go, and the parts; without its
+  `network` that of the digits stands for it.
+  """
   config = config_files.load(argument)
   config = config.copy_and_resolve_references().unlock()
   shape, classes, _, _ = DATA[config.data.name]
   if config.data.normalise == 'gcn_zca':
     shape = WHITENED
-  config.model.update(TINY[config.model.name][0])
+  if network or on_points(config):
+    config.model.update(TINY[config.model.name][0])
+  else:
+    config.model = {'name': 'small_cnn'}
   config.data.labelled = 2 * classes or 5
   config.data.validation = min(config.data.validation, classes or 5)
   config.data.holdout = min(config.data.holdout, classes // 2)
@@ -114,8 +119,13 @@ def data_and_rows(config, parts):
   return data, mesh_lib.put(calls, mesh_lib.split(parts.mesh, axis=1))
 
 
+def on_points(config):
+  return config.task == 'regression'
+
+
 def outline(config):
-  """What decides over the program of a step: not the data, weights, lengths."""
+  """What decides over the program of a step on the smallest network: not the
+  data, weights, lengths. Networks for points have no smaller one."""
   def outlined(value):
     if isinstance(value, Mapping):
       return {key: outlined(one) for key, one in value.items()}
@@ -127,7 +137,8 @@ def outline(config):
   names = 'method', 'optimizer', 'ema_decay', 'weight_decay', 'batch'
   fields = [outlined(whole[name]) for name in names]
   views = bool(config.data.augment), bool(config.data.strong)
-  fields += [whole['model'], whole['precision'], whole['task'], views]
+  fields += [whole['precision'], whole['task'], views]
+  fields += [whole['model']] * on_points(config)
   return json.dumps(fields, sort_keys=True)
 
 
@@ -153,9 +164,9 @@ def same(*keys):
 
 
 @functools.cache
-def traced(argument):
+def traced(argument, network=True):
   """The initialisation and the step, not yet compiled."""
-  config, parts = prepare(argument)
+  config, parts = prepare(argument, network)
   data, calls = data_and_rows(config, parts)
   init = jax.jit(parts.method.init).trace(jax.random.key(0))
   return init, parts.chunk.trace(init.out_info, data, calls[0], 1)
@@ -221,7 +232,7 @@ class CoveringTest(parameterized.TestCase):
       ('data.name', 'mnist', True), ('method.ramp_steps', 3, True),
       ('method.weight', 0.0, False), ('method.passes', 1, False),
       ('method.sampler', 'uniform', False), ('ema_decay', 0.9, False),
-      ('batch.unlabelled', 0, False), ('model.name', 'cnn13', False),
+      ('batch.unlabelled', 0, False), ('model.name', 'cnn13', True),
   )
   def test_what_makes_another_program(self, field, value, same_program):
     config = config_files.load('configs/digits_ns3l.py').unlock()
@@ -266,7 +277,7 @@ class TraceTest(parameterized.TestCase):
       *sorted(set(same(outline, network_on_images, views_of).values())))
   def test_step(self, argument):
     config, parts = prepare(argument)
-    init, step = traced(same(outline)[argument])
+    init, step = traced(same(outline)[argument], network=False)
     state, metrics = step.out_info
     kind = lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type)
     self.assertEqual(  # or the second step would be another program

@@ -187,6 +187,7 @@ class BenchTest(absltest.TestCase):
       bench.main([
           '--method=supervised,ns3l:passes=1', '--batch=4+4', '--image=8x8x1',
           '--steps=2', '--augment=translate:1', f'--json={path}',
+          '--breakdown', '--kernels=default',
       ])
     content = json.loads(path.read_text())
     self.assertEqual(content['kind'], 'timing')
@@ -196,6 +197,7 @@ class BenchTest(absltest.TestCase):
       self.assertLen(times['ms'], 2)
       self.assertLen(times['ms_empty'], 2)
       self.assertGreater(min(times['ms'] + times['ms_empty']), 0.0)
+      self.assertGreater(times['parts_ms']['convolution backward'], 0.0)
     self.assertIn('| ns3l:passes=1 |', printed.getvalue())
 
   def test_times_configs_with_their_own_batch(self):
@@ -208,6 +210,39 @@ class BenchTest(absltest.TestCase):
     methods = json.loads(path.read_text())['methods']
     self.assertEqual({name: one['images'] for name, one in methods.items()},
                      {'supervised': 5, name: 100})
+
+  def test_rows_of_other_benchmarks(self):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      bench.main([
+          '--rows', '--method=pimodel,unknown', '--model=small_cnn',
+          '--batch=2+3', '--image=8x8x1', '--steps=2', '--kernels=default',
+      ])
+    lines = printed.getvalue().splitlines()
+    self.assertLen(lines, 2)  # the paper's, and what the peers do
+    for line, word in zip(lines, ('pi', 'pi:joint=False')):
+      self.assertStartsWith(line, 'ROW ')
+      row = json.loads(line.removeprefix('ROW '))
+      self.assertEqual(
+          [row[k] for k in ('peer', 'method', 'word', 'batch')],
+          ['nsl_jax', 'pimodel', word, '2+3'])
+      self.assertLen(row['all'], 2)
+
+  def test_every_row_can_be_built(self):
+    for words in bench._ROWS.values():
+      for word in words:
+        if word.startswith('configs/'):
+          self.assertEqual(bench.of_config(
+              word, _SETTING, own_batch=False).setting.labelled, 2)
+        else:
+          bench.of_word(word, 'small_cnn', _SETTING, '').make(False)
+
+  def test_either_kind_of_kernels(self):
+    works = {'vat': bench.Work(print, 'signed', _SETTING)}
+    self.assertEqual(bench.with_kernels(works, ['default']), works)
+    found = bench.with_kernels(works, ['default', 'eigen'])
+    self.assertEqual(
+        {name: work.setting.kernels for name, work in found.items()},
+        {'vat [default]': 'default', 'vat [eigen]': 'eigen'})
 
   def test_a_config_is_timed_with_its_views_and_without(self):
     made = []

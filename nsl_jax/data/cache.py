@@ -11,7 +11,7 @@ import uuid
 from absl import logging
 import numpy as np
 
-from nsl_jax import errors
+from nsl_jax import errors, memory
 
 _FORMAT = 'nsl_jax arrays 2'  # Changes whenever older entries must not be read.
 _LINE = 65536  # Longest header line in bytes that is believed.
@@ -107,10 +107,9 @@ def _read(path: pathlib.Path, key: str) -> tuple[ArrayPair, Facts] | None:
       size = sum(kind.itemsize * math.prod(shape) for kind, shape in arrays)
       if path.stat().st_size - file.tell() != size:
         return None
-      first, second = (
-          np.fromfile(file, kind, math.prod(shape)).reshape(shape)
-          for kind, shape in arrays
-      )
+      first, second = (memory.empty(shape, kind) for kind, shape in arrays)
+      for array in (first, second):
+        file.readinto(array.reshape(-1).view(np.uint8).data)
   except (OSError, ValueError, KeyError, TypeError):
     return None
   pair = first, second

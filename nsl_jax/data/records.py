@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nsl_jax import errors
+from nsl_jax import errors, memory
 from nsl_jax.data import cache
 from nsl_jax.data import pictures
 from nsl_jax.data import prepare
@@ -37,7 +37,7 @@ def decode(
   print(f'decoding {what}, once ...', file=sys.stderr, flush=True)
   first = next(records)
   shape = _pixels(layout, first, 0).values.shape
-  images = np.empty((count, *shape), np.uint8)
+  images = memory.empty((count, *shape), np.uint8)
   labels = np.empty(count, np.int32)
   field = 'label'
   if layout.points:

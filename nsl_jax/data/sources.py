@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsl_jax import errors
+from nsl_jax import errors, memory
 from nsl_jax.data import cache
 from nsl_jax.data import digits
 from nsl_jax.data import face_lists
@@ -116,10 +116,7 @@ def load(
   for split in recipe.unlabelled:
     images, labels = parts[split]
     parts[split] = Arrays(images, _without_labels(len(images), labels))
-  train = Arrays(*(
-      arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-      for arrays in zip(*parts.values())
-  ))
+  train = Arrays(*map(_joined, zip(*parts.values())))
   sizes = len(train.images), len(test.images)
   notes = [_note(layout), _sizes_note(recipe, sizes), *_counted(layout, counts)]
   if unknown:
@@ -175,6 +172,14 @@ def _adaptation(
   )
   note = '; '.join(filter(None, (known.note, target.note)))
   return Source(name, target.num_classes, train, target.test, note)
+
+
+def _joined(parts: tuple[np.ndarray, ...]) -> np.ndarray:
+  if len(parts) == 1:
+    return parts[0]
+  rows = sum(map(len, parts))
+  whole = memory.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
+  return np.concatenate(parts, out=whole)
 
 
 def _points(name: str, known: Source) -> Source:
