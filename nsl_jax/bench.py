@@ -23,6 +23,7 @@ import copy
 import functools
 import json
 import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -161,7 +162,7 @@ def subjects_of(work: Work, *, inference: bool) -> dict[str, Subject]:
           bare, setting, lambda batch, rows: batch, batch),
   }
   if inference:
-    state = stopwatch.initial_state(full, setting)
+    state = train.initial_state(full, 0, setting.mesh)
     found[_INFERENCE] = stopwatch.inference(
         full.predict, state, setting, apply, data)
   return found
@@ -219,7 +220,11 @@ def with_kernels(
 def print_rows(
     name: str, model: str, setting: Setting, view: str, steps: int
 ) -> None:
-  """Lines of --rows; none for a method that is not here."""
+  """Lines of --rows; none for a method that is not here, as is said on stderr.
+  """
+  if name not in _ROWS:
+    print(f'no row {name!r}: {errors.did_you_mean(name, _ROWS)}',
+          file=sys.stderr)
   for word in _ROWS.get(name, []):
     if word.startswith('configs/'):
       work = of_config(word, setting, own_batch=False)
@@ -269,6 +274,12 @@ def _parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
   options = _parser().parse_args(argv)
+  ignored = [
+      f'--{name}' for name in ('config', 'inference', 'breakdown', 'json')
+      if options.rows and getattr(options, name)
+  ]
+  if ignored:
+    raise errors.UserError(f'--rows goes without {", ".join(ignored)}')
   if options.json is not None:
     files.make_folder(options.json.parent, '--json')
   jax.config.update('jax_enable_compilation_cache', False)
@@ -285,10 +296,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   choices = [kernels_lib.choose(one) for one in options.kernels.split(',')]
   if options.rows:
     for name in (options.method or ','.join(_ROWS)).split(','):
-      print_rows(
-          name, options.model or 'wide_resnet',
-          setting._replace(kernels=choices[0]), options.augment, options.steps,
-      )
+      for choice in choices:
+        print_rows(
+            name, options.model or 'wide_resnet',
+            setting._replace(kernels=choice), options.augment, options.steps,
+        )
     return
   model = options.model or 'small_cnn'
   words = options.method or ('' if options.config else 'supervised,ns3l')

@@ -4,7 +4,7 @@ import operator
 
 import ml_collections
 
-from nsl_jax import errors, evaluate, summary, tasks
+from nsl_jax import errors, evaluate, kernels, summary, tasks
 from nsl_jax.data import sources
 from nsl_jax.types import Task
 
@@ -22,6 +22,7 @@ def config_values(config: ml_collections.ConfigDict) -> None:
   choices = {
       'precision': (config.precision, _PRECISIONS),
       'eval.batch_norm': (config.eval.batch_norm, evaluate.STATISTICS),
+      'kernels': (config.kernels, kernels.CHOICES),
       'protocol': (config.protocol, summary.PROTOCOLS),
       'weight_decay_on': (config.weight_decay_on, _DECAYED),
   }

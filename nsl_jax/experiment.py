@@ -28,6 +28,7 @@ class Parts(NamedTuple):
   Attributes:
     source: the images.
     method: the method.
+    kernels: what convolutions run by, see `kernels.choose`.
     parameters: number of trained parameters.
     normalise: `(fitted, u8 images) -> f32 images`.
     fitted: arrays of the normalisation, on the devices.
@@ -44,6 +45,7 @@ class Parts(NamedTuple):
 
   source: sources.Source
   method: Method
+  kernels: str
   parameters: int
   normalise: train.Normalise
   fitted: dict[str, jax.Array]
@@ -92,8 +94,12 @@ def build_method(
   return methods.build(config.method.to_dict(), tools)
 
 
-def prepare(config: ml_collections.ConfigDict) -> Parts:
+def prepare(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None
+) -> Parts:
   """Loads the data and builds everything that the seeds share.
+
+  `workdir` is the run's folder, whose kernels it goes on with if it has begun.
 
   Raises:
     errors.UserError: for anything wrong in the config or the data.
@@ -123,7 +129,8 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       steps_per_call=config.steps_per_call or loop.default_steps_per_call(),
       keep=config.checkpoint.keep,
   )
-  compiled = kernels.options(config.kernels)
+  chosen = kernels.of_run(config.kernels, workdir)
+  compiled = kernels.options(chosen)
   whole = mesh_lib.everywhere(mesh)
   read = functools.partial(train.gather, apply)
   shapes = jax.eval_shape(method.init, jax.random.key(0))
@@ -134,7 +141,7 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
         method, read, mesh, compiler_options=compiled
     )
   return Parts(
-      source=source, method=method, normalise=apply,
+      source=source, method=method, kernels=chosen, normalise=apply,
       parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
       fitted=mesh_lib.put(fitted(), whole),
       images=mesh_lib.put(source.train.images, whole), task=task, plan=plan,
@@ -150,15 +157,6 @@ def prepare(config: ml_collections.ConfigDict) -> Parts:
       test=evaluate.on_device(*source.test, config.eval.batch, mesh),
       mesh=mesh,
   )
-
-
-def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
-  """The state of a seed before its first step, whole on every device."""
-  init = jax.jit(
-      method.init, out_shardings=mesh_lib.everywhere(mesh),
-      compiler_options=kernels.once(),
-  )
-  return init(jax.random.key(seed))
 
 
 def data_of(parts: Parts, split: splits.Split) -> Data:
@@ -300,7 +298,7 @@ def train_seed(
   streams = feed.streams_of(config, split, seed)
   _, seconds = loop.run(
       folder, plan=parts.plan, mesh=parts.mesh, title=title,
-      state=initial_state(parts.method, seed, parts.mesh), data=data,
+      state=train.initial_state(parts.method, seed, parts.mesh), data=data,
       streams=streams, chunk=parts.chunk,
       evaluate=_evaluation(config, parts, split, data, title),
       recompute=_recompute(parts, data, streams),
@@ -385,9 +383,9 @@ def _run(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, held: lock.Lock
 ) -> dict[str, Any]:
   config, warnings = run_warnings.confirm_row(config)
+  parts = prepare(config, workdir)
   with config.unlocked():
-    config.kernels = kernels.of_run(config.kernels, workdir / 'config.json')
-  parts = prepare(config)
+    config.kernels = parts.kernels
   seeds = range(config.seed, config.seed + config.seeds)
   warnings += _warnings(config, parts, seeds)
   if jax.process_index() == 0:

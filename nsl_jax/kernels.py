@@ -1,7 +1,7 @@
 """Options of compilation: the kernels of a CPU, and programs that run once.
 
-Each is asked for only where the installed XLA knows it. An XLA that does not,
-older or newer, compiles as it would anyway.
+Each is used only where the installed XLA has it. An XLA that does not, older or
+newer, compiles as it would anyway.
 """
 
 import functools
@@ -63,23 +63,27 @@ def choose(wanted: str, before: str | None = None) -> str:
     wanted: one of `CHOICES`; `measured` takes what is faster on this machine
       with this number of cores. It is measured once, and kept in the cache.
     before: what an earlier start of the same run has chosen, which `measured`
-      keeps: other kernels round differently.
+      keeps where it can: other kernels round differently.
 
   Raises:
-    errors.UserError: for another word.
+    errors.UserError: for another word, or kernels that are not there.
   """
   if wanted not in CHOICES:
     raise errors.UserError(
-        f'config.kernels={wanted!r}: {errors.did_you_mean(wanted, CHOICES)}'
+        f'kernels={wanted!r}: {errors.did_you_mean(wanted, CHOICES)}'
+    )
+  if wanted == 'eigen' and not _known('eigen'):
+    raise errors.UserError(
+        f'kernels=eigen: not on this device ({jax.default_backend()}) with '
+        f'jaxlib {jax.lib.__version__}; use default'
     )
   if wanted != 'measured':
     return wanted
-  if before in CHOICES and before != 'measured':
-    return before
-  if jax.process_count() > 1:
-    return 'default'  # all processes must choose the same
-  if not _known('eigen'):
+  # All of several processes must choose the same.
+  if not _known('eigen') or jax.process_count() > 1:
     return 'default'
+  if before:
+    return before
   kept = _read(_file()).get(_machine())
   if kept in CHOICES:
     return kept
@@ -119,9 +123,13 @@ def _machine() -> str:
     model = next(line for line in lines if line.startswith('model name'))
   except (OSError, StopIteration):
     pass
-  allowed = getattr(os, 'sched_getaffinity', None)
-  cores = len(allowed(0)) if allowed else os.cpu_count()
-  return f'jaxlib {jax.lib.__version__}, {cores} cores, {model.strip()}'
+  return f'jaxlib {jax.lib.__version__}, {cores()} cores, {model.strip()}'
+
+
+def cores() -> int | None:
+  """Those that this process may use: their number decides how sums round."""
+  allowed = getattr(os, 'sched_getaffinity', None)  # not everywhere
+  return len(allowed(0)) if allowed else os.cpu_count()
 
 
 def _ratio() -> float:
@@ -157,6 +165,12 @@ def _ratio() -> float:
   return statistics.median(ratios)
 
 
-def of_run(wanted: str, config: pathlib.Path) -> str:
-  """`choose` for a run whose `config.json` is there if it has begun before."""
-  return choose(wanted, _read(config).get('kernels'))
+def of_run(wanted: str, workdir: pathlib.Path | None) -> str:
+  """`choose` for a run, which goes on as it began if its folder has a config.
+
+  A run that began before there was a choice has the default.
+  """
+  if workdir is None or not (workdir / 'config.json').exists():
+    return choose(wanted)
+  before = _read(workdir / 'config.json').get('kernels')
+  return choose(wanted, before if before in CHOICES[1:] else 'default')

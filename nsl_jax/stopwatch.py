@@ -103,13 +103,6 @@ def _compiled(function, *arguments) -> tuple[Any, float, float | None]:
   return program, seconds, used / 2**20
 
 
-def initial_state(method: Method, setting: Setting) -> State:
-  """A state to begin with, on the devices."""
-  init = jax.jit(method.init, compiler_options=kernels.once())
-  state = init(jax.random.key(0))
-  return mesh_lib.put(state, mesh_lib.everywhere(setting.mesh))
-
-
 def training(
     method: Method, setting: Setting, read: train.Read, data: Any
 ) -> Subject:
@@ -130,7 +123,7 @@ def training(
       train.one_step(method, read), steps_per_call=count, mesh=setting.mesh,
       compiler_options=kernels.options(setting.kernels),
   )
-  state = initial_state(method, setting)
+  state = train.initial_state(method, 0, setting.mesh)
   rows_at = lambda step: loop.rows_at(
       streams, range(step, step + count), setting.mesh
   )

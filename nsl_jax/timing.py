@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from nsl_jax import (
-    config_files, errors, experiment, loop, mesh as mesh_lib, rows, step_times,
-    stopwatch, train,
+    config_files, errors, experiment, kernels, loop, mesh as mesh_lib, rows,
+    step_times, stopwatch, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import normalise
@@ -117,7 +117,7 @@ def _subjects(
       config, setting.classes, setting.shape, lambda: data.normaliser
   )
   apply = functools.partial(normalise.apply, kind)
-  state = stopwatch.initial_state(method, setting)
+  state = train.initial_state(method, 0, setting.mesh)
   predict = lambda networks: stopwatch.inference(
       networks, state, setting, apply, data
   )
@@ -214,6 +214,7 @@ def run(*, seeds: int = 1, reduced: int = 0) -> dict[str, Any]:
   setting = stopwatch.Setting(
       LABELLED, UNLABELLED, _SHAPE, _CLASSES, per_call,
       found[ROWS[0]].precision, mesh_lib.make(1),
+      kernels=kernels.choose('measured'),
   )
   measured = measure(found, setting, steps=steps)
   for row_id, one in measured.items():
@@ -222,6 +223,7 @@ def run(*, seeds: int = 1, reduced: int = 0) -> dict[str, Any]:
       'row': ' '.join(ROWS), 'kind': 'timing', 'seeds': [0], 'steps': steps,
       'full_steps': whole, 'reduced': steps < whole, 'steps_per_call': per_call,
       'batch': found[ROWS[0]].batch.to_dict(), 'precision': setting.precision,
+      'kernels': setting.kernels,
       'definitions': DEFINITIONS, **workdir_lib.provenance(1),
       'data_note': 'random images',
       'peak_memory_mb': round(stopwatch.peak_memory_mb(), 1),

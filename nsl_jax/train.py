@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from nsl_jax import mesh as mesh_lib, tasks
+from nsl_jax import kernels, mesh as mesh_lib, tasks
 from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
 
 READ = 'read'  # name of reading a batch in a profile
@@ -19,6 +19,7 @@ Step = Callable[[State, Any, Rows], tuple[State, Metrics]]
 Chunk = Callable[[State, Any, Rows, int], tuple[State, Metrics]]
 
 
+@jax.named_scope(READ)
 def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
   """The batch at those rows; hidden labels stay behind.
 
@@ -28,11 +29,6 @@ def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
     rows: `labelled` i32[B_l], `unlabelled` i32[B_u], and `holdout` i32[B_h] if
       the method wants it.
   """
-  with jax.named_scope(READ):
-    return _gather(normalise, data, rows)
-
-
-def _gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
   labelled, unlabelled = rows['labelled'], rows['unlabelled']
   held: dict[str, Array] = {}
   if 'holdout' in rows:
@@ -73,6 +69,15 @@ def use_precision(precision: str) -> None:
       'jax_default_matmul_precision',
       'highest' if precision == 'float32' else 'default',
   )
+
+
+def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
+  """The state of a seed before its first step, whole on every device."""
+  init = jax.jit(
+      method.init, out_shardings=mesh_lib.everywhere(mesh),
+      compiler_options=kernels.once(),
+  )
+  return init(jax.random.key(seed))
 
 
 def make_chunk(

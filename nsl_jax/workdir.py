@@ -3,7 +3,6 @@
 import functools
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 from flax import traverse_util
 
-from nsl_jax import errors, files
+from nsl_jax import errors, files, kernels
 
 _PACKAGES = (
     'jax', 'jaxlib', 'flax', 'optax', 'chex', 'orbax-checkpoint',
@@ -120,12 +119,6 @@ def _commit() -> str | None:
   return commit + ('+changes' if changed else '')
 
 
-def _cores() -> int | None:
-  """Those that this process may use: their number decides how sums round."""
-  allowed = getattr(os, 'sched_getaffinity', None)  # not everywhere
-  return len(allowed(0)) if allowed else os.cpu_count()
-
-
 def provenance(devices: int) -> dict[str, Any]:
   """Versions, commit and the devices used, as every results file has them."""
   versions: dict[str, str | None] = {'python': platform.python_version()}
@@ -137,7 +130,7 @@ def provenance(devices: int) -> dict[str, Any]:
   first = jax.devices()[0]
   return {
       'device': f'{devices} x {first.device_kind} '
-                f'({first.platform}; host: {_cores()} cores)',
+                f'({first.platform}; host: {kernels.cores()} cores)',
       'commit': _commit(),
       'versions': versions,
   }

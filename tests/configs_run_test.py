@@ -1,7 +1,7 @@
 """Every config's network takes its images, and its method makes a step.
 
 Compiling takes most of the time, so a few configs that between them have every
-part really take two steps; all others are built and traced.
+network take two steps; all others are built and traced.
 """
 
 from collections.abc import Mapping
@@ -197,7 +197,7 @@ def traits(config):
 
 
 def cost(config):
-  """Of compiling a step, roughly; networks are gone through again and again."""
+  """Of compiling a step, roughly, which grows with the passes in it."""
   passes = 4 if config.method.name in SEVERAL_PASSES else 1
   return passes * TINY[config.model.name][1]
 

@@ -53,7 +53,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_disable_most_optimizations', True)
 jax.config.update('jax_compilation_cache_dir', os.environ[_SHARED])
-kernels.remember('default')  # no test waits for a measurement, or hangs on one
+kernels.remember('default')  # no test waits for, or depends on, a measurement
 
 
 @pytest.fixture(scope='module', autouse=True)

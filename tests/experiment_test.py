@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import (
     checkpoint, config_files, errors, evaluate, experiment, feed, log, loop,
+    train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import normalise
@@ -37,7 +38,7 @@ class ExperimentTest(parameterized.TestCase):
     prepare = experiment.prepare
     self.enterContext(absltest.mock.patch.object(
         experiment, 'prepare',
-        lambda config: parts.append(prepare(config)) or parts[-1],
+        lambda *given: parts.append(prepare(*given)) or parts[-1],
     ))
     results = experiment.run(_config(words='seeds=2'), self.folder)
     self.assertEqual(results['seeds'], [0, 1])
@@ -129,7 +130,7 @@ class ExperimentTest(parameterized.TestCase):
     prepare = experiment.prepare
     self.enterContext(absltest.mock.patch.object(
         experiment, 'prepare',
-        lambda config: parts.append(prepare(config)) or parts[-1],
+        lambda *given: parts.append(prepare(*given)) or parts[-1],
     ))
     config = _config(steps=24, ema_decay=ema_decay, **{
         # The last step undoes what was learnt, so that the best comes earlier.
@@ -141,7 +142,7 @@ class ExperimentTest(parameterized.TestCase):
     self.assertEqual(best['weights'], f'best/{best["step"]}')
     folder = self.folder / 'seed_0' / 'best'
     self.assertEqual([p.name for p in folder.iterdir()], [str(best['step'])])
-    like = experiment.initial_state(parts[0].method, 0, parts[0].mesh)
+    like = train.initial_state(parts[0].method, 0, parts[0].mesh)
     store = checkpoint.Checkpoints(folder, keep=None)
     state, position = store.restore(like.replace(opt=()))
     store.close()
@@ -219,7 +220,7 @@ class ExperimentTest(parameterized.TestCase):
     for on in ('kernels', 'all'):
       parts = experiment.prepare(_config(
           weight_decay=50.0, weight_decay_on=on, **{'data.limit': 500}))
-      state = experiment.initial_state(parts.method, 0, parts.mesh)
+      state = train.initial_state(parts.method, 0, parts.mesh)
       state = state.replace(params=jax.tree.map(jnp.ones_like, state.params))
       config = _config(**{'data.limit': 500})
       split = feed.split_of(config, parts.source, 0)
@@ -243,9 +244,9 @@ class ExperimentTest(parameterized.TestCase):
 
   def test_a_finished_run_is_found_done(self):
     first = experiment.run(_config(), self.folder)
-    with absltest.mock.patch.object(experiment.loop, 'run') as train:
+    with absltest.mock.patch.object(experiment.loop, 'run') as trained:
       second = experiment.run(_config(), self.folder)
-    train.assert_not_called()
+    trained.assert_not_called()
     self.assertEqual(first['reports'], second['reports'])
 
   def test_another_config_is_refused_and_nothing_is_touched(self):

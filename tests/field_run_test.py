@@ -113,7 +113,7 @@ def _problem():
   """What all runs share, the folder of an unbroken one, and its results."""
   parts = experiment.prepare(_config())
   folder = pathlib.Path(_FOLDER.name) / 'unbroken'
-  with mock.patch.object(experiment, 'prepare', lambda config: parts):
+  with mock.patch.object(experiment, 'prepare', lambda *given: parts):
     return parts, folder, experiment.run(_config(), folder)
 
 
@@ -134,7 +134,7 @@ class FieldTest(parameterized.TestCase):
   def start(self, **parts):
     """A start of the run, with some parts of the problem replaced."""
     found = self.parts._replace(**parts)
-    with mock.patch.object(experiment, 'prepare', lambda config: found):
+    with mock.patch.object(experiment, 'prepare', lambda *given: found):
       return experiment.run(_config(), self.folder)
 
   def lines(self, folder):

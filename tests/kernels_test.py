@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nsl_jax import config_files, errors, experiment, kernels, models
+from nsl_jax import (
+    config_files, errors, experiment, kernels, models, train,
+)
 from nsl_jax.data import cache
 
 _ONCE = """
@@ -64,20 +66,26 @@ class ChooseTest(parameterized.TestCase):
   def test_a_run_keeps_what_it_began_with(self, before):
     path = self.folder / 'config.json'
     path.write_text(json.dumps({'kernels': before}))
-    self.assertEqual(kernels.of_run('measured', path), before)
-    self.assertEqual(kernels.of_run('eigen', path), 'eigen')
+    self.assertEqual(kernels.of_run('measured', self.folder), before)
+    self.assertEqual(kernels.of_run('eigen', self.folder), 'eigen')
     self.ratio.assert_not_called()
 
-  @parameterized.parameters('', '{', '[]', '{"kernels": "measured"}')
-  def test_other_files_say_nothing(self, text):
-    path = self.folder / 'config.json'
-    path.write_text(text)
-    self.assertEqual(kernels.of_run('measured', path), 'eigen')
+  @parameterized.parameters('', '{', '[]', '{}', '{"kernels": "measured"}')
+  def test_a_run_of_before_there_was_a_choice(self, text):
+    (self.folder / 'config.json').write_text(text)
+    self.assertEqual(kernels.of_run('measured', self.folder), 'default')
+
+  def test_a_new_run(self):
+    self.assertEqual(kernels.of_run('measured', self.folder), 'eigen')
+    self.assertEqual(kernels.of_run('measured', None), 'eigen')
 
   def test_an_xla_without_them(self):
     self.known.return_value = False
     self.assertEqual(kernels.choose('measured'), 'default')
     self.assertEqual(kernels.options('eigen'), {})
+    self.assertEqual(kernels.choose('measured', 'eigen'), 'default')
+    with self.assertRaisesRegex(errors.UserError, 'use default'):
+      kernels.choose('eigen')
     self.ratio.assert_not_called()
 
   def test_several_processes(self):
@@ -112,7 +120,7 @@ class OptionTest(absltest.TestCase):
     wanted = {'xla_cpu_experimental_ynn_fusion_type': 'nonsense'}
     with mock.patch.object(kernels, 'options', return_value=wanted):
       parts = experiment.prepare(config)
-    state = experiment.initial_state(parts.method, 0, parts.mesh)
+    state = train.initial_state(parts.method, 0, parts.mesh)
     with self.assertRaisesRegex(Exception, 'nonsense|ynn'):
       parts.evaluate(state, parts.fitted, parts.test)
 

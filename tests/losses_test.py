@@ -241,13 +241,14 @@ class NoneOfTest(parameterized.TestCase):
     self.assertTrue((excess[several] > 1e-6).all())
     np.testing.assert_allclose(excess[~several], 0.0, atol=4e-15)
 
-  def test_certain_of_a_negative(self):
+  @parameterized.parameters(losses.none_of, losses.each_not)
+  def test_certain_of_a_negative(self, loss):
     """p -> 1: no clamp, so the loss and its gradient go on."""
     logits, negative = jnp.array([[200.0, 0.0, 0.0]]), mask(3, [0])
     np.testing.assert_allclose(
-        losses.none_of(logits, negative), [200.0 - math.log(2)], rtol=1e-6)
+        loss(logits, negative), [200.0 - math.log(2)], rtol=1e-6)
     np.testing.assert_allclose(
-        gradient(losses.none_of, logits, negative), [[1.0, -0.5, -0.5]])
+        gradient(loss, logits, negative), [[1.0, -0.5, -0.5]])
     np.testing.assert_array_equal(gradient(clamped, logits, negative), 0.0)
 
 
@@ -279,14 +280,6 @@ class EachNotTest(absltest.TestCase):
         rtol=2e-6, atol=1e-7)
     np.testing.assert_allclose(
         gradient(losses.each_not, low, negative), slope, rtol=1e-5, atol=1e-6)
-
-  def test_certain_of_a_negative(self):
-    """p -> 1: no clamp, so the loss and its gradient go on."""
-    logits, negative = jnp.array([[200.0, 0.0, 0.0]]), mask(3, [0])
-    np.testing.assert_allclose(
-        losses.each_not(logits, negative), [200.0 - math.log(2)], rtol=1e-6)
-    np.testing.assert_allclose(
-        gradient(losses.each_not, logits, negative), [[1.0, -0.5, -0.5]])
 
   def test_memory_is_of_the_size_of_the_logits(self):
     """10,000 classes: nothing that is [N, K, K] (51 GB at 128 rows)."""

@@ -208,9 +208,12 @@ class BadInputTest(parameterized.TestCase):
         ('--config=configs/digit.py',): 'no config file configs/digit.py',
         (f'{digits}:lables=5',): "did you mean 'labels'?",
         (digits, '--config.optimizer.lrr=1'): 'did you mean "lr"?',
+        (digits, '--config.method.name=ns3'): "did you mean 'ns3l'?",
+        (digits, '--config.kernels=eigne'): "did you mean 'eigen'?",
         (digits, '--config.data.name=svhn', '--config.data.dir=/nowhere'): (
             'python -m nsl_jax.data --prepare svhn'),
         (f'{digits}:labels=5000',): 'lower config.data.labelled',
+        (digits, '--worrkdir=x'): 'workdir',
     }
     with tempfile.TemporaryDirectory() as folder:
       started = {

@@ -261,6 +261,8 @@ class BenchTest(absltest.TestCase):
         (['--batch=4'], 'write it like 64.64'),
         (['--image=8x8'], 'write it like 32x32x3'),
         (['--method=ns3'], "did you mean 'ns3l'"),
+        (['--kernels=eigne'], "did you mean 'eigen'"),
+        (['--rows', '--breakdown'], 'goes without --breakdown'),
         (['--method=ns3l:pases=1', '--image=8x8x1'], 'pases'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):

@@ -31,7 +31,7 @@ def setting(config):
   data = experiment.data_of(parts, split)
   rows = loop.rows_at(
       feed.streams_of(config, split, 0), range(3), parts.mesh)
-  state = experiment.initial_state(parts.method, 0, parts.mesh)
+  state = train.initial_state(parts.method, 0, parts.mesh)
   return parts, data, rows, state
 
 

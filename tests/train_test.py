@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from nsl_jax import experiment
 from nsl_jax import mesh as mesh_lib
 from nsl_jax import methods
 from nsl_jax import models
@@ -94,7 +93,7 @@ def run(method, counts, *, steps_per_call, devices=1, seed=0):
   """The last state and the metrics f64[steps]; only one call may compile."""
   mesh = mesh_lib.make(devices)
   chunk = chunk_of(method, steps_per_call, devices)
-  state, data = experiment.initial_state(method, seed, mesh), data_on(mesh)
+  state, data = train.initial_state(method, seed, mesh), data_on(mesh)
   rows, at, history = rows_of(40), 0, []
   for count in counts:
     # What lies beyond `count` is the next steps' rows, as in the loop.
@@ -173,7 +172,7 @@ class ChunkTest(parameterized.TestCase):
   @parameterized.parameters((5, 2), (3, 3))
   def test_history_is_0_beyond_the_count(self, steps_per_call, count):
     mesh, method = mesh_lib.make(1), counting([])
-    state = experiment.initial_state(method, 0, mesh)
+    state = train.initial_state(method, 0, mesh)
     rows = mesh_lib.put(
         rows_of(steps_per_call), mesh_lib.split(mesh, axis=1)
     )
@@ -203,7 +202,7 @@ class ChunkTest(parameterized.TestCase):
   def test_state_is_donated_and_data_are_not(self, steps_per_call):
     mesh, method = mesh_lib.make(4), counting([])
     chunk = chunk_of(method, steps_per_call, 4)
-    state, data = experiment.initial_state(method, 0, mesh), data_on(mesh)
+    state, data = train.initial_state(method, 0, mesh), data_on(mesh)
     rows = mesh_lib.put(rows_of(steps_per_call), mesh_lib.split(mesh, axis=1))
     new, _ = chunk(state, data, rows, 1)
     self.assertTrue(state.params.is_deleted())
@@ -269,7 +268,7 @@ class GatherTest(parameterized.TestCase):
     rows = mesh_lib.put(rows_of(1), mesh_lib.split(mesh, axis=1))
     found = []
     for hidden in (labels, np.where(np.arange(COUNT) < COUNT // 2, labels, 0)):
-      state = experiment.initial_state(method, 0, mesh)
+      state = train.initial_state(method, 0, mesh)
       found.append(chunk(state, data_on(mesh, hidden), rows, 1)[0].params)
     jax.tree.map(np.testing.assert_array_equal, *found)
 

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from nsl_jax import checkpoint, config_files, errors, experiment, log, rows
+from nsl_jax import (
+    checkpoint, config_files, errors, experiment, log, rows,
+    train as train_lib,
+)
 from nsl_jax.figures import style
 from nsl_jax.types import State
 
@@ -91,7 +94,7 @@ def last_state(
   Raises:
     errors.UserError: if there is no checkpoint of it.
   """
-  like = experiment.initial_state(parts.method, seed, parts.mesh)
+  like = train_lib.initial_state(parts.method, seed, parts.mesh)
   store = checkpoint.Checkpoints(folder / 'checkpoints', keep=parts.plan.keep)
   try:
     found = store.restore(like)

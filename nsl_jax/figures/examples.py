@@ -63,7 +63,7 @@ def strip_of(trained: cells.Trained) -> Strip:
   """
   report = trained.results['reports'][0]
   folder = trained.folder / f'seed_{report["seed"]}'
-  parts = experiment.prepare(trained.cell.config)
+  parts = experiment.prepare(trained.cell.config, trained.folder)
   state = cells.last_state(parts, report['seed'], folder)
   fitted = experiment.data_of(
       parts, splits.load(folder / 'split.npz')).normaliser

@@ -68,7 +68,7 @@ def features(trained: cells.Trained) -> tuple[np.ndarray, np.ndarray, str]:
     that is reported) or ''.
   """
   config, report = trained.cell.config, trained.results['reports'][0]
-  parts = experiment.prepare(config)
+  parts = experiment.prepare(config, trained.folder)
   state = cells.last_state(
       parts, report['seed'], trained.folder / f'seed_{report["seed"]}'
   )
