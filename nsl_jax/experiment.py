@@ -146,9 +146,7 @@ def prepare(
       fitted=mesh_lib.put(fitted(), whole),
       images=mesh_lib.put(source.train.images, whole), task=task, plan=plan,
       chunk=train.make_chunk(
-          train.one_step(method, read),
-          steps_per_call=plan.steps_per_call, mesh=mesh,
-          compiler_options=compiled,
+          train.one_step(method, read), mesh=mesh, compiler_options=compiled
       ),
       evaluate=evaluate.make_evaluate(
           method, apply, task, compiler_options=compiled

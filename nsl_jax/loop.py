@@ -273,8 +273,8 @@ def run(
     with _stop_signals() as asked:
       while step < plan.steps:
         count = plan.ahead(step)
-        rows = rows_at(streams, range(step, step + plan.steps_per_call), mesh)
-        state, history = chunk(state, data, rows, count)
+        rows = rows_at(streams, range(step, step + count), mesh)
+        state, history = chunk(state, data, rows)
         mesh_lib.settle(history)
         record.meter.add(step, count, history)
         step += count

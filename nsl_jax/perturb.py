@@ -1,12 +1,17 @@
 """Changes to inputs and labels inside a loss: adversarial, mixed, sharp."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import special
 
 from nsl_jax.types import Array, Key
+
+_NODES = 1025  # of the table of mixing ratios
 
 
 def unit(change: Array) -> Array:
@@ -97,6 +102,43 @@ def sharpen(probs: Array, temperature: float) -> Array:
   return jax.nn.softmax(jnp.log(jnp.maximum(probs, 1e-30)) / temperature)
 
 
+@functools.cache
+def _smaller_shares(alpha: float) -> np.ndarray:
+  """(2 m)^(alpha/2) at equally spaced roots of the probabilities of
+  m = min(lambda, 1 - lambda), f32[1025].
+
+  Unlike m itself it is smooth near 0, where m has a density of
+  m^(alpha - 1).
+  """
+  probability = np.linspace(0.0, 1.0, _NODES) ** 2
+  m = special.betaincinv(alpha, alpha, probability / 2)
+  return ((2 * m) ** (alpha / 2)).astype(np.float32)
+
+
+def ratio_at(probability: Array, alpha: float) -> Array:
+  """The value that max(lambda, 1 - lambda) exceeds with a given probability,
+  lambda ~ Beta(alpha, alpha).
+
+  Interpolated in a table: samplers of a Beta distribution reject, and on an
+  accelerator every turn of their loops waits for the host. Off by less than
+  1e-6 for alpha from 0.4 to 2, and by less than 1e-4 for any other, but for
+  probabilities below 1e-4.
+
+  Args:
+    probability: f32[N] in [0, 1).
+    alpha: of the Beta distribution.
+
+  Returns:
+    f32[N], in [1/2, 1].
+  """
+  table = jnp.asarray(_smaller_shares(float(alpha)))
+  place = jnp.sqrt(probability) * (_NODES - 1)
+  cell = jnp.minimum(place.astype(jnp.int32), _NODES - 2)
+  low, high = table[cell], table[cell + 1]
+  power = low + (place - cell) * (high - low)
+  return 1.0 - 0.5 * power ** (2.0 / alpha)
+
+
 def mix_ratio(key: Key, alpha: float, rows: int, *, per_batch: bool) -> Array:
   """lambda' = max(lambda, 1 - lambda), lambda ~ Beta(alpha, alpha).
 
@@ -109,8 +151,8 @@ def mix_ratio(key: Key, alpha: float, rows: int, *, per_batch: bool) -> Array:
   Returns:
     f32[N], in [1/2, 1], so that a row stays nearest to itself.
   """
-  drawn = jax.random.beta(key, alpha, alpha, (1 if per_batch else rows,))
-  return jnp.broadcast_to(jnp.maximum(drawn, 1.0 - drawn), (rows,))
+  probability = jax.random.uniform(key, (1 if per_batch else rows,))
+  return jnp.broadcast_to(ratio_at(probability, alpha), (rows,))
 
 
 def mix(rows: Array, others: Array, ratio: Array) -> Array:

@@ -120,7 +120,7 @@ def training(
   }
   count = setting.steps_per_call
   chunk = train.make_chunk(
-      train.one_step(method, read), steps_per_call=count, mesh=setting.mesh,
+      train.one_step(method, read), mesh=setting.mesh,
       compiler_options=kernels.options(setting.kernels),
   )
   state = train.initial_state(method, 0, setting.mesh)
@@ -128,7 +128,7 @@ def training(
       streams, range(step, step + count), setting.mesh
   )
   first = rows_at(0)
-  program, seconds, memory = _compiled(chunk, state, data, first, count)
+  program, seconds, memory = _compiled(chunk, state, data, first)
   step = 0
 
   def call() -> None:
@@ -136,7 +136,7 @@ def training(
     here = first
     if isinstance(data, Data):
       here = rows_at(step)
-    state, history = program(state, data, here, count)
+    state, history = program(state, data, here)
     jax.block_until_ready(history)
     step += count
 

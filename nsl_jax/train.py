@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
@@ -16,7 +15,7 @@ Normalise = Callable[[Mapping[str, Array], Array], Array]
 Rows = Mapping[str, Array]
 Read = Callable[[Any, Rows], Batch]
 Step = Callable[[State, Any, Rows], tuple[State, Metrics]]
-Chunk = Callable[[State, Any, Rows, int], tuple[State, Metrics]]
+Chunk = Callable[[State, Any, Rows], tuple[State, Metrics]]
 
 
 @jax.named_scope(READ)
@@ -81,45 +80,28 @@ def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
 
 
 def make_chunk(
-    step: Step, *, steps_per_call: int, mesh: Mesh,
-    compiler_options: dict[str, Any] | None = None,
+    step: Step, *, mesh: Mesh, compiler_options: dict[str, Any] | None = None,
 ) -> Chunk:
-  """A compiled `(state, data, rows, count) -> (state, history)`.
+  """A compiled `(state, data, rows) -> (state, history)` of several steps.
 
-  Runs `count <= steps_per_call` steps. `rows` have a leading axis of
-  `steps_per_call`, of which the first `count` are used, so that one
-  compilation serves any number of steps. `state` is donated. `history` holds
-  every metric f32[steps_per_call], in order.
+  `rows` have a leading axis, a step each: every number of steps is a program of
+  its own, so that the compiler knows how often its loop turns and an
+  accelerator need not ask the host. `state` is donated. `history` holds every
+  metric of every step, f32[steps], in order.
 
   `compiler_options` are those of `kernels.options`.
 
-  With `steps_per_call=1` there is no loop around the step: on CPU
-  convolutions inside a rolled loop are many times slower.
+  Around a single step there is no loop: on CPU convolutions inside a rolled
+  loop are many times slower.
   """
-  def single(state, data, rows, count):
-    del count
-    state, metrics = step(state, data, jax.tree.map(lambda r: r[0], rows))
+  def chunk(state, data, rows):
+    one = lambda state, here: step(state, data, here)
+    if len(next(iter(rows.values()))) > 1:
+      return jax.lax.scan(one, state, rows)
+    state, metrics = one(state, jax.tree.map(lambda r: r[0], rows))
     return state, jax.tree.map(lambda m: m[None], metrics)
 
-  def several(state, data, rows, count):
-    first = jax.tree.map(lambda r: r[0], rows)
-    _, shapes = jax.eval_shape(step, state, data, first)
-    history = jax.tree.map(
-        lambda m: jnp.zeros((steps_per_call,), m.dtype), shapes
-    )
-
-    def body(index, carry):
-      state, history = carry
-      here = jax.tree.map(lambda r: r[index], rows)
-      state, metrics = step(state, data, here)
-      write = lambda h, m: h.at[index].set(m)
-      return state, jax.tree.map(write, history, metrics)
-
-    return jax.lax.fori_loop(0, count, body, (state, history))
-
   return jax.jit(
-      single if steps_per_call == 1 else several,
-      donate_argnums=0,
-      out_shardings=mesh_lib.everywhere(mesh),
+      chunk, donate_argnums=0, out_shardings=mesh_lib.everywhere(mesh),
       compiler_options=compiler_options,
   )

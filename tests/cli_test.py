@@ -153,7 +153,7 @@ _TOY = textwrap.dedent('''
                   params=jax.random.normal(jax.random.key(1), (SIZE,)),
                   slots={})
 
-    def chunk(state, data, rows, count):
+    def chunk(state, data, rows):
       state = state.replace(step=state.step + 1, params=state.params + 1.0)
       return state, {'loss': jnp.ones(1)}
 

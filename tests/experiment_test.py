@@ -227,7 +227,7 @@ class ExperimentTest(parameterized.TestCase):
       data = experiment.data_of(parts, split)
       rows = loop.rows_at(
           feed.streams_of(config, split, 0), range(1), parts.mesh)
-      after, _ = parts.chunk(state, data, rows, 1)
+      after, _ = parts.chunk(state, data, rows)
       norms.append({
           jax.tree_util.keystr(path): float(leaf.mean()) for path, leaf
           in jax.tree_util.tree_leaves_with_path(after.params)})

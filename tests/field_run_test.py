@@ -265,9 +265,9 @@ class SignalTest(FieldTest):
 class TrainingErrorTest(FieldTest):
 
   def test_loss_that_becomes_nan_late(self):
-    def chunk(state, data, rows, count):
+    def chunk(state, data, rows):
       late = int(state.step) == 13
-      state, history = self.parts.chunk(state, data, rows, count)
+      state, history = self.parts.chunk(state, data, rows)
       if late:
         history = history | {'loss': history['loss'] * float('nan')}
       return state, history

@@ -3,6 +3,7 @@
 Here are also the toy network and the helpers of the other methods' tests.
 """
 
+import functools
 import math
 from unittest import mock
 
@@ -278,6 +279,29 @@ class MixMatchTest(parameterized.TestCase):
     self.assertGreater(value, 0.0)
     for leaf in jax.tree.leaves(grad):
       np.testing.assert_array_equal(leaf, 0.0)
+
+  def test_passes_as_one_program_give_the_same(self):
+    """As on an accelerator: logits, statistics and gradients to rounding."""
+    model = models.build(TINY['oliver'], K)
+    tools = Toy().tools(model=model)
+    batches = [images(4, 8, seed=seed) for seed in range(3)]
+
+    def passes(params, stats):
+      logits, moved = mixmatch.each_pass(
+          tools, params, stats, batches, jax.random.key(1), moved_by='first'
+      )
+      return jnp.sum(logits**2), (logits, moved)
+
+    params, stats = quick_jit(
+        lambda key: model.init(key, (8, 8, 3)))(jax.random.key(0))
+    found = []
+    for backend in 'cpu', 'gpu':
+      with mock.patch.object(jax, 'default_backend', lambda: backend):
+        grads = jax.grad(passes, has_aux=True)
+        found.append(quick_jit(lambda *args: grads(*args))(params, stats))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+        *found)
 
   def test_every_pass_may_move_the_statistics(self):
     """L2I's code: guesses, then mixed chunks, each after the last (F-L23)."""

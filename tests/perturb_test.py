@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
-from scipy import stats
+from scipy import special, stats
 
 from nsl_jax import losses, perturb
 
@@ -164,6 +164,17 @@ class MixTest(parameterized.TestCase):
     test = stats.kstest(
         np.asarray(drawn), lambda x: beta.cdf(x) - beta.cdf(1 - x))
     self.assertGreater(test.pvalue, 0.01)
+
+  @parameterized.parameters(
+      (0.1, 1e-4), (0.4, 1e-6), (0.75, 1e-6), (1.0, 1e-6), (2.0, 1e-6),
+      (16.0, 1e-4))
+  def test_ratio_at_a_probability(self, alpha, tolerance):
+    """P(min(b, 1 - b) <= m) = 2 I_m(alpha, alpha)."""
+    probability = np.linspace(1e-4, 1, 3001, endpoint=False)
+    ratio = perturb.ratio_at(jnp.asarray(probability, jnp.float32), alpha)
+    want = 1 - special.betaincinv(alpha, alpha, probability / 2)
+    np.testing.assert_allclose(ratio, want, rtol=0, atol=tolerance)
+    self.assertEqual(perturb.ratio_at(jnp.zeros(1), alpha), 1.0)
 
   def test_ratio(self):
     """Invariant 16: in [1/2, 1], one a row, or one for all."""

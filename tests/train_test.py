@@ -66,10 +66,9 @@ def method_of(config, tx, views='', batch_norm=False):
 
 
 @functools.cache
-def chunk_of(method, steps_per_call, devices):
+def chunk_of(method, devices):
   return train.make_chunk(
-      train.one_step(method, READ), steps_per_call=steps_per_call,
-      mesh=mesh_lib.make(devices),
+      train.one_step(method, READ), mesh=mesh_lib.make(devices)
   )
 
 
@@ -89,22 +88,23 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def run(method, counts, *, steps_per_call, devices=1, seed=0):
-  """The last state and the metrics f64[steps]; only one call may compile."""
+def run(method, counts, *, devices=1, seed=0):
+  """The last state and the metrics f64[steps] of calls of so many steps; only
+  another number of steps may compile.
+  """
   mesh = mesh_lib.make(devices)
-  chunk = chunk_of(method, steps_per_call, devices)
+  chunk = chunk_of(method, devices)
   state, data = train.initial_state(method, seed, mesh), data_on(mesh)
-  rows, at, history = rows_of(40), 0, []
+  rows, at, history, seen = rows_of(40), 0, [], set()
   for count in counts:
-    # What lies beyond `count` is the next steps' rows, as in the loop.
-    here = {k: v[at:at + steps_per_call] for k, v in rows.items()}
+    here = {k: v[at:at + count] for k, v in rows.items()}
     here = mesh_lib.put(here, mesh_lib.split(mesh, axis=1))
     with compilations() as found:
-      state, metrics = chunk(state, data, here, count)
+      state, metrics = chunk(state, data, here)
       mesh_lib.settle(metrics)
-    assert not (at and found), 'compiled more than once'
-    metrics = jax.device_get(metrics)
-    history.append(jax.tree.map(lambda m, n=count: m[:n], metrics))
+    assert not (count in seen and found), 'compiled more than once'
+    seen.add(count)
+    history.append(jax.device_get(metrics))
     at += count
   state = state.replace(key=jax.random.key_data(state.key))
   joined = jax.tree.map(lambda *m: np.concatenate(m), *history)
@@ -118,7 +118,7 @@ def assert_close(one, other, atol):
   )
 
 
-def counting(steps_seen):
+def counting():
   """A method whose state is arithmetic: no network, nothing to round."""
   def init(key):
     return State(
@@ -127,7 +127,6 @@ def counting(steps_seen):
     )
 
   def update(state, batch, key):
-    steps_seen.append(batch)
     seen = jnp.stack([batch.y.sum(), batch.u_index.sum(), state.step])
     noise = jax.random.uniform(key)
     return state.replace(params=state.params + seen), {
@@ -148,13 +147,9 @@ class ChunkTest(parameterized.TestCase):
         double(argument)
       self.assertLen(found, expected)
 
-  @parameterized.parameters(
-      (1, (1,) * 7), (5, (5, 2)), (5, (3, 3, 1)), (5, (1,) * 7), (8, (7,)),
-  )
-  def test_steps_rows_and_keys(self, steps_per_call, counts):
-    traces = []
-    method = counting(traces)
-    state, history = run(method, counts, steps_per_call=steps_per_call, seed=3)
+  @parameterized.parameters(((1,) * 7,), ((5, 2),), ((3, 3, 1),), ((7,),))
+  def test_steps_rows_and_keys(self, counts):
+    state, history = run(counting(), counts, seed=3)
     labels, rows = arrays()[1], rows_of(7)
     expected = [
         labels[rows['labelled'][:7]].sum(), rows['unlabelled'][:7].sum(),
@@ -169,23 +164,19 @@ class ChunkTest(parameterized.TestCase):
     ])
     np.testing.assert_array_equal(state.key, jax.random.key_data(key))
 
-  @parameterized.parameters((5, 2), (3, 3))
-  def test_history_is_0_beyond_the_count(self, steps_per_call, count):
-    mesh, method = mesh_lib.make(1), counting([])
+  @parameterized.parameters(2, 5)
+  def test_the_compiler_knows_the_number_of_steps(self, count):
+    """Else an accelerator asks the host after every step."""
+    mesh, method = mesh_lib.make(1), counting()
     state = train.initial_state(method, 0, mesh)
-    rows = mesh_lib.put(
-        rows_of(steps_per_call), mesh_lib.split(mesh, axis=1)
-    )
-    chunk = chunk_of(method, steps_per_call, 1)
-    _, history = chunk(state, data_on(mesh), rows, count)
-    for values in history.values():
-      self.assertEqual(values.shape, (steps_per_call,))
-      np.testing.assert_array_equal(values[count:], 0)
+    rows = mesh_lib.put(rows_of(count), mesh_lib.split(mesh, axis=1))
+    program = chunk_of(method, 1).lower(state, data_on(mesh), rows).compile()
+    self.assertIn(f'"known_trip_count":{{"n":"{count}"', program.as_text())
 
   def test_training_does_not_depend_on_steps_per_call(self):
     method = method_of(NS3L, optax.sgd(0.2, momentum=0.9), 'translate:1', True)
-    one, one_by_one = run(method, (1,) * 7, steps_per_call=1)
-    state, history = run(method, (5, 2), steps_per_call=5)
+    one, one_by_one = run(method, (1,) * 7)
+    state, history = run(method, (5, 2))
     assert_close(one_by_one, history, 1e-5)
     assert_close(one, state, 1e-5)
     self.assertGreater(one_by_one['ns3l'].min(), 0)
@@ -195,16 +186,16 @@ class ChunkTest(parameterized.TestCase):
 
   def test_loss_falls(self):
     method = method_of(dict(name='supervised', terms={}), optax.adam(3e-3))
-    _, history = run(method, (1,) * 30, steps_per_call=1)
+    _, history = run(method, (1,) * 30)
     self.assertLess(history['loss'][-3:].mean(), history['loss'][0] / 2)
 
   @parameterized.parameters(1, 3)
-  def test_state_is_donated_and_data_are_not(self, steps_per_call):
-    mesh, method = mesh_lib.make(4), counting([])
-    chunk = chunk_of(method, steps_per_call, 4)
+  def test_state_is_donated_and_data_are_not(self, count):
+    mesh, method = mesh_lib.make(4), counting()
+    chunk = chunk_of(method, 4)
     state, data = train.initial_state(method, 0, mesh), data_on(mesh)
-    rows = mesh_lib.put(rows_of(steps_per_call), mesh_lib.split(mesh, axis=1))
-    new, _ = chunk(state, data, rows, 1)
+    rows = mesh_lib.put(rows_of(count), mesh_lib.split(mesh, axis=1))
+    new, _ = chunk(state, data, rows)
     self.assertTrue(state.params.is_deleted())
     self.assertFalse(any(a.is_deleted() for a in jax.tree.leaves((data, rows))))
     self.assertTrue(new.params.sharding.is_fully_replicated)
@@ -218,7 +209,7 @@ class DevicesTest(parameterized.TestCase):
     # rounding, which Adam would blow up to the size of its rate.
     method = method_of(NS3L, optax.sgd(0.1), 'translate:1', batch_norm=True)
     (one, history), (four, spread) = (
-        run(method, (1,) * 6, steps_per_call=1, devices=devices)
+        run(method, (1,) * 6, devices=devices)
         for devices in (1, 4)
     )
     assert_close(history, spread, 1e-5)
@@ -264,12 +255,12 @@ class GatherTest(parameterized.TestCase):
   def test_hidden_labels_do_not_reach_training(self):
     method = method_of(NS3L, optax.sgd(0.1), 'translate:1')
     labels, mesh = arrays()[1], mesh_lib.make(1)
-    chunk = chunk_of(method, 1, 1)
+    chunk = chunk_of(method, 1)
     rows = mesh_lib.put(rows_of(1), mesh_lib.split(mesh, axis=1))
     found = []
     for hidden in (labels, np.where(np.arange(COUNT) < COUNT // 2, labels, 0)):
       state = train.initial_state(method, 0, mesh)
-      found.append(chunk(state, data_on(mesh, hidden), rows, 1)[0].params)
+      found.append(chunk(state, data_on(mesh, hidden), rows)[0].params)
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
