@@ -8,14 +8,16 @@ optimiser, batch and augmentation of a config instead.
 A row a method: milliseconds a step (median, min, max) with the data pipeline
 (row sampler, transfer, gather, normalisation, augmentation), the median with
 an empty one (a batch that is already there, as it is), the ratio to the first
-method, images a second, memory of the compiled step, compile time; with
---inference also the time to predict as many images, by all that the method is
-judged by. Images are random: only time is measured.
+method, images a second, memory of the compiled step, its arithmetic, compile
+time; with --inference also the time to predict as many images, by all that the
+method is judged by. Images are random: only time is measured.
 
 --breakdown adds where the time of a step goes, by the profiler. --kernels
 default,eigen times every method with either on a CPU. --rows prints a line
 `ROW {...}` for each method instead, without the data pipeline and under the
 names that other libraries' benchmarks use (pimodel, l2i-o(meanteacher), ...).
+--startup prints instead the seconds from the command that trains a --config to
+its first step, when nothing is compiled yet and when it has run before.
 """
 
 import ast
@@ -33,7 +35,7 @@ import jax.numpy as jnp
 from nsl_jax import (
     breakdown, cli, config_files, errors, experiment, files,
     kernels as kernels_lib, loop, mesh as mesh_lib, methods, models,
-    optimizers, step_times, stopwatch, tasks, train,
+    optimizers, startup, step_times, stopwatch, tasks, train,
 )
 from nsl_jax import workdir as workdir_lib
 from nsl_jax.data import augment, normalise
@@ -177,8 +179,8 @@ def measure(
   Returns:
     By name: `images` of a step's labelled and unlabelled batch, `ms`,
     `ms_empty` and, if wanted, `ms_inference` (a step's milliseconds, of every
-    call), `compile_s` and `memory_mb`; with `parts` also `parts_ms`, of a step
-    with the data pipeline.
+    call), `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms`,
+    of a step with the data pipeline.
   """
   subjects = {
       (name, way): one for name, work in works.items()
@@ -192,6 +194,7 @@ def measure(
           **{way: ms for (owner, way), ms in taken.items() if owner == name},
           'compile_s': subjects[name, _FULL].compile_s,
           'memory_mb': subjects[name, _FULL].memory_mb,
+          'gflop': subjects[name, _FULL].gflop,
       }
       for name, work in works.items()
   }
@@ -267,21 +270,45 @@ def _parser() -> cli.Parser:
       'measured, default, eigen, or several by comma')
   add('--rows', action='store_true', help='lines for the benchmarks of other '
       'libraries')
+  add('--startup', action='store_true',
+      help='seconds to the first step of each --config')
   add('--json', type=pathlib.Path, help='file for the time of every call')
   return parser
+
+
+def _refuse_ignored(options: Any) -> None:
+  """Raises UserError if an option would have no effect."""
+  given = lambda *names: [f'--{n}' for n in names if getattr(options, n)]
+  for mode, names in (
+      ('rows', ('config', 'inference', 'breakdown', 'startup', 'json')),
+      ('startup', ('method', 'model', 'inference', 'breakdown'))):
+    if getattr(options, mode) and given(*names):
+      raise errors.UserError(
+          f'--{mode} goes without {", ".join(given(*names))}'
+      )
+  if options.startup and not options.config:
+    raise errors.UserError(
+        '--startup needs a config: add --config=configs/digits_ns3l.py'
+    )
+
+
+def _write(path: pathlib.Path | None, content: Mapping[str, Any]) -> None:
+  if path is not None:
+    files.write(path, (json.dumps(content, indent=1) + '\n').encode())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
   options = _parser().parse_args(argv)
-  ignored = [
-      f'--{name}' for name in ('config', 'inference', 'breakdown', 'json')
-      if options.rows and getattr(options, name)
-  ]
-  if ignored:
-    raise errors.UserError(f'--rows goes without {", ".join(ignored)}')
+  _refuse_ignored(options)
   if options.json is not None:
     files.make_folder(options.json.parent, '--json')
+  if options.startup:
+    seconds = startup.measure(options.config)
+    print(startup.table(seconds))
+    _write(options.json, {
+        'kind': 'startup', **workdir_lib.provenance(1), 'configs': seconds})
+    return
   jax.config.update('jax_enable_compilation_cache', False)
   train.use_precision(options.precision)
   labelled, unlabelled = _numbers(options.batch, '64+64')
@@ -322,15 +349,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print('\nms a step by part; operations may overlap')
     print(breakdown.table({n: m['parts_ms'] for n, m in measured.items()}))
   print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
-  if options.json is not None:
-    content = {
-        'kind': 'timing', 'model': model, 'batch': options.batch,
-        'image': options.image, 'precision': options.precision,
-        'steps_per_call': per_call, 'kernels': choices, **where,
-        'peak_memory_mb': stopwatch.peak_memory_mb(), 'methods': measured,
-    }
-    text = json.dumps(content, indent=1) + '\n'
-    files.write(options.json, text.encode())
+  _write(options.json, {
+      'kind': 'timing', 'model': model, 'batch': options.batch,
+      'image': options.image, 'precision': options.precision,
+      'steps_per_call': per_call, 'kernels': choices, **where,
+      'peak_memory_mb': stopwatch.peak_memory_mb(), 'methods': measured,
+  })
 
 
 if __name__ == '__main__':

@@ -14,7 +14,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nsl_jax import cli, errors, files, rows, step_times, summary, timing
+from nsl_jax import (
+    cli, errors, files, rows, startup, step_times, summary, timing,
+)
 from nsl_jax import workdir as workdir_lib
 
 _BASELINES = ('Supervised', 'SL')
@@ -172,6 +174,8 @@ def times(folder: pathlib.Path, name: str) -> str:
         + errors.did_you_mean(name, known)
     )
   content = workdir_lib.read_json(known[name])
+  if content['kind'] == 'startup':
+    return startup.table(content['configs'])
   return step_times.table(content['methods'])
 
 

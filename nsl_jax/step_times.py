@@ -13,6 +13,10 @@ def ratio(times: Sequence[float], base: Sequence[float]) -> float:
   return statistics.median(a / b for a, b in zip(times, base))
 
 
+def _whole(number: float | None) -> str:
+  return '' if number is None else f'{number:,.0f}'
+
+
 def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
   """A Markdown table, ratios to the first row.
 
@@ -22,18 +26,20 @@ def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
   first = next(iter(measured.values()))
   names = [
       'method', 'ms/step', 'min', 'max', 'empty pipeline', 'ratio', 'images/s',
-      'memory MB', 'compile s', *['inference ms'] * (INFERENCE in first),
+      'memory MB', *['GFLOP'] * ('gflop' in first), 'compile s',
+      *['inference ms'] * (INFERENCE in first),
   ]
   lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
   for word, one in measured.items():
     median = statistics.median(one['ms'])
     times = ratio(one['ms'], first['ms'])
-    memory = one['memory_mb']
     cells = [
         word, f'{median:.2f}', f'{min(one["ms"]):.2f}',
         f'{max(one["ms"]):.2f}', f'{statistics.median(one["ms_empty"]):.2f}',
         f'{times:.2f}', f'{1e3 * one["images"] / median:,.0f}',
-        '' if memory is None else f'{memory:,.0f}', f'{one["compile_s"]:.1f}',
+        _whole(one['memory_mb']),
+        *[_whole(one.get('gflop'))] * ('gflop' in first),
+        f'{one["compile_s"]:.1f}',
     ]
     if INFERENCE in one:
       cells.append(f'{statistics.median(one[INFERENCE]):.2f}')

@@ -55,12 +55,14 @@ class Subject(NamedTuple):
     call: runs and waits for `steps_per_call` steps.
     compile_s: seconds to trace and to compile it.
     memory_mb: of the compiled program, its arguments included.
+    gflop: floating-point operations of a step by XLA's count, in 10^9.
     program: the text of the compiled program.
   """
 
   call: Callable[[], None]
   compile_s: float
   memory_mb: float | None
+  gflop: float | None
   program: Callable[[], str]
 
 
@@ -92,15 +94,19 @@ def random_data(side: Sequence[str], setting: Setting, kind: str) -> Data:
   return Data(*mesh_lib.put((images, labels, fitted, tables), whole))
 
 
-def _compiled(function, *arguments) -> tuple[Any, float, float | None]:
+def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
+  """The program, and what a `Subject` tells of it."""
   begun = time.perf_counter()
-  program = function.lower(*arguments).compile()
+  lowered = function.lower(*arguments)
+  program = lowered.compile()
   seconds = time.perf_counter() - begun
-  memory = program.memory_analysis()
-  if memory is None:
-    return program, seconds, None
-  used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-  return program, seconds, used / 2**20
+  memory, cost = program.memory_analysis(), lowered.cost_analysis()
+  return program, {
+      'compile_s': seconds, 'program': program.as_text,
+      'memory_mb': None if memory is None else (
+          memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20,
+      'gflop': cost and cost['flops'] / 1e9,  # a loop counts as one turn
+  }
 
 
 def training(
@@ -128,7 +134,7 @@ def training(
       streams, range(step, step + count), setting.mesh
   )
   first = rows_at(0)
-  program, seconds, memory = _compiled(chunk, state, data, first)
+  program, known = _compiled(chunk, state, data, first)
   step = 0
 
   def call() -> None:
@@ -140,7 +146,7 @@ def training(
     jax.block_until_ready(history)
     step += count
 
-  return Subject(call, seconds, memory, program.as_text)
+  return Subject(call, **known)
 
 
 def inference(
@@ -170,15 +176,12 @@ def inference(
     return jax.lax.map(lambda one: classes(state, fitted, one), images)
 
   inputs = (state, data.normaliser, images)
-  program, seconds, memory = _compiled(
+  program, known = _compiled(
       jax.jit(
           several, compiler_options=kernels.options(setting.kernels)
       ), *inputs
   )
-  return Subject(
-      lambda: jax.block_until_ready(program(*inputs)), seconds, memory,
-      program.as_text,
-  )
+  return Subject(lambda: jax.block_until_ready(program(*inputs)), **known)
 
 
 def in_turn(

@@ -20,7 +20,7 @@ ROWS = (
      'data.duplicates', 'data.versions'),
     ('files', 'data.cache'),
     ('kernels',),
-    ('losses', 'schedules', 'mesh', 'config_files', 'rows',
+    ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'startup',
      'summary', 'step_times', 'log', 'workdir', 'bilevel', 'data.splits',
      'data.sampler', 'data.augment', 'data.digits', 'data.download',
      'data.manual', 'data.face_lists', 'data.features', 'data.normalise',

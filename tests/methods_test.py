@@ -306,13 +306,15 @@ class EveryMethodTest(parameterized.TestCase):
     np.testing.assert_array_equal(run(1), run(1))
     self.assertGreater(np.abs(run(1) - run(2)).max(), 1e-4)
 
-  @parameterized.parameters(*CONFIGS)
-  def test_learns_digits(self, name):
+  @parameterized.product(
+      name=list(CONFIGS), precision=('float32', 'bfloat16'))
+  def test_learns_digits(self, name, precision):
     """40 steps on 50 labels: most of the test digits are read."""
     source, split = digits()
     tools = Tools(
-        model=models.build({'name': 'small_cnn'}, 10), tx=optax.adam(3e-3),
-        augment=augment.build('translate:1'), image_shape=(8, 8, 1))
+        model=models.build({'name': 'small_cnn'}, 10, precision=precision),
+        tx=optax.adam(3e-3), augment=augment.build('translate:1'),
+        image_shape=(8, 8, 1))
     terms = {} if name == 'l2i' else {'terms': {}}
     method = methods.build({'name': name, **terms, **CONFIGS[name]}, tools)
     step = jax.jit(train.one_step(method, read))

@@ -11,7 +11,7 @@ from absl.testing import absltest
 
 from nsl_jax import (
     bench, config_files, errors, experiment, report, reproduce, rows,
-    step_times, stopwatch,
+    startup, step_times, stopwatch,
 )
 
 NOT_YET = rows.find('NS-T6-8')._replace(config='')  # as if it had no config
@@ -152,7 +152,7 @@ class ReportTest(absltest.TestCase):
            'memory_mb': None}
     (self.folder / 'bench').mkdir()
     (self.folder / 'bench' / 'x.json').write_text(json.dumps(
-        {'methods': {'a': one, 'b': {**one, 'ms': [6.0]}}}))
+        {'kind': 'timing', 'methods': {'a': one, 'b': {**one, 'ms': [6.0]}}}))
     mark = '<!-- table: python -m nsl_jax.report --bench x -->'
     filled = report.fill(f'{mark}\nold\n<!-- end -->', self.folder)
     self.assertEqual(filled, f'{mark}\n\n{report.times(self.folder, "x")}\n\n'
@@ -256,6 +256,24 @@ class BenchTest(absltest.TestCase):
     self.assertEqual(stopwatch.sizes(work.setting),
                      {'labelled': 50, 'unlabelled': 50})
 
+  def test_seconds_to_the_first_step(self):
+    """The second start finds what the first has compiled."""
+    config = 'configs/digits_ns3l.py:smoke=true'
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    path = pathlib.Path(folder) / 'bench' / 'start.json'
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      bench.main(['--startup', f'--config={config}', f'--json={path}'])
+    seconds = json.loads(path.read_text())['configs'][config]
+    self.assertLess(seconds['warm_s'], seconds['cold_s'])
+    self.assertGreater(seconds['warm_s'], 0.1)
+    row = f'| {config} | {seconds["cold_s"]:.1f} | {seconds["warm_s"]:.1f} |'
+    self.assertIn(row, printed.getvalue())
+    self.assertIn(row, report.times(path.parent.parent, 'start'))
+
+  def test_a_start_that_fails(self):
+    with self.assertRaisesRegex(errors.UserError, 'no_such.py: .*no_such'):
+      startup.measure(['configs/no_such.py'])
+
   def test_wrong_words(self):
     for words, message in (
         (['--batch=4'], 'write it like 64.64'),
@@ -263,6 +281,9 @@ class BenchTest(absltest.TestCase):
         (['--method=ns3'], "did you mean 'ns3l'"),
         (['--kernels=eigne'], "did you mean 'eigen'"),
         (['--rows', '--breakdown'], 'goes without --breakdown'),
+        (['--startup'], 'needs a config'),
+        (['--startup', '--config=x.py', '--model=cnn3'],
+         '--startup goes without --model'),
         (['--method=ns3l:pases=1', '--image=8x8x1'], 'pases'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):

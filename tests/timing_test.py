@@ -208,7 +208,7 @@ class StopwatchTest(absltest.TestCase):
     called = []
     subjects = {
         name: stopwatch.Subject(
-            lambda name=name: called.append(name), 0, None, str)
+            lambda name=name: called.append(name), 0, None, None, str)
         for name in 'ab'
     }
     setting = stopwatch.Setting(

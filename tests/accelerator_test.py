@@ -1,0 +1,87 @@
+"""What a GPU would be given, read from programs lowered for one without one."""
+
+import collections
+import re
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import jax.numpy as jnp
+import methods_test
+import optax
+
+from nsl_jax import mesh as mesh_lib
+from nsl_jax import methods
+from nsl_jax import models
+from nsl_jax import train
+from nsl_jax.data import augment
+from nsl_jax.types import Data, Tools
+
+_PRODUCT = re.compile(
+    r'stablehlo\.(convolution|dot_general).*?: \(tensor<(?:\d+x)*(\w+)>, '
+    r'tensor<(?:\d+x)*(\w+)>\)'
+)
+
+
+def lowered(name):
+  """The text of three steps in bfloat16 for a CUDA device, and the number of
+  arrays in their state.
+  """
+  network = {'name': 'wide_resnet', 'depth': 10, 'width': 1}
+  tools = Tools(
+      model=models.build(network, 10, precision='bfloat16'),
+      tx=optax.adam(3e-3), augment=augment.build('flip,translate:1'),
+      image_shape=(8, 8, 1),
+  )
+  terms = {} if name == 'l2i' else {'terms': {}}
+  method = methods.build(
+      {'name': name, **terms, **methods_test.CONFIGS[name]}, tools
+  )
+  chunk = train.make_chunk(
+      train.one_step(method, methods_test.read), mesh=mesh_lib.make(1)
+  )
+  state = jax.eval_shape(method.init, jax.random.key(0))
+  rows = jnp.zeros((3, 8), jnp.int32)
+  data = Data(
+      jnp.zeros((9, 8, 8, 1), jnp.uint8), jnp.zeros(9, jnp.int32), {}, {}
+  )
+  traced = chunk.trace(
+      state, data, dict(labelled=rows, unlabelled=rows, holdout=rows)
+  )
+  text = traced.lower(lowering_platforms=('cuda',)).as_text()
+  return text, len(jax.tree.leaves(state))
+
+
+class LoweredTest(parameterized.TestCase):
+
+  @parameterized.parameters(*methods_test.CONFIGS)
+  def test_every_method(self, name):
+    """No loop but that over the steps, whose number is known, and nothing that
+    waits for the host; convolutions in bfloat16, the rest in float32; every
+    array of the state is overwritten.
+    """
+    text, arrays = lowered(name)
+    self.assertEqual(text.count('stablehlo.while'), 1)
+    for waits in 'callback', 'stablehlo.case', 'infeed', 'send':
+      self.assertNotIn(waits, text)
+    types = collections.defaultdict(set)
+    for product, left, right in _PRODUCT.findall(text):
+      types[product] |= {left, right}
+    self.assertEqual(types, {'convolution': {'bf16'}, 'dot_general': {'f32'}})
+    self.assertEqual(text.count('tf.aliasing_output'), arrays)
+
+  def test_mixmatch_makes_two_passes(self):
+    """One over all views and one over all mixed images, not two and three."""
+    on_cpu, _ = lowered('mixmatch')
+    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+      on_gpu, _ = lowered('mixmatch')
+    number = lambda text: text.count('stablehlo.convolution')
+    # Of 9 convolutions: forward passes, and gradients of kernels and of what
+    # they are given, which is an image for the first.
+    self.assertEqual(number(on_cpu), (2 + 3) * 9 + 3 * (9 + 8))
+    self.assertEqual(number(on_gpu), (1 + 1) * 9 + (9 + 8))
+
+
+if __name__ == '__main__':
+  absltest.main()
