@@ -236,7 +236,7 @@ def print_rows(
     subject = subjects_of(work, inference=False)[_BARE]
     taken = stopwatch.in_turn({word: subject}, setting, steps=steps)
     print('ROW ' + json.dumps({
-        'peer': 'nsl_jax', 'method': name, 'word': word,
+        'peer': 'nsl_jax', 'method': name, 'variant': word,
         'batch': f'{setting.labelled}+{setting.unlabelled}',
         'kernels': setting.kernels, 'compile_s': subject.compile_s,
         'all': taken[word],

@@ -176,6 +176,8 @@ def times(folder: pathlib.Path, name: str) -> str:
   content = workdir_lib.read_json(known[name])
   if content['kind'] == 'startup':
     return startup.table(content['configs'])
+  if content['kind'] == 'peers':
+    return step_times.beside(content['rows'])
   return step_times.table(content['methods'])
 
 

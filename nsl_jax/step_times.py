@@ -1,5 +1,6 @@
 """From timed calls to a table of ratios."""
 
+import collections
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,4 +45,30 @@ def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     if INFERENCE in one:
       cells.append(f'{statistics.median(one[INFERENCE]):.2f}')
     lines.append('| ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines)
+
+
+def beside(rows: Sequence[Mapping[str, Any]], own: str = 'nsl_jax') -> str:
+  """A Markdown table of other libraries' steps beside our own.
+
+  Args:
+    rows: each with `peer`, `method`, `batch`, `median` (ms) and, where a
+      method was done in several ways, `variant`.
+    own: the `peer` of our rows.
+  """
+  lines = [
+      '| method | batch | library | ms/step | ours | ms/step | speed |',
+      '|' + ' --- |' * 7,
+  ]
+  ours = collections.defaultdict(list)
+  for row in rows:
+    if row['peer'] == own:
+      ours[row['method'], row['batch']].append(row)
+  for row in rows:
+    for one in ours[row['method'], row['batch']] * (row['peer'] != own):
+      lines.append(
+          f'| {row["method"]} | {row["batch"]} | {row["peer"]} | '
+          f'{row["median"]:,.0f} | {one["variant"]} | {one["median"]:,.0f} | '
+          f'{row["median"] / one["median"]:.2f} |'
+      )
   return '\n'.join(lines)

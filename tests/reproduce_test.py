@@ -223,7 +223,7 @@ class BenchTest(absltest.TestCase):
       self.assertStartsWith(line, 'ROW ')
       row = json.loads(line.removeprefix('ROW '))
       self.assertEqual(
-          [row[k] for k in ('peer', 'method', 'word', 'batch')],
+          [row[k] for k in ('peer', 'method', 'variant', 'batch')],
           ['nsl_jax', 'pimodel', word, '2+3'])
       self.assertLen(row['all'], 2)
 
@@ -294,6 +294,23 @@ class BenchTest(absltest.TestCase):
     self.assertEqual(
         bench.parse('ns3l:passes=1+sampler=uniform'),
         ('ns3l', {'passes': 1, 'sampler': 'uniform'}))
+
+  def test_table_beside_other_libraries(self):
+    """Every way of ours beside every other; a cell of one side alone is left.
+    """
+    row = lambda peer, method, ms, **more: dict(
+        peer=peer, method=method, batch='4+4', median=ms, **more)
+    table = step_times.beside([
+        row('usb', 'vat', 3000.0), row('nsl_jax', 'vat', 1500.0, variant='vat'),
+        row('nsl_jax', 'vat', 4000.0, variant='vat:joint=False'),
+        row('torchssl', 'vat', 6000.0), row('usb', 'flexmatch', 1.0),
+    ])
+    self.assertEqual(table.splitlines()[2:], [
+        '| vat | 4+4 | usb | 3,000 | vat | 1,500 | 2.00 |',
+        '| vat | 4+4 | usb | 3,000 | vat:joint=False | 4,000 | 0.75 |',
+        '| vat | 4+4 | torchssl | 6,000 | vat | 1,500 | 4.00 |',
+        '| vat | 4+4 | torchssl | 6,000 | vat:joint=False | 4,000 | 1.50 |',
+    ])
 
   def test_table_of_ratios(self):
     one = {'images': 10, 'ms': [2.0, 2.0, 4.0], 'ms_empty': [1.0] * 3,
