@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from nsl_jax import (
     bench, config_files, errors, experiment, report, reproduce, rows,
@@ -67,7 +67,7 @@ class ReproduceTest(absltest.TestCase):
         )
 
 
-class ReportTest(absltest.TestCase):
+class ReportTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -128,10 +128,12 @@ class ReportTest(absltest.TestCase):
     self._write(_result('NS-T1-1', [20.0], data_note='JPEG copy'))
     self.assertIn('JPEG copy', report.table(report.read(self.folder), ''))
 
-  def test_the_tables_in_the_readme_are_those_of_the_ledger(self):
+  @parameterized.parameters(
+      ('README.md', 'NS-T6-1 |'), ('docs/speed.md', '| usb |'))
+  def test_the_tables_in_pages_are_those_of_the_ledger(self, page, row):
     root = pathlib.Path(__file__).resolve().parent.parent
-    text = (root / 'README.md').read_text()
-    self.assertIn('NS-T6-1 |', text)
+    text = (root / page).read_text()
+    self.assertIn(row, text)
     self.assertEqual(text, report.fill(text, root / 'results'))
 
   def test_every_measurement_of_a_table_of_times(self):
