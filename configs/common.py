@@ -24,7 +24,8 @@ _RAMP_SHARE = 0.25
 def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
   """Reads `k=v,k=v` into the types of the defaults.
 
-  Every config takes `seeds=N`, `smoke=true` (seconds, to see that it runs),
+  Every config takes `seeds=N`, `smoke=true` (20 steps to see that it runs: a
+  minute or two the first time, most of it to compile, and then seconds),
   `reduced=STEPS` (a shorter run, every horizon scaled), `quick=true` (a quarter
   of the steps) and `terms=NAME+NAME` (more losses on the unlabelled images,
   see `TERMS`) besides its own.
