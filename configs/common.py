@@ -25,7 +25,7 @@ def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
   """Reads `k=v,k=v` into the types of the defaults.
 
   Every config takes `seeds=N`, `smoke=true` (20 steps to see that it runs: a
-  minute or two the first time, most of it to compile, and then seconds),
+  minute or two, most of it to compile),
   `reduced=STEPS` (a shorter run, every horizon scaled), `quick=true` (a quarter
   of the steps) and `terms=NAME+NAME` (more losses on the unlabelled images,
   see `TERMS`) besides its own.
