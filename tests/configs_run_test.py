@@ -169,7 +169,7 @@ def traced(argument, network=True):
   config, parts = prepare(argument, network)
   data, calls = data_and_rows(config, parts)
   init = jax.jit(parts.method.init).trace(jax.random.key(0))
-  return init, parts.chunk.trace(init.out_info, data, calls[0], 1)
+  return init, parts.chunk.trace(init.out_info, data, calls[0])
 
 
 @functools.cache
@@ -260,7 +260,7 @@ class RunTest(parameterized.TestCase):
     state = init(jax.random.key(0))
     before = jax.tree.map(np.array, state.params)  # `state` is donated
     for call in calls:
-      state, metrics = step(state, data, call, 1)
+      state, metrics = step(state, data, call)
       for metric, values in metrics.items():  # params_norm is one
         self.assertTrue(np.isfinite(values[0]), metric)
     self.assertEqual(int(state.step), 2)
