@@ -9,8 +9,8 @@ A row a method: milliseconds a step (median, min, max) with the data pipeline
 (row sampler, transfer, gather, normalisation, augmentation), the median with
 an empty one (a batch that is already there, as it is), the ratio to the first
 method, images a second, memory of the compiled step, its arithmetic, compile
-time; with --inference also the time to predict as many images, by all that the
-method is judged by. Images are random: only time is measured.
+time; with --inference also the time to predict as many images, by all networks
+that are evaluated. Images are random: only time is measured.
 
 --breakdown adds where the time of a step goes, by the profiler. --kernels
 default,eigen times every method with either on a CPU. --rows prints a line
@@ -223,8 +223,7 @@ def with_kernels(
 def print_rows(
     name: str, model: str, setting: Setting, view: str, steps: int
 ) -> None:
-  """Lines of --rows; none for a method that is not here, as is said on stderr.
-  """
+  """Prints the lines of --rows; for an unknown method a message on stderr."""
   if name not in _ROWS:
     print(f'no row {name!r}: {errors.did_you_mean(name, _ROWS)}',
           file=sys.stderr)
@@ -276,16 +275,26 @@ def _parser() -> cli.Parser:
   return parser
 
 
-def _refuse_ignored(options: Any) -> None:
+# Options that act in a mode; all act in none of the two.
+_ACTS_IN = {
+    'rows': {
+        'method', 'model', 'batch', 'image', 'classes', 'steps',
+        'steps_per_call', 'precision', 'augment', 'kernels',
+    },
+    'startup': {'config', 'json'},
+}
+
+
+def _refuse_ignored(parser: cli.Parser, options: Any) -> None:
   """Raises UserError if an option would have no effect."""
-  given = lambda *names: [f'--{n}' for n in names if getattr(options, n)]
-  for mode, names in (
-      ('rows', ('config', 'inference', 'breakdown', 'startup', 'json')),
-      ('startup', ('method', 'model', 'inference', 'breakdown'))):
-    if getattr(options, mode) and given(*names):
-      raise errors.UserError(
-          f'--{mode} goes without {", ".join(given(*names))}'
-      )
+  given = {
+      name for name, value in vars(options).items()
+      if value != parser.get_default(name) and name != 'verbosity'
+  }
+  for mode in given & _ACTS_IN.keys():
+    ignored = sorted(f'--{name}' for name in given - _ACTS_IN[mode] - {mode})
+    if ignored:
+      raise errors.UserError(f'--{mode} ignores {", ".join(ignored)}: omit it')
   if options.startup and not options.config:
     raise errors.UserError(
         '--startup needs a config: add --config=configs/digits_ns3l.py'
@@ -299,8 +308,9 @@ def _write(path: pathlib.Path | None, content: Mapping[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
-  options = _parser().parse_args(argv)
-  _refuse_ignored(options)
+  parser = _parser()
+  options = parser.parse_args(argv)
+  _refuse_ignored(parser, options)
   if options.json is not None:
     files.make_folder(options.json.parent, '--json')
   if options.startup:

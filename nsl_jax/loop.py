@@ -44,7 +44,8 @@ class Plan(NamedTuple):
     log_every: interval of training lines.
     eval_every: interval of evaluations; the last step is always evaluated.
     checkpoint_every: interval of checkpoints; the last step is always saved.
-    steps_per_call: steps that one call of the compiled chunk may run.
+    steps_per_call: steps of one call of the compiled chunk, where so many fit
+      before something is due.
     keep: number of checkpoints kept.
   """
 
@@ -60,10 +61,15 @@ class Plan(NamedTuple):
     return step % every == 0 or step == self.steps
 
   def ahead(self, step: int) -> int:
-    """Steps that one call can run before something is due."""
+    """Steps of the next call, which ends before or when something is due.
+
+    Either of two numbers, since each is a program to compile: `steps_per_call`,
+    or the shortest interval if that is shorter, and 1 where those do not fit.
+    """
     marks = [self.log_every, self.eval_every, self.checkpoint_every]
-    nearest = min(every - step % every for every in marks)
-    return min(nearest, self.steps - step, self.steps_per_call)
+    several = min(self.steps_per_call, *marks)
+    left = min([self.steps - step] + [every - step % every for every in marks])
+    return several if several <= left else 1
 
 
 def default_steps_per_call() -> int:

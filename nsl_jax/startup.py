@@ -1,4 +1,4 @@
-"""Seconds from a command to its first step, each in a process of its own."""
+"""Seconds from the command line to the first step, in a new process."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ def first_step(config: str, cache: str) -> float:
 
   Args:
     config: as after `--config=`.
-    cache: folder of compiled programs and whatever else is kept.
+    cache: folder of compiled programs and decoded data.
 
   Raises:
     errors.UserError: if the run ends before, with its last line.
@@ -45,7 +45,8 @@ def first_step(config: str, cache: str) -> float:
 
 
 def measure(configs: Iterable[str]) -> dict[str, dict[str, float]]:
-  """By config: `cold_s` with nothing kept from before, and then `warm_s`."""
+  """By config: `cold_s` with an empty cache, then `warm_s` with the filled one.
+  """
   found = {}
   for config in configs:
     with tempfile.TemporaryDirectory() as cache:
@@ -57,7 +58,7 @@ def measure(configs: Iterable[str]) -> dict[str, dict[str, float]]:
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
   """A Markdown table, a row a config."""
-  lines = ['| config | first s | again s |', '| --- | --- | --- |']
+  lines = ['| config | cold s | warm s |', '| --- | --- | --- |']
   for name, one in measured.items():
     lines.append(f'| {name} | {one["cold_s"]:.1f} | {one["warm_s"]:.1f} |')
   return '\n'.join(lines)

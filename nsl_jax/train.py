@@ -84,21 +84,21 @@ def make_chunk(
 ) -> Chunk:
   """A compiled `(state, data, rows) -> (state, history)` of several steps.
 
-  `rows` have a leading axis, a step each: every number of steps is a program of
-  its own, so that the compiler knows how often its loop turns and an
-  accelerator need not ask the host. `state` is donated. `history` holds every
-  metric of every step, f32[steps], in order.
+  `rows` have a leading axis of steps. Every number of steps is compiled once,
+  so that the trip count is static and an accelerator need not wait for the
+  host after each step. `state` is donated. `history` holds every metric of
+  every step, f32[steps], in order.
 
   `compiler_options` are those of `kernels.options`.
 
-  Around a single step there is no loop: on CPU convolutions inside a rolled
+  A single step is not wrapped in a loop: on CPU convolutions inside a rolled
   loop are many times slower.
   """
   def chunk(state, data, rows):
-    one = lambda state, here: step(state, data, here)
+    body = lambda state, batch_rows: step(state, data, batch_rows)
     if len(next(iter(rows.values()))) > 1:
-      return jax.lax.scan(one, state, rows)
-    state, metrics = one(state, jax.tree.map(lambda r: r[0], rows))
+      return jax.lax.scan(body, state, rows)
+    state, metrics = body(state, jax.tree.map(lambda r: r[0], rows))
     return state, jax.tree.map(lambda m: m[None], metrics)
 
   return jax.jit(

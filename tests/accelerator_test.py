@@ -1,4 +1,4 @@
-"""What a GPU would be given, read from programs lowered for one without one."""
+"""Programs lowered for a GPU, which does not have to be there."""
 
 import collections
 import re
@@ -57,9 +57,8 @@ class LoweredTest(parameterized.TestCase):
 
   @parameterized.parameters(*methods_test.CONFIGS)
   def test_every_method(self, name):
-    """No loop but that over the steps, whose number is known, and nothing that
-    waits for the host; convolutions in bfloat16, the rest in float32; every
-    array of the state is overwritten.
+    """A single loop, over the steps, and no host callback; convolutions in
+    bfloat16, other products in float32; every array of the state is donated.
     """
     text, arrays = lowered(name)
     self.assertEqual(text.count('stablehlo.while'), 1)

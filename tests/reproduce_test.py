@@ -282,10 +282,11 @@ class BenchTest(absltest.TestCase):
         (['--image=8x8'], 'write it like 32x32x3'),
         (['--method=ns3'], "did you mean 'ns3l'"),
         (['--kernels=eigne'], "did you mean 'eigen'"),
-        (['--rows', '--breakdown'], 'goes without --breakdown'),
+        (['--rows', '--breakdown'], '--rows ignores --breakdown'),
         (['--startup'], 'needs a config'),
+        (['--startup', '--config=x.py', '--batch=4+4'], 'ignores --batch'),
         (['--startup', '--config=x.py', '--model=cnn3'],
-         '--startup goes without --model'),
+         '--startup ignores --model'),
         (['--method=ns3l:pases=1', '--image=8x8x1'], 'pases'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):

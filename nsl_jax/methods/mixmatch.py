@@ -45,7 +45,7 @@ def each_pass(
     params: its parameters.
     stats: its running statistics.
     batches: A batches of one size, f32[B, H, W, C].
-    key: every pass has one of its own from it.
+    key: split into one for each pass.
     moved_by: passes that move the running statistics: `first`, or `all` one
       after the other.
 
@@ -54,22 +54,21 @@ def each_pass(
   """
   keys = jax.random.split(key, len(batches))
 
-  def one(stats: Stats, images: Array, key: Key) -> tuple[Array, Stats]:
+  def forward(stats: Stats, images: Array, key: Key) -> tuple[Array, Stats]:
     outputs, stats = tools.model.apply(
         params, stats, images, train=True, key=key
     )
     return outputs.logits, stats
 
-  # Fewer and larger kernels, as an accelerator wants them. On CPU the passes
-  # keep all cores busy beside one another, and one pass over all images takes
-  # 1.4 times as long.
+  # Fewer and larger kernels for an accelerator. On CPU independent passes use
+  # all cores, and the vectorized pass takes 1.4 times as long.
   if moved_by == 'first' and jax.default_backend() != 'cpu':
-    mapped = jax.vmap(one, (None, 0, 0))
+    mapped = jax.vmap(forward, (None, 0, 0))
     logits, moved = mapped(stats, jnp.stack(batches), keys)
     return logits, jax.tree.map(lambda leaf: leaf[0], moved)
   found, moved = [], stats
   for at, (images, noise) in enumerate(zip(batches, keys)):
-    logits, after = one(moved, images, noise)
+    logits, after = forward(moved, images, noise)
     moved = moved if at and moved_by == 'first' else after
     found.append(logits)
   return jnp.stack(found), moved
@@ -81,7 +80,7 @@ def average(
 ) -> tuple[Array, Stats]:
   """Sharpened mean prediction over the views of each image, with gradient.
 
-  Every view is a batch of its own; see `each_pass`.
+  Every view is a separate batch, see `each_pass`.
 
   Returns:
     f32[B, K] and the moved statistics.
