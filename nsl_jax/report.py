@@ -227,8 +227,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   options = parser.parse_args(argv)
   folder = options.results
   if options.fill is not None:
-    text = fill(options.fill.read_text('utf-8'), folder)
-    files.write(options.fill, text.encode())
+    try:
+      text = options.fill.read_text('utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+      raise errors.UserError(f'--fill {options.fill}: {error}') from error
+    files.write(options.fill, fill(text, folder).encode())
     return
   if options.bench is None:
     text = table(read(folder), options.match)

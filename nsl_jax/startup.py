@@ -37,7 +37,7 @@ def first_step(config: str, cache: str) -> float:
           for path in pathlib.Path(folder).glob('run/seed_*/metrics.jsonl')):
         if process.poll() is not None:
           *_, last = output.read_text().strip().splitlines() or ['no output']
-          raise errors.UserError(f'{config}: {last}')
+          raise errors.UserError(f'{config}: {last.removeprefix("error: ")}')
         time.sleep(_LOOK_S)
       seconds = time.perf_counter() - begun
       process.kill()
