@@ -145,9 +145,11 @@ def of_config(
   )
 
 
-def subjects_of(work: Work, *, inference: bool) -> dict[str, Subject]:
-  """A method with the data pipeline, on one batch that is already there, and
-  if wanted its predictions.
+def subjects_of(
+    work: Work, *, inference: bool, empty: bool = True
+) -> dict[str, Subject]:
+  """A method with the data pipeline and, if wanted, on one batch that is
+  already there, and its predictions.
   """
   setting = work.setting
   apply = functools.partial(normalise.apply, work.normalise)
@@ -158,11 +160,10 @@ def subjects_of(work: Work, *, inference: bool) -> dict[str, Subject]:
       name: jnp.arange(size) for name, size in stopwatch.sizes(setting).items()
   }
   batch = jax.jit(read)(data, rows)
-  found = {
-      _FULL: stopwatch.training(full, setting, read, data),
-      _BARE: stopwatch.training(
-          bare, setting, lambda batch, rows: batch, batch),
-  }
+  found = {_FULL: stopwatch.training(full, setting, read, data)}
+  if empty:
+    found[_BARE] = stopwatch.training(
+        bare, setting, lambda batch, rows: batch, batch)
   if inference:
     state = train.initial_state(full, 0, setting.mesh)
     found[_INFERENCE] = stopwatch.inference(
@@ -172,19 +173,20 @@ def subjects_of(work: Work, *, inference: bool) -> dict[str, Subject]:
 
 def measure(
     works: Mapping[str, Work], *, steps: int, inference: bool = False,
-    parts: bool = False,
+    parts: bool = False, empty: bool = True,
 ) -> dict[str, dict[str, Any]]:
   """Times everything, all ways, in turn.
 
   Returns:
-    By name: `images` of a step's labelled and unlabelled batch, `ms`,
-    `ms_empty` and, if wanted, `ms_inference` (a step's milliseconds, of every
+    By name: `images` of a step's labelled and unlabelled batch, `ms` and, if
+    wanted, `ms_empty` and `ms_inference` (a step's milliseconds, of every
     call), `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms`,
     of a step with the data pipeline.
   """
   subjects = {
       (name, way): one for name, work in works.items()
-      for way, one in subjects_of(work, inference=inference).items()
+      for way, one in subjects_of(
+          work, inference=inference, empty=empty).items()
   }
   setting = next(iter(works.values())).setting
   taken = stopwatch.in_turn(subjects, setting, steps=steps)
@@ -263,6 +265,8 @@ def _parser() -> cli.Parser:
   add('--augment', default='flip,translate:2', help='augmentation')
   add('--inference', action='store_true',
       help='time the prediction of as many images too')
+  add('--full_only', action='store_true',
+      help='leave the empty pipeline out, which is a program more to compile')
   add('--breakdown', action='store_true',
       help='where the time of a step goes')
   add('--kernels', default='measured', help='of convolutions on a CPU: '
@@ -348,6 +352,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   measured = measure(
       with_kernels(works, choices), steps=options.steps,
       inference=options.inference, parts=options.breakdown,
+      empty=not options.full_only,
   )
   where = workdir_lib.provenance(1)
   of_words = f'{model}, batch {options.batch}, ' if words else ''

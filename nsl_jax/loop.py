@@ -21,6 +21,7 @@ from nsl_jax.types import Data, Metrics, State
 
 Evaluate = Callable[[State], dict[str, Any]]
 
+_WORTH_A_CALL = 5  # steps; the start of a call is then a small part of it
 _LINE_S = 10.0  # seconds between the lines of progress in a file
 _LINE = (
     '{desc}: {percentage:.1f}% {n_fmt}/{total_fmt} '
@@ -63,11 +64,17 @@ class Plan(NamedTuple):
   def ahead(self, step: int) -> int:
     """Steps of the next call, which ends before or when something is due.
 
-    Either of two numbers, since each is a program to compile: `steps_per_call`,
-    or the shortest interval if that is shorter, and 1 where those do not fit.
+    Either of two numbers, since each is a program to compile: the largest
+    divisor of all intervals up to `steps_per_call`, so that the second is not
+    needed before the last steps; where that is too small to pay, as many steps
+    as fit into the shortest interval. The second number is 1.
     """
     marks = [self.log_every, self.eval_every, self.checkpoint_every]
     several = min(self.steps_per_call, *marks)
+    common = math.gcd(*marks)
+    fitting = max(n for n in range(1, several + 1) if common % n == 0)
+    if fitting >= _WORTH_A_CALL:
+      several = fitting
     left = min([self.steps - step] + [every - step % every for every in marks])
     return several if several <= left else 1
 

@@ -26,8 +26,8 @@ def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
   """
   first = next(iter(measured.values()))
   names = [
-      'method', 'ms/step', 'min', 'max', 'empty pipeline', 'ratio', 'images/s',
-      'memory MB', *['GFLOP'] * ('gflop' in first), 'compile s',
+      'method', 'ms/step', 'min', 'max',
+      *['empty pipeline'] * (BARE in first), 'ratio', 'images/s', 'memory MB', *['GFLOP'] * ('gflop' in first), 'compile s',
       *['inference ms'] * (INFERENCE in first),
   ]
   lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
@@ -36,7 +36,8 @@ def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     times = ratio(one['ms'], first['ms'])
     cells = [
         word, f'{median:.2f}', f'{min(one["ms"]):.2f}',
-        f'{max(one["ms"]):.2f}', f'{statistics.median(one["ms_empty"]):.2f}',
+        f'{max(one["ms"]):.2f}',
+        *[f'{statistics.median(one.get(BARE, [0])):.2f}'] * (BARE in first),
         f'{times:.2f}', f'{1e3 * one["images"] / median:,.0f}',
         _whole(one['memory_mb']),
         *[_whole(one.get('gflop'))] * ('gflop' in first),

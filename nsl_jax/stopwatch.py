@@ -100,12 +100,13 @@ def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
   lowered = function.lower(*arguments)
   program = lowered.compile()
   seconds = time.perf_counter() - begun
-  memory, cost = program.memory_analysis(), lowered.cost_analysis()
+  memory, cost = program.memory_analysis(), lowered.cost_analysis() or {}
   return program, {
       'compile_s': seconds, 'program': program.as_text,
       'memory_mb': None if memory is None else (
           memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20,
-      'gflop': cost and cost['flops'] / 1e9,  # a loop counts as one turn
+      # A loop counts as one turn; not every device has the count.
+      'gflop': cost['flops'] / 1e9 if 'flops' in cost else None,
   }
 
 
