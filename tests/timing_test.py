@@ -254,6 +254,18 @@ class StopwatchTest(absltest.TestCase):
     self.assertGreater(float(lines[3].strip('|').split('|')[-1]), 0.0)
     self.assertIn('inference ms', lines[1])
 
+  def test_the_empty_pipeline_can_be_left_out(self):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+      bench.main([
+          '--method=supervised', '--batch=2+2', '--image=8x8x1', '--steps=1',
+          '--full_only',
+      ])
+    self.assertNotIn('empty pipeline', printed.getvalue())
+    header, rule, row = printed.getvalue().splitlines()[1:4]
+    self.assertEqual(header.count('|'), row.count('|'))
+    self.assertEqual(header.count('|'), rule.count('|'))
+
 
 if __name__ == '__main__':
   absltest.main()
