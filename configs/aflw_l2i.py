@@ -20,8 +20,13 @@ from configs import common, landmarks
 _LABELS = (91, 182, 455, 911)
 # In the order of the table, four rows each.
 _COLUMNS = (
-    ('sl', 'none'), ('pl', 'none'), ('pl', 'v1'), ('pl', 'v2'),
-    ('mt', 'none'), ('mt', 'v1'), ('mt', 'v2'),
+  ('sl', 'none'),
+  ('pl', 'none'),
+  ('pl', 'v1'),
+  ('pl', 'v2'),
+  ('mt', 'none'),
+  ('mt', 'v1'),
+  ('mt', 'v2'),
 )
 _ALL = 9110
 _EPOCH = 150  # steps
@@ -39,7 +44,7 @@ def _row(labels: int, host: str, variant: str) -> str:
 
 def get_config(arg=None):
   arg = common.parse(
-      arg, labels=_LABELS[0], host='pl', variant='v1', watch=False
+    arg, labels=_LABELS[0], host='pl', variant='v1', watch=False
   )
   steps = _EPOCH if arg.host == 'mean' else landmarks.STEPS
   config = landmarks.l_reg('aflw', arg, steps=steps, batch=128)

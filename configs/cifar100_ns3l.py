@@ -13,6 +13,6 @@ def get_config(arg=None):
   arg = families.parse_o(arg, 'cifar100')
   config = families.family_o('cifar100', arg, lr=0.0006, row='NS-T1-19')
   config.method = dict(
-      name='ns3l', terms={}, **families.ns3l('cifar100', weight=1.0)
+    name='ns3l', terms={}, **families.ns3l('cifar100', weight=1.0)
   )
   return common.finish(config, arg)

@@ -13,7 +13,6 @@ def get_config(arg=None):
   arg = families.parse_o(arg, 'cifar100')
   config = families.family_o('cifar100', arg, lr=0.0003, row='NS-T1-18')
   config.method = dict(
-      name='pseudo_label', weight=1.0, threshold=0.95, terms={},
-      **families.RAMP,
+    name='pseudo_label', weight=1.0, threshold=0.95, terms={}, **families.RAMP
   )
   return common.finish(config, arg)

@@ -13,6 +13,6 @@ def get_config(arg=None):
   arg = families.parse_o(arg, 'cifar100')
   config = families.family_o('cifar100', arg, lr=0.003, row='NS-T1-20')
   config.method = dict(
-      name='vat', terms={}, **families.vat('cifar100', weight=0.3)
+    name='vat', terms={}, **families.vat('cifar100', weight=0.3)
   )
   return common.finish(config, arg)

@@ -14,6 +14,6 @@ def get_config(arg=None):
   config = families.family_o('cifar100', arg, lr=0.003, row='NS-T1-24')
   terms = dict(ns3l=families.ns3l('cifar100', weight=0.3))
   config.method = dict(
-      name='vat', terms=terms, **families.vat('cifar100', weight=0.6)
+    name='vat', terms=terms, **families.vat('cifar100', weight=0.6)
   )
   return common.finish(config, arg)

@@ -14,14 +14,17 @@ unsupervised=both, cross or self; quick=true for a quarter of the steps.
 from configs import common, family_d
 
 _ROWS = {
-    (1000, 'cnn13', 'epm', 3, 'both'): 'DN-T1-1',
-    (2000, 'cnn13', 'epm', 3, 'both'): 'DN-T1-2',
-    (4000, 'cnn13', 'epm', 3, 'both'): 'DN-T1-3',
-    (1000, 'wrn', 'epm', 3, 'both'): 'DN-T2-1',
-    (4000, 'wrn', 'ep', 3, 'self'): 'DN-T6-1',
-    (4000, 'wrn', 'epm', 3, 'self'): 'DN-T6-2',
-    **{(4000, 'wrn', s, m, 'both'): f'DN-T5-{s.upper()}{m}'
-       for s in ('ep', 'epm') for m in (1, 2, 3, 4)},
+  (1000, 'cnn13', 'epm', 3, 'both'): 'DN-T1-1',
+  (2000, 'cnn13', 'epm', 3, 'both'): 'DN-T1-2',
+  (4000, 'cnn13', 'epm', 3, 'both'): 'DN-T1-3',
+  (1000, 'wrn', 'epm', 3, 'both'): 'DN-T2-1',
+  (4000, 'wrn', 'ep', 3, 'self'): 'DN-T6-1',
+  (4000, 'wrn', 'epm', 3, 'self'): 'DN-T6-2',
+  **{
+    (4000, 'wrn', s, m, 'both'): f'DN-T5-{s.upper()}{m}'
+    for s in ('ep', 'epm')
+    for m in (1, 2, 3, 4)
+  },
 }
 _ROWS[4000, 'wrn', 'ep', 3, 'both'] += ' DN-T6-3'
 _ROWS[4000, 'wrn', 'epm', 3, 'both'] += ' DN-T2-2 DN-T6-4'
@@ -29,8 +32,7 @@ _ROWS[4000, 'wrn', 'epm', 3, 'both'] += ' DN-T2-2 DN-T6-4'
 
 def get_config(arg=None):
   arg = common.parse(
-      arg, labels=4000, model='wrn', selection='epm', count=3,
-      unsupervised='both',
+    arg, labels=4000, model='wrn', selection='epm', count=3, unsupervised='both'
   )
   config = family_d.family_d('cifar10', arg, _ROWS)
   return common.finish(config, arg)

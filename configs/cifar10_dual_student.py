@@ -18,27 +18,42 @@ def _negatives(epoch):
 
 def _dual_student(epoch, negatives):
   return dict(
-      name='dual_student', consistency=10.0, stabilisation=100.0, tie=0.01,
-      threshold=0.8, ramp='sigmoid', ramp_steps=5 * epoch, hold_steps=epoch,
-      negatives=negatives, terms={},
+    name='dual_student',
+    consistency=10.0,
+    stabilisation=100.0,
+    tie=0.01,
+    threshold=0.8,
+    ramp='sigmoid',
+    ramp_steps=5 * epoch,
+    hold_steps=epoch,
+    negatives=negatives,
+    terms={},
   )
 
 
 def _mean_teacher(epoch, terms):
   return dict(
-      name='mean_teacher', weight=10.0, decay=0.999, warm_up_decay=True,
-      judged='teacher', second_pass='unlabelled', tie=0.01, ramp='sigmoid',
-      ramp_steps=5 * epoch, hold_steps=epoch, terms=terms,
+    name='mean_teacher',
+    weight=10.0,
+    decay=0.999,
+    warm_up_decay=True,
+    judged='teacher',
+    second_pass='unlabelled',
+    tie=0.01,
+    ramp='sigmoid',
+    ramp_steps=5 * epoch,
+    hold_steps=epoch,
+    terms=terms,
   )
 
 
 _METHODS = {
-    'dual_student': lambda epoch: _dual_student(epoch, None),
-    'dual_student_dnll': lambda epoch: _dual_student(
-        epoch, _negatives(epoch)),
-    'mean_teacher': lambda epoch: _mean_teacher(epoch, {}),
-    'mean_teacher_dnll': lambda epoch: _mean_teacher(
-        epoch, dict(dnll=_negatives(epoch))),
+  'dual_student': lambda epoch: _dual_student(epoch, None),
+  'dual_student_dnll': lambda epoch: _dual_student(epoch, _negatives(epoch)),
+  'mean_teacher': lambda epoch: _mean_teacher(epoch, {}),
+  'mean_teacher_dnll': lambda epoch: _mean_teacher(
+    epoch, dict(dnll=_negatives(epoch))
+  ),
 }
 
 
@@ -49,8 +64,10 @@ def get_config(arg=None):
   config = common.base('cifar10', steps=100 * epoch)
   config.protocol = 'best_validation'
   config.data.update(
-      labelled=arg.labels, validation=5000, normalise='standard',
-      augment='flip,translate:4',
+    labelled=arg.labels,
+    validation=5000,
+    normalise='standard',
+    augment='flip,translate:4',
   )
   config.batch = dict(labelled=50, unlabelled=50)
   config.model = family_d.network('cnn13')

@@ -14,7 +14,6 @@ from configs import common, families
 def get_config(arg=None):
   arg = families.parse_m(arg, 'cifar10')
   config = families.family_m(
-      'cifar10', arg, weight=75.0,
-      rows={250: 'NS-T3-1', 4000: 'NS-T3-3'},
+    'cifar10', arg, weight=75.0, rows={250: 'NS-T3-1', 4000: 'NS-T3-3'}
   )
   return common.finish(config, arg)

@@ -14,8 +14,7 @@ from configs import common, families
 def get_config(arg=None):
   arg = families.parse_m(arg, 'cifar10')
   config = families.family_m(
-      'cifar10', arg, weight=75.0,
-      rows={250: 'NS-T3-2', 4000: 'NS-T3-4'},
+    'cifar10', arg, weight=75.0, rows={250: 'NS-T3-2', 4000: 'NS-T3-4'}
   )
   weight = 5.0 if arg.labels < 4000 else 10.0
   config.method.terms = dict(ns3l=families.ns3l_on_labels(weight))

@@ -14,6 +14,6 @@ def get_config(arg=None):
   config = families.family_o('cifar10', arg, lr=0.0006, row='NS-T1-8')
   terms = dict(ns3l=families.ns3l('cifar10', weight=0.3))
   config.method = dict(
-      name='vat', terms=terms, **families.vat('cifar10', weight=0.3)
+    name='vat', terms=terms, **families.vat('cifar10', weight=0.3)
   )
   return common.finish(config, arg)

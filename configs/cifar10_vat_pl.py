@@ -6,7 +6,7 @@ Paper: NS-T2-1, blank in every copy (F-N12); settings are ours (O-VATPL). The
 rate, also that of VAT alone, had the lowest mean validation error of three in a
 small search on Fashion-MNIST (docs/readings.md, F-N12). On this data it is
 
-python -m nsl_jax.search --config=configs/cifar10_vat_pl.py \
+python -m nsl_jax search --config=configs/cifar10_vat_pl.py \
     --grid optimizer.lr=3e-4,6e-4,3e-3
 
 Arguments: labels=4000; lr=0.003; quick=true for a quarter of the steps.

@@ -4,19 +4,17 @@ import difflib
 
 import ml_collections
 
-
 # What `terms=` adds to a method, at the values of family O; every field can
 # then be set as --config.method.terms.ns3l.weight=0.3. The ramp is a share of
 # the run: family O's 50,000 of 200,000 steps.
 TERMS = {
-    'ns3l': dict(
-        weight=1.0, ramp='sigmoid', sampler='threshold', threshold=0.04,
-        passes=2,
-    ),
-    'pseudo_label': dict(weight=1.0, ramp='sigmoid', threshold=0.95),
-    'entropy': dict(weight=0.06, ramp='none'),
-    'pi': dict(weight=20.0, ramp='sigmoid'),
-    'vat': dict(weight=0.3, ramp='sigmoid', eps=6.0, mode='exact'),
+  'ns3l': dict(
+    weight=1.0, ramp='sigmoid', sampler='threshold', threshold=0.04, passes=2
+  ),
+  'pseudo_label': dict(weight=1.0, ramp='sigmoid', threshold=0.95),
+  'entropy': dict(weight=0.06, ramp='none'),
+  'pi': dict(weight=20.0, ramp='sigmoid'),
+  'vat': dict(weight=0.3, ramp='sigmoid', eps=6.0, mode='exact'),
 }
 _RAMP_SHARE = 0.25
 
@@ -34,16 +32,23 @@ def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
     ValueError: in one line, for an unknown name or a value of another type.
   """
   known = {
-      'seeds': 1, 'smoke': False, 'quick': False, 'reduced': 0, 'terms': '',
-      **defaults,
+    'seeds': 1,
+    'smoke': False,
+    'quick': False,
+    'reduced': 0,
+    'terms': '',
+    **defaults,
   }
   values = dict(known)
   for word in filter(None, (arg or '').split(',')):
     name, _, text = word.partition('=')
     if name not in known:
       near = difflib.get_close_matches(name, known, n=1)
-      hint = f'did you mean {near[0]!r}?' if near else (
-          'known: ' + ', '.join(sorted(known)))
+      hint = (
+        f'did you mean {near[0]!r}?'
+        if near
+        else ('known: ' + ', '.join(sorted(known)))
+      )
       raise ValueError(f'unknown config argument {name!r}: {hint}')
     values[name] = _convert(name, text, type(known[name]))
   return ml_collections.ConfigDict(values)
@@ -58,7 +63,7 @@ def _convert(name: str, text: str, kind: type):
     return kind(text)
   except ValueError:
     raise ValueError(
-        f'config argument {name}={text!r}: must be {kind.__name__}'
+      f'config argument {name}={text!r}: must be {kind.__name__}'
     ) from None
 
 
@@ -66,8 +71,9 @@ def choose(name: str, value: str, options: dict):
   """The option of that name; ValueError with a hint where there is none."""
   if value not in options:
     near = difflib.get_close_matches(value, options, n=1)
-    hint = f'did you mean {near[0]!r}?' if near else (
-        'known: ' + ', '.join(options))
+    hint = (
+      f'did you mean {near[0]!r}?' if near else ('known: ' + ', '.join(options))
+    )
     raise ValueError(f'unknown {name} {value!r}: {hint}')
   return options[value]
 
@@ -92,18 +98,18 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.protocol = 'last'  # or best_validation, median_last_20
   config.task = 'classification'  # or regression: points in images
   config.data = dict(
-      name=data,
-      dir='',  # TFDS data directory; '' for TFDS_DATA_DIR or TFDS's own
-      labelled=0,
-      validation=0,
-      holdout=0,  # of these kept for judging steps alone (L2I)
-      rule='balanced',  # or proportional, uniform
-      validation_rule='balanced',
-      unlabelled_includes_labelled=False,
-      normalise='unit',  # or signed, standard, gcn_zca
-      augment='',  # such as 'flip,translate:2,noise:0.15'
-      strong='',  # the harder view of methods with two; '' for augment
-      limit=0,  # images kept of each split; 0 for all
+    name=data,
+    dir='',  # TFDS data directory; '' for TFDS_DATA_DIR or TFDS's own
+    labelled=0,
+    validation=0,
+    holdout=0,  # of these kept for judging steps alone (L2I)
+    rule='balanced',  # or proportional, uniform
+    validation_rule='balanced',
+    unlabelled_includes_labelled=False,
+    normalise='unit',  # or signed, standard, gcn_zca
+    augment='',  # such as 'flip,translate:2,noise:0.15'
+    strong='',  # the harder view of methods with two; '' for augment
+    limit=0,  # images kept of each split; 0 for all
   )
   config.batch = dict(labelled=0, unlabelled=0)
   config.model = dict(name='small_cnn')
@@ -113,10 +119,11 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.weight_decay = 0.0  # weights * (1 - this * lr) after each step
   config.weight_decay_on = 'kernels'  # or all, as L2I's code (F-L21)
   config.eval = dict(
-      every_steps=max(steps // 50, 1), batch=1000,
-      # Statistics to evaluate batch normalization by: running, as the papers,
-      # or recomputed over training images, as every short run needs.
-      batch_norm='running',
+    every_steps=max(steps // 50, 1),
+    batch=1000,
+    # Statistics to evaluate batch normalization by: running, as the papers,
+    # or recomputed over training images, as every short run needs.
+    batch_norm='running',
   )
   config.log_every = 50
   config.checkpoint = dict(every=500, keep=2)
@@ -130,9 +137,13 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
 
 
 def sgd(
-    config: ml_collections.ConfigDict, *, lr: float, weight_decay: float,
-    momentum: float = 0.9, nesterov: bool = True,
-    cosine_steps: int | None = None,
+  config: ml_collections.ConfigDict,
+  *,
+  lr: float,
+  weight_decay: float,
+  momentum: float = 0.9,
+  nesterov: bool = True,
+  cosine_steps: int | None = None,
 ) -> None:
   """Replaces the optimiser by SGD with momentum.
 
@@ -146,9 +157,12 @@ def sgd(
       for the whole run, 0 for a constant rate.
   """
   config.optimizer = dict(
-      name='sgd', lr=lr, momentum=momentum, nesterov=nesterov,
-      weight_decay=weight_decay,
-      cosine_steps=config.steps if cosine_steps is None else cosine_steps,
+    name='sgd',
+    lr=lr,
+    momentum=momentum,
+    nesterov=nesterov,
+    weight_decay=weight_decay,
+    cosine_steps=config.steps if cosine_steps is None else cosine_steps,
   )
 
 
@@ -173,23 +187,29 @@ def scale(config: ml_collections.ConfigDict, factor: float) -> None:
 
 
 def _scale(
-    config: ml_collections.ConfigDict, factor: float, path: str,
-    kept: tuple[str, ...],
+  config: ml_collections.ConfigDict,
+  factor: float,
+  path: str,
+  kept: tuple[str, ...],
 ) -> None:
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
       _scale(value, factor, f'{path}{name}.', kept)
     elif name == 'ema_decay':
       config[name] = value ** (1 / factor)
-    elif path + name not in kept and name not in _COUNTS and (
-        name == 'steps' or name.endswith('_steps')):
+    elif (
+      path + name not in kept
+      and name not in _COUNTS
+      and (name == 'steps' or name.endswith('_steps'))
+    ):
       config[name] = _scaled(value, factor)
 
 
 # Widths and depths that make a network one of seconds.
 _SMALL = {
-    'cnn13': dict(width=0.125), 'wide_resnet': dict(depth=10, width=1),
-    'resnet26': dict(width=0.125, blocks=1),
+  'cnn13': dict(width=0.125),
+  'wide_resnet': dict(depth=10, width=1),
+  'resnet26': dict(width=0.125, blocks=1),
 }
 
 
@@ -216,7 +236,7 @@ _APART = 40
 
 
 def finish(
-    config: ml_collections.ConfigDict, arg: ml_collections.ConfigDict
+  config: ml_collections.ConfigDict, arg: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:
   """Applies the arguments that every config takes."""
   config.seeds = arg.seeds
@@ -229,8 +249,8 @@ def finish(
     config.row = ''  # no longer what the paper ran
   if not 0 <= arg.reduced <= config.steps:
     raise ValueError(
-        f'config argument reduced={arg.reduced}: the whole run has '
-        f'{config.steps} steps'
+      f'config argument reduced={arg.reduced}: the whole run has '
+      f'{config.steps} steps'
     )
   if arg.quick:
     arg.reduced = arg.reduced or config.steps // 4

@@ -3,7 +3,7 @@ r"""NS3L on scikit-learn's digits, 50 labels: the default job, no download.
 python -m nsl_jax.main --config=configs/digits_ns3l.py:seeds=5
 
 Profile DIG (docs/readings.md): 1,797 images of 8x8, 360 of them for testing,
-180 for validation; ours: `python -m nsl_jax.report --match DIG`. Arguments:
+180 for validation; ours: `python -m nsl_jax report --match DIG`. Arguments:
 labels=50.
 """
 
@@ -16,12 +16,16 @@ def get_config(arg=None):
   config.row = 'DIG-2' if arg.labels == 50 else ''
   config.protocol = 'best_validation'
   config.eval.batch_norm = 'recomputed'
-  config.data.update(
-      labelled=arg.labels, validation=180, augment='translate:1'
-  )
+  config.data.update(labelled=arg.labels, validation=180, augment='translate:1')
   config.batch = dict(labelled=50, unlabelled=50)
   config.method = dict(
-      name='ns3l', weight=1.0, ramp='sigmoid', ramp_steps=500,
-      sampler='threshold', threshold=0.04, passes=2, terms={},
+    name='ns3l',
+    weight=1.0,
+    ramp='sigmoid',
+    ramp_steps=500,
+    sampler='threshold',
+    threshold=0.04,
+    passes=2,
+    terms={},
   )
   return common.finish(config, arg)

@@ -9,20 +9,19 @@ import ml_collections
 from configs import common
 
 _WHITENED = dict(
-    normalise='gcn_zca', augment='flip,translate:2,noise:0.15', validation=5000
+  normalise='gcn_zca', augment='flip,translate:2,noise:0.15', validation=5000
 )
 _O = {
-    'cifar10': dict(labelled=4000, **_WHITENED),
-    'cifar100': dict(labelled=10_000, **_WHITENED),
-    'svhn': dict(  # F-N8; digits are never flipped
-        labelled=1000, normalise='signed', augment='translate:2',
-        validation=7325,
-    ),
+  'cifar10': dict(labelled=4000, **_WHITENED),
+  'cifar100': dict(labelled=10_000, **_WHITENED),
+  'svhn': dict(  # F-N8; digits are never flipped
+    labelled=1000, normalise='signed', augment='translate:2', validation=7325
+  ),
 }
 _M = {
-    'cifar10': dict(labelled=250, augment='flip,translate:4', validation=5000),
-    'svhn': dict(labelled=250, augment='translate:4', validation=7325),
-    'stl10': dict(labelled=1000, augment='flip,translate:12', validation=0),
+  'cifar10': dict(labelled=250, augment='flip,translate:4', validation=5000),
+  'svhn': dict(labelled=250, augment='translate:4', validation=7325),
+  'stl10': dict(labelled=1000, augment='flip,translate:12', validation=0),
 }
 RAMP = dict(ramp='sigmoid', ramp_steps=50_000)  # of family O, F-N4
 CONSTANT = dict(ramp='none', ramp_steps=0)
@@ -40,7 +39,7 @@ def parse_m(arg: str | None, data: str) -> ml_collections.ConfigDict:
 
 
 def family_o(
-    data: str, arg: ml_collections.ConfigDict, *, lr: float, row: str
+  data: str, arg: ml_collections.ConfigDict, *, lr: float, row: str
 ) -> ml_collections.ConfigDict:
   """WRN-28-2, 200,000 steps of 50 + 50 images in one batch, Adam, rate x 0.2
   at 130,000, test error at the lowest validation error.
@@ -65,8 +64,11 @@ def family_o(
 
 
 def family_m(
-    data: str, arg: ml_collections.ConfigDict, *, weight: float,
-    rows: dict[int, str],
+  data: str,
+  arg: ml_collections.ConfigDict,
+  *,
+  weight: float,
+  rows: dict[int, str],
 ) -> ml_collections.ConfigDict:
   """MixMatch on WRN-28-2: 300 epochs of 1,024 steps of 64 + 2 x 64 images
   (100 on STL-10, F-N10), Adam at a constant rate, averaged weights, median of
@@ -82,13 +84,14 @@ def family_m(
   config = common.base(data, steps=(100 if stl else 300) * _EPOCH)
   config.protocol = 'median_last_20'
   config.data.update(
-      _M[data], normalise='signed', rule='proportional',
-      validation_rule='uniform',
+    _M[data], normalise='signed', rule='proportional', validation_rule='uniform'
   )
   config.data.labelled = arg.labels
   config.batch = dict(labelled=64, unlabelled=64)
   config.model = dict(
-      name='wide_resnet', variant='mixmatch', stages=4 if stl else 3  # F-N11
+    name='wide_resnet',
+    variant='mixmatch',
+    stages=4 if stl else 3,  # F-N11
   )
   config.optimizer.update(lr=2e-3)
   config.ema_decay = 0.999
@@ -97,16 +100,22 @@ def family_m(
   config.checkpoint.every = _EPOCH
   config.log_every = 128
   config.method = dict(
-      name='mixmatch', weight=weight, ramp='linear', ramp_steps=16_384,
-      alpha=0.75, temperature=0.5, views=2, ratio_per_batch=False, terms={},
+    name='mixmatch',
+    weight=weight,
+    ramp='linear',
+    ramp_steps=16_384,
+    alpha=0.75,
+    temperature=0.5,
+    views=2,
+    ratio_per_batch=False,
+    terms={},
   )
   config.row = rows.get(arg.labels, '')
   return config
 
 
 def fm_ssl(
-    arg: ml_collections.ConfigDict, method: dict, *, steps: int,
-    holdout: int = 0,
+  arg: ml_collections.ConfigDict, method: dict, *, steps: int, holdout: int = 0
 ) -> ml_collections.ConfigDict:
   """Fashion-MNIST, small CNN with batch norm, 20,000 steps of 64 + 64 images,
   Adam at a constant rate, averaged weights, test error at the lowest
@@ -121,7 +130,7 @@ def fm_ssl(
   config = common.base('fashion_mnist', steps=steps)
   config.protocol = 'best_validation'
   config.data.update(
-      labelled=arg.labels, validation=500, augment='flip,translate:2'
+    labelled=arg.labels, validation=500, augment='flip,translate:2'
   )
   config.batch = dict(labelled=64, unlabelled=64)
   if holdout:
@@ -140,19 +149,24 @@ def fm_ssl(
 def vat(data: str, weight: float) -> dict:
   """VAT as Tables 1 and 2 ran it, every pass augmented anew (F-N6)."""
   return dict(
-      weight=weight, eps=1.0 if data == 'svhn' else 6.0, xi=1e-6, iterations=1,
-      mode='finite_difference', kl_direction='adversarial', **RAMP,
+    weight=weight,
+    eps=1.0 if data == 'svhn' else 6.0,
+    xi=1e-6,
+    iterations=1,
+    mode='finite_difference',
+    kl_direction='adversarial',
+    **RAMP,
   )
 
 
 def vat_pl(
-    data: str, arg: ml_collections.ConfigDict, *, row: str
+  data: str, arg: ml_collections.ConfigDict, *, row: str
 ) -> ml_collections.ConfigDict:
   """VAT with Pseudo-Label, O-VATPL, whose settings are ours (F-N12)."""
   config = family_o(data, arg, lr=arg.lr, row=row)
   pseudo = dict(weight=1.0, threshold=0.95, **RAMP)
   config.method = dict(
-      name='vat', terms=dict(pseudo_label=pseudo), **vat(data, weight=0.3)
+    name='vat', terms=dict(pseudo_label=pseudo), **vat(data, weight=0.3)
   )
   return config
 
@@ -160,13 +174,16 @@ def vat_pl(
 def ns3l(data: str, weight: float) -> dict:
   """NS3L as Tables 1 and 2 ran it: two passes (F-N2), under the ramp (F-N4)."""
   return dict(
-      weight=weight, sampler='threshold', passes=2,
-      threshold=0.004 if data == 'cifar100' else 0.04, **RAMP,
+    weight=weight,
+    sampler='threshold',
+    passes=2,
+    threshold=0.004 if data == 'cifar100' else 0.04,
+    **RAMP,
   )
 
 
 def ns3l_on_labels(weight: float) -> dict:
   """NS3L on MixMatch: negatives from the mixed labels, no ramp (F-N5)."""
   return dict(
-      weight=weight, sampler='threshold', threshold=0.05, passes=1, **CONSTANT
+    weight=weight, sampler='threshold', threshold=0.05, passes=1, **CONSTANT
   )

@@ -7,16 +7,16 @@ from configs import common
 _JITTER = 'jitter:0.4:0.4:0.4:0.1'  # F-D9
 # Views of a labelled or teaching image, and of one that is learnt from.
 _VIEWS = {
-    ('cifar10', 'cnn13'): ('flip,translate:4', 'flip,translate:4,noise:0.15'),
-    ('cifar10', 'wrn'): ('flip,translate:4', f'flip,translate:4,{_JITTER}'),
-    ('svhn', 'wrn'): ('', 'translate_x:4'),  # F-D15
-    ('mnist', 'cnn13'): ('', ''),  # the views differ by dropout alone (F-D13)
+  ('cifar10', 'cnn13'): ('flip,translate:4', 'flip,translate:4,noise:0.15'),
+  ('cifar10', 'wrn'): ('flip,translate:4', f'flip,translate:4,{_JITTER}'),
+  ('svhn', 'wrn'): ('', 'translate_x:4'),  # F-D15
+  ('mnist', 'cnn13'): ('', ''),  # the views differ by dropout alone (F-D13)
 }
 _TRAIN = {'cifar10': 50_000, 'svhn': 73_257, 'mnist': 60_000}
 _VALIDATION = {'cifar10': 5000, 'svhn': 5000, 'mnist': 500}
 _NETWORKS = {
-    'cnn13': dict(name='cnn13', variant='dual_student'),
-    'wrn': dict(name='wide_resnet', variant='oliver'),
+  'cnn13': dict(name='cnn13', variant='dual_student'),
+  'wrn': dict(name='wide_resnet', variant='oliver'),
 }
 
 
@@ -28,7 +28,7 @@ def network(name: str) -> dict:
 def weight(epoch: int, value: float = 2.0) -> dict:
   """The weight of negative labels (F-D7): to `value` in 16 epochs."""
   return dict(
-      weight=value, ramp='dnll', ramp_steps=100 * epoch, hold_steps=epoch
+    weight=value, ramp='dnll', ramp_steps=100 * epoch, hold_steps=epoch
   )
 
 
@@ -38,7 +38,7 @@ def epoch_steps(data: str, labels: int, batch: int) -> int:
 
 
 def family_d(
-    data: str, arg: ml_collections.ConfigDict, rows: dict[tuple, str]
+  data: str, arg: ml_collections.ConfigDict, rows: dict[tuple, str]
 ) -> ml_collections.ConfigDict:
   """DNLL: SGD 0.03 with momentum on a cosine, 128 + 128 images; 300 epochs of
   the 13-layer network, 2^18 steps of the WRN (section 5; F-D7, F-D13).
@@ -50,26 +50,31 @@ def family_d(
     rows: the papers' rows by those five.
   """
   epoch = epoch_steps(data, arg.labels, 128)
-  config = common.base(
-      data, steps=2**18 if arg.model == 'wrn' else 300 * epoch
-  )
+  config = common.base(data, steps=2**18 if arg.model == 'wrn' else 300 * epoch)
   config.protocol = 'best_validation'
   weak, strong = _VIEWS[data, arg.model]
   config.data.update(
-      labelled=arg.labels, validation=_VALIDATION[data], normalise='standard',
-      augment=weak, strong=strong,
+    labelled=arg.labels,
+    validation=_VALIDATION[data],
+    normalise='standard',
+    augment=weak,
+    strong=strong,
   )
   config.batch = dict(labelled=128, unlabelled=128)
   config.model = network(arg.model)
   common.sgd(config, lr=0.03, weight_decay=5e-4)
   config.method = dict(
-      name='dnll', selection=arg.selection, count=arg.count,
-      unsupervised=arg.unsupervised, terms={}, **weight(epoch),
+    name='dnll',
+    selection=arg.selection,
+    count=arg.count,
+    unsupervised=arg.unsupervised,
+    terms={},
+    **weight(epoch),
   )
   config.eval.every_steps = 5 * epoch
   config.log_every = 100
   config.checkpoint.every = 5 * epoch
   config.row = rows.get(
-      (arg.labels, arg.model, arg.selection, arg.count, arg.unsupervised), ''
+    (arg.labels, arg.model, arg.selection, arg.count, arg.unsupervised), ''
   )
   return config

@@ -8,12 +8,18 @@ _LABELS = {'cifar10': (250, 500, 1000), 'cifar100': (500, 1000, 2000)}
 # Host, variant, whether the hold-out set is one of its own -> table, and row
 # of the fewest labels of CIFAR-10.
 _ROWS = {
-    ('sl', 'none', False): ('L2-T2', 1), ('pl', 'none', False): ('L2-T2', 4),
-    ('pl', 'v1', False): ('L2-T2', 7), ('pl', 'v2', False): ('L2-T2', 10),
-    ('mt', 'none', False): ('L2-T3', 1), ('mt', 'v1', False): ('L2-T3', 4),
-    ('mt', 'v2', False): ('L2-T3', 7), ('mm', 'none', False): ('L2-T3', 10),
-    ('mm', 'v1', False): ('L2-T3', 13), ('mm', 'v2', False): ('L2-T3', 16),
-    ('pl', 'v1', True): ('L2-T4', 1), ('pl', 'v2', True): ('L2-T4', 7),
+  ('sl', 'none', False): ('L2-T2', 1),
+  ('pl', 'none', False): ('L2-T2', 4),
+  ('pl', 'v1', False): ('L2-T2', 7),
+  ('pl', 'v2', False): ('L2-T2', 10),
+  ('mt', 'none', False): ('L2-T3', 1),
+  ('mt', 'v1', False): ('L2-T3', 4),
+  ('mt', 'v2', False): ('L2-T3', 7),
+  ('mm', 'none', False): ('L2-T3', 10),
+  ('mm', 'v1', False): ('L2-T3', 13),
+  ('mm', 'v2', False): ('L2-T3', 16),
+  ('pl', 'v1', True): ('L2-T4', 1),
+  ('pl', 'v2', True): ('L2-T4', 7),
 }
 _CIFAR10_ROWS = {'L2-T2': 12, 'L2-T3': 18, 'L2-T4': 3}  # before CIFAR-100's
 _INNER = {'none': 0.0, 'v1': 100.0, 'v2': 50.0}  # times the rate, F-L4
@@ -23,25 +29,44 @@ _EPOCH = 1024  # steps, of Table 3
 def pseudo_label(ramp_steps: int) -> dict:
   """PL: the network imputes soft labels from another view (F-L10)."""
   return dict(
-      name='soft_label', weight=75.0, ramp='linear', ramp_steps=ramp_steps,
-      teacher=False, hard=False, interleave=True, terms={},
+    name='pseudo_label_l2i',
+    weight=75.0,
+    ramp='linear',
+    ramp_steps=ramp_steps,
+    teacher=False,
+    hard=False,
+    interleave=True,
+    terms={},
   )
 
 
 def mean_teacher(ramp_steps: int) -> dict:
   """MT: an average of past networks does."""
   return dict(
-      name='soft_label', weight=50.0, ramp='linear', ramp_steps=ramp_steps,
-      teacher=True, decay=0.999, interleave=True, terms={},
+    name='pseudo_label_l2i',
+    weight=50.0,
+    ramp='linear',
+    ramp_steps=ramp_steps,
+    teacher=True,
+    decay=0.999,
+    interleave=True,
+    terms={},
   )
 
 
 def mixmatch(ramp_steps: int, weight: float) -> dict:
   """MM, with one mixing ratio a batch; every pass moves the statistics."""
   return dict(
-      name='mixmatch', weight=weight, ramp='linear', ramp_steps=ramp_steps,
-      alpha=0.75, temperature=0.5, views=2, ratio_per_batch=True,
-      moved_by='all', terms={},
+    name='mixmatch',
+    weight=weight,
+    ramp='linear',
+    ramp_steps=ramp_steps,
+    alpha=0.75,
+    temperature=0.5,
+    views=2,
+    ratio_per_batch=True,
+    moved_by='all',
+    terms={},
   )
 
 
@@ -51,17 +76,25 @@ def impute(host: dict, variant: str, lr: float) -> dict:
   if not factor:
     return host
   return dict(
-      name='l2i', host=host, variant=variant, inner_rate=factor * lr,
-      inner_steps=1, inner_supervised=False, label_rate=1.0,
-      label_space='logits', imputer='student', gradient='nested', watch=False,
+    name='l2i',
+    host=host,
+    variant=variant,
+    inner_rate=factor * lr,
+    label_rate=1.0,
+    label_space='logits',
+    watch=False,
   )
 
 
 def parse(arg: str | None, data: str) -> ml_collections.ConfigDict:
   """Arguments of a family L config."""
   return common.parse(
-      arg, labels=_LABELS[data][0], host='mt', variant='v2', separate=False,
-      holdout=0,
+    arg,
+    labels=_LABELS[data][0],
+    host='mt',
+    variant='v2',
+    separate=False,
+    holdout=0,
   )
 
 
@@ -72,10 +105,10 @@ def _hosts(data: str) -> dict:
   table3 = 'wide_resnet', _EPOCH**2, _EPOCH, 2e-3, 32 if small else 128
   weight = 75.0 if small else 150.0  # F-L15
   return {
-      'sl': (*table2, dict(name='supervised', terms={})),
-      'pl': (*table2, pseudo_label(16_000)),
-      'mt': (*table3, mean_teacher(round(0.4 * _EPOCH**2))),
-      'mm': (*table3, mixmatch(16 * _EPOCH, weight)),
+    'sl': (*table2, dict(name='supervised', terms={})),
+    'pl': (*table2, pseudo_label(16_000)),
+    'mt': (*table3, mean_teacher(round(0.4 * _EPOCH**2))),
+    'mm': (*table3, mixmatch(16 * _EPOCH, weight)),
   }
 
 
@@ -88,14 +121,17 @@ def _row(data: str, arg: ml_collections.ConfigDict, batch: int) -> str:
     first += 0 if data == 'cifar10' else _CIFAR10_ROWS[table]
     found.append(f'{table}-{first + labels.index(arg.labels)}')
   if (data, arg.labels, arg.host, arg.separate) == (
-      'cifar10', 250, 'pl', False) and (
-          arg.variant != 'none' and arg.holdout in (25, 50, 100)):
+    'cifar10',
+    250,
+    'pl',
+    False,
+  ) and (arg.variant != 'none' and arg.holdout in (25, 50, 100)):
     found.append(f'L2-F6-{arg.variant.upper()}-{arg.holdout}')
   return ' '.join(found)
 
 
 def family_l(
-    data: str, arg: ml_collections.ConfigDict
+  data: str, arg: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:
   """Tables 2 to 4 and Figure 6 (F-L9).
 
@@ -111,7 +147,7 @@ def family_l(
       images that judge a step, 0 for as many as it has labelled ones.
   """
   network, steps, epoch, lr, batch, host = common.choose(
-      'host', arg.host, _hosts(data)
+    'host', arg.host, _hosts(data)
   )
   if arg.variant == 'none' and arg.separate:
     raise ValueError('separate=true needs variant=v1 or v2')
@@ -122,8 +158,11 @@ def family_l(
   config.row = _row(data, arg, batch)
   config.protocol = 'median_last_20'
   config.data.update(
-      labelled=arg.labels, validation=5000, normalise='standard',
-      augment='translate:4,flip', holdout=arg.labels if arg.separate else 0,
+    labelled=arg.labels,
+    validation=5000,
+    normalise='standard',
+    augment='translate:4,flip',
+    holdout=arg.labels if arg.separate else 0,
   )
   config.batch = dict(labelled=batch, unlabelled=batch)
   config.model = dict(name=network, variant='l2i')

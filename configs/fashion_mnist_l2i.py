@@ -5,7 +5,6 @@ python -m nsl_jax.main --config=configs/fashion_mnist_l2i.py:host=mt,variant=v2
 Rows FM-SSL100-1 ... -12, profile FM-SSL (docs/readings.md); ours, not from a
 paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none, or still for V1
 that leaves the labels as they are, its second update alone; labels=100;
-gradient=nested, or tangent, the same number in another way, to measure.
 
 Weights are those of the same host on CIFAR-10, ramps the same share of the run.
 The inner rates are not F-L4's, at which V2's step overshoots on this network
@@ -17,30 +16,28 @@ from configs import common, families, family_l
 
 # Host, steps of the run that its horizons are written for.
 _HOSTS = {
-    'pl': (family_l.pseudo_label(16_000), 40_000),
-    'mt': (family_l.mean_teacher(400_000), 1_000_000),
-    'mm': (family_l.mixmatch(16 * 1024, 75.0), 1024 * 1024),
+  'pl': (family_l.pseudo_label(16_000), 40_000),
+  'mt': (family_l.mean_teacher(400_000), 1_000_000),
+  'mm': (family_l.mixmatch(16 * 1024, 75.0), 1024 * 1024),
 }
 # Variant, inner rate.
 _VARIANTS = {'none': 0.0, 'v1': 0.01, 'v2': 3e-4, 'still': 0.01}
-_GRADIENTS = ('nested', 'tangent')
 
 
 def get_config(arg=None):
   arg = common.parse(
-      arg, host='mt', variant='v2', labels=100, gradient='nested'
+    arg, host='mt', variant='v2', labels=100
   )
   host, steps = common.choose('host', arg.host, _HOSTS)
   rate = common.choose('variant', arg.variant, _VARIANTS)
   still = arg.variant == 'still'
   method = family_l.impute(host, 'v1' if still else arg.variant, 1e-3)
-  common.choose('gradient', arg.gradient, dict.fromkeys(_GRADIENTS))
   if arg.variant != 'none':
-    method.update(inner_rate=rate, gradient=arg.gradient)
+    method.update(inner_rate=rate)
     if still:
       method.update(label_rate=0.0)
   config = families.fm_ssl(
-      arg, method, steps=steps, holdout=0 if arg.variant == 'none' else 64
+    arg, method, steps=steps, holdout=0 if arg.variant == 'none' else 64
   )
   if arg.labels == 100:
     at, variants = list(_HOSTS).index(arg.host), list(_VARIANTS)

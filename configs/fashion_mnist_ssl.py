@@ -3,7 +3,7 @@ r"""Every method on Fashion-MNIST with few labels, at one budget.
 python -m nsl_jax.main --config=configs/fashion_mnist_ssl.py:method=mixmatch
 
 Rows FM-SSL-1 ... FM-SSL-9, profile FM-SSL (docs/readings.md); ours, not from a
-paper: `python -m nsl_jax.report --match FM-SSL`. Arguments: method=vat,
+paper: `python -m nsl_jax report --match FM-SSL`. Arguments: method=vat,
 labels=250.
 
 Weights and thresholds are those of the same method on CIFAR-10, ramps the same
@@ -19,8 +19,12 @@ _O, _M = 200_000, 300 * 1024  # steps of families O and M on CIFAR-10
 
 def _vat():
   return dict(
-      name='vat', weight=0.3, eps=1.0, mode='exact',
-      kl_direction='adversarial', **families.RAMP,
+    name='vat',
+    weight=0.3,
+    eps=1.0,
+    mode='exact',
+    kl_direction='adversarial',
+    **families.RAMP,
   )
 
 
@@ -30,8 +34,14 @@ def _pi():
 
 def _mixmatch():
   return dict(
-      name='mixmatch', weight=75.0, ramp='linear', ramp_steps=16_384,
-      alpha=0.75, temperature=0.5, views=2, ratio_per_batch=False,
+    name='mixmatch',
+    weight=75.0,
+    ramp='linear',
+    ramp_steps=16_384,
+    alpha=0.75,
+    temperature=0.5,
+    views=2,
+    ratio_per_batch=False,
   )
 
 
@@ -41,20 +51,19 @@ def _ns3l(weight):
 
 # Method, the terms on it, steps of the run that its horizons are written for.
 _METHODS = {
-    'supervised': (dict(name='supervised'), {}, _O),
-    'pi': (_pi(), {}, _O),
-    'mean_teacher': (
-        dict(name='mean_teacher', weight=8.0, decay=0.95, **families.RAMP),
-        {}, _O,
-    ),
-    'vat': (_vat(), {}, _O),
-    'vat_ns3l': (_vat(), _ns3l(0.3), _O),
-    'mixmatch': (_mixmatch(), {}, _M),
-    'mixmatch_ns3l': (
-        _mixmatch(), dict(ns3l=families.ns3l_on_labels(5.0)), _M,
-    ),
-    'ns3l': (dict(name='ns3l', **families.ns3l('cifar10', 1.0)), {}, _O),
-    'pi_ns3l': (_pi(), _ns3l(1.0), _O),
+  'supervised': (dict(name='supervised'), {}, _O),
+  'pi': (_pi(), {}, _O),
+  'mean_teacher': (
+    dict(name='mean_teacher', weight=8.0, decay=0.95, **families.RAMP),
+    {},
+    _O,
+  ),
+  'vat': (_vat(), {}, _O),
+  'vat_ns3l': (_vat(), _ns3l(0.3), _O),
+  'mixmatch': (_mixmatch(), {}, _M),
+  'mixmatch_ns3l': (_mixmatch(), dict(ns3l=families.ns3l_on_labels(5.0)), _M),
+  'ns3l': (dict(name='ns3l', **families.ns3l('cifar10', 1.0)), {}, _O),
+  'pi_ns3l': (_pi(), _ns3l(1.0), _O),
 }
 
 

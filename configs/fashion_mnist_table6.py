@@ -7,7 +7,7 @@ Rows NS-T6-1 ... NS-T6-10, profile FM (docs/readings.md, F-N13). Test error in
 % of the paper: none 17.25, uniform1 18.64, uniform3 19.35, exclude_nearest
 17.12, exclude_4_nearest 17.13, furthest 16.76, threshold03 16.47, threshold05
 16.59, oracle1 16.37, oracle3 15.20. Our network is a better one, so compare
-differences from `none`; ours: `python -m nsl_jax.report --match NS-T6`.
+differences from `none`; ours: `python -m nsl_jax report --match NS-T6`.
 Arguments: negatives=threshold05, labels=2000.
 
 Without augmentation, dropout or batch normalisation two passes are the same,
@@ -17,16 +17,16 @@ so one is made (F-N2).
 from configs import common
 
 _NEGATIVES = {
-    'none': None,
-    'uniform1': dict(sampler='uniform', count=1),
-    'uniform3': dict(sampler='uniform', count=3),
-    'exclude_nearest': dict(sampler='exclude_nearest', exclude=1, count=1),
-    'exclude_4_nearest': dict(sampler='exclude_nearest', exclude=4, count=1),
-    'furthest': dict(sampler='furthest'),
-    'threshold03': dict(sampler='threshold', threshold=0.03),
-    'threshold05': dict(sampler='threshold', threshold=0.05),
-    'oracle1': dict(sampler='oracle', count=1),
-    'oracle3': dict(sampler='oracle', count=3),
+  'none': None,
+  'uniform1': dict(sampler='uniform', count=1),
+  'uniform3': dict(sampler='uniform', count=3),
+  'exclude_nearest': dict(sampler='exclude_nearest', exclude=1, count=1),
+  'exclude_4_nearest': dict(sampler='exclude_nearest', exclude=4, count=1),
+  'furthest': dict(sampler='furthest'),
+  'threshold03': dict(sampler='threshold', threshold=0.03),
+  'threshold05': dict(sampler='threshold', threshold=0.05),
+  'oracle1': dict(sampler='oracle', count=1),
+  'oracle3': dict(sampler='oracle', count=3),
 }
 _EPOCH = 580  # steps of 100 over 58,000 unlabelled images
 
@@ -41,8 +41,13 @@ def get_config(arg=None):
     config.batch.unlabelled = 0
   else:
     config.method = dict(
-        name='ns3l', weight=1.0, ramp='none', ramp_steps=0, passes=1,
-        terms={}, **negatives,
+      name='ns3l',
+      weight=1.0,
+      ramp='none',
+      ramp_steps=0,
+      passes=1,
+      terms={},
+      **negatives,
     )
   config.eval.every_steps = 2 * _EPOCH
   config.log_every = 100

@@ -13,17 +13,15 @@ def _hosts(ramp_steps: int, decay: float) -> dict[str, dict]:
   """Without batch normalisation all images may be one batch."""
   common_fields = dict(weight=1.0, interleave=False)  # F-L11
   return {
-      'mean': dict(name='mean_label', terms={}),
-      'sl': dict(name='supervised', terms={}),
-      'pl': dict(family_l.pseudo_label(ramp_steps), **common_fields),
-      'mt': dict(
-          family_l.mean_teacher(ramp_steps), **common_fields, decay=decay
-      ),
+    'mean': dict(name='mean_label', terms={}),
+    'sl': dict(name='supervised', terms={}),
+    'pl': dict(family_l.pseudo_label(ramp_steps), **common_fields),
+    'mt': dict(family_l.mean_teacher(ramp_steps), **common_fields, decay=decay),
   }
 
 
 def l_reg(
-    data: str, arg: ml_collections.ConfigDict, *, steps: int, batch: int
+  data: str, arg: ml_collections.ConfigDict, *, steps: int, batch: int
 ) -> ml_collections.ConfigDict:
   """TCDCN, SGD with momentum whose rate drops once after two thirds of the run,
   crops shifted by up to 4 pixels, averaged weights, test error at the lowest
@@ -50,8 +48,11 @@ def l_reg(
   config.task = 'regression'
   config.protocol = 'best_validation'
   config.data.update(
-      labelled=arg.labels, rule='uniform', validation_rule='uniform',
-      normalise='unit', augment='translate:4',
+    labelled=arg.labels,
+    rule='uniform',
+    validation_rule='uniform',
+    normalise='unit',
+    augment='translate:4',
   )
   config.batch = dict(labelled=batch, unlabelled=batch)
   if alone:
@@ -61,12 +62,10 @@ def l_reg(
   if arg.variant != 'none':
     config.batch.holdout = batch
     method.update(
-        inner_rate=_INNER[arg.variant], follow_rate=True, watch=arg.watch
+      inner_rate=_INNER[arg.variant], follow_rate=True, watch=arg.watch
     )
   config.method = method
-  common.sgd(
-      config, lr=0.03, weight_decay=5e-4, nesterov=False, cosine_steps=0
-  )
+  common.sgd(config, lr=0.03, weight_decay=5e-4, nesterov=False, cosine_steps=0)
   config.optimizer.update(drop_steps=round(steps * 2 / 3), drop_factor=0.1)
   config.ema_decay = decay
   return config

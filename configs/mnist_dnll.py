@@ -14,8 +14,8 @@ from configs import common, family_d
 
 _LABELS = 20, 50, 100
 _ROWS = {
-    (labels, 'cnn13', 'epm', 3, 'both'): f'DN-T4-{1 + at}'
-    for at, labels in enumerate(_LABELS)
+  (labels, 'cnn13', 'epm', 3, 'both'): f'DN-T4-{1 + at}'
+  for at, labels in enumerate(_LABELS)
 }
 _NARROW = 0.125
 _METHODS = {'supervised': 1, 'dnll': 2}  # number of the first row
@@ -34,8 +34,13 @@ def _row(arg, paper):
 
 def get_config(arg=None):
   arg = common.parse(
-      arg, labels=20, selection='epm', count=3, unsupervised='both',
-      width=1.0, method='dnll',
+    arg,
+    labels=20,
+    selection='epm',
+    count=3,
+    unsupervised='both',
+    width=1.0,
+    method='dnll',
   )
   arg.model = 'cnn13'
   common.choose('method', arg.method, _METHODS)

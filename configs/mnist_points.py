@@ -15,9 +15,11 @@ host=pl, or sl, mt, mean; variant=v1, or v2, none; watch=true.
 from configs import common, landmarks
 
 _ROWS = {
-    ('mean', 'none'): 'PTS-0',
-    ('sl', 'none'): 'PTS-1', ('pl', 'none'): 'PTS-2', ('pl', 'v1'): 'PTS-3',
-    ('pl', 'v2'): 'PTS-4',
+  ('mean', 'none'): 'PTS-0',
+  ('sl', 'none'): 'PTS-1',
+  ('pl', 'none'): 'PTS-2',
+  ('pl', 'v1'): 'PTS-3',
+  ('pl', 'v2'): 'PTS-4',
 }
 _LABELS = 50
 _INNER = 1.0  # of V2, times the rate; at L-REG's 10 it diverges, F-L4

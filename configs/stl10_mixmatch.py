@@ -12,8 +12,5 @@ from configs import common, families
 
 def get_config(arg=None):
   arg = families.parse_m(arg, 'stl10')
-  config = families.family_m(
-      'stl10', arg, weight=50.0,
-      rows={1000: 'NS-T5-1'},
-  )
+  config = families.family_m('stl10', arg, weight=50.0, rows={1000: 'NS-T5-1'})
   return common.finish(config, arg)

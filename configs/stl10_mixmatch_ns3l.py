@@ -12,9 +12,6 @@ from configs import common, families
 
 def get_config(arg=None):
   arg = families.parse_m(arg, 'stl10')
-  config = families.family_m(
-      'stl10', arg, weight=50.0,
-      rows={1000: 'NS-T5-2'},
-  )
+  config = families.family_m('stl10', arg, weight=50.0, rows={1000: 'NS-T5-2'})
   config.method.terms = dict(ns3l=families.ns3l_on_labels(2.0))
   return common.finish(config, arg)

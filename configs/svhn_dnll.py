@@ -10,14 +10,14 @@ or self; quick=true for a quarter of the steps.
 from configs import common, family_d
 
 _ROWS = {
-    (labels, 'wrn', 'epm', 3, 'both'): row
-    for labels, row in ((1000, 'DN-T3-1'), (4000, 'DN-T3-2'))
+  (labels, 'wrn', 'epm', 3, 'both'): row
+  for labels, row in ((1000, 'DN-T3-1'), (4000, 'DN-T3-2'))
 }
 
 
 def get_config(arg=None):
   arg = common.parse(
-      arg, labels=1000, selection='epm', count=3, unsupervised='both'
+    arg, labels=1000, selection='epm', count=3, unsupervised='both'
   )
   arg.model = 'wrn'
   config = family_d.family_d('svhn', arg, _ROWS)

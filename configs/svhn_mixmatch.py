@@ -14,7 +14,6 @@ from configs import common, families
 def get_config(arg=None):
   arg = families.parse_m(arg, 'svhn')
   config = families.family_m(
-      'svhn', arg, weight=250.0,
-      rows={250: 'NS-T4-1', 1000: 'NS-T4-3'},
+    'svhn', arg, weight=250.0, rows={250: 'NS-T4-1', 1000: 'NS-T4-3'}
   )
   return common.finish(config, arg)

@@ -14,8 +14,7 @@ from configs import common, families
 def get_config(arg=None):
   arg = families.parse_m(arg, 'svhn')
   config = families.family_m(
-      'svhn', arg, weight=250.0,
-      rows={250: 'NS-T4-2', 1000: 'NS-T4-4'},
+    'svhn', arg, weight=250.0, rows={250: 'NS-T4-2', 1000: 'NS-T4-4'}
   )
   config.method.terms = dict(ns3l=families.ns3l_on_labels(2.0))
   return common.finish(config, arg)

@@ -13,6 +13,6 @@ def get_config(arg=None):
   arg = families.parse_o(arg, 'svhn')
   config = families.family_o('svhn', arg, lr=0.0006, row='NS-T1-11')
   config.method = dict(
-      name='ns3l', terms={}, **families.ns3l('svhn', weight=1.0)
+    name='ns3l', terms={}, **families.ns3l('svhn', weight=1.0)
   )
   return common.finish(config, arg)

@@ -14,6 +14,6 @@ def get_config(arg=None):
   config = families.family_o('svhn', arg, lr=0.0006, row='NS-T1-15')
   terms = dict(ns3l=families.ns3l('svhn', weight=1.0))
   config.method = dict(  # lr: F-N15
-      name='pi', weight=20.0, terms=terms, **families.RAMP
+    name='pi', weight=20.0, terms=terms, **families.RAMP
   )
   return common.finish(config, arg)

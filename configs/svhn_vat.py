@@ -12,7 +12,5 @@ from configs import common, families
 def get_config(arg=None):
   arg = families.parse_o(arg, 'svhn')
   config = families.family_o('svhn', arg, lr=0.003, row='NS-T1-12')
-  config.method = dict(
-      name='vat', terms={}, **families.vat('svhn', weight=0.3)
-  )
+  config.method = dict(name='vat', terms={}, **families.vat('svhn', weight=0.3))
   return common.finish(config, arg)

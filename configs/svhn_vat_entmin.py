@@ -14,6 +14,6 @@ def get_config(arg=None):
   config = families.family_o('svhn', arg, lr=0.003, row='NS-T1-13')
   terms = dict(entropy=dict(weight=0.06, **families.CONSTANT))  # F-N7
   config.method = dict(
-      name='vat', terms=terms, **families.vat('svhn', weight=0.3)
+    name='vat', terms=terms, **families.vat('svhn', weight=0.3)
   )
   return common.finish(config, arg)

@@ -14,6 +14,6 @@ def get_config(arg=None):
   config = families.family_o('svhn', arg, lr=0.0006, row='NS-T1-16')
   terms = dict(ns3l=families.ns3l('svhn', weight=0.3))
   config.method = dict(
-      name='vat', terms=terms, **families.vat('svhn', weight=0.3)
+    name='vat', terms=terms, **families.vat('svhn', weight=0.3)
   )
   return common.finish(config, arg)

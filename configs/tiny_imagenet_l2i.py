@@ -9,7 +9,7 @@ of the steps.
 
 Profile L-TIN (docs/readings.md, F-L12): 512 labelled and 512 unlabelled images
 a step, 120 epochs, Adam at 1e-3, 1e-4 from epoch 80 and 1e-5 from epoch 100.
-The images come from tiny-imagenet-200.zip: python -m nsl_jax.data --prepare
+The images come from tiny-imagenet-200.zip: python -m nsl_jax data --prepare
 tiny_imagenet says where to put it. Its validation images, which the paper
 tests on, are the test images here; nothing is held out.
 """
@@ -20,9 +20,9 @@ _TRAIN, _LABELS, _BATCH = 100_000, 5_000, 512
 _EPOCH = (_TRAIN - _LABELS) // _BATCH
 _RAMP = 48 * _EPOCH
 _HOSTS = {  # and the paper's first row
-    'mt': (dict(family_l.mean_teacher(_RAMP), weight=100.0), 1),
-    'mm': (family_l.mixmatch(_RAMP, 100.0), 4),
-    'sl': (dict(name='supervised', terms={}), 7),
+  'mt': (dict(family_l.mean_teacher(_RAMP), weight=100.0), 1),
+  'mm': (family_l.mixmatch(_RAMP, 100.0), 4),
+  'sl': (dict(name='supervised', terms={}), 7),
 }
 _VARIANTS = {'none': 0, 'v1': 1, 'v2': 2}  # rows after that
 
@@ -38,20 +38,20 @@ def get_config(arg=None):
   config = common.base('tiny_imagenet', steps=120 * epoch)
   config.protocol = 'median_last_20'
   config.data.update(
-      labelled=_TRAIN if every else _LABELS, normalise='standard',
-      augment='flip,translate:8',
+    labelled=_TRAIN if every else _LABELS,
+    normalise='standard',
+    augment='flip,translate:8',
   )
   config.batch = dict(labelled=_BATCH, unlabelled=0 if every else _BATCH)
   config.model = dict(name='resnet26')
   config.optimizer = dict(
-      name='adam', lr=1e-3, drop_steps=(80 * epoch, 100 * epoch),
-      drop_factor=0.1,
+    name='adam', lr=1e-3, drop_steps=(80 * epoch, 100 * epoch), drop_factor=0.1
   )
   config.method = family_l.impute(host, arg.variant, config.optimizer.lr)
   if arg.variant != 'none':
     config.batch.holdout = _BATCH
     config.method.update(
-        gradient='last_layer', inner_rate=1.0, label_space='labels'
+      gradient='last_layer', inner_rate=1.0, label_space='labels'
     )
   config.ema_decay = 0.999
   config.eval.every_steps = epoch

@@ -25,32 +25,49 @@ def _supervised():
 
 def _mean_teacher():
   return dict(
-      name='mean_teacher', weight=1.0, decay=0.999, warm_up_decay=True,
-      judged='teacher', second_pass='unlabelled', tie=0.01, terms={}, **_RAMP,
+    name='mean_teacher',
+    weight=1.0,
+    decay=0.999,
+    warm_up_decay=True,
+    judged='teacher',
+    second_pass='unlabelled',
+    tie=0.01,
+    terms={},
+    **_RAMP,
   )
 
 
 def _dual_student():
   return dict(
-      name='dual_student', consistency=1.0, stabilisation=1.0, tie=0.01,
-      threshold=0.6, terms={}, **_RAMP,
+    name='dual_student',
+    consistency=1.0,
+    stabilisation=1.0,
+    tie=0.01,
+    threshold=0.6,
+    terms={},
+    **_RAMP,
   )
 
 
 def _dnll():
   return dict(
-      name='dnll', selection='epm', count=3, unsupervised='both', weight=1.0,
-      terms={}, **_RAMP,
+    name='dnll',
+    selection='epm',
+    count=3,
+    unsupervised='both',
+    weight=1.0,
+    terms={},
+    **_RAMP,
   )
 
 
 # Data, labelled images, how they are drawn, method.
 _METHODS = {
-    'source': ('usps_to_mnist', 7291, 'uniform', _supervised),
-    'target': ('mnist', 7000, 'balanced', _supervised),
-    'mean_teacher': ('usps_to_mnist', 7291, 'uniform', _mean_teacher),
-    'dual_student': ('usps_to_mnist', 7291, 'uniform', _dual_student),
-    'dnll': ('usps_to_mnist', 7291, 'uniform', _dnll),
+  'source': ('usps_to_mnist', 7291, 'uniform', _supervised),
+  'target': ('mnist', 7000, 'balanced', _supervised),
+  'mean_teacher': ('usps_to_mnist', 7291, 'uniform', _mean_teacher),
+  'dual_student': ('usps_to_mnist', 7291, 'uniform', _dual_student),
+  'dnll': ('usps_to_mnist', 7291, 'uniform', _dnll),
 }
 
 

@@ -4,7 +4,7 @@ import sys
 
 __version__ = '0.1.0'
 
-_COMMANDS = ('main', 'reproduce', 'report', 'search', 'bench', 'data')
+_COMMANDS = ('', 'main')  # what `python -m nsl_jax` may be followed by
 
 
 def _started() -> str | None:
@@ -25,7 +25,7 @@ def _started() -> str | None:
 
 
 def _refuse_what_is_no_command() -> None:
-  """Ends `python -m nsl_jax.train` and the like, which would do nothing.
+  """Ends `python -m nsl_jax.losses` and the like, which would do nothing.
 
   Python imports this package before the module that it was told to run, and
   keeps '-m' in place of its file until then.
@@ -33,11 +33,12 @@ def _refuse_what_is_no_command() -> None:
   if sys.argv[:1] != ['-m']:
     return
   package, _, module = (_started() or '').partition('.')
-  if package == __name__ and module.removesuffix('.__main__') not in _COMMANDS:
-    name = f'{package}.{module}' if module else package
-    known = ', '.join(_COMMANDS)
-    print(f'error: {name} is no command: use python -m {package}.NAME, where '
-          f'NAME is one of {known}', file=sys.stderr)
+  if package == __name__ and module.removesuffix('__main__') not in _COMMANDS:
+    print(
+      f'error: {package}.{module} is no command: use python -m {package} '
+      'COMMAND; without a command it lists them',
+      file=sys.stderr,
+    )
     sys.exit(2)
 
 

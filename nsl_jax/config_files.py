@@ -20,7 +20,7 @@ def root() -> pathlib.Path:
     if (folder / 'configs' / 'common.py').is_file():
       return folder
   raise errors.UserError(
-      'no folder configs/ here: run this from a checkout of the repository'
+    'no folder configs/ here: run this from a checkout of the repository'
   )
 
 

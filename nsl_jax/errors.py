@@ -1,8 +1,10 @@
 """The two ways a command ends early: wrong input, or a run that broke."""
 
 import difflib
+import importlib
 import re
 from collections.abc import Iterable
+from types import ModuleType
 
 
 class UserError(Exception):
@@ -31,8 +33,8 @@ def refuse_address(path: object, option: str) -> None:
   """
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', str(path)):
     raise UserError(
-        f'{option}={path} is an address, and only local folders can be '
-        'written: name one, such as where that bucket is mounted'
+      f'{option}={path} is an address, and only local folders can be '
+      'written: name one, such as where that bucket is mounted'
     )
 
 
@@ -43,3 +45,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
   if near:
     return f'did you mean {near[0]!r}?'
   return 'known: ' + ', '.join(known)
+
+
+def import_module(name: str, kind: str) -> ModuleType:
+  """A module by its dotted name, such as a method outside of the package.
+
+  Raises:
+    UserError: if there is none; `kind` is what it should be.
+  """
+  try:
+    return importlib.import_module(name)
+  except ModuleNotFoundError as error:
+    raise UserError(
+      f'unknown {kind} {name!r}: {error}; run from the folder that holds it '
+      'or set PYTHONPATH'
+    ) from error

@@ -25,13 +25,11 @@ def make_folder(folder: pathlib.Path, option: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise errors.UserError(
-        f'cannot make the folder {folder} ({error.strerror}): choose '
-        f'another {option}'
+      f'cannot make the folder {folder} ({error.strerror}): choose '
+      f'another {option}'
     ) from error
   if not os.access(folder, os.W_OK):
-    raise errors.UserError(
-        f'cannot write to {folder}: choose another {option}'
-    )
+    raise errors.UserError(f'cannot write to {folder}: choose another {option}')
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
@@ -48,7 +46,7 @@ def write(path: pathlib.Path, content: bytes) -> None:
   except OSError as error:
     _remove(part)  # on a full disk even half a file is in the way
     raise errors.UserError(
-        f'cannot write {path} ({error.strerror}): choose another place'
+      f'cannot write {path} ({error.strerror}): choose another place'
     ) from error
 
 

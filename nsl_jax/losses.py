@@ -50,9 +50,7 @@ def entropy(logits: Array) -> Array:
   return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
-def pseudo_label(
-    logits: Array, belief: Array, *, threshold: float
-) -> Array:
+def pseudo_label(logits: Array, belief: Array, *, threshold: float) -> Array:
   """Trust a confident prediction as if it were a label (family O).
 
   The target of a confident row is softmax(10 * onehot(argmax)); a row that is
@@ -151,7 +149,7 @@ def below_threshold(belief: Array, threshold: float) -> Array:
 
 
 def negative_sampling(
-    logits: Array, belief: Array, *, threshold: float
+  logits: Array, belief: Array, *, threshold: float
 ) -> Array:
   """NS3L's loss: "none of these" of the classes believed improbable.
 

@@ -12,24 +12,28 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from nsl_jax import cli, errors, experiment, mesh, summary
+from nsl_jax import errors
+from nsl_jax.commands import cli
+from nsl_jax.training import experiment, sharding, summary
 
 _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'The config file, such as configs/digits_ns3l.py:seeds=5',
-    lock_config=True,
+  'config',
+  None,
+  'The config file, such as configs/digits_ns3l.py:seeds=5',
+  lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'Where to write; runs/<config name>/ if not given.'
+  'workdir', None, 'Where to write; runs/<config name>/ if not given.'
 )
 _COORDINATOR = flags.DEFINE_string(
-    'coordinator_address', None, 'HOST:PORT of process 0, for several '
-    'processes. TPU pods and Slurm jobs need none of these three.'
+  'coordinator_address',
+  None,
+  'HOST:PORT of process 0, for several '
+  'processes. TPU pods and Slurm jobs need none of these three.',
 )
-_PROCESSES = flags.DEFINE_integer(
-    'num_processes', None, 'Number of processes.'
-)
+_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Number of processes.')
 _PROCESS = flags.DEFINE_integer(
-    'process_id', None, 'Number of this process, from 0.'
+  'process_id', None, 'Number of this process, from 0.'
 )
 
 
@@ -44,21 +48,21 @@ def main() -> None:
   """Joins the other processes if there are any, trains, prints the result."""
   if _CONFIG.value is None:
     raise errors.UserError(
-        '--config is missing: try --config=configs/digits_ns3l.py'
+      '--config is missing: try --config=configs/digits_ns3l.py'
     )
   name = config_flags.get_config_filename(flags.FLAGS['config'])
   workdir = pathlib.Path(_WORKDIR.value or default_workdir(name))
   errors.refuse_address(workdir, '--workdir')
-  mesh.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  sharding.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   results = experiment.run(_CONFIG.value, workdir)
   if results:
     score = results['score']
     text = summary.plus_minus(score['mean'], score['std'])
     count = len(results['seeds'])
     print(
-        f'{score["metric"]} {text} {score["unit"]} ({results["protocol"]}, '
-        f'{count} seed{"s" * (count > 1)}, {results["steps"]} steps) -> '
-        f'{workdir / "results.json"}'
+      f'{score["metric"]} {text} {score["unit"]} ({results["protocol"]}, '
+      f'{count} seed{"s" * (count > 1)}, {results["steps"]} steps) -> '
+      f'{workdir / "results.json"}'
     )
 
 

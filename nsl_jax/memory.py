@@ -16,10 +16,10 @@ _ALIGNED = 64  # bytes, from which XLA uses an array of the host as it is
 _OFF = 'NSL_JAX_RETURN_MEMORY'
 # Parameters of glibc's mallopt, and values under which nothing is returned.
 _SETTINGS = {
-    -8: 1,  # arenas: threads that have one each would each keep a buffer
-    -3: 2**30,  # bytes from which a block is mapped by itself
-    -1: 2**31 - 1,  # free bytes at the end that are given back
-    -2: 2**26,  # bytes that are taken beyond what is needed
+  -8: 1,  # arenas: threads that have one each would each keep a buffer
+  -3: 2**30,  # bytes from which a block is mapped by itself
+  -1: 2**31 - 1,  # free bytes at the end that are given back
+  -2: 2**26,  # bytes that are taken beyond what is needed
 }
 
 
@@ -47,7 +47,7 @@ def empty(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
   size = math.prod(shape) * kind.itemsize
   raw = np.empty(size + _ALIGNED, np.uint8)
   start = -raw.ctypes.data % _ALIGNED
-  return raw[start:start + size].view(kind).reshape(shape)
+  return raw[start : start + size].view(kind).reshape(shape)
 
 
 def shared(array: np.ndarray) -> np.ndarray:

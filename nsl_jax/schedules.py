@@ -15,6 +15,7 @@ def sigmoid_ramp(steps: int) -> Schedule:
   """exp(-5 (1 - t)^2), t going from 0 to 1 over `steps`: 0.0067 at the start,
   0.2865 half-way, 1 from then on (family O's ramp for every unlabelled loss).
   """
+
   def ramp(step: Array | int) -> Array:
     missing = 1.0 - jnp.clip(jnp.asarray(step) / steps, 0.0, 1.0)
     return jnp.exp(-5.0 * missing**2)
@@ -42,15 +43,15 @@ def dnll_ramp(steps: int) -> Schedule:
 
 
 _RAMPS = {
-    'none': lambda steps: optax.constant_schedule(1.0),
-    'linear': linear_ramp,
-    'sigmoid': sigmoid_ramp,
-    'dnll': dnll_ramp,
+  'none': lambda steps: optax.constant_schedule(1.0),
+  'linear': linear_ramp,
+  'sigmoid': sigmoid_ramp,
+  'dnll': dnll_ramp,
 }
 
 
 def weight(
-    value: float, ramp: str, ramp_steps: int, hold_steps: int = 0
+  value: float, ramp: str, ramp_steps: int, hold_steps: int = 0
 ) -> Schedule:
   """`value` times a ramp of the name `none`, `linear`, `sigmoid` or `dnll`.
 
@@ -69,7 +70,7 @@ def weight(
   """
   if ramp not in _RAMPS:
     raise errors.UserError(
-        f'unknown ramp {ramp!r}: {errors.did_you_mean(ramp, _RAMPS)}'
+      f'unknown ramp {ramp!r}: {errors.did_you_mean(ramp, _RAMPS)}'
     )
   for name, steps in (('ramp_steps', ramp_steps), ('hold_steps', hold_steps)):
     if steps < 0:
@@ -78,13 +79,17 @@ def weight(
     raise errors.UserError(f'weight={value}: must be >= 0')
   unit = hold_steps or 1
   shape = _RAMPS[ramp if ramp_steps else 'none'](
-      max(1, round(ramp_steps / unit))
+    max(1, round(ramp_steps / unit))
   )
   return lambda step: value * shape(step // unit)
 
 
 RATE_FIELDS = (
-    'lr', 'drop_steps', 'drop_factor', 'cosine_steps', 'cosine_lag_steps'
+  'lr',
+  'drop_steps',
+  'drop_factor',
+  'cosine_steps',
+  'cosine_lag_steps',
 )
 
 
@@ -109,18 +114,18 @@ def learning_rate(config: Mapping[str, Any]) -> Schedule:
   for name in RATE_FIELDS:
     if name in config and not all(one >= 0.0 for one in _each(config[name])):
       raise errors.UserError(
-          f'config.optimizer.{name}={config[name]}: must be >= 0'
+        f'config.optimizer.{name}={config[name]}: must be >= 0'
       )
   if drop and cosine:
     raise errors.UserError(
-        f'config.optimizer.drop_steps={drop} and cosine_steps={cosine}: set '
-        'one of them to 0'
+      f'config.optimizer.drop_steps={drop} and cosine_steps={cosine}: set '
+      'one of them to 0'
     )
   lag = config.get('cosine_lag_steps', 0)
   if lag and not cosine:
     raise errors.UserError(
-        f'config.optimizer.cosine_lag_steps={lag} shifts a cosine, and '
-        'cosine_steps is 0: set both or neither'
+      f'config.optimizer.cosine_lag_steps={lag} shifts a cosine, and '
+      'cosine_steps is 0: set both or neither'
     )
   if cosine and lag:
     return _late_cosine(config['lr'], cosine, lag)
@@ -136,6 +141,7 @@ def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
   """lr / 2 (1 + cos(pi (step - lag) / steps)). Dual Student's code, and DNLL's
   combinations with it, lag by an epoch: they take 1 off one that starts at 0.
   """
+
   def rate(step: Array | int) -> Array:
     after = jnp.minimum(jnp.asarray(step) - lag, steps)
     return lr * 0.5 * (1.0 + jnp.cos(jnp.pi * after / steps))
@@ -155,6 +161,6 @@ def at_step(opt: optax.OptState, step: Array | int) -> optax.OptState:
   """
   is_schedule = lambda part: isinstance(part, optax.ScaleByScheduleState)
   set_count = lambda part: (
-      part._replace(count=step) if is_schedule(part) else part
+    part._replace(count=step) if is_schedule(part) else part
   )
   return jax.tree.map(set_count, opt, is_leaf=is_schedule)

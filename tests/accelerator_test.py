@@ -4,23 +4,20 @@ import collections
 import re
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import methods_test
 import optax
+from absl.testing import absltest, parameterized
 
-from nsl_jax import mesh as mesh_lib
-from nsl_jax import methods
-from nsl_jax import models
-from nsl_jax import train
+from nsl_jax import methods, models
 from nsl_jax.data import augment
+from nsl_jax.training import sharding as mesh_lib, train_step
 from nsl_jax.types import Data, Tools
 
 _PRODUCT = re.compile(
-    r'stablehlo\.(convolution|dot_general).*?: \(tensor<(?:\d+x)*(\w+)>, '
-    r'tensor<(?:\d+x)*(\w+)>\)'
+  r'stablehlo\.(convolution|dot_general).*?: \(tensor<(?:\d+x)*(\w+)>, '
+  r'tensor<(?:\d+x)*(\w+)>\)'
 )
 
 
@@ -30,31 +27,31 @@ def lowered(name):
   """
   network = {'name': 'wide_resnet', 'depth': 10, 'width': 1}
   tools = Tools(
-      model=models.build(network, 10, precision='bfloat16'),
-      tx=optax.adam(3e-3), augment=augment.build('flip,translate:1'),
-      image_shape=(8, 8, 1),
+    model=models.build(network, 10, precision='bfloat16'),
+    tx=optax.adam(3e-3),
+    augment=augment.build('flip,translate:1'),
+    image_shape=(8, 8, 1),
   )
   terms = {} if name == 'l2i' else {'terms': {}}
   method = methods.build(
-      {'name': name, **terms, **methods_test.CONFIGS[name]}, tools
+    {'name': name, **terms, **methods_test.CONFIGS[name]}, tools
   )
-  chunk = train.make_chunk(
-      train.one_step(method, methods_test.read), mesh=mesh_lib.make(1)
+  chunk = train_step.make_chunk(
+    train_step.one_step(method, methods_test.read), mesh=mesh_lib.make(1)
   )
   state = jax.eval_shape(method.init, jax.random.key(0))
   rows = jnp.zeros((3, 8), jnp.int32)
   data = Data(
-      jnp.zeros((9, 8, 8, 1), jnp.uint8), jnp.zeros(9, jnp.int32), {}, {}
+    jnp.zeros((9, 8, 8, 1), jnp.uint8), jnp.zeros(9, jnp.int32), {}, {}
   )
   traced = chunk.trace(
-      state, data, dict(labelled=rows, unlabelled=rows, holdout=rows)
+    state, data, dict(labelled=rows, unlabelled=rows, holdout=rows)
   )
   text = traced.lower(lowering_platforms=('cuda',)).as_text()
   return text, len(jax.tree.leaves(state))
 
 
 class LoweredTest(parameterized.TestCase):
-
   @parameterized.parameters(*methods_test.CONFIGS)
   def test_every_method(self, name):
     """A single loop, over the steps, and no host callback; convolutions in

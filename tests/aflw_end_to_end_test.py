@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 
-from absl.testing import absltest
 import face_fixtures
 import fresh_process
 import numpy as np
+from absl.testing import absltest
 
-from nsl_jax import log
 from nsl_jax.data import splits as splits_lib
+from nsl_jax.training import metrics_log
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _TRAIN, _TEST = 40, 12
@@ -21,13 +21,16 @@ _TRAIN, _TEST = 40, 12
 
 def _start(folder, *words):
   return subprocess.run(
-      [sys.executable, '-m', *words], cwd=_ROOT, text=True,
-      env=fresh_process.environment(), capture_output=True, timeout=300,
+    [sys.executable, '-m', *words],
+    cwd=_ROOT,
+    text=True,
+    env=fresh_process.environment(),
+    capture_output=True,
+    timeout=300,
   )
 
 
 class AflwTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -35,27 +38,35 @@ class AflwTest(absltest.TestCase):
     cls.addClassCleanup(folder.cleanup)
     cls.folder = pathlib.Path(folder.name)
     cls.points = face_fixtures.write(
-        cls.folder / 'data' / 'downloads' / 'manual' / 'aflw',
-        {'training.txt': _TRAIN, 'testing.txt': _TEST},
+      cls.folder / 'data' / 'downloads' / 'manual' / 'aflw',
+      {'training.txt': _TRAIN, 'testing.txt': _TEST},
     )
     cls.workdir = cls.folder / 'run'
     cls.words = (
-        'nsl_jax.main',
-        '--config=configs/aflw_l2i.py:labels=20,host=mt,variant=v2,smoke=true',
-        f'--config.data.dir={cls.folder}/data', f'--workdir={cls.workdir}',
-        '--config.data.validation=8', '--config.steps=4',
-        '--config.eval.every_steps=2', '--config.checkpoint.every=2',
-        '--config.log_every=1', '--config.batch.labelled=4',
-        '--config.batch.unlabelled=4', '--config.batch.holdout=4',
+      'nsl_jax.main',
+      '--config=configs/aflw_l2i.py:labels=20,host=mt,variant=v2,smoke=true',
+      f'--config.data.dir={cls.folder}/data',
+      f'--workdir={cls.workdir}',
+      '--config.data.validation=8',
+      '--config.steps=4',
+      '--config.eval.every_steps=2',
+      '--config.checkpoint.every=2',
+      '--config.log_every=1',
+      '--config.batch.labelled=4',
+      '--config.batch.unlabelled=4',
+      '--config.batch.holdout=4',
     )
     cls.first = _start(cls.folder, *cls.words)
     assert cls.first.returncode == 0, cls.first.stderr
 
   def lines(self, kind=None):
     """Lines of metrics without their times."""
-    found = log.read(self.workdir / 'seed_0' / 'metrics.jsonl')
-    return [{k: v for k, v in line.items() if k != 'seconds'}
-            for line in found if kind in (None, line['kind'])]
+    found = metrics_log.read(self.workdir / 'seed_0' / 'metrics.jsonl')
+    return [
+      {k: v for k, v in line.items() if k != 'seconds'}
+      for line in found
+      if kind in (None, line['kind'])
+    ]
 
   def test_results(self):
     results = json.loads((self.workdir / 'results.json').read_text())
@@ -82,8 +93,9 @@ class AflwTest(absltest.TestCase):
       self.assertNotIn('test_cross_entropy', line)
       self.assertBetween(line['test_failure'], 0.0, 100.0)
       # Four steps are hardly better than the mean of the labelled points.
-      self.assertBetween(line['test_error'], 0.5 * self.mean_error(),
-                         2.0 * self.mean_error())
+      self.assertBetween(
+        line['test_error'], 0.5 * self.mean_error(), 2.0 * self.mean_error()
+      )
 
   def mean_error(self):
     """Of always saying where the labelled points are on average, in %."""
@@ -99,7 +111,8 @@ class AflwTest(absltest.TestCase):
     split = splits_lib.load(self.workdir / 'seed_0' / 'split.npz')
     self.assertEqual([len(rows) for rows in split], [20, 12, 8, 0])
     np.testing.assert_array_equal(
-        np.sort(np.concatenate(split)), np.arange(_TRAIN))
+      np.sort(np.concatenate(split)), np.arange(_TRAIN)
+    )
 
   def test_resumed_is_the_same(self):
     """Without its last checkpoint the run goes on from the one before."""
@@ -121,8 +134,8 @@ class AflwTest(absltest.TestCase):
     face_fixtures.write(manual, {'training.txt': 3, 'testing.txt': 2})
     (manual / 'training' / 'picture 2.png').unlink()
     done = _start(
-        self.folder, 'nsl_jax.data', '--prepare', 'aflw', '--data_dir',
-        str(data))
+      self.folder, 'nsl_jax.data', '--prepare', 'aflw', '--data_dir', str(data)
+    )
     self.assertEqual(done.returncode, 2)
     self.assertIn(f'{manual}/training.txt, line 3: ', done.stderr)
     self.assertNotIn('Traceback', done.stderr)

@@ -2,13 +2,12 @@
 
 import functools
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import bilevel
+from nsl_jax.compose import bilevel
 
 RATE = 0.1
 # Invariant 24's fixture: labelled, unlabelled with its label, held-out.
@@ -60,26 +59,25 @@ def random_problem(seed, loss):
 
 
 class Float64(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.enter_context(jax.enable_x64(True))
 
 
 class ClosedFormTest(Float64):
-
   @parameterized.product(tangent=(False, True), seed=(0, 1, 2))
   def test_logistic(self, tangent, seed):
     """eta sum_h (sigma(theta*.x_h) - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, binary)
-    _, found = label_gradient(
-        inner, held, theta, z, rate=RATE, tangent=tangent)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE, tangent=tangent)
     sigma = lambda a: 1 / (1 + np.exp(-np.asarray(a)))
     # Corrected sign (F-L2): theta* moves towards the labels.
     adapted = theta + RATE * (
-        (y - sigma(x @ theta)) @ x + (z - sigma(u @ theta)) @ u)
+      (y - sigma(x @ theta)) @ x + (z - sigma(u @ theta)) @ u
+    )
     np.testing.assert_allclose(
-        adapt(inner, theta, z, rate=RATE), adapted, atol=1e-12)
+      adapt(inner, theta, z, rate=RATE), adapted, atol=1e-12
+    )
     expected = RATE * u @ (h.T @ (sigma(h @ adapted) - hy))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -87,10 +85,8 @@ class ClosedFormTest(Float64):
   def test_least_squares(self, tangent, seed):
     """4 eta sum_h (theta*.x_h - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, squares)
-    _, found = label_gradient(
-        inner, held, theta, z, rate=RATE, tangent=tangent)
-    adapted = theta + 2 * RATE * (
-        (y - x @ theta) @ x + (z - u @ theta) @ u)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE, tangent=tangent)
+    adapted = theta + 2 * RATE * ((y - x @ theta) @ x + (z - u @ theta) @ u)
     expected = 4 * RATE * u @ (h.T @ (h @ adapted - hy))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -98,8 +94,8 @@ class ClosedFormTest(Float64):
     """Invariant 24, digit for digit."""
     (inner, held), theta, z = fixture(binary)
     np.testing.assert_allclose(
-        adapt(inner, theta, z, rate=RATE), [0.454540, -0.102270],
-        atol=5e-7)
+      adapt(inner, theta, z, rate=RATE), [0.454540, -0.102270], atol=5e-7
+    )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, [0.0587168], atol=5e-8)
     noise = jnp.array([[0.1, 0.2]])
@@ -107,16 +103,20 @@ class ClosedFormTest(Float64):
     z = impute(theta)
     np.testing.assert_allclose(z, [0.777300], atol=5e-7)
     np.testing.assert_allclose(
-        adapt(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12)
+      adapt(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12
+    )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(
-        bilevel.pull_back(impute, theta, found), [0.0217635, -0.00829086],
-        atol=5e-8)
+      bilevel.pull_back(impute, theta, found),
+      [0.0217635, -0.00829086],
+      atol=5e-8,
+    )
 
   def test_fixture_of_regression(self):
     (inner, held), theta, z = fixture(squares)
     np.testing.assert_allclose(
-        adapt(inner, theta, z, rate=RATE), [0.32, 0.34], atol=1e-12)
+      adapt(inner, theta, z, rate=RATE), [0.32, 0.34], atol=1e-12
+    )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, [0.264], atol=1e-12)
 
@@ -131,8 +131,10 @@ class ClosedFormTest(Float64):
     _, by_label = label_gradient(inner, held, theta, z, rate=RATE)
     slope = z * (1 - z) if loss is binary else 1.0
     np.testing.assert_allclose(
-        bilevel.pull_back(impute, theta, by_label),
-        (by_label * slope) @ noisy, atol=1e-12)
+      bilevel.pull_back(impute, theta, by_label),
+      (by_label * slope) @ noisy,
+      atol=1e-12,
+    )
 
   def test_where_it_is_nothing(self):
     rng = np.random.default_rng(0)
@@ -155,10 +157,16 @@ class ClosedFormTest(Float64):
   def test_sign(self):
     """A held-out 1 that is predicted too low raises the label of its like."""
     inner, held = problem(
-        binary, jnp.zeros((0, 2)), jnp.zeros(0), jnp.array([[1.0, 0.5]]),
-        jnp.array([[1.0, 1.0]]), jnp.array([1.0]))
+      binary,
+      jnp.zeros((0, 2)),
+      jnp.zeros(0),
+      jnp.array([[1.0, 0.5]]),
+      jnp.array([[1.0, 1.0]]),
+      jnp.array([1.0]),
+    )
     _, found = label_gradient(
-        inner, held, jnp.array([-0.5, 0.1]), jnp.array([0.4]), rate=RATE)
+      inner, held, jnp.array([-0.5, 0.1]), jnp.array([0.4]), rate=RATE
+    )
     self.assertLess(float(found[0]), -1e-3)
 
 
@@ -186,13 +194,13 @@ def softmax_problem(seed=0, scale=1.0):
 
 
 class NetworkTest(Float64):
-
   def test_tangent_is_nested(self):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
     one, two = (
-        label_gradient(inner, held, params, z, rate=RATE, tangent=t)
-        for t in (True, False))
+      label_gradient(inner, held, params, z, rate=RATE, tangent=t)
+      for t in (True, False)
+    )
     np.testing.assert_allclose(one[0], two[0], rtol=1e-12)
     np.testing.assert_allclose(one[1], two[1], atol=1e-12)
     self.assertGreater(jnp.abs(one[1]).max(), 1e-3)
@@ -201,10 +209,8 @@ class NetworkTest(Float64):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
     for steps in (1, 3):
-      judged = lambda z: held(
-          adapt(inner, params, z, rate=RATE, steps=steps))
-      _, found = label_gradient(
-          inner, held, params, z, rate=RATE, steps=steps)
+      judged = lambda z: held(adapt(inner, params, z, rate=RATE, steps=steps))
+      _, found = label_gradient(inner, held, params, z, rate=RATE, steps=steps)
       change = jnp.asarray(np.random.default_rng(1).normal(size=z.shape))
       slope = (judged(z + 1e-6 * change) - judged(z - 1e-6 * change)) / 2e-6
       np.testing.assert_allclose((found * change).sum(), slope, rtol=1e-6)
@@ -212,8 +218,7 @@ class NetworkTest(Float64):
   def test_v2_is_the_transposed_jacobian_of_v1(self):
     """Invariant 25; and it is not the whole derivative."""
     inner, held, impute, params = softmax_problem()
-    _, by_label = label_gradient(
-        inner, held, params, impute(params), rate=RATE)
+    _, by_label = label_gradient(inner, held, params, impute(params), rate=RATE)
     found = bilevel.pull_back(impute, params, by_label)
     jacobian = jax.jacrev(impute)(params)
     for name, part in found.items():
@@ -227,7 +232,8 @@ class NetworkTest(Float64):
       return held(adapt(inner, params, impute(params), rate=RATE))
 
     np.testing.assert_allclose(
-        found['one'], jax.grad(path)(params)['one'], atol=1e-12)
+      found['one'], jax.grad(path)(params)['one'], atol=1e-12
+    )
     gap = jnp.abs(jax.grad(whole)(params)['one'] - found['one'])
     self.assertGreater(gap.max(), 0.05)
 
@@ -236,21 +242,26 @@ class NetworkTest(Float64):
     inner, _, impute, params = softmax_problem()
     more = lambda params, z: inner(params, z) + held_squares(params)
     held_squares = lambda params: sum(
-        (leaf**2).sum() for leaf in jax.tree.leaves(params))
+      (leaf**2).sum() for leaf in jax.tree.leaves(params)
+    )
     z = impute(params)
     shift = lambda c: jax.jacrev(
-        lambda z: adapt(c, params, z, rate=RATE)['one'])(z)
+      lambda z: adapt(c, params, z, rate=RATE)['one']
+    )(z)
     np.testing.assert_allclose(shift(inner), shift(more), atol=1e-12)
-    gap = (adapt(inner, params, z, rate=RATE)['one']
-           - adapt(more, params, z, rate=RATE)['one'])
+    gap = (
+      adapt(inner, params, z, rate=RATE)['one']
+      - adapt(more, params, z, rate=RATE)['one']
+    )
     self.assertGreater(jnp.abs(gap).max(), 0.01)
     # So the gradient in z is the same where theta* is judged by one slope,
     # but with a second step C^T has a say in how z goes on to act.
     linear = lambda params: (params['one'] * 2.0).sum()
     for steps, same in ((1, True), (2, False)):
       one, two = (
-          label_gradient(c, linear, params, z, rate=RATE, steps=steps)[1]
-          for c in (inner, more))
+        label_gradient(c, linear, params, z, rate=RATE, steps=steps)[1]
+        for c in (inner, more)
+      )
       self.assertEqual(float(jnp.abs(one - two).max()) < 1e-12, same)
 
   @parameterized.parameters((1, False), (1, True), (3, False))
@@ -259,7 +270,8 @@ class NetworkTest(Float64):
     z = impute(params)
     telling = lambda params, z: (inner(params, z), params['one'].sum())
     value, gradient, rest = bilevel.label_gradient(
-        telling, held, params, z, rate=RATE, steps=steps, tangent=tangent)
+      telling, held, params, z, rate=RATE, steps=steps, tangent=tangent
+    )
     np.testing.assert_allclose(rest, params['one'].sum(), rtol=1e-12)
     without = label_gradient(inner, held, params, z, rate=RATE, steps=steps)
     np.testing.assert_allclose(value, without[0], rtol=1e-12)
@@ -270,8 +282,7 @@ class NetworkTest(Float64):
     """Invariant 27: the inner step taken again with moved labels is better."""
     inner, held, impute, params = softmax_problem(seed)
     z = impute(params)
-    value, gradient = label_gradient(
-        inner, held, params, z, rate=RATE)
+    value, gradient = label_gradient(inner, held, params, z, rate=RATE)
     again = held(adapt(inner, params, z - 0.1 * gradient, rate=RATE))
     self.assertLess(float(again), float(value) - 1e-9)
     moved = jnp.log(z) - 0.1 * bilevel.to_logits(gradient, z)
@@ -286,8 +297,8 @@ class NetworkTest(Float64):
     np.testing.assert_array_equal(found, 0)
     linear = lambda params: (params['one'] * 2.0).sum()  # one g for any theta*
     one, two = (
-        label_gradient(inner, linear, params, z, rate=r)[1]
-        for r in (0.1, 0.3))
+      label_gradient(inner, linear, params, z, rate=r)[1] for r in (0.1, 0.3)
+    )
     np.testing.assert_allclose(3 * one, two, atol=1e-12)
 
   def test_sum_or_mean(self):
@@ -295,15 +306,16 @@ class NetworkTest(Float64):
     _, held, impute, params = softmax_problem()
     z = impute(params)
     of_sum, of_mean = (
-        label_gradient(
-            softmax_problem(scale=scale)[0], held, params, z, rate=rate)
-        for scale, rate in ((1.0, RATE), (1 / 24, 24 * RATE)))
+      label_gradient(
+        softmax_problem(scale=scale)[0], held, params, z, rate=rate
+      )
+      for scale, rate in ((1.0, RATE), (1 / 24, 24 * RATE))
+    )
     np.testing.assert_allclose(of_sum[0], of_mean[0], rtol=1e-12)
     np.testing.assert_allclose(of_sum[1], of_mean[1], atol=1e-12)
 
 
 class LastLayerTest(Float64):
-
   def draw(self, bias):
     """Features, labels and a layer, and its scores."""
     rng = np.random.default_rng(0)
@@ -322,8 +334,10 @@ class LastLayerTest(Float64):
 
     def adapted(z):
       wrong = jax.nn.softmax(score(layer, features)) - z
-      return {'w': layer['w'] - RATE * features.T @ wrong,
-              'b': layer['b'] - RATE * wrong.sum(0, keepdims=True)}
+      return {
+        'w': layer['w'] - RATE * features.T @ wrong,
+        'b': layer['b'] - RATE * wrong.sum(0, keepdims=True),
+      }
 
     def judged(z):
       scores = jax.nn.log_softmax(score(adapted(z), held_features))
@@ -331,7 +345,8 @@ class LastLayerTest(Float64):
 
     probs = jax.nn.softmax(score(adapted(z), held_features))
     found = bilevel.last_layer_gradient(
-        features, held_features, probs, labels, rate=RATE, bias=bias)
+      features, held_features, probs, labels, rate=RATE, bias=bias
+    )
     np.testing.assert_allclose(found, jax.grad(judged)(z), atol=1e-12)
 
   @parameterized.product(bias=(False, True), squared=(False, True))
@@ -352,8 +367,12 @@ class LastLayerTest(Float64):
     _, found = label_gradient(inner, held, layer, z, rate=RATE)
     adapted = adapt(inner, layer, z, rate=RATE)
     closed = bilevel.last_layer_gradient(
-        features, held_features, jax.nn.softmax(score(adapted, held_features)),
-        labels, bias=bias)
+      features,
+      held_features,
+      jax.nn.softmax(score(adapted, held_features)),
+      labels,
+      bias=bias,
+    )
     probs = jax.nn.softmax(score(layer, features))
     centred = closed - (closed * probs).sum(-1, keepdims=True)
     expected = RATE * (2 * probs * centred if squared else centred)
@@ -369,7 +388,8 @@ class LastLayerTest(Float64):
     np.testing.assert_allclose(found, back(gradient)[0], atol=1e-12)
     shifted = gradient + jnp.arange(6.0)[:, None]
     np.testing.assert_allclose(
-        bilevel.to_logits(shifted, probs), found, atol=1e-12)
+      bilevel.to_logits(shifted, probs), found, atol=1e-12
+    )
 
 
 if __name__ == '__main__':

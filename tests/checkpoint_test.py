@@ -9,15 +9,20 @@ import numpy as np
 import optax
 from absl.testing import absltest
 
-from nsl_jax import checkpoint, errors
+from nsl_jax import errors
+from nsl_jax.training import checkpoint
 from nsl_jax.types import State
 
 
 def _state(step: int) -> State:
   params = {'kernel': jnp.arange(6.0).reshape(2, 3) + step}
   return State(
-      step=jnp.int32(step), key=jax.random.key(3), params=params,
-      stats={}, opt=optax.adam(1e-3).init(params), slots={'ema': params},
+    step=jnp.int32(step),
+    key=jax.random.key(3),
+    params=params,
+    stats={},
+    opt=optax.adam(1e-3).init(params),
+    slots={'ema': params},
   )
 
 
@@ -28,11 +33,12 @@ def _damage(folder: pathlib.Path) -> None:
 
 
 class CheckpointsTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.enterContext(
-        tempfile.TemporaryDirectory())) / 'checkpoints'
+    self.folder = (
+      pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+      / 'checkpoints'
+    )
 
   def _save(self, *steps: int, keep: int = 5):
     store = checkpoint.Checkpoints(self.folder, keep=keep)
@@ -66,10 +72,12 @@ class CheckpointsTest(absltest.TestCase):
   def test_saved_state_may_be_donated_at_once(self):
     store = checkpoint.Checkpoints(self.folder, keep=1)
     state = jax.tree.map(
-        lambda leaf: jnp.zeros((512, 512)) + 1.0, _state(1).params)
+      lambda leaf: jnp.zeros((512, 512)) + 1.0, _state(1).params
+    )
     state = _state(1).replace(params=state)
     zero = jax.jit(
-        lambda s: jax.tree.map(lambda leaf: leaf * 0.0, s), donate_argnums=0)
+      lambda s: jax.tree.map(lambda leaf: leaf * 0.0, s), donate_argnums=0
+    )
     store.save(1, state, {})
     zero(state.params)
     store.close()

@@ -12,7 +12,8 @@ from unittest import mock
 import fresh_process
 from absl.testing import absltest, parameterized
 
-from nsl_jax import bench, cli, errors, files, report, reproduce, search
+from nsl_jax import errors, files
+from nsl_jax.commands import bench, cli, report, reproduce, search
 from nsl_jax.data import cache
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -20,24 +21,31 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def _python(*words, **environment):
   return subprocess.Popen(
-      [sys.executable, *words], cwd=_ROOT, text=True,
-      env=fresh_process.environment(**environment),
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    [sys.executable, *words],
+    cwd=_ROOT,
+    text=True,
+    env=fresh_process.environment(**environment),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
   )
 
 
 class ModuleTest(absltest.TestCase):
-
   def test_modules_that_are_no_command(self):
     cases = {
-        ('-m', 'nsl_jax.train', '--config=x'): 'nsl_jax.train',
-        ('-m', 'nsl_jax.evaluate'): 'nsl_jax.evaluate',
-        ('-um', 'nsl_jax.experiment'): 'nsl_jax.experiment',
-        ('-X', 'utf8', '-W', 'ignore', '-mnsl_jax.losses', '-m', 'x'): (
-            'nsl_jax.losses'),
-        ('-m', 'nsl_jax.data.sources'): 'nsl_jax.data.sources',
-        ('-m', 'nsl_jax.mian'): 'nsl_jax.mian',
-        ('-m', 'nsl_jax'): 'nsl_jax',
+      (
+        '-m',
+        'nsl_jax.training.train_step',
+        '--config=x',
+      ): 'nsl_jax.training.train_step',
+      ('-m', 'nsl_jax.training.evaluate'): 'nsl_jax.training.evaluate',
+      ('-um', 'nsl_jax.training.experiment'): 'nsl_jax.training.experiment',
+      ('-X', 'utf8', '-W', 'ignore', '-mnsl_jax.losses', '-m', 'x'): (
+        'nsl_jax.losses'
+      ),
+      ('-m', 'nsl_jax.data.sources'): 'nsl_jax.data.sources',
+      ('-m', 'nsl_jax.mian'): 'nsl_jax.mian',
+      ('-m', 'nsl_jax'): 'nsl_jax',
     }
     started = {words: _python(*words) for words in cases}
     for words, process in started.items():
@@ -45,20 +53,27 @@ class ModuleTest(absltest.TestCase):
         out, err = process.communicate(timeout=60)
         self.assertEqual((process.returncode, out), (2, ''), err)
         self.assertEqual(
-            err, f'error: {cases[words]} is no command: use python -m '
-            'nsl_jax.NAME, where NAME is one of main, reproduce, report, '
-            'search, bench, data\n')
+          err,
+          f'error: {cases[words]} is no command: use python -m '
+          'nsl_jax.NAME, where NAME is one of main, reproduce, report, '
+          'search, bench, data\n',
+        )
 
   def test_what_is_let_through(self):
     with tempfile.TemporaryDirectory() as folder:
-      script = pathlib.Path(folder) / 'nsl_jax.train'
+      script = pathlib.Path(folder) / 'nsl_jax.training.train_step'
       script.write_text('import nsl_jax; print("well")')
       other = pathlib.Path(folder) / 'other.py'
       other.write_text('import nsl_jax; print("well")')
       cases = (
-          ('-c', 'import nsl_jax; print("well")', '-m', 'nsl_jax.train'),
-          (str(script), '-m', 'nsl_jax.train'),
-          ('-m', 'other', '-m', 'nsl_jax.train'),
+        (
+          '-c',
+          'import nsl_jax; print("well")',
+          '-m',
+          'nsl_jax.training.train_step',
+        ),
+        (str(script), '-m', 'nsl_jax.training.train_step'),
+        ('-m', 'other', '-m', 'nsl_jax.training.train_step'),
       )
       path = os.pathsep.join([str(_ROOT), folder])
       started = [_python(*words, PYTHONPATH=path) for words in cases]
@@ -68,28 +83,31 @@ class ModuleTest(absltest.TestCase):
           self.assertEqual((process.returncode, out), (0, 'well\n'), err)
 
   def test_jax_is_not_waited_for(self):
-    code = ('import sys; sys.argv = ["-m"]\n'
-            'sys.orig_argv = ["python", "-m", "nsl_jax.train"]\n'
-            'try: import nsl_jax\n'
-            'except SystemExit as end: print(end.code, "jax" in sys.modules)')
+    code = (
+      'import sys; sys.argv = ["-m"]\n'
+      'sys.orig_argv = ["python", "-m", "nsl_jax.training.train_step"]\n'
+      'try: import nsl_jax\n'
+      'except SystemExit as end: print(end.code, "jax" in sys.modules)'
+    )
     out, err = _python('-c', code).communicate(timeout=60)
     self.assertEqual(out, '2 False\n', err)
 
 
 _COMMANDS = {
-    'reproduce': reproduce.main, 'search': search.main, 'bench': bench.main,
-    'report': report.main,
+  'reproduce': reproduce.main,
+  'search': search.main,
+  'bench': bench.main,
+  'report': report.main,
 }
 
 
 class OptionsTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('reproduce', ('--row', 'DIG-2', '--seed', '3'), '--seed', '--seeds'),
-      ('reproduce', ('--row', 'DIG-2', '--seed=3'), '--seed', '--seeds'),
-      ('search', ('--confi=x', '--grid', 'a=1'), '--confi', '--config'),
-      ('bench', ('--infer',), '--infer', '--inference'),
-      ('report', ('--matc', 'NS'), '--matc', '--match'),
+    ('reproduce', ('--row', 'DIG-2', '--seed', '3'), '--seed', '--seeds'),
+    ('reproduce', ('--row', 'DIG-2', '--seed=3'), '--seed', '--seeds'),
+    ('search', ('--confi=x', '--grid', 'a=1'), '--confi', '--config'),
+    ('bench', ('--infer',), '--infer', '--inference'),
+    ('report', ('--matc', 'NS'), '--matc', '--match'),
   )
   def test_no_abbreviations(self, name, words, wrong, right):
     with mock.patch.object(cli, 'fail', side_effect=SystemExit) as fail:
@@ -97,25 +115,35 @@ class OptionsTest(parameterized.TestCase):
         _COMMANDS[name](words)
     message, status = fail.call_args.args
     self.assertEqual(
-        (message, status),
-        (f"no such option: {wrong}; did you mean '{right}'?; see --help", 2))
+      (message, status),
+      (f"no such option: {wrong}; did you mean '{right}'?; see --help", 2),
+    )
 
   @parameterized.parameters(
-      ('reproduce', ('--row', 'DIG-2', '--workdir=gs://b/run'),
-       '--workdir=gs:/b/run'),
-      ('reproduce', ('--row', 'DIG-2', '--results', 's3://b'),
-       '--results=s3:/b'),
-      ('search', ('--config=x', '--grid=a=1', '--out=gs://b/o.csv'),
-       '--out=gs:/b/o.csv'),
-      ('search', ('--config=x', '--grid=a=1', '--workdir=hdfs://b'),
-       '--workdir=hdfs:/b'),
-      ('bench', ('--json', 'gs:/b/x.json'), '--json=gs:/b/x.json'),
-      ('report', ('--out', 'file:///b'), '--out=file:/b'),
-      ('report', ('--fill', 'gs://b/x.md'), '--fill=gs:/b/x.md'),
+    (
+      'reproduce',
+      ('--row', 'DIG-2', '--workdir=gs://b/run'),
+      '--workdir=gs:/b/run',
+    ),
+    ('reproduce', ('--row', 'DIG-2', '--results', 's3://b'), '--results=s3:/b'),
+    (
+      'search',
+      ('--config=x', '--grid=a=1', '--out=gs://b/o.csv'),
+      '--out=gs:/b/o.csv',
+    ),
+    (
+      'search',
+      ('--config=x', '--grid=a=1', '--workdir=hdfs://b'),
+      '--workdir=hdfs:/b',
+    ),
+    ('bench', ('--json', 'gs:/b/x.json'), '--json=gs:/b/x.json'),
+    ('report', ('--out', 'file:///b'), '--out=file:/b'),
+    ('report', ('--fill', 'gs://b/x.md'), '--fill=gs:/b/x.md'),
   )
   def test_addresses_are_refused(self, name, words, message):
     with self.assertRaisesRegex(
-        errors.UserError, f'^{message} is an address, and only local'):
+      errors.UserError, f'^{message} is an address, and only local'
+    ):
       _COMMANDS[name](words)
 
   def test_addresses_are_refused_where_folders_are_made(self):
@@ -133,8 +161,11 @@ class OptionsTest(parameterized.TestCase):
 
   def test_main_command(self):
     process = _python(
-        '-m', 'nsl_jax.main', '--config=configs/digits_ns3l.py:smoke=true',
-        '--workdir=gs://bucket/run')
+      '-m',
+      'nsl_jax.main',
+      '--config=configs/digits_ns3l.py:smoke=true',
+      '--workdir=gs://bucket/run',
+    )
     out, err = process.communicate(timeout=120)
     self.assertEqual((process.returncode, out), (2, ''), err)
     self.assertStartsWith(err, 'error: --workdir=gs:/bucket/run is an address')
@@ -143,7 +174,7 @@ class OptionsTest(parameterized.TestCase):
 
 
 # A loop of a toy with the real checkpoints, in which something happens.
-_TOY = textwrap.dedent('''
+_TOY = textwrap.dedent("""
     import pathlib, sys, threading
     import jax, jax.numpy as jnp
     from nsl_jax import checkpoint, cli, loop, mesh
@@ -167,11 +198,10 @@ _TOY = textwrap.dedent('''
         pathlib.Path(sys.argv[1]), plan=plan, state=state, data=None,
         streams={}, chunk=chunk, evaluate=evaluate, mesh=mesh.make(1),
         title='toy'))
-''')
+""")
 
 
 class EndTest(absltest.TestCase):
-
   def toy(self, folder, evaluate='', size=1000, before=''):
     code = _TOY.replace('SIZE', str(size)).replace('EVALUATE', evaluate)
     code = code.replace('\nplan =', f'\n{before}\nplan =')
@@ -182,13 +212,15 @@ class EndTest(absltest.TestCase):
 
   def test_unexpected_error_while_a_checkpoint_is_written(self):
     """The writing of step 4 hangs, as do threads that nobody can end."""
-    hang = ('def hang(*_, **__): threading.Event().wait()\n'
-            'threading.Thread(target=hang).start()\n'
-            'checkpoint._PATIENCE_S = 1.0\n'
-            'checkpoint.ocp.CheckpointManager.save = lambda *_, **__: True\n'
-            'checkpoint.ocp.CheckpointManager.wait_until_finished = (\n'
-            '    lambda *_: hang() if broken else None)\n'
-            'broken = []\n')
+    hang = (
+      'def hang(*_, **__): threading.Event().wait()\n'
+      'threading.Thread(target=hang).start()\n'
+      'checkpoint._PATIENCE_S = 1.0\n'
+      'checkpoint.ocp.CheckpointManager.save = lambda *_, **__: True\n'
+      'checkpoint.ocp.CheckpointManager.wait_until_finished = (\n'
+      '    lambda *_: hang() if broken else None)\n'
+      'broken = []\n'
+    )
     fail = 'if int(state.step) == 6: broken.append(1); raise KeyError("here")'
     with tempfile.TemporaryDirectory() as folder:
       status, err, seconds = self.toy(folder, fail, before=hang)
@@ -220,8 +252,10 @@ class EndTest(absltest.TestCase):
       last = err.strip().splitlines()[-1]
       self.assertEqual(status, 1, err)
       self.assertRegex(
-          last, r'error: toy: cannot write checkpoint \d in .*/checkpoints '
-          r'\(no space left on device\); ')
+        last,
+        r'error: toy: cannot write checkpoint \d in .*/checkpoints '
+        r'\(no space left on device\); ',
+      )
       self.assertIn(kept, last)
       self.assertNotIn('Traceback', err)
       self.assertLess(len(err.splitlines()), 9, err)

@@ -2,17 +2,15 @@
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
-from model_helpers import TINY, quick_jit, values
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
+from model_helpers import TINY, quick_jit, values
 
-from nsl_jax import compose
-from nsl_jax import errors
-from nsl_jax import models
+from nsl_jax import errors, models
+from nsl_jax.compose import combinators
 from nsl_jax.types import Aux, Batch, Model, Outputs, State, Tools
 
 SHAPE = (2, 2, 1)
@@ -20,6 +18,7 @@ SHAPE = (2, 2, 1)
 
 def linear_network(num_classes=3):
   """Softmax regression whose statistics count its passes in train mode."""
+
   def init(key, image_shape):
     size = math.prod(image_shape)
     weights = 0.1 * jax.random.normal(key, (size, num_classes))
@@ -36,35 +35,47 @@ def linear_network(num_classes=3):
 
 
 def make_tools(tx=None, **options):
-  return Tools(model=linear_network(), tx=tx or optax.sgd(0.1),
-               augment=lambda images, key: images, image_shape=SHAPE, **options)
+  return Tools(
+    model=linear_network(),
+    tx=tx or optax.sgd(0.1),
+    augment=lambda images, key: images,
+    image_shape=SHAPE,
+    **options,
+  )
 
 
 def make_batch(labelled=4, unlabelled=3, seed=0):
   rng = np.random.default_rng(seed)
   draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
   return Batch(
-      x=draw(labelled), y=jnp.arange(labelled) % 3, u=draw(unlabelled),
-      u_index=jnp.arange(unlabelled), side={})
+    x=draw(labelled),
+    y=jnp.arange(labelled) % 3,
+    u=draw(unlabelled),
+    u_index=jnp.arange(unlabelled),
+    side={},
+  )
 
 
 def make_state(tools=None, seed=0):
-  return compose.single_network(tools or make_tools())(jax.random.key(seed))
+  return combinators.single_network(tools or make_tools())(jax.random.key(seed))
 
 
 def quadratic(params, state, batch, key):
   """A loss with gradient w - 1 that moves statistics, a slot and a metric."""
   value = 0.5 * ((params['w'] - 1.0) ** 2).sum()
   aux = Aux(
-      logits_u=batch.u.reshape(batch.u.shape[0], -1) @ params['w'],
-      belief_u=jnp.zeros((batch.u.shape[0], 3)), total=10, again=None,
-      stats={'passes': state.stats['passes'] + 1},
-      slots={**state.slots, 'seen': batch.u_index}, metrics={'half': value / 2})
+    logits_u=batch.u.reshape(batch.u.shape[0], -1) @ params['w'],
+    belief_u=jnp.zeros((batch.u.shape[0], 3)),
+    total=10,
+    again=None,
+    stats={'passes': state.stats['passes'] + 1},
+    slots={**state.slots, 'seen': batch.u_index},
+    metrics={'half': value / 2},
+  )
   return value, aux
 
 
 class PassesTest(parameterized.TestCase):
-
   def passes(self, augment, *, joint, push=False, second_pass='all'):
     """The passes, and the options of every application of the network."""
     calls = []
@@ -75,26 +86,33 @@ class PassesTest(parameterized.TestCase):
       return model.apply(params, stats, images, **options)
 
     tools = make_tools()._replace(
-        model=model._replace(apply=apply), augment=augment)
-    return compose.passes(
-        tools, joint=joint, push=push, second_pass=second_pass), calls
+      model=model._replace(apply=apply), augment=augment
+    )
+    return combinators.passes(
+      tools, joint=joint, push=push, second_pass=second_pass
+    ), calls
 
   @parameterized.parameters(False, True)
   def test_joint_is_one_application_then_split(self, push):
     passes, calls = self.passes(
-        lambda images, key: 2.0 * images, joint=True, push=push)
+      lambda images, key: 2.0 * images, joint=True, push=push
+    )
     state, batch = make_state(), make_batch()
     (labelled, _), clean, stats = passes.clean(
-        state.params, state, batch, jax.random.key(0))
+      state.params, state, batch, jax.random.key(0)
+    )
     self.assertEqual([rows for rows, _ in calls], [7])
     self.assertTrue(calls[0][1]['train'])
     expected = lambda images: (
-        2.0 * images.reshape(images.shape[0], -1) @ state.params['w'])
+      2.0 * images.reshape(images.shape[0], -1) @ state.params['w']
+    )
     np.testing.assert_allclose(labelled, expected(batch.x), rtol=1e-5)
     np.testing.assert_allclose(
-        clean.unlabelled(clean.logits), expected(batch.u), rtol=1e-5)
+      clean.unlabelled(clean.logits), expected(batch.u), rtol=1e-5
+    )
     np.testing.assert_array_equal(
-        clean.images, np.concatenate([batch.x, batch.u]))
+      clean.images, np.concatenate([batch.x, batch.u])
+    )
     np.testing.assert_array_equal(clean.view, 2.0 * clean.images)
     self.assertEqual(stats['passes'], 1)
     self.assertEqual(passes.totals(batch), (7, 7))
@@ -104,7 +122,8 @@ class PassesTest(parameterized.TestCase):
     passes, calls = self.passes(lambda images, key: images, joint=False)
     state, batch = make_state(), make_batch()
     (labelled, _), clean, stats = passes.clean(
-        state.params, state, batch, jax.random.key(0))
+      state.params, state, batch, jax.random.key(0)
+    )
     self.assertCountEqual([rows for rows, _ in calls], [4, 3])
     self.assertEqual(labelled.shape, (4, 3))
     self.assertEqual(clean.unlabelled(clean.logits).shape, (3, 3))
@@ -112,18 +131,20 @@ class PassesTest(parameterized.TestCase):
     self.assertEqual(passes.totals(batch), (4, 3))
 
   @parameterized.parameters(
-      (True, 'all', [7, 7, 7], (7, 7)),
-      (True, 'unlabelled', [7, 3, 3], (7, 3)),
-      (False, 'all', [4, 3, 3, 3], (4, 3)),
+    (True, 'all', [7, 7, 7], (7, 7)),
+    (True, 'unlabelled', [7, 3, 3], (7, 3)),
+    (False, 'all', [4, 3, 3, 3], (4, 3)),
   )
   def test_what_further_passes_see(self, joint, second_pass, sizes, totals):
     passes, calls = self.passes(
-        lambda images, key: images, joint=joint, second_pass=second_pass)
+      lambda images, key: images, joint=joint, second_pass=second_pass
+    )
     state, batch = make_state(), make_batch()
     _, _, stats = passes.clean(state.params, state, batch, jax.random.key(0))
     found = passes.again(state.params, state, batch, jax.random.key(1))
     moving, moved = passes.again_moving(
-        state.params, stats, batch, jax.random.key(1))
+      state.params, stats, batch, jax.random.key(1)
+    )
     self.assertCountEqual([rows for rows, _ in calls], sizes)
     self.assertTrue(all(options['train'] for _, options in calls))
     self.assertEqual(passes.totals(batch), totals)
@@ -142,8 +163,11 @@ class PassesTest(parameterized.TestCase):
     _, clean, _ = passes.clean(state.params, state, batch, jax.random.key(0))
     change = jnp.ones_like(clean.view)
     np.testing.assert_allclose(
-        clean.push(change), clean.same(clean.view + change) - clean.logits,
-        rtol=1e-4, atol=1e-5)
+      clean.push(change),
+      clean.same(clean.view + change) - clean.logits,
+      rtol=1e-4,
+      atol=1e-5,
+    )
 
   def test_every_call_draws_its_own_view_and_dropout(self):
     drawn = []
@@ -159,8 +183,10 @@ class PassesTest(parameterized.TestCase):
       _, clean, _ = passes.clean(state.params, state, batch, keys[0])
       passes.again(state.params, state, batch, keys[1])
       clean.fresh(clean.images, keys[2])
-    drawn += [tuple(jax.random.key_data(options['key']).tolist())
-              for _, options in calls]
+    drawn += [
+      tuple(jax.random.key_data(options['key']).tolist())
+      for _, options in calls
+    ]
     self.assertLen(set(drawn), 12)
 
   def test_another_networks_parameters(self):
@@ -172,18 +198,19 @@ class PassesTest(parameterized.TestCase):
 
 
 class AddTermsTest(absltest.TestCase):
-
   def test_without_terms_it_is_the_loss(self):
-    self.assertIs(compose.add_terms(quadratic, {}), quadratic)
+    self.assertIs(combinators.add_terms(quadratic, {}), quadratic)
 
   def test_base_plus_weighted_terms(self):
     """Invariant 13: the rows of a term are summed and divided by the total."""
     terms = {
-        'first': (lambda step: 3.0, lambda aux, batch, key: aux.logits_u[:, 0]),
-        'second': (lambda step: 0.5 * step,
-                   lambda aux, batch, key: jnp.ones(batch.u.shape[0])),
+      'first': (lambda step: 3.0, lambda aux, batch, key: aux.logits_u[:, 0]),
+      'second': (
+        lambda step: 0.5 * step,
+        lambda aux, batch, key: jnp.ones(batch.u.shape[0]),
+      ),
     }
-    loss = compose.add_terms(quadratic, terms)
+    loss = combinators.add_terms(quadratic, terms)
     state, batch = make_state(), make_batch()
     state = state.replace(step=jnp.array(4))
     base, before = quadratic(state.params, state, batch, jax.random.key(0))
@@ -193,8 +220,7 @@ class AddTermsTest(absltest.TestCase):
     np.testing.assert_allclose(aux.metrics['first'], first * 10 / 3, rtol=1e-6)
     np.testing.assert_allclose(aux.metrics['second'], 1.0, rtol=1e-6)
     np.testing.assert_allclose(aux.metrics['first_weight'], 3.0)
-    np.testing.assert_allclose(
-        value, base + 3.0 * first + 2.0 * 0.3, rtol=1e-6)
+    np.testing.assert_allclose(value, base + 3.0 * first + 2.0 * 0.3, rtol=1e-6)
     np.testing.assert_array_equal(aux.metrics['half'], before.metrics['half'])
     self.assertNotIn('first', before.metrics)
     self.assertEqual(aux.stats, before.stats)
@@ -210,24 +236,26 @@ class AddTermsTest(absltest.TestCase):
       keys.append(jax.random.key_data(key).tolist())
       return quadratic(params, state, batch, key)
 
-    total = compose.add_terms(
-        loss, {name: (lambda step: 1.0, remember) for name in 'ab'})
+    total = combinators.add_terms(
+      loss, {name: (lambda step: 1.0, remember) for name in 'ab'}
+    )
     state = make_state()
     total(state.params, state, make_batch(), jax.random.key(0))
     self.assertLen({tuple(key) for key in keys}, 3)
 
 
 class DescendTest(parameterized.TestCase):
-
   def test_against_the_gradient(self):
     state, batch = make_state(), make_batch()
-    update = compose.descend(quadratic, optax.sgd(0.25))
+    update = combinators.descend(quadratic, optax.sgd(0.25))
     moved, metrics = update(state, batch, jax.random.key(0))
     before = np.asarray(state.params['w'])
     np.testing.assert_allclose(
-        moved.params['w'], before - 0.25 * (before - 1.0), rtol=1e-5)
+      moved.params['w'], before - 0.25 * (before - 1.0), rtol=1e-5
+    )
     np.testing.assert_allclose(
-        metrics['loss'], 0.5 * ((before - 1.0) ** 2).sum(), rtol=1e-6)
+      metrics['loss'], 0.5 * ((before - 1.0) ** 2).sum(), rtol=1e-6
+    )
     np.testing.assert_allclose(metrics['half'], metrics['loss'] / 2)
     self.assertEqual(moved.stats['passes'], 1)
     np.testing.assert_array_equal(moved.slots['seen'], batch.u_index)
@@ -238,7 +266,7 @@ class DescendTest(parameterized.TestCase):
     """Two steps of momentum: g, then g' + 0.5 g."""
     tools = make_tools(optax.sgd(0.1, momentum=0.5))
     state, batch = make_state(tools), make_batch()
-    update = compose.descend(quadratic, tools.tx)
+    update = combinators.descend(quadratic, tools.tx)
     w = np.asarray(state.params['w'])
     trace = 0.0
     for seed in range(2):
@@ -258,7 +286,7 @@ class DescendTest(parameterized.TestCase):
 
     ends = []
     for loss in quadratic, scaled:
-      state, update = make_state(tools), compose.descend(loss, tools.tx)
+      state, update = make_state(tools), combinators.descend(loss, tools.tx)
       for seed in range(3):
         state, _ = update(state, make_batch(), jax.random.key(seed))
       ends.append(np.asarray(state.params['w']))
@@ -267,36 +295,39 @@ class DescendTest(parameterized.TestCase):
 
 
 class FollowTest(parameterized.TestCase):
-
   @parameterized.parameters(0.9, 0.999, 0.0)
   def test_closed_form(self, decay):
     """Invariant 11: a^n old + (1 - a^n) new while the weights rest."""
     state = make_state()
     old = jnp.full_like(state.params['w'], 2.0)
     state = state.replace(
-        slots={'teacher': {'w': old}, 'other': jnp.array(7.0)})
-    update = compose.follow('teacher', decay)
+      slots={'teacher': {'w': old}, 'other': jnp.array(7.0)}
+    )
+    update = combinators.follow('teacher', decay)
     for seed in range(5):
       state, metrics = update(state, make_batch(), jax.random.key(seed))
       self.assertEqual(metrics, {})
     share = decay**5
     np.testing.assert_allclose(
-        state.slots['teacher']['w'],
-        share * old + (1 - share) * state.params['w'], rtol=1e-5, atol=1e-6)
+      state.slots['teacher']['w'],
+      share * old + (1 - share) * state.params['w'],
+      rtol=1e-5,
+      atol=1e-6,
+    )
     self.assertEqual(state.slots['other'], 7.0)
     np.testing.assert_array_equal(state.params['w'], make_state().params['w'])
 
 
 class ShrinkTest(parameterized.TestCase):
-
   @parameterized.parameters(*TINY)
   def test_every_weight_if_asked(self, name):
     """F-L21: as L2I's code has it."""
     params, _ = values(models.build(TINY[name], 4), (12, 12, 3))
     rate = optax.constant_schedule(2e-3)
     state = make_state().replace(params=params)
-    after, _ = compose.shrink(0.02, rate, on='all')(
-        state, make_batch(), jax.random.key(0))
+    after, _ = combinators.shrink(0.02, rate, on='all')(
+      state, make_batch(), jax.random.key(0)
+    )
     factor = np.float32(1 - 4e-5)
     for old, new in zip(jax.tree.leaves(params), jax.tree.leaves(after.params)):
       np.testing.assert_array_equal(new, factor * old)
@@ -309,24 +340,32 @@ class ShrinkTest(parameterized.TestCase):
     model = models.build(TINY[name], 4)
     params, stats = values(model, (12, 12, 3))
     tools = make_tools(
-        optax.adam(2e-3), ema_decay=0.5, weight_decay=0.02,
-        learning_rate=optax.constant_schedule(2e-3))
+      optax.adam(2e-3),
+      ema_decay=0.5,
+      weight_decay=0.02,
+      learning_rate=optax.constant_schedule(2e-3),
+    )
     state = make_state().replace(
-        params=params, stats=stats, opt=tools.tx.init(params),
-        slots={compose.EMA: params})
+      params=params,
+      stats=stats,
+      opt=tools.tx.init(params),
+      slots={combinators.EMA: params},
+    )
 
     def flat(params, state, batch, key):
       aux = quadratic({'w': jnp.ones((4, 3))}, state, batch, key)[1]
       return jnp.zeros(()), aux._replace(stats=state.stats, slots=state.slots)
 
     state = state.replace(stats={'passes': jnp.zeros(())})
-    after, _ = quick_jit(compose.train_on(flat, tools))(
-        state, make_batch(), jax.random.key(0))
+    after, _ = quick_jit(combinators.train_on(flat, tools))(
+      state, make_batch(), jax.random.key(0)
+    )
     shrunk = []
     for (path, old), new, average in zip(
-        jax.tree_util.tree_leaves_with_path(params),
-        jax.tree.leaves(after.params),
-        jax.tree.leaves(after.slots[compose.EMA])):
+      jax.tree_util.tree_leaves_with_path(params),
+      jax.tree.leaves(after.params),
+      jax.tree.leaves(after.slots[combinators.EMA]),
+    ):
       kernel = path[-1].key in ('kernel', 'v')
       self.assertEqual(kernel, old.ndim > 1, path)
       factor = np.float32(1 - 4e-5) if kernel else np.float32(1)
@@ -338,7 +377,6 @@ class ShrinkTest(parameterized.TestCase):
 
 
 class SequenceTest(absltest.TestCase):
-
   def test_order_keys_and_metrics(self):
     keys = []
 
@@ -351,39 +389,43 @@ class SequenceTest(absltest.TestCase):
       return update
 
     state = make_state()
-    update = compose.sequence(part('a', 2.0, 0.0), part('b', 1.0, 5.0))
+    update = combinators.sequence(part('a', 2.0, 0.0), part('b', 1.0, 5.0))
     moved, metrics = update(state, make_batch(), jax.random.key(0))
     np.testing.assert_allclose(
-        moved.params['w'], 2.0 * state.params['w'] + 5.0, rtol=1e-6)
+      moved.params['w'], 2.0 * state.params['w'] + 5.0, rtol=1e-6
+    )
     self.assertEqual(metrics, {'a': 2.0, 'b': 1.0, 'last': 'b'})
     self.assertLen(set(keys), 2)
 
 
 class StockTest(absltest.TestCase):
-
   def test_initial_state(self):
     tools = make_tools(optax.adam(0.1), ema_decay=0.9)
     state = make_state(tools)
     self.assertIsInstance(state, State)
     self.assertEqual((state.step, state.step.dtype), (0, jnp.int32))
     np.testing.assert_array_equal(
-        state.slots[compose.EMA]['w'], state.params['w'])
+      state.slots[combinators.EMA]['w'], state.params['w']
+    )
     self.assertEqual(make_state().slots, {})
     other = make_state(tools, seed=1)
     self.assertGreater(
-        np.abs(other.params['w'] - state.params['w']).max(), 0.01)
+      np.abs(other.params['w'] - state.params['w']).max(), 0.01
+    )
     self.assertFalse((other.key == state.key).any())
 
   def test_average_moves_after_the_step(self):
     tools = make_tools(ema_decay=0.75)
     state = make_state(tools)
-    moved, metrics = compose.train_on(quadratic, tools)(
-        state, make_batch(), jax.random.key(0))
+    moved, metrics = combinators.train_on(quadratic, tools)(
+      state, make_batch(), jax.random.key(0)
+    )
     before = np.asarray(state.params['w'])
     after = before - 0.1 * (before - 1.0)
     np.testing.assert_allclose(moved.params['w'], after, rtol=1e-5)
     np.testing.assert_allclose(
-        moved.slots[compose.EMA]['w'], 0.75 * before + 0.25 * after, rtol=1e-5)
+      moved.slots[combinators.EMA]['w'], 0.75 * before + 0.25 * after, rtol=1e-5
+    )
     self.assertIn('loss', metrics)
     self.assertEqual(moved.stats['passes'], 1)
 
@@ -395,9 +437,9 @@ class StockTest(absltest.TestCase):
       value, aux = quadratic(*args)
       return value, aux._replace(slots=args[1].slots)
 
-    update = jax.jit(compose.train_on(loss, tools), donate_argnums=0)
+    update = jax.jit(combinators.train_on(loss, tools), donate_argnums=0)
     moved, _ = update(make_state(tools), make_batch(), jax.random.key(0))
-    self.assertTrue(np.isfinite(moved.slots[compose.EMA]['w']).all())
+    self.assertTrue(np.isfinite(moved.slots[combinators.EMA]['w']).all())
 
   def test_predicts_with_the_average_if_there_is_one(self):
     images = make_batch().x
@@ -406,8 +448,8 @@ class StockTest(absltest.TestCase):
       tools = make_tools(ema_decay=decay)
       state = make_state(tools)
       average = {'w': jnp.ones((4, 3))}
-      state = state.replace(slots={compose.EMA: average})
-      logits = compose.student(tools)(state, images)
+      state = state.replace(slots={combinators.EMA: average})
+      logits = combinators.student(tools)(state, images)
       judged = average if decay else state.params
       np.testing.assert_allclose(logits, flat @ judged['w'], rtol=1e-5)
 

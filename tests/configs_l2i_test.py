@@ -1,33 +1,35 @@
 """The numbers of Learning to Impute's profiles, from L-REG to PTS."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import rows
-from nsl_jax import schedules
+from nsl_jax import config_files, errors, schedules
 from nsl_jax.data import splits
+from nsl_jax.papers import rows
 
 
 class LearningToImputeTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('L2-T2-7', 40_000, 3e-3, 50, 0.3, 75.0, 16_000),
-      ('L2-T2-22', 40_000, 3e-3, 128, 0.15, 75.0, 16_000),
-      ('L2-T3-7', 1_048_576, 2e-3, 32, 0.1, 50.0, 419_430),
-      ('L2-T3-22', 1_048_576, 2e-3, 128, 0.2, 50.0, 419_430),
-      ('L2-T3-16', 1_048_576, 2e-3, 32, 0.1, 75.0, 16_384),
-      ('L2-T3-31', 1_048_576, 2e-3, 128, 0.2, 150.0, 16_384),
+    ('L2-T2-7', 40_000, 3e-3, 50, 0.3, 75.0, 16_000),
+    ('L2-T2-22', 40_000, 3e-3, 128, 0.15, 75.0, 16_000),
+    ('L2-T3-7', 1_048_576, 2e-3, 32, 0.1, 50.0, 419_430),
+    ('L2-T3-22', 1_048_576, 2e-3, 128, 0.2, 50.0, 419_430),
+    ('L2-T3-16', 1_048_576, 2e-3, 32, 0.1, 75.0, 16_384),
+    ('L2-T3-31', 1_048_576, 2e-3, 128, 0.2, 150.0, 16_384),
   )
   def test_profiles(self, row, steps, lr, batch, inner_rate, weight, ramp):
     """L-13 and L-WRN, with the inner rates of F-L4 and F-L22."""
     config = config_files.load(rows.find(row).config)
     self.assertEqual(
-        (config.steps, config.optimizer.lr, config.method.inner_rate,
-         config.method.host.weight, config.method.host.ramp_steps),
-        (steps, lr, inner_rate, weight, ramp))
+      (
+        config.steps,
+        config.optimizer.lr,
+        config.method.inner_rate,
+        config.method.host.weight,
+        config.method.host.ramp_steps,
+      ),
+      (steps, lr, inner_rate, weight, ramp),
+    )
     self.assertEqual(set(config.batch.values()), {batch})
     self.assertEqual(set(config.batch), {'labelled', 'unlabelled', 'holdout'})
     self.assertEqual(config.data.holdout, 0)
@@ -40,12 +42,16 @@ class LearningToImputeTest(parameterized.TestCase):
     if config.method.host.name == 'mixmatch':
       self.assertTrue(config.method.host.ratio_per_batch)
       self.assertEqual(config.method.host.moved_by, 'all')  # F-L23
-    self.assertEqual((config.method.label_rate, config.method.inner_steps),
-                     (1.0, 1))
+    self.assertEqual(
+      (config.method.label_rate, config.method.inner_steps), (1.0, 1)
+    )
 
   @parameterized.parameters(
-      ('L2-T1-9', 'v1', 1.0, 91), ('L2-T1-16', 'v2', 10.0, 911),
-      ('L2-T1-21', 'v1', 1.0, 91), ('L2-T1-28', 'v2', 10.0, 911))
+    ('L2-T1-9', 'v1', 1.0, 91),
+    ('L2-T1-16', 'v2', 10.0, 911),
+    ('L2-T1-21', 'v1', 1.0, 91),
+    ('L2-T1-28', 'v2', 10.0, 911),
+  )
   def test_landmarks(self, row, variant, inner_rate, labels):
     """L-REG, with one drop of the rate at two thirds (F-L11)."""
     config = config_files.load(rows.find(row).config)
@@ -55,19 +61,29 @@ class LearningToImputeTest(parameterized.TestCase):
     for step, expected in ((0, 0.03), (14_999, 0.03), (15_000, 0.003)):
       self.assertAlmostEqual(float(rate(step)), expected, places=7)
     sgd = config.optimizer
-    self.assertEqual((sgd.name, sgd.momentum, sgd.weight_decay, sgd.nesterov),
-                     ('sgd', 0.9, 5e-4, False))
+    self.assertEqual(
+      (sgd.name, sgd.momentum, sgd.weight_decay, sgd.nesterov),
+      ('sgd', 0.9, 5e-4, False),
+    )
     method, host = config.method, config.method.host
     self.assertEqual(
-        (method.variant, method.inner_rate, method.follow_rate,
-         method.label_rate), (variant, inner_rate, True, 1.0))
-    self.assertEqual((host.weight, host.ramp, host.ramp_steps),
-                     (1.0, 'linear', 9000))
+      (
+        method.variant,
+        method.inner_rate,
+        method.follow_rate,
+        method.label_rate,
+      ),
+      (variant, inner_rate, True, 1.0),
+    )
+    self.assertEqual(
+      (host.weight, host.ramp, host.ramp_steps), (1.0, 'linear', 9000)
+    )
     self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.0))
     self.assertEqual(host.get('decay'), 0.999 if host.teacher else None)
     self.assertEqual(config.data.augment, 'translate:4')
-    self.assertEqual((config.data.labelled, config.data.validation),
-                     (labels, 1012))
+    self.assertEqual(
+      (config.data.labelled, config.data.validation), (labels, 1012)
+    )
     self.assertEqual(set(config.batch.values()), {128})
     self.assertEqual(config.protocol, 'best_validation')
 
@@ -80,13 +96,14 @@ class LearningToImputeTest(parameterized.TestCase):
       config = config_files.load(f'configs/mnist_points.py:variant={variant}')
       self.assertEqual(config.method.inner_rate, 1.0)
 
-  @parameterized.parameters(
-      ('L2-T1-mean', 150, 9110), ('PTS-0', 100, 50))
+  @parameterized.parameters(('L2-T1-mean', 150, 9110), ('PTS-0', 100, 50))
   def test_mean_of_the_labels(self, row, steps, labels):
     config = config_files.load(rows.find(row).config)
     self.assertEqual((config.row, config.steps), (row, steps))
-    self.assertEqual((config.task, config.method.name, config.data.labelled),
-                     ('regression', 'mean_label', labels))
+    self.assertEqual(
+      (config.task, config.method.name, config.data.labelled),
+      ('regression', 'mean_label', labels),
+    )
     self.assertEqual(config.batch.unlabelled, 0)
 
   def test_hold_out_sets_and_batches(self):
@@ -102,18 +119,25 @@ class TinyImagenetTest(parameterized.TestCase):
   """Profile L-TIN by hand (F-L12)."""
 
   @parameterized.parameters(
-      ('mt', 'soft_label', 'none'), ('mm', 'mixmatch', 'none'),
-      ('mt', 'soft_label', 'v1'), ('mm', 'mixmatch', 'v2'),
+    ('mt', 'soft_label', 'none'),
+    ('mm', 'mixmatch', 'none'),
+    ('mt', 'soft_label', 'v1'),
+    ('mm', 'mixmatch', 'v2'),
   )
   def test_horizons(self, host, method, variant):
     config = config_files.load(
-        f'configs/tiny_imagenet_l2i.py:host={host},variant={variant}')
+      f'configs/tiny_imagenet_l2i.py:host={host},variant={variant}'
+    )
     epoch = 185  # 95,000 unlabelled images, 512 a step, the last 280 left out
     self.assertEqual(config.steps, 120 * epoch)
     self.assertEqual(config.optimizer.drop_steps, (80 * epoch, 100 * epoch))
     rate = schedules.learning_rate(config.optimizer)
     for step, expected in (
-        (14_799, 1e-3), (14_800, 1e-4), (18_500, 1e-5), (22_199, 1e-5)):
+      (14_799, 1e-3),
+      (14_800, 1e-4),
+      (18_500, 1e-5),
+      (22_199, 1e-5),
+    ):
       self.assertAlmostEqual(float(rate(step)) / expected, 1, places=5)
     learner = config.method.get('host', config.method)
     self.assertEqual(learner.name, method)
@@ -124,16 +148,22 @@ class TinyImagenetTest(parameterized.TestCase):
     self.assertEqual(config.method.get('variant', 'none'), variant)
     if variant != 'none':
       self.assertEqual(
-          (config.method.gradient, config.method.inner_rate,
-           config.method.label_rate, config.method.label_space),
-          ('last_layer', 1.0, 1.0, 'labels'))
+        (
+          config.method.gradient,
+          config.method.inner_rate,
+          config.method.label_rate,
+          config.method.label_space,
+        ),
+        ('last_layer', 1.0, 1.0, 'labels'),
+      )
     self.assertEqual(config.eval.every_steps, epoch)
     self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.0))
     self.assertEqual(config.data.augment, 'flip,translate:8')
 
   def test_supervised_sees_every_label(self):
     config = config_files.load(
-        'configs/tiny_imagenet_l2i.py:host=sl,variant=none')
+      'configs/tiny_imagenet_l2i.py:host=sl,variant=none'
+    )
     self.assertEqual(config.batch.to_dict(), dict(labelled=512, unlabelled=0))
     self.assertEqual(config.data.labelled, 100_000)
     self.assertEqual(config.steps, 120 * 195)
@@ -145,9 +175,13 @@ class TinyImagenetTest(parameterized.TestCase):
     config = config_files.load('configs/tiny_imagenet_l2i.py')
     labels = np.arange(100_000) % 200
     split = splits.make(
-        labels, 200, labelled=config.data.labelled,
-        validation=config.data.validation, rule=config.data.rule,
-        validation_rule=config.data.validation_rule, seed=0,
+      labels,
+      200,
+      labelled=config.data.labelled,
+      validation=config.data.validation,
+      rule=config.data.rule,
+      validation_rule=config.data.validation_rule,
+      seed=0,
     )
     found = np.bincount(labels[split.labelled])
     self.assertEqual(found.tolist(), [25] * 200)

@@ -4,53 +4,57 @@ Compiling takes most of the time, so a few configs that between them have every
 network take two steps; all others are built and traced.
 """
 
-from collections.abc import Mapping
 import concurrent.futures
 import functools
 import json
+from collections.abc import Mapping
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, experiment, feed, mesh as mesh_lib, rows
+from nsl_jax import config_files
 from nsl_jax.data import sources
+from nsl_jax.papers import rows
+from nsl_jax.training import experiment, pipeline, sharding as mesh_lib
 
 NAMES = sorted(
-    f'configs/{path.name}'
-    for path in (config_files.root() / 'configs').glob('*.py')
-    if 'def get_config' in path.read_text()
+  f'configs/{path.name}'
+  for path in (config_files.root() / 'configs').glob('*.py')
+  if 'def get_config' in path.read_text()
 )
 # --config arguments: every file, and every row of the papers it runs.
 ARGUMENTS = sorted(
-    {*NAMES, *(row.config for row in rows.read().values() if row.config)}
+  {*NAMES, *(row.config for row in rows.read().values() if row.config)}
 )
 # Name of a data set -> image shape, number of classes (0 where there are five
 # points), of training images, of those with a label.
 DATA = {
-    'digits': ((8, 8, 1), 10, 1437, 1437),
-    'mnist': ((28, 28, 1), 10, 60_000, 60_000),
-    'fashion_mnist': ((28, 28, 1), 10, 60_000, 60_000),
-    'usps': ((16, 16, 1), 10, 7291, 7291),
-    'usps_to_mnist': ((28, 28, 1), 10, 67_291, 7291),
-    'svhn': ((32, 32, 3), 10, 73_257, 73_257),
-    'svhn_extra': ((32, 32, 3), 10, 604_388, 604_388),
-    'cifar10': ((32, 32, 3), 10, 50_000, 50_000),
-    'cifar100': ((32, 32, 3), 100, 50_000, 50_000),
-    'stl10': ((96, 96, 3), 10, 105_000, 5000),
-    'aflw': ((60, 60, 1), 0, 10_122, 10_122),
-    'mnist_points': ((44, 44, 1), 0, 60_000, 60_000),
-    'tiny_imagenet': ((64, 64, 3), 200, 100_000, 100_000),
+  'digits': ((8, 8, 1), 10, 1437, 1437),
+  'mnist': ((28, 28, 1), 10, 60_000, 60_000),
+  'fashion_mnist': ((28, 28, 1), 10, 60_000, 60_000),
+  'usps': ((16, 16, 1), 10, 7291, 7291),
+  'usps_to_mnist': ((28, 28, 1), 10, 67_291, 7291),
+  'svhn': ((32, 32, 3), 10, 73_257, 73_257),
+  'svhn_extra': ((32, 32, 3), 10, 604_388, 604_388),
+  'cifar10': ((32, 32, 3), 10, 50_000, 50_000),
+  'cifar100': ((32, 32, 3), 100, 50_000, 50_000),
+  'stl10': ((96, 96, 3), 10, 105_000, 5000),
+  'aflw': ((60, 60, 1), 0, 10_122, 10_122),
+  'mnist_points': ((44, 44, 1), 0, 60_000, 60_000),
+  'tiny_imagenet': ((64, 64, 3), 200, 100_000, 100_000),
 }
 # Whitening 3,072 values takes longer than all else here, so these are small.
 WHITENED = (12, 12, 3)
 # Name of a network -> its smallest size, and what compiling it costs.
 TINY = {
-    'small_cnn': ({}, 1), 'cnn3': ({}, 2), 'cnn13': ({'width': 1 / 32}, 3),
-    'tcdcn': ({}, 2), 'wide_resnet': ({'width': 1, 'depth': 10}, 3),
-    'resnet26': ({'width': 1 / 16, 'blocks': 1}, 2),
+  'small_cnn': ({}, 1),
+  'cnn3': ({}, 2),
+  'cnn13': ({'width': 1 / 32}, 3),
+  'tcdcn': ({}, 2),
+  'wide_resnet': ({'width': 1, 'depth': 10}, 3),
+  'resnet26': ({'width': 1 / 16, 'blocks': 1}, 2),
 }
 SEVERAL_PASSES = ('dnll', 'dual_student', 'l2i', 'mixmatch', 'vat')
 
@@ -73,8 +77,8 @@ def source_of(name, shape, classes):
   """Random images, eight of each class for training."""
   rng = np.random.default_rng(0)
   make = lambda size: sources.Arrays(
-      rng.integers(0, 256, (size, *shape)).astype(np.uint8),
-      labels_of(size, classes),
+    rng.integers(0, 256, (size, *shape)).astype(np.uint8),
+    labels_of(size, classes),
   )
   return sources.Source(name, classes, make(8 * classes or 20), make(10), '')
 
@@ -108,13 +112,15 @@ def prepare(argument, network=True):
 
 def data_and_rows(config, parts):
   """The data on the devices, and the rows of the first two calls."""
-  split = feed.split_of(config, parts.source, seed=0)
+  split = pipeline.split_of(config, parts.source, seed=0)
   data = experiment.data_of(parts, split)
-  streams = feed.streams_of(config, split, seed=0)
+  streams = pipeline.streams_of(config, split, seed=0)
   calls = [
-      {name: np.stack([stream(step)] * parts.plan.steps_per_call)
-       for name, stream in streams.items()}
-      for step in range(2)
+    {
+      name: np.stack([stream(step)] * parts.plan.steps_per_call)
+      for name, stream in streams.items()
+    }
+    for step in range(2)
   ]
   return data, mesh_lib.put(calls, mesh_lib.split(parts.mesh, axis=1))
 
@@ -126,6 +132,7 @@ def on_points(config):
 def outline(config):
   """What decides over the program of a step on the smallest network: not the
   data, weights, lengths. Networks for points have no smaller one."""
+
   def outlined(value):
     if isinstance(value, Mapping):
       return {key: outlined(one) for key, one in value.items()}
@@ -158,8 +165,8 @@ def same(*keys):
   first = {}
   key = lambda config: tuple(one(config) for one in keys)
   return {
-      argument: first.setdefault(key(config_files.load(argument)), argument)
-      for argument in ARGUMENTS
+    argument: first.setdefault(key(config_files.load(argument)), argument)
+    for argument in ARGUMENTS
   }
 
 
@@ -210,8 +217,14 @@ def covering():
   has = {argument: traits(config) for argument, config in configs.items()}
   missing, chosen = set().union(*has.values()), []
   while missing:
-    chosen.append(max(first, key=lambda argument: len(
-        has[argument] & missing) / cost(configs[argument])))
+    chosen.append(
+      max(
+        first,
+        key=lambda argument: (
+          len(has[argument] & missing) / cost(configs[argument])
+        ),
+      )
+    )
     missing -= has[chosen[-1]]
   for argument in tuple(chosen):  # later ones may have what it was chosen for
     others = (has[other] for other in chosen if other != argument)
@@ -221,18 +234,23 @@ def covering():
 
 
 class CoveringTest(parameterized.TestCase):
-
   def test_every_network_runs(self):
     networks = lambda arguments: {
-        config_files.load(argument).model.name for argument in arguments}
+      config_files.load(argument).model.name for argument in arguments
+    }
     self.assertEqual(networks(covering()), networks(ARGUMENTS))
 
   @parameterized.parameters(
-      ('data.labelled', 20, True), ('method.weight', 5.0, True),
-      ('data.name', 'mnist', True), ('method.ramp_steps', 3, True),
-      ('method.weight', 0.0, False), ('method.passes', 1, False),
-      ('method.sampler', 'uniform', False), ('ema_decay', 0.9, False),
-      ('batch.unlabelled', 0, False), ('model.name', 'cnn13', True),
+    ('data.labelled', 20, True),
+    ('method.weight', 5.0, True),
+    ('data.name', 'mnist', True),
+    ('method.ramp_steps', 3, True),
+    ('method.weight', 0.0, False),
+    ('method.passes', 1, False),
+    ('method.sampler', 'uniform', False),
+    ('ema_decay', 0.9, False),
+    ('batch.unlabelled', 0, False),
+    ('model.name', 'cnn13', True),
   )
   def test_what_makes_another_program(self, field, value, same_program):
     config = config_files.load('configs/digits_ns3l.py').unlock()
@@ -242,15 +260,15 @@ class CoveringTest(parameterized.TestCase):
 
 
 class RunTest(parameterized.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     with concurrent.futures.ThreadPoolExecutor() as pool:
       cls.programs = {
-          argument: pool.submit(
-              compiled, *[program.lower() for program in traced(argument)]
-          ) for argument in covering()
+        argument: pool.submit(
+          compiled, *[program.lower() for program in traced(argument)]
+        )
+        for argument in covering()
       }
 
   @parameterized.parameters(*covering())
@@ -265,23 +283,23 @@ class RunTest(parameterized.TestCase):
         self.assertTrue(np.isfinite(values[0]), metric)
     self.assertEqual(int(state.step), 2)
     moved = jax.tree.map(
-        lambda a, b: bool((a != b).any()), before, state.params
+      lambda a, b: bool((a != b).any()), before, state.params
     )
     learns = argument.partition('host=mean')[1] == ''
     self.assertEqual(any(jax.tree.leaves(moved)), learns)
 
 
 class TraceTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      *sorted(set(same(outline, network_on_images, views_of).values())))
+    *sorted(set(same(outline, network_on_images, views_of).values()))
+  )
   def test_step(self, argument):
     config, parts = prepare(argument)
     init, step = traced(same(outline)[argument], network=False)
     state, metrics = step.out_info
     kind = lambda leaf: (leaf.shape, str(leaf.dtype), leaf.weak_type)
     self.assertEqual(  # or the second step would be another program
-        jax.tree.map(kind, init.out_info), jax.tree.map(kind, state)
+      jax.tree.map(kind, init.out_info), jax.tree.map(kind, state)
     )
     self.assertIn('loss', metrics)
     method = learner(config)
@@ -292,7 +310,6 @@ class TraceTest(parameterized.TestCase):
 
 
 class SizeTest(parameterized.TestCase):
-
   @parameterized.parameters(*ARGUMENTS)
   def test_real_sizes_can_be_split(self, argument):
     config = config_files.load(argument)
@@ -301,9 +318,9 @@ class SizeTest(parameterized.TestCase):
     labels[known:] = -1
     train = sources.Arrays(labels, labels)
     source = sources.Source(config.data.name, classes, train, train, '')
-    split = feed.split_of(config, source, seed=0)
+    split = pipeline.split_of(config, source, seed=0)
     self.assertLen(split.labelled, config.data.labelled)
-    streams = feed.streams_of(config, split, seed=0)
+    streams = pipeline.streams_of(config, split, seed=0)
     for name, size in config.batch.items():
       self.assertLen(streams[name](0), size)
 

@@ -8,23 +8,22 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl import flags
-from absl.testing import absltest
-from absl.testing import parameterized
 import ml_collections
+from absl import flags
+from absl.testing import absltest, parameterized
 from ml_collections import config_flags
 
 from configs import common
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import experiment
-from nsl_jax import rows
+from nsl_jax import config_files, errors
 from nsl_jax.data import sources
+from nsl_jax.papers import rows
+from nsl_jax.training import experiment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
-    f'configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')
-    if 'def get_config' in path.read_text()
+  f'configs/{path.name}'
+  for path in (ROOT / 'configs').glob('*.py')
+  if 'def get_config' in path.read_text()
 )
 # Sections that go whole to the part that takes their fields by name.
 PASSED_ON = ('model', 'method', 'optimizer')
@@ -45,7 +44,7 @@ def by_flags(argument, *overrides):
   """The config as the main command's flags read it."""
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file(
-      'config', None, lock_config=True, flag_values=values
+    'config', None, lock_config=True, flag_values=values
   )
   words = ['test', f'--config={ROOT / argument}', *overrides]
   with mock.patch.object(sys, 'path', [str(ROOT), *sys.path]):
@@ -67,7 +66,6 @@ def is_horizon(field):
 
 
 class LoadTest(parameterized.TestCase):
-
   @parameterized.parameters(*variants())
   def test_by_flags_as_by_function(self, argument):
     config = config_files.load(argument)
@@ -81,12 +79,12 @@ class LoadTest(parameterized.TestCase):
   @parameterized.parameters(*NAMES)
   def test_overrides(self, name):
     config = by_flags(
-        f'{name}:seeds=3', '--config.optimizer.lr=0.5', '--config.data.dir=/x'
+      f'{name}:seeds=3', '--config.optimizer.lr=0.5', '--config.data.dir=/x'
     )
     self.assertEqual(config.seeds, 3)
     self.assertEqual(config.optimizer.lr, 0.5)
     self.assertEqual(config.data.dir, '/x')
-    with self.assertRaisesRegex(AttributeError, "mean \"steps_per_call\""):
+    with self.assertRaisesRegex(AttributeError, 'mean "steps_per_call"'):
       by_flags(name, '--config.steps_per_cal=3')
 
   @parameterized.parameters(*variants())
@@ -112,18 +110,17 @@ class LoadTest(parameterized.TestCase):
 
 
 class RefusalTest(parameterized.TestCase):
-
   @parameterized.product(
-      name=NAMES,
-      words=(
-          ('seed=3', "unknown config argument 'seed': did you mean 'seeds'"),
-          ('reducd=3', "did you mean 'reduced'"),
-          ('zzzzzz=1', 'unknown config argument .*known: .*reduced.*smoke'),
-          ('seeds=abc', "seeds='abc': must be int"),
-          ('seeds=', "seeds='': must be int"),
-          ('reduced=1.5', "reduced='1.5': must be int"),
-          ('smoke=maybe', 'smoke=maybe: must be true or false'),
-      ),
+    name=NAMES,
+    words=(
+      ('seed=3', "unknown config argument 'seed': did you mean 'seeds'"),
+      ('reducd=3', "did you mean 'reduced'"),
+      ('zzzzzz=1', 'unknown config argument .*known: .*reduced.*smoke'),
+      ('seeds=abc', "seeds='abc': must be int"),
+      ('seeds=', "seeds='': must be int"),
+      ('reduced=1.5', "reduced='1.5': must be int"),
+      ('smoke=maybe', 'smoke=maybe: must be true or false'),
+    ),
   )
   def test_in_one_line(self, name, words):
     argument, message = words
@@ -135,22 +132,30 @@ class RefusalTest(parameterized.TestCase):
       by_flags(f'{name}:{argument}')
 
   @parameterized.parameters(
-      ('configs/digits_ns3l.py:labels=abc', "labels='abc': must be int"),
-      ('configs/digits_ns3l.py:label=20', "did you mean 'labels'"),
-      ('configs/fashion_mnist_table6.py:negatives=threshold04',
-       "unknown negatives 'threshold04': did you mean 'threshold0[35]'"),
-      ('configs/fashion_mnist_table6.py:negatives=',
-       "unknown negatives '': known: none, uniform1"),
-      ('configs/digit_ns3l.py', 'no config file configs/digit_ns3l.py'),
-      ('configs', 'no config file configs'),
-      ('configs/cifar10_l2i.py:host=pi', "unknown host 'pi': known: sl, pl"),
-      ('configs/cifar10_l2i.py:host=sl', 'host=sl imputes nothing'),
-      ('configs/fashion_mnist_l2i.py:variant=3', "unknown variant '3': known"),
-      ('configs/cifar100_l2i.py:variant=none,separate=true',
-       'separate=true needs variant=v1 or v2'),
-      ('configs/mnist_points.py:host=mean', 'host=mean imputes nothing'),
-      ('configs/mnist_points.py:variant=none,watch=true',
-       'watch=true needs variant=v1 or v2'),
+    ('configs/digits_ns3l.py:labels=abc', "labels='abc': must be int"),
+    ('configs/digits_ns3l.py:label=20', "did you mean 'labels'"),
+    (
+      'configs/fashion_mnist_table6.py:negatives=threshold04',
+      "unknown negatives 'threshold04': did you mean 'threshold0[35]'",
+    ),
+    (
+      'configs/fashion_mnist_table6.py:negatives=',
+      "unknown negatives '': known: none, uniform1",
+    ),
+    ('configs/digit_ns3l.py', 'no config file configs/digit_ns3l.py'),
+    ('configs', 'no config file configs'),
+    ('configs/cifar10_l2i.py:host=pi', "unknown host 'pi': known: sl, pl"),
+    ('configs/cifar10_l2i.py:host=sl', 'host=sl imputes nothing'),
+    ('configs/fashion_mnist_l2i.py:variant=3', "unknown variant '3': known"),
+    (
+      'configs/cifar100_l2i.py:variant=none,separate=true',
+      'separate=true needs variant=v1 or v2',
+    ),
+    ('configs/mnist_points.py:host=mean', 'host=mean imputes nothing'),
+    (
+      'configs/mnist_points.py:variant=none,watch=true',
+      'watch=true needs variant=v1 or v2',
+    ),
   )
   def test_of_one_file(self, argument, message):
     with self.assertRaisesRegex(errors.UserError, message) as e:
@@ -159,10 +164,10 @@ class RefusalTest(parameterized.TestCase):
 
 
 class TermsTest(absltest.TestCase):
-
   def test_terms_go_on_top_of_any_config(self):
     config = config_files.load(
-        'configs/digits_supervised.py:terms=ns3l+pseudo_label', reduced=400)
+      'configs/digits_supervised.py:terms=ns3l+pseudo_label', reduced=400
+    )
     self.assertEqual(set(config.method.terms), {'ns3l', 'pseudo_label'})
     self.assertEqual(config.method.terms.ns3l.ramp_steps, 100)  # a quarter
     self.assertEqual(config.batch.unlabelled, 50)
@@ -182,18 +187,19 @@ class TermsTest(absltest.TestCase):
 
 
 class GradientTest(parameterized.TestCase):
-
   @parameterized.parameters('nested', 'tangent')
   def test_of_the_small_comparison(self, gradient):
     config = config_files.load(
-        f'configs/fashion_mnist_l2i.py:gradient={gradient}')
+      f'configs/fashion_mnist_l2i.py:gradient={gradient}'
+    )
     self.assertEqual(config.method.gradient, gradient)
 
   @parameterized.parameters(('v1', 0.01), ('v2', 3e-4))
   def test_searched_rates(self, variant, rate):
     for host in ('pl', 'mt', 'mm'):
       config = config_files.load(
-          f'configs/fashion_mnist_l2i.py:host={host},variant={variant}')
+        f'configs/fashion_mnist_l2i.py:host={host},variant={variant}'
+      )
       self.assertEqual(config.method.inner_rate, rate)
 
   def test_no_other_under_the_same_row(self):
@@ -205,32 +211,42 @@ class TwoNetworksTest(parameterized.TestCase):
   """DNLL's own data sets and baselines, by hand."""
 
   @parameterized.parameters(
-      ('labels=20', 'DN-T4-1'), ('labels=30', ''),
-      ('labels=50,width=0.125', 'MN-4'), ('labels=20,width=0.25', ''),
-      ('labels=30,width=0.125', ''), ('width=0.125,count=2', ''),
-      ('width=0.125,method=supervised', 'MN-1'), ('method=supervised', ''),
-      ('labels=100,width=0.125,method=supervised', 'MN-5'),
+    ('labels=20', 'DN-T4-1'),
+    ('labels=30', ''),
+    ('labels=50,width=0.125', 'MN-4'),
+    ('labels=20,width=0.25', ''),
+    ('labels=30,width=0.125', ''),
+    ('width=0.125,count=2', ''),
+    ('width=0.125,method=supervised', 'MN-1'),
+    ('method=supervised', ''),
+    ('labels=100,width=0.125,method=supervised', 'MN-5'),
   )
   def test_narrow_rows_of_mnist(self, words, row):
     config = config_files.load(f'configs/mnist_dnll.py:{words}')
     self.assertEqual(config.row, row)
     self.assertEqual(
-        config.batch.unlabelled, 0 if 'supervised' in words else 128)
+      config.batch.unlabelled, 0 if 'supervised' in words else 128
+    )
 
   @parameterized.parameters('mean_teacher', 'dual_student', 'dnll')
   def test_from_usps_to_mnist(self, name):
     config = config_files.load(f'configs/usps_mnist.py:method={name}')
-    weights = [config.method.get(key) for key in (
-        'weight', 'consistency', 'stabilisation')]
+    weights = [
+      config.method.get(key)
+      for key in ('weight', 'consistency', 'stabilisation')
+    ]
     self.assertEqual({*weights} - {None}, {1.0})
     method = config.method
-    self.assertEqual((method.ramp, method.ramp_steps, method.hold_steps),
-                     ('sigmoid', 5 * 267, 267))
+    self.assertEqual(
+      (method.ramp, method.ramp_steps, method.hold_steps),
+      ('sigmoid', 5 * 267, 267),
+    )
     self.assertEqual(config.eval.every_steps, 4 * 267)
     self.assertEqual(config.batch.to_dict(), dict(labelled=32, unlabelled=224))
 
-  @parameterized.parameters('mean_teacher', 'mean_teacher_dnll',
-                            'dual_student', 'dual_student_dnll')
+  @parameterized.parameters(
+    'mean_teacher', 'mean_teacher_dnll', 'dual_student', 'dual_student_dnll'
+  )
   def test_weights_of_the_combinations(self, name):
     """The released code's, which its means over unlabelled images go with; the
     cosine lags an epoch of (50,000 - 5,000 - 1,000) / 50 steps."""
@@ -239,24 +255,29 @@ class TwoNetworksTest(parameterized.TestCase):
     self.assertEqual(config.optimizer.cosine_lag_steps, 880)
     self.assertEqual(config.optimizer.cosine_steps, 88_000)
     if name.startswith('mean_teacher'):
-      self.assertEqual((method.weight, method.second_pass, method.tie),
-                       (10.0, 'unlabelled', 0.01))
+      self.assertEqual(
+        (method.weight, method.second_pass, method.tie),
+        (10.0, 'unlabelled', 0.01),
+      )
     negatives = method.get('negatives') or method.terms.get('dnll')
-    self.assertEqual(negatives and negatives.weight,
-                     2.0 if name.endswith('dnll') else None)
+    self.assertEqual(
+      negatives and negatives.weight, 2.0 if name.endswith('dnll') else None
+    )
 
   def test_which_cosines_lag(self):
     da = config_files.load('configs/usps_mnist.py:method=mean_teacher')
-    self.assertEqual((da.method.weight, da.method.second_pass),
-                     (1.0, 'unlabelled'))
+    self.assertEqual(
+      (da.method.weight, da.method.second_pass), (1.0, 'unlabelled')
+    )
     self.assertEqual(da.optimizer.cosine_lag_steps, 267)
     main = config_files.load('configs/cifar10_dnll.py').optimizer
     self.assertEqual(main.get('cosine_lag_steps', 0), 0)
 
   @parameterized.parameters(
-      'configs/usps_mnist.py:method=mean_teacher',
-      'configs/cifar10_dual_student.py:method=mean_teacher',
-      'configs/cifar10_dual_student.py:method=mean_teacher_dnll')
+    'configs/usps_mnist.py:method=mean_teacher',
+    'configs/cifar10_dual_student.py:method=mean_teacher',
+    'configs/cifar10_dual_student.py:method=mean_teacher_dnll',
+  )
   def test_the_teacher_is_judged(self, argument):
     config = config_files.load(argument)
     self.assertEqual(config.method.judged, 'teacher')
@@ -265,13 +286,13 @@ class TwoNetworksTest(parameterized.TestCase):
 
 
 class ShorteningTest(parameterized.TestCase):
-
   @parameterized.product(argument=variants(), steps=(100, 7, 1))
   def test_reduced_scales_horizons_and_nothing_else(self, argument, steps):
     config = config_files.load(argument)
-    whole, short = flat(config), flat(config_files.load(
-        argument, reduced=steps
-    ))
+    whole, short = (
+      flat(config),
+      flat(config_files.load(argument, reduced=steps)),
+    )
     self.assertEqual(whole.keys(), short.keys())
     shorter = lambda one: one and max(1, round(one * steps / config.steps))
     for field, value in whole.items():
@@ -281,7 +302,8 @@ class ShorteningTest(parameterized.TestCase):
         several = isinstance(value, tuple)
         expected = tuple(map(shorter, value)) if several else shorter(value)
         if field == 'eval.every_steps' and (
-            config.protocol != 'median_last_20'):
+          config.protocol != 'median_last_20'
+        ):
           expected = max(expected, 40)
         self.assertEqual(short[field], expected, field)
       elif field == 'ema_decay':  # averages over the same share of the run
@@ -297,21 +319,36 @@ class ShorteningTest(parameterized.TestCase):
     self.assertEqual(short['full_steps'], config.steps)
 
   def test_what_is_counted_is_not_scaled(self):
-    config = ml_collections.ConfigDict(dict(
-        steps=100, full_steps=100, ramp_steps=50, inner_steps=3, ema_decay=0.9,
-        method=dict(ramp_steps=20, hold_steps=4), passes=('method.hold_steps',),
-    ))
+    config = ml_collections.ConfigDict(
+      dict(
+        steps=100,
+        full_steps=100,
+        ramp_steps=50,
+        inner_steps=3,
+        ema_decay=0.9,
+        method=dict(ramp_steps=20, hold_steps=4),
+        passes=('method.hold_steps',),
+      )
+    )
     common.scale(config, 0.5)
-    self.assertEqual(config.to_dict(), dict(
-        steps=50, full_steps=100, ramp_steps=25, inner_steps=3,
-        ema_decay=0.9**2, method=dict(ramp_steps=10, hold_steps=4),
-        passes=('method.hold_steps',)))
+    self.assertEqual(
+      config.to_dict(),
+      dict(
+        steps=50,
+        full_steps=100,
+        ramp_steps=25,
+        inner_steps=3,
+        ema_decay=0.9**2,
+        method=dict(ramp_steps=10, hold_steps=4),
+        passes=('method.hold_steps',),
+      ),
+    )
 
   @parameterized.parameters(
-      ('configs/fashion_mnist_ssl.py', 1500, 75),
-      ('configs/fashion_mnist_ssl.py', 500, 40),
-      ('configs/usps_mnist.py', 2500, 100),
-      ('configs/cifar10_mixmatch.py', 3000, 10),  # a median of the last 20
+    ('configs/fashion_mnist_ssl.py', 1500, 75),
+    ('configs/fashion_mnist_ssl.py', 500, 40),
+    ('configs/usps_mnist.py', 2500, 100),
+    ('configs/cifar10_mixmatch.py', 3000, 10),  # a median of the last 20
   )
   def test_short_runs_are_not_only_evaluated(self, argument, steps, apart):
     config = config_files.load(argument, reduced=steps)
@@ -320,10 +357,8 @@ class ShorteningTest(parameterized.TestCase):
   @parameterized.parameters(*variants())
   def test_not_reduced(self, argument):
     self.assertEqual(
-        config_files.load(
-            argument, reduced=0, smoke='false', seeds=1
-        ).to_dict(),
-        config_files.load(argument).to_dict(),
+      config_files.load(argument, reduced=0, smoke='false', seeds=1).to_dict(),
+      config_files.load(argument).to_dict(),
     )
 
   @parameterized.parameters(*variants())
@@ -333,22 +368,40 @@ class ShorteningTest(parameterized.TestCase):
     self.assertEqual(short['steps'], 20)
     self.assertLessEqual(short['batch.labelled'], 16)
     self.assertLessEqual(short['batch.unlabelled'], 16)
-    self.assertEqual(bool(short['batch.unlabelled']),
-                     bool(whole['batch.unlabelled']))
-    self.assertEqual(bool(short['data.validation']),
-                     bool(whole['data.validation']))
+    self.assertEqual(
+      bool(short['batch.unlabelled']), bool(whole['batch.unlabelled'])
+    )
+    self.assertEqual(
+      bool(short['data.validation']), bool(whole['data.validation'])
+    )
     self.assertLessEqual(short['data.limit'], 2000)
     differ = {k for k in whole if whole[k] != short[k]}
     others = {k for k in differ if not is_horizon(k)}
-    self.assertContainsSubset(others, {
-        'row', 'data.limit', 'data.labelled', 'data.validation', 'log_every',
-        'data.holdout', 'batch.labelled', 'batch.unlabelled', 'batch.holdout',
-        'checkpoint.every', 'ema_decay', 'eval.batch_norm', 'scheduled_steps',
-        'model.width', 'model.depth', 'model.blocks',
-    })
+    self.assertContainsSubset(
+      others,
+      {
+        'row',
+        'data.limit',
+        'data.labelled',
+        'data.validation',
+        'log_every',
+        'data.holdout',
+        'batch.labelled',
+        'batch.unlabelled',
+        'batch.holdout',
+        'checkpoint.every',
+        'ema_decay',
+        'eval.batch_norm',
+        'scheduled_steps',
+        'model.width',
+        'model.depth',
+        'model.blocks',
+      },
+    )
     self.assertContainsSubset(  # a network of seconds
-        short.keys() - whole.keys(),
-        {'model.width', 'model.depth', 'model.blocks'})
+      short.keys() - whole.keys(),
+      {'model.width', 'model.depth', 'model.blocks'},
+    )
     self.assertEqual(short['row'], '')  # no result of a paper's row
 
 
@@ -356,8 +409,9 @@ class ShorteningTest(parameterized.TestCase):
 def nodes():
   """Everything that is written in the package."""
   return [
-      node for path in (ROOT / 'nsl_jax').rglob('*.py')
-      for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+    node
+    for path in (ROOT / 'nsl_jax').rglob('*.py')
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
   ]
 
 
@@ -365,8 +419,9 @@ def nodes():
 def chains():
   """Every `config.a.b` of the package, as 'a.b'."""
   found = (ast.unparse(n) for n in nodes() if isinstance(n, ast.Attribute))
-  return {name.removeprefix('config.') for name in found
-          if name.startswith('config.')}
+  return {
+    name.removeprefix('config.') for name in found if name.startswith('config.')
+  }
 
 
 @functools.cache

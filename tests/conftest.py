@@ -29,8 +29,9 @@ def _known(flags: str) -> bool:
   """Whether XLA, which ends the process on an unknown flag, has them."""
   code = 'import jax; jax.devices()'
   return not subprocess.run(
-      [sys.executable, '-c', code], env={**os.environ, 'XLA_FLAGS': flags},
-      capture_output=True,
+    [sys.executable, '-c', code],
+    env={**os.environ, 'XLA_FLAGS': flags},
+    capture_output=True,
   ).returncode
 
 
@@ -39,15 +40,18 @@ _FLAGS = 'NSL_JAX_TEST_FLAGS'
 if _FLAGS not in os.environ:
   fast = '--xla_cpu_use_fusion_emitters=false'
   os.environ[_FLAGS] = fast if _known(fast) else ''
-os.environ['XLA_FLAGS'] = ' '.join([
-    os.environ.get('XLA_FLAGS', ''), os.environ[_FLAGS],
+os.environ['XLA_FLAGS'] = ' '.join(
+  [
+    os.environ.get('XLA_FLAGS', ''),
+    os.environ[_FLAGS],
     '--xla_force_host_platform_device_count=4',
-])
+  ]
+)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from nsl_jax import kernels  # noqa: E402
+from nsl_jax.training import kernels  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)

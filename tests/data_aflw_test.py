@@ -6,23 +6,20 @@ import shutil
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import face_fixtures
 import numpy as np
-from PIL import Image
 import scipy.io
+from absl.testing import absltest, parameterized
+from PIL import Image
 
 from nsl_jax import errors
-from nsl_jax.data import face_lists
-from nsl_jax.data import prepare
-from nsl_jax.data import sources
+from nsl_jax.data import prepare, sources
+from nsl_jax.data.datasets import face_lists
 
 COUNTS = {'training.txt': 6, 'testing.txt': 3}
 
 
 class FolderTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -33,15 +30,16 @@ class FolderTest(parameterized.TestCase):
 
 
 class LoadTest(FolderTest):
-
   def test_images_and_points(self):
     points = face_fixtures.write(self.folder, COUNTS)
     source = sources.load('aflw', self.data_dir)
     self.assertEqual((source.num_classes, source.outputs), (0, 10))
     self.assertRegex(
-        source.note, r'^aflw of \d+ \+ \d+ images, not the 10,122 \+ 2,991')
+      source.note, r'^aflw of \d+ \+ \d+ images, not the 10,122 \+ 2,991'
+    )
     for arrays, name in (
-        (source.train, 'training.txt'), (source.test, 'testing.txt')
+      (source.train, 'training.txt'),
+      (source.test, 'testing.txt'),
     ):
       self.assertEqual(arrays.images.shape, (COUNTS[name], 60, 60, 1))
       self.assertEqual(arrays.images.dtype, np.uint8)
@@ -49,8 +47,9 @@ class LoadTest(FolderTest):
       expected = np.stack(points[name]).reshape(-1, 10) * 60
       np.testing.assert_allclose(arrays.labels, expected, atol=1e-4)
       first = Image.open(self.folder / name[:-4] / 'picture 0.png')
-      small = np.asarray(first.convert('L').resize(
-          (60, 60), Image.Resampling.BILINEAR))
+      small = np.asarray(
+        first.convert('L').resize((60, 60), Image.Resampling.BILINEAR)
+      )
       np.testing.assert_array_equal(arrays.images[0, ..., 0], small)
 
   def test_deep_and_transparent_images(self):
@@ -65,8 +64,10 @@ class LoadTest(FolderTest):
       np.testing.assert_array_equal(source.test.images[0], 30)
       np.testing.assert_array_equal(source.test.images[2], 255)
       self.assertEndsWith(
-          source.note, '; 1 image with transparency composited on white; '
-          '1 image of 16 bits scaled to 8')
+        source.note,
+        '; 1 image with transparency composited on white; '
+        '1 image of 16 bits scaled to 8',
+      )
 
   def test_points_are_where_the_digit_is(self):
     """Inside its corners a picture differs from the grey around them."""
@@ -76,7 +77,7 @@ class LoadTest(FolderTest):
       x1, y1 = row[8:].round().astype(int)
       away = np.abs(image[..., 0].astype(int) - 90) > 40
       inside = np.zeros_like(away)
-      inside[max(y0 - 1, 0):y1 + 2, max(x0 - 1, 0):x1 + 2] = True
+      inside[max(y0 - 1, 0) : y1 + 2, max(x0 - 1, 0) : x1 + 2] = True
       self.assertGreater(away[inside].mean(), 0.3)
       self.assertLess(away[~inside].mean(), 0.02)
 
@@ -89,8 +90,9 @@ class LoadTest(FolderTest):
     (self.folder / 'training.txt').unlink()
     after = sources.load('aflw', self.data_dir)
     np.testing.assert_array_equal(before.train.labels, after.train.labels)
-    self.assertEqual(prepare.status('aflw', self.data_dir),
-                     ('ready', str(folder)))
+    self.assertEqual(
+      prepare.status('aflw', self.data_dir), ('ready', str(folder))
+    )
 
   def test_status_before(self):
     self.assertEqual(prepare.status('aflw', self.data_dir)[0], 'missing')
@@ -117,7 +119,9 @@ class ReleaseTest(FolderTest):
     self.assertEndsWith(where, 'manual/aflw/aflw_train_images.txt')
     source = sources.load('aflw', self.data_dir)
     for found, known in (
-        (source.train, self.same.train), (source.test, self.same.test)):
+      (source.train, self.same.train),
+      (source.test, self.same.test),
+    ):
       np.testing.assert_array_equal(found.images, known.images)
       np.testing.assert_allclose(found.labels, known.labels, atol=1e-5)
 
@@ -143,8 +147,8 @@ class ReleaseTest(FolderTest):
     points[1, 2] = value
     scipy.io.savemat(self.mat, dict(gt=points))
     self.assert_fails(
-        'aflw_test_images.txt, line 2: point 3 of 5 has no position',
-        f'(x {value:g}, y {value:g}); remove the line, and its row of gt',
+      'aflw_test_images.txt, line 2: point 3 of 5 has no position',
+      f'(x {value:g}, y {value:g}); remove the line, and its row of gt',
     )
 
   def test_one_place_for_both_eyes(self):
@@ -161,8 +165,9 @@ class ReleaseTest(FolderTest):
     self.assertNotIn('\n', str(caught.exception))
 
   @parameterized.parameters(
-      (dict(gt=np.zeros((2, 5, 2))), 'gt is [2, 5, 2]'),
-      (dict(points=np.zeros((3, 5, 2))), "MATLAB file with points gt ('gt')"))
+    (dict(gt=np.zeros((2, 5, 2))), 'gt is [2, 5, 2]'),
+    (dict(points=np.zeros((3, 5, 2))), "MATLAB file with points gt ('gt')"),
+  )
   def test_wrong_points(self, content, message):
     scipy.io.savemat(self.mat, content)
     self.assert_fails(str(self.mat), message)
@@ -181,7 +186,6 @@ class ReleaseTest(FolderTest):
 
 
 class WrongTest(FolderTest):
-
   def setUp(self):
     super().setUp()
     face_fixtures.write(self.folder, COUNTS)
@@ -209,7 +213,8 @@ class WrongTest(FolderTest):
   def test_not_a_number(self, word):
     self.change({-9: word})
     self.assert_fails(
-        f'{self.list}, line 2: not a path and 14 numbers', 'remove the line')
+      f'{self.list}, line 2: not a path and 14 numbers', 'remove the line'
+    )
 
   def test_too_few_columns(self):
     self.list.write_text('testing/a.png 1 2 3 4 5\n')
@@ -234,15 +239,16 @@ class WrongTest(FolderTest):
     with Image.open(self.folder / 'testing' / 'picture 1.jpg') as picture:
       height = picture.size[1]
     labels = sources.load('aflw', self.data_dir).test.labels
-    self.assertAlmostEqual(
-        labels[1, 1], float(value) * 60 / height, delta=1e-4)
+    self.assertAlmostEqual(labels[1, 1], float(value) * 60 / height, delta=1e-4)
 
   @parameterized.parameters('0', '-1.0')
   def test_point_without_a_position(self, value):
     self.change({-12: value, -7: value})  # x3, y3
     self.assert_fails(
-        f'{self.list}, line 2: point 3 of 5 has no position (x '
-        f'{float(value):g}, y', 'remove the line')
+      f'{self.list}, line 2: point 3 of 5 has no position (x '
+      f'{float(value):g}, y',
+      'remove the line',
+    )
 
   @parameterized.parameters((0, 1), (-1, 0), (0, -1))
   def test_on_the_edge_is_a_position(self, x, y):

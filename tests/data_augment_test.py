@@ -1,24 +1,19 @@
-"""Views: whole images mirrored, moved by reflection, noisy; none when judged.
-"""
+"""Views: whole images mirrored, moved by reflection, noisy."""
 
 import collections
 import colorsys
 import functools
 import itertools
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from PIL import Image
-from PIL import ImageEnhance
+from absl.testing import absltest, parameterized
+from PIL import Image, ImageEnhance
 
-from nsl_jax import errors
-from nsl_jax import models
-from nsl_jax.data import augment
-from nsl_jax.data import normalise
+from nsl_jax import errors, models
+from nsl_jax.data import augment, normalize
 from nsl_jax.methods import supervised
 from nsl_jax.types import Tools
 
@@ -36,8 +31,10 @@ def view(steps, images, seed=0):
 def reflected(image, pixels):
   """Reflect padding by a loop: the border itself is not repeated."""
   side = len(image)
-  at = [abs(i) if i < side else 2 * (side - 1) - i
-        for i in range(-pixels, side + pixels)]
+  at = [
+    abs(i) if i < side else 2 * (side - 1) - i
+    for i in range(-pixels, side + pixels)
+  ]
   return image[at][:, at]
 
 
@@ -46,13 +43,14 @@ def find_crop(image, found, pixels):
   padded, side = reflected(image, pixels), len(image)
   for row in range(2 * pixels + 1):
     for column in range(2 * pixels + 1):
-      if np.array_equal(padded[row:row + side, column:column + side], found):
+      if np.array_equal(
+        padded[row : row + side, column : column + side], found
+      ):
         return row, column
   return None
 
 
 class FlipTest(parameterized.TestCase):
-
   @parameterized.parameters((8, 1), (28, 1), (32, 3), (96, 3))
   def test_mirrors_whole_images(self, side, channels):
     images = noise_images(40, side, channels)
@@ -72,9 +70,8 @@ class FlipTest(parameterized.TestCase):
 
 
 class TranslateTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (8, 1, 1), (8, 3, 7), (28, 1, 2), (32, 3, 2), (32, 3, 4), (96, 3, 12)
+    (8, 1, 1), (8, 3, 7), (28, 1, 2), (32, 3, 2), (32, 3, 4), (96, 3, 12)
   )
   def test_equals_loop(self, side, channels, pixels):
     images = noise_images(6, side, channels)
@@ -88,9 +85,7 @@ class TranslateTest(parameterized.TestCase):
   def test_offsets_are_uniform(self, pixels):
     # An image that names its offset: its centre is known after any move.
     rows, columns = np.mgrid[:9, :9].astype(np.float32)
-    images = np.broadcast_to(
-        np.stack([rows, columns], -1), (5000, 9, 9, 2)
-    )
+    images = np.broadcast_to(np.stack([rows, columns], -1), (5000, 9, 9, 2))
     moves = view(f'translate:{pixels}', images)[:, 4, 4] - 4
     found = collections.Counter(map(tuple, moves.astype(int).tolist()))
     reach = range(-pixels, pixels + 1)
@@ -98,9 +93,7 @@ class TranslateTest(parameterized.TestCase):
     self.assertEqual(set(found), {(r, c) for r in reach for c in reach})
     expected = 5000 / cells
     error = (expected * (1 - 1 / cells)) ** 0.5
-    np.testing.assert_allclose(
-        list(found.values()), expected, atol=4.5 * error
-    )
+    np.testing.assert_allclose(list(found.values()), expected, atol=4.5 * error)
 
   def test_by_nothing(self):
     images = noise_images(3, 8, 1)
@@ -113,16 +106,24 @@ class TranslateTest(parameterized.TestCase):
 
 
 class TranslateXTest(parameterized.TestCase):
-
   @parameterized.parameters((32, 3, 4), (8, 1, 6))
   def test_moves_columns_only(self, side, channels, pixels):
     images = noise_images(300, side, channels)
     found = []
     for before, after in zip(images, view(f'translate_x:{pixels}', images)):
-      padded = np.concatenate([  # the border itself is not repeated
-          before[:, pixels:0:-1], before, before[:, -2:-2 - pixels:-1]], 1)
-      found += [at for at in range(2 * pixels + 1)
-                if np.array_equal(padded[:, at:at + side], after)]
+      padded = np.concatenate(
+        [  # the border itself is not repeated
+          before[:, pixels:0:-1],
+          before,
+          before[:, -2 : -2 - pixels : -1],
+        ],
+        1,
+      )
+      found += [
+        at
+        for at in range(2 * pixels + 1)
+        if np.array_equal(padded[:, at : at + side], after)
+      ]
     self.assertLen(found, 300)
     self.assertEqual(set(found), set(range(2 * pixels + 1)))
     expected = 300 / (2 * pixels + 1)
@@ -140,10 +141,19 @@ def colours(count, side, seed=0):
   """Random RGB, with grey, black, white and primary pixels among them."""
   rng = np.random.default_rng(seed)
   images = rng.random((count, side, side, 3)).astype(np.float32)
-  special = [[0.3] * 3, [0] * 3, [1] * 3, [1, 0, 0], [0, 1, 0], [0, 0, 1],
-             [0.6, 0.6, 0.1], [0.1, 0.6, 0.6], [0.6, 0.1, 0.6]]
+  special = [
+    [0.3] * 3,
+    [0] * 3,
+    [1] * 3,
+    [1, 0, 0],
+    [0, 1, 0],
+    [0, 0, 1],
+    [0.6, 0.6, 0.1],
+    [0.1, 0.6, 0.6],
+    [0.6, 0.1, 0.6],
+  ]
   images[:, 0, 0] = special[seed % len(special)]
-  images.reshape(-1, 3)[1:1 + len(special)] = special
+  images.reshape(-1, 3)[1 : 1 + len(special)] = special
   return images
 
 
@@ -166,15 +176,17 @@ def recolour(images, amounts, order):
 
 
 class RecolourTest(parameterized.TestCase):
-
   def test_every_order(self):
     """Against colorsys, image by image, in all 24 orders."""
     orders = np.array(list(itertools.permutations(range(4))))
     images = colours(len(orders), 5)
     rng = np.random.default_rng(1)
-    amounts = np.column_stack([
+    amounts = np.column_stack(
+      [
         rng.uniform(0, 2.5, (len(orders), 3)),
-        rng.uniform(-0.5, 0.5, len(orders))]).astype(np.float32)
+        rng.uniform(-0.5, 0.5, len(orders)),
+      ]
+    ).astype(np.float32)
     found = recolour(images, amounts, orders)
     self.assertEqual(found.dtype, np.float32)
     for image, sizes, order, after in zip(images, amounts, orders, found):
@@ -183,8 +195,9 @@ class RecolourTest(parameterized.TestCase):
       np.testing.assert_allclose(after, image, atol=2e-5)
 
   @parameterized.parameters(
-      (0, ImageEnhance.Brightness), (1, ImageEnhance.Contrast),
-      (2, ImageEnhance.Color),
+    (0, ImageEnhance.Brightness),
+    (1, ImageEnhance.Contrast),
+    (2, ImageEnhance.Color),
   )
   def test_as_pillow_in_bytes(self, which, enhance):
     images = colours(6, 8)
@@ -194,10 +207,12 @@ class RecolourTest(parameterized.TestCase):
       amounts = np.array([[1, 1, 1, 0]], np.float32)
       amounts[0, which] = amount
       found = recolour(
-          whole[None] / np.float32(255), amounts, np.arange(4)[None])
+        whole[None] / np.float32(255), amounts, np.arange(4)[None]
+      )
       # Pillow rounds grey levels, their mean and the outcome to bytes.
       np.testing.assert_allclose(
-          found[0] * 255, np.asarray(expected, np.float32), atol=2.5)
+        found[0] * 255, np.asarray(expected, np.float32), atol=2.5
+      )
 
   @parameterized.parameters(0.0, 0.1, -0.1, 0.5, -0.5, 1 / 3, 0.9)
   def test_hue(self, turns):
@@ -220,7 +235,6 @@ class RecolourTest(parameterized.TestCase):
 
 
 class JitterTest(parameterized.TestCase):
-
   UNIT = augment.Pixels(lambda images: images, lambda images: images)
 
   def jitter(self, steps, images, seed, pixels=UNIT):
@@ -231,7 +245,8 @@ class JitterTest(parameterized.TestCase):
     strengths = (0.4, 0.2, 1.5, 0.1)
     amounts, order = augment.draw_jitter(jax.random.key(0), 24_000, strengths)
     for found, low, high in zip(
-        amounts.T, (0.6, 0.8, 0.0, -0.1), (1.4, 1.2, 2.5, 0.1)):
+      amounts.T, (0.6, 0.8, 0.0, -0.1), (1.4, 1.2, 2.5, 0.1)
+    ):
       self.assertBetween(found.min(), low, low + 1e-3 * (high - low) + 1e-6)
       self.assertBetween(found.max(), high - 1e-3 * (high - low), high + 1e-6)
       counts = np.histogram(found, bins=10, range=(low, high))[0]
@@ -240,7 +255,8 @@ class JitterTest(parameterized.TestCase):
     counts = collections.Counter(map(tuple, order.tolist()))
     self.assertEqual(set(counts), set(itertools.permutations(range(4))))
     np.testing.assert_allclose(
-        list(counts.values()), 1000, atol=4.5 * 1000**0.5)
+      list(counts.values()), 1000, atol=4.5 * 1000**0.5
+    )
 
   def test_brightness_of_a_view(self):
     images = np.full((2000, 1, 1, 3), 0.5, np.float32)
@@ -265,21 +281,24 @@ class JitterTest(parameterized.TestCase):
   @parameterized.parameters('unit', 'signed', 'standard')
   def test_normalised_images_go_to_colours_and_back(self, kind):
     whole = np.round(colours(20, 6) * 255).astype(np.uint8)
-    fitted = normalise.fit(kind, whole)
+    fitted = normalize.fit(kind, whole)
     pixels = augment.Pixels(
-        functools.partial(normalise.invert, kind, fitted),
-        functools.partial(normalise.from_unit, kind, fitted))
+      functools.partial(normalize.invert, kind, fitted),
+      functools.partial(normalize.from_unit, kind, fitted),
+    )
     steps = '0.4:0.4:0.4:0.1'
-    found = self.jitter(steps, normalise.apply(kind, fitted, whole), 5, pixels)
+    found = self.jitter(steps, normalize.apply(kind, fitted, whole), 5, pixels)
     plain = self.jitter(steps, whole / np.float32(255), 5)
     np.testing.assert_allclose(
-        found, normalise.from_unit(kind, fitted, plain), atol=1e-4)
+      found, normalize.from_unit(kind, fitted, plain), atol=1e-4
+    )
 
   @parameterized.parameters(1, 4)
   def test_needs_colours(self, channels):
     steps = augment.build('jitter:0.4:0.4:0.4:0.1', pixels=lambda: self.UNIT)
     with self.assertRaisesRegex(
-        errors.UserError, f'jitter needs images of 3 channels, not {channels}'):
+      errors.UserError, f'jitter needs images of 3 channels, not {channels}'
+    ):
       steps(noise_images(2, 4, channels), jax.random.key(0))
 
   def test_needs_a_way_to_them(self):
@@ -291,7 +310,6 @@ class JitterTest(parameterized.TestCase):
 
 
 class NoiseTest(parameterized.TestCase):
-
   @parameterized.parameters((0.15, 3), (2.0, 1))
   def test_moments(self, std, channels):
     images = noise_images(60, 32, channels)
@@ -300,8 +318,10 @@ class NoiseTest(parameterized.TestCase):
     self.assertAlmostEqual(added.mean(), 0, delta=4.5 * error)
     self.assertAlmostEqual(added.std(), std, delta=4.5 * error)
     flat = added.reshape(60, -1)
-    self.assertLess(np.abs(np.corrcoef(flat)[~np.eye(60, dtype=bool)]).max(),
-                    6 / flat.shape[1]**0.5)
+    self.assertLess(
+      np.abs(np.corrcoef(flat)[~np.eye(60, dtype=bool)]).max(),
+      6 / flat.shape[1] ** 0.5,
+    )
 
   def test_of_nothing(self):
     images = noise_images(3, 8, 1)
@@ -309,7 +329,6 @@ class NoiseTest(parameterized.TestCase):
 
 
 class BuildTest(parameterized.TestCase):
-
   @parameterized.parameters('', ' ', ',')
   def test_none(self, steps):
     images = noise_images(3, 8, 1)
@@ -338,17 +357,38 @@ class BuildTest(parameterized.TestCase):
     self.assertFalse(np.array_equal(one, view(steps, images, seed=1)))
 
   @parameterized.parameters(
-      'fliip', 'flip:2', 'flip:', 'translate', 'translate:', 'translate:1.5',
-      'translate:-1', 'noise', 'noise:x', 'noise:-0.1', 'noise:nan',
-      'noise:inf', 'flip;noise:1', 'translate_x', 'translate_x:-1',
-      'translate_y:2', 'jitter', 'jitter:', 'jitter:0.4', 'jitter:1:1:1',
-      'jitter:1:1:1:x', 'jitter:1:1:1:0.6', 'jitter:1:1:1:-0.1',
-      'jitter:-1:1:1:0', 'jitter:nan:1:1:0', 'jitter:1:inf:1:0',
-      'jitter:1:1:1:0:0', 'jitters:1:1:1:0',
+    'fliip',
+    'flip:2',
+    'flip:',
+    'translate',
+    'translate:',
+    'translate:1.5',
+    'translate:-1',
+    'noise',
+    'noise:x',
+    'noise:-0.1',
+    'noise:nan',
+    'noise:inf',
+    'flip;noise:1',
+    'translate_x',
+    'translate_x:-1',
+    'translate_y:2',
+    'jitter',
+    'jitter:',
+    'jitter:0.4',
+    'jitter:1:1:1',
+    'jitter:1:1:1:x',
+    'jitter:1:1:1:0.6',
+    'jitter:1:1:1:-0.1',
+    'jitter:-1:1:1:0',
+    'jitter:nan:1:1:0',
+    'jitter:1:inf:1:0',
+    'jitter:1:1:1:0:0',
+    'jitters:1:1:1:0',
   )
   def test_unknown(self, step):
     with self.assertRaisesRegex(
-        errors.UserError, 'config.data.augment: .* is none of flip, '
+      errors.UserError, 'config.data.augment: .* is none of flip, '
     ) as e:
       augment.build(f'flip,{step}')
     self.assertIn(repr(step), str(e.exception))
@@ -358,10 +398,9 @@ class BuildTest(parameterized.TestCase):
 
 
 class InvariantTest(parameterized.TestCase):
-
   # Digits and house numbers are not what they are once mirrored.
   @parameterized.parameters(
-      ('translate:1', 8, 1), ('translate:2', 32, 3), ('translate:4', 32, 3)
+    ('translate:1', 8, 1), ('translate:2', 32, 3), ('translate:4', 32, 3)
   )
   def test_never_mirrors(self, steps, side, channels):
     pixels = int(steps.partition(':')[2])
@@ -375,8 +414,10 @@ class InvariantTest(parameterized.TestCase):
       raise AssertionError('a view was made')
 
     tools = Tools(
-        model=models.build({'name': 'small_cnn', 'batch_norm': True}, 4),
-        tx=optax.sgd(0.1), augment=forbidden, image_shape=(8, 8, 1),
+      model=models.build({'name': 'small_cnn', 'batch_norm': True}, 4),
+      tx=optax.sgd(0.1),
+      augment=forbidden,
+      image_shape=(8, 8, 1),
     )
     method = supervised.build(tools, terms={})
     state = jax.jit(method.init)(jax.random.key(0))

@@ -5,9 +5,8 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 
 from nsl_jax.data import cache
 
@@ -18,7 +17,6 @@ def _pair() -> cache.ArrayPair:
 
 
 class FetchTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -98,15 +96,15 @@ class FetchTest(parameterized.TestCase):
 
 
 class DigestTest(absltest.TestCase):
-
   def test_every_byte_counts_and_the_layout_does_not(self):
     array = np.arange(12.0, dtype=np.float32).reshape(3, 4)
     other = array.copy()
     other.view(np.uint8)[2, 15] ^= 1
     found = {
-        cache.digest(header, [first, second])
-        for header in (b'', b'x')
-        for first in (array, other) for second in (array, other)
+      cache.digest(header, [first, second])
+      for header in (b'', b'x')
+      for first in (array, other)
+      for second in (array, other)
     }
     self.assertLen(found, 8)
     strided = np.stack([array, other], axis=2)[..., 0]
@@ -114,7 +112,6 @@ class DigestTest(absltest.TestCase):
 
 
 class FingerprintTest(absltest.TestCase):
-
   def test_path_size_and_time_count(self):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     a, b = folder / 'a', folder / 'b'
@@ -133,12 +130,11 @@ class FingerprintTest(absltest.TestCase):
 
 
 class DirectoryTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('/arg', {'NSL_JAX_CACHE': '/own', 'XDG_CACHE_HOME': '/xdg'}, '/arg'),
-      (None, {'NSL_JAX_CACHE': '/own', 'XDG_CACHE_HOME': '/xdg'}, '/own'),
-      (None, {'XDG_CACHE_HOME': '/xdg'}, '/xdg/nsl_jax'),
-      (None, {'HOME': '/home/a'}, '/home/a/.cache/nsl_jax'),
+    ('/arg', {'NSL_JAX_CACHE': '/own', 'XDG_CACHE_HOME': '/xdg'}, '/arg'),
+    (None, {'NSL_JAX_CACHE': '/own', 'XDG_CACHE_HOME': '/xdg'}, '/own'),
+    (None, {'XDG_CACHE_HOME': '/xdg'}, '/xdg/nsl_jax'),
+    (None, {'HOME': '/home/a'}, '/home/a/.cache/nsl_jax'),
   )
   def test_order(self, argument, environment, want):
     with mock.patch.dict(os.environ, environment, clear=True):

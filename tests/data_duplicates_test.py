@@ -2,8 +2,8 @@
 
 import time
 
-from absl.testing import absltest
 import numpy as np
+from absl.testing import absltest
 
 from nsl_jax.data import duplicates
 
@@ -17,14 +17,14 @@ def different(count, side=4):
 
 
 class AcrossTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     images = different(60)
     self.train, self.test = images[:40], images[40:]
     self.rows = {
-        'labelled': np.array([3, 9, 1]), 'validation': np.array([20, 21]),
-        'unlabelled': np.arange(30, 40),
+      'labelled': np.array([3, 9, 1]),
+      'validation': np.array([20, 21]),
+      'unlabelled': np.arange(30, 40),
     }
 
   def across(self):
@@ -37,7 +37,9 @@ class AcrossTest(absltest.TestCase):
     self.train[3] = self.train[9] = self.test[7]
     self.test[12] = self.test[7]
     self.train[21] = self.train[31] = self.test[2]
-    self.assertEqual(self.across(), [
+    self.assertEqual(
+      self.across(),
+      [
         '1 of the 2 validation images are also unlabelled images (first pair: '
         'training row 21, training row 31)',
         '2 of the 3 labelled images are also test images (first pair: training '
@@ -46,7 +48,8 @@ class AcrossTest(absltest.TestCase):
         'training row 21, test row 2)',
         '1 of the 10 unlabelled images are also test images (first pair: '
         'training row 31, test row 2)',
-    ])
+      ],
+    )
 
   def test_copies_that_are_only_learnt_from(self):
     self.train[3] = self.train[30]  # labelled and unlabelled

@@ -7,15 +7,13 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax.data import normalise
+from nsl_jax.data import normalize
 
 
 class KeptTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     rng = np.random.default_rng(0)
@@ -28,24 +26,25 @@ class KeptTest(parameterized.TestCase):
     err = io.StringIO()
     images = self.images if images is None else images
     with contextlib.redirect_stderr(err):
-      fitted = normalise.fit(kind, images, cache_dir=folder or self.folder)
+      fitted = normalize.fit(kind, images, cache_dir=folder or self.folder)
     return fitted, err.getvalue()
 
   def assert_same(self, got, want):
     self.assertEqual(got.keys(), want.keys())
     for name, value in want.items():
-      self.assertEqual((got[name].dtype, got[name].shape),
-                       (value.dtype, value.shape))
+      self.assertEqual(
+        (got[name].dtype, got[name].shape), (value.dtype, value.shape)
+      )
       self.assertEqual(got[name].tobytes(), value.tobytes(), name)
 
   def test_second_fit_reads_the_same_bits(self):
     first, said = self.fit()
     self.assertEqual(
-        said, 'fitting the whitening matrix of 300 images, once ...\n'
+      said, 'fitting the whitening matrix of 300 images, once ...\n'
     )
-    self.assert_same(first, normalise.whitening(self.images))
+    self.assert_same(first, normalize.whitening(self.images))
     self.assertLen(os.listdir(self.folder), 1)
-    with mock.patch.object(normalise, 'whitening') as whitening:
+    with mock.patch.object(normalize, 'whitening') as whitening:
       second, said = self.fit(self.images.copy())
     whitening.assert_not_called()
     self.assertEqual(said, '')
@@ -57,7 +56,7 @@ class KeptTest(parameterized.TestCase):
     images[7, 3, 2, 1] ^= 1
     second, said = self.fit(images)
     self.assertIn('once', said)
-    self.assert_same(second, normalise.whitening(images))
+    self.assert_same(second, normalize.whitening(images))
     self.assertFalse(np.array_equal(first['matrix'], second['matrix']))
     self.assertEqual(self.fit()[1], '')  # Both are kept.
 
@@ -69,10 +68,10 @@ class KeptTest(parameterized.TestCase):
   @parameterized.parameters('_VERSION', '_NORM', '_REGULARISER')
   def test_another_way_of_fitting_is_fitted_anew(self, name):
     self.fit()
-    with mock.patch.object(normalise, name, getattr(normalise, name) + 1):
+    with mock.patch.object(normalize, name, getattr(normalize, name) + 1):
       fitted, said = self.fit()
       self.assertIn('once', said)
-      self.assert_same(fitted, normalise.whitening(self.images))
+      self.assert_same(fitted, normalize.whitening(self.images))
     self.assertEqual(self.fit()[1], '')
 
   @parameterized.parameters(-1, 200, 3000, -3000)
@@ -91,7 +90,7 @@ class KeptTest(parameterized.TestCase):
     self.folder.write_text('a file, not a folder')
     with self.assertLogs(level='WARNING') as logs:
       fitted, _ = self.fit()
-    self.assert_same(fitted, normalise.whitening(self.images))
+    self.assert_same(fitted, normalize.whitening(self.images))
     self.assertIn('NSL_JAX_CACHE', logs.output[0])
 
   @parameterized.parameters('unit', 'signed', 'standard')
@@ -101,7 +100,7 @@ class KeptTest(parameterized.TestCase):
 
   def test_default_folder(self):
     with mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.folder)):
-      normalise.fit('gcn_zca', self.images)
+      normalize.fit('gcn_zca', self.images)
     self.assertEqual(self.fit()[1], '')
 
 

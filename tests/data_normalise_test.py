@@ -6,17 +6,14 @@ import itertools
 import os
 import tracemalloc
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 from PIL import Image
 
 from nsl_jax import errors
-from nsl_jax.data import normalise
-from nsl_jax.data import prepare
-from nsl_jax.data import records as records_lib
+from nsl_jax.data import normalize, prepare, records as records_lib
 
 
 def pictures(count, *shape, seed=0):
@@ -27,7 +24,7 @@ def pictures(count, *shape, seed=0):
 
 
 def apply(kind, fitted, images):
-  compiled = jax.jit(functools.partial(normalise.apply, kind))
+  compiled = jax.jit(functools.partial(normalize.apply, kind))
   return np.asarray(compiled(fitted, jnp.asarray(images)))
 
 
@@ -52,21 +49,21 @@ def exact_contrast(images):
 
 
 class SimpleTest(parameterized.TestCase):
-
   def test_no_rows(self):
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), np.uint8)
-    for kind in normalise.KINDS:
-      found = normalise.apply(
-          kind, normalise.fit(kind, images), jnp.asarray(images[:0]))
+    for kind in normalize.KINDS:
+      found = normalize.apply(
+        kind, normalize.fit(kind, images), jnp.asarray(images[:0])
+      )
       self.assertEqual(found.shape, (0, 4, 4, 3))
 
   @parameterized.parameters(
-      ('unit', [0, 51, 255], [0.0, 0.2, 1.0]),
-      ('signed', [0, 51, 255], [-1.0, -0.6, 1.0]),
+    ('unit', [0, 51, 255], [0.0, 0.2, 1.0]),
+    ('signed', [0, 51, 255], [-1.0, -0.6, 1.0]),
   )
   def test_by_hand(self, kind, levels, expected):
     images = np.array(levels, np.uint8).reshape(1, 3, 1, 1)
-    fitted = normalise.fit(kind, images)
+    fitted = normalize.fit(kind, images)
     self.assertEqual(fitted, {})
     found = apply(kind, fitted, images)
     self.assertEqual((found.shape, found.dtype), ((1, 3, 1, 1), np.float32))
@@ -76,23 +73,24 @@ class SimpleTest(parameterized.TestCase):
     # Channel 0 has 0.2 and 0.6: mean 0.4, deviation 0.2. Channel 1 has 0 and
     # 1: mean and deviation 0.5.
     images = np.array([[51, 0], [153, 255]], np.uint8).reshape(2, 1, 1, 2)
-    fitted = normalise.fit('standard', images)
+    fitted = normalize.fit('standard', images)
     np.testing.assert_allclose(fitted['mean'], [0.4, 0.5], atol=1e-6)
     np.testing.assert_allclose(fitted['std'], [0.2, 0.5], atol=1e-6)
     np.testing.assert_allclose(
-        apply('standard', fitted, images).reshape(2, 2), [[-1, -1], [1, 1]],
-        atol=1e-5,
+      apply('standard', fitted, images).reshape(2, 2),
+      [[-1, -1], [1, 1]],
+      atol=1e-5,
     )
     other = np.array([[102, 51]], np.uint8).reshape(1, 1, 1, 2)
     np.testing.assert_allclose(
-        apply('standard', fitted, other).ravel(), [0, -0.6], atol=1e-5
+      apply('standard', fitted, other).ravel(), [0, -0.6], atol=1e-5
     )
 
   @parameterized.parameters((200, 1), (200, 3), (5001, 3))
   def test_standard_moments(self, count, channels):
     images = pictures(count, 8, 8, channels)
     images[5000:] = 255  # which no block of images may leave out
-    fitted = normalise.fit('standard', images)
+    fitted = normalize.fit('standard', images)
     found = apply('standard', fitted, images)
     np.testing.assert_allclose(found.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(found.std((0, 1, 2)), 1, atol=1e-4)
@@ -105,7 +103,7 @@ class SimpleTest(parameterized.TestCase):
     for count in (10_000, 40_000):
       images = np.broadcast_to(np.uint8(7), (count, 4, 4, 3))
       tracemalloc.start()
-      normalise.fit('standard', images)
+      normalize.fit('standard', images)
       peaks.append(tracemalloc.get_traced_memory()[1])
       tracemalloc.stop()
     self.assertLess(peaks[1], 1.5 * peaks[0])
@@ -113,45 +111,48 @@ class SimpleTest(parameterized.TestCase):
   @parameterized.parameters('zca', 'Unit', '')
   def test_unknown_kind(self, kind):
     with self.assertRaisesRegex(
-        errors.UserError, rf"config\.data\.normalise='{kind}': "
+      errors.UserError, rf"config\.data\.normalise='{kind}': "
     ) as e:
-      normalise.fit(kind, pictures(3, 4, 4, 1))
+      normalize.fit(kind, pictures(3, 4, 4, 1))
     self.assertNotIn('\n', str(e.exception))
 
-  @parameterized.parameters(*normalise.KINDS)
+  @parameterized.parameters(*normalize.KINDS)
   def test_numpy_and_jit_agree(self, kind):
     images = pictures(40, 6, 6, 3)
-    fitted = normalise.fit(kind, images)
+    fitted = normalize.fit(kind, images)
     np.testing.assert_allclose(
-        normalise.apply(kind, fitted, images), apply(kind, fitted, images),
-        rtol=2e-5, atol=2e-5,
+      normalize.apply(kind, fitted, images),
+      apply(kind, fitted, images),
+      rtol=2e-5,
+      atol=2e-5,
     )
 
   @parameterized.parameters('standard', 'gcn_zca')
   def test_constant_channel_stays_finite(self, kind):
     images = pictures(30, 4, 4, 3)
     images[..., 1] = 7
-    found = apply(kind, normalise.fit(kind, images), images)
+    found = apply(kind, normalize.fit(kind, images), images)
     self.assertTrue(np.isfinite(found).all())
     if kind == 'standard':
       np.testing.assert_allclose(found[..., 1], 0, atol=1e-6)
 
-  @parameterized.parameters(*normalise.KINDS)
+  @parameterized.parameters(*normalize.KINDS)
   def test_rows_do_not_depend_on_each_other(self, kind):
     images = pictures(20, 6, 6, 3)
-    fitted = normalise.fit(kind, images)
+    fitted = normalize.fit(kind, images)
     np.testing.assert_allclose(
-        apply(kind, fitted, images)[:3], apply(kind, fitted, images[:3]),
-        rtol=2e-5, atol=2e-5,
+      apply(kind, fitted, images)[:3],
+      apply(kind, fitted, images[:3]),
+      rtol=2e-5,
+      atol=2e-5,
     )
 
 
 class ContrastTest(parameterized.TestCase):
-
   @parameterized.parameters(np.asarray, jnp.asarray)
   def test_mean_0_and_norm_55(self, convert):
     images = pictures(50, 32, 32, 3)
-    flat = np.asarray(normalise.contrast(convert(images)), np.float64)
+    flat = np.asarray(normalize.contrast(convert(images)), np.float64)
     self.assertEqual(flat.shape, (50, 3072))
     # Sums of 3,072 float32 numbers: relative rounding below 1e-5.
     np.testing.assert_allclose(flat.mean(1), 0, atol=1e-5)
@@ -161,15 +162,14 @@ class ContrastTest(parameterized.TestCase):
   @parameterized.parameters(np.asarray, jnp.asarray)
   def test_no_contrast(self, convert):
     images = convert(np.full((2, 4, 4, 1), 9, np.uint8))
-    np.testing.assert_array_equal(normalise.contrast(images), 0)
+    np.testing.assert_array_equal(normalize.contrast(images), 0)
 
 
 class WhiteningTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.images = pictures(300, 6, 6, 3)
-    self.fitted = normalise.fit('gcn_zca', self.images)
+    self.fitted = normalize.fit('gcn_zca', self.images)
     flat = exact_contrast(self.images)
     self.values, self.vectors = np.linalg.eigh(np.cov(flat.T, ddof=1))
 
@@ -185,7 +185,7 @@ class WhiteningTest(parameterized.TestCase):
     expected = (self.vectors * root) @ self.vectors.T
     np.testing.assert_allclose(self.fitted['matrix'], expected, atol=2e-4)
     np.testing.assert_allclose(
-        self.fitted['mean'], exact_contrast(self.images).mean(0), atol=1e-4
+      self.fitted['mean'], exact_contrast(self.images).mean(0), atol=1e-4
     )
 
   def test_transformed_moments(self):
@@ -200,9 +200,7 @@ class WhiteningTest(parameterized.TestCase):
     self.assertLess(found.max(), 1)
     # Every image has mean 0: that direction is gone.
     np.testing.assert_allclose(found[0], 0, atol=1e-6)
-    np.testing.assert_allclose(
-        white.reshape(300, -1).sum(1), 0, atol=2e-3
-    )
+    np.testing.assert_allclose(white.reshape(300, -1).sum(1), 0, atol=2e-3)
 
   def test_test_images_use_training_statistics(self):
     images = pictures(20, 6, 6, 3, seed=1)
@@ -210,18 +208,17 @@ class WhiteningTest(parameterized.TestCase):
     root = 1 / np.sqrt(self.values + 0.1 + 1e-10)
     expected = flat @ (self.vectors * root) @ self.vectors.T
     np.testing.assert_allclose(
-        apply('gcn_zca', self.fitted, images).reshape(20, -1), expected,
-        atol=2e-3,
+      apply('gcn_zca', self.fitted, images).reshape(20, -1), expected, atol=2e-3
     )
 
   def test_in_parts_as_at_once(self):
     # More images than one part of the sums holds.
     images = pictures(5003, 2, 2, 3)
     flat = exact_contrast(images)
-    found = normalise.whitening(images)
+    found = normalize.whitening(images)
     covariance = np.cov(flat.T, ddof=1) + 0.1 * np.eye(12)
     np.testing.assert_allclose(
-        found['matrix'] @ found['matrix'] @ covariance, np.eye(12), atol=2e-3
+      found['matrix'] @ found['matrix'] @ covariance, np.eye(12), atol=2e-3
     )
     np.testing.assert_allclose(found['mean'], flat.mean(0), atol=1e-4)
 
@@ -240,7 +237,7 @@ class InvariantsTest(parameterized.TestCase):
 
   @parameterized.parameters('real', 'noise')
   def test_contrast(self, which):
-    flat = normalise.contrast(self.images(which)).astype(np.float64)
+    flat = normalize.contrast(self.images(which)).astype(np.float64)
     self.assertEqual(flat.shape, (2000, 192))
     np.testing.assert_allclose(flat.mean(1), 0, atol=2e-5)
     np.testing.assert_allclose(np.linalg.norm(flat, axis=1), 55, rtol=1e-5)
@@ -248,7 +245,7 @@ class InvariantsTest(parameterized.TestCase):
   @parameterized.parameters('real', 'noise')
   def test_whitening(self, which):
     images = self.images(which)
-    fitted = normalise.fit('gcn_zca', images)
+    fitted = normalize.fit('gcn_zca', images)
     np.testing.assert_allclose(fitted['matrix'], fitted['matrix'].T, atol=1e-6)
     before = np.cov(exact_contrast(images).T, ddof=1)
     white = apply('gcn_zca', fitted, images).reshape(2000, 192)
@@ -258,13 +255,13 @@ class InvariantsTest(parameterized.TestCase):
     values = np.linalg.eigvalsh(before)
     found = np.linalg.eigvalsh(after)
     np.testing.assert_allclose(
-        found, values / (values + 0.1 + 1e-10), atol=1e-4
+      found, values / (values + 0.1 + 1e-10), atol=1e-4
     )
     self.assertLess(found[-1], 1)
     # The same axes, too: both commute.
     regular = before + (0.1 + 1e-10) * np.eye(192)
     np.testing.assert_allclose(
-        after, np.linalg.solve(regular, before), atol=1e-4
+      after, np.linalg.solve(regular, before), atol=1e-4
     )
     # No image has a mean, so nothing varies along that direction ...
     along = np.full(192, 192**-0.5)
@@ -275,34 +272,39 @@ class InvariantsTest(parameterized.TestCase):
 
 
 class InvertTest(parameterized.TestCase):
-
-  @parameterized.product(
-      kind=('unit', 'signed', 'standard'), channels=(1, 3))
+  @parameterized.product(kind=('unit', 'signed', 'standard'), channels=(1, 3))
   def test_there_and_back(self, kind, channels):
     images = pictures(30, 6, 6, channels)
     images[..., 0] = 7  # constant, so that `standard` cannot divide by it
-    fitted = normalise.fit(kind, images)
+    fitted = normalize.fit(kind, images)
     unit = images / np.float32(255)
-    found = jax.jit(functools.partial(normalise.invert, kind))(
-        fitted, apply(kind, fitted, images))
+    found = jax.jit(functools.partial(normalize.invert, kind))(
+      fitted, apply(kind, fitted, images)
+    )
     self.assertEqual((found.shape, found.dtype), (images.shape, np.float32))
     np.testing.assert_allclose(found, unit, atol=1e-6)
     np.testing.assert_allclose(
-        normalise.from_unit(kind, fitted, unit), apply(kind, fitted, images),
-        atol=1e-5)
+      normalize.from_unit(kind, fitted, unit),
+      apply(kind, fitted, images),
+      atol=1e-5,
+    )
 
   def test_by_hand(self):
     fitted = {'mean': np.array([0.5, 0.25]), 'std': np.array([0.2, 0.5])}
     images = jnp.array([-1.0, 1.5]).reshape(1, 1, 1, 2)
     for kind, expected in (
-        ('unit', [-1, 1.5]), ('signed', [0, 1.25]), ('standard', [0.3, 1])):
-      found = normalise.invert(kind, fitted, images)
+      ('unit', [-1, 1.5]),
+      ('signed', [0, 1.25]),
+      ('standard', [0.3, 1]),
+    ):
+      found = normalize.invert(kind, fitted, images)
       np.testing.assert_allclose(found.ravel(), expected, atol=1e-6)
 
   def test_whitening_has_no_way_back(self):
     with self.assertRaisesRegex(
-        errors.UserError, 'gcn_zca cannot be undone.* use unit, signed'):
-      normalise.invert('gcn_zca', {}, jnp.zeros((1, 2, 2, 3)))
+      errors.UserError, 'gcn_zca cannot be undone.* use unit, signed'
+    ):
+      normalize.invert('gcn_zca', {}, jnp.zeros((1, 2, 2, 3)))
 
 
 if __name__ == '__main__':

@@ -4,9 +4,8 @@ import io
 import struct
 import zlib
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 from PIL import Image
 
 from nsl_jax.data import pictures
@@ -39,16 +38,23 @@ def file_of(picture, kind='png', **options):
 
 def deep_colours(values, kind):
   """A PNG file of one row of pixels with 16 bits; kind 2 is RGB, 6 RGBA."""
+
   def chunk(name, content):
     code = zlib.crc32(name + content)
-    return struct.pack('>I', len(content)) + name + content + struct.pack(
-        '>I', code)
+    return (
+      struct.pack('>I', len(content)) + name + content + struct.pack('>I', code)
+    )
 
   header = struct.pack('>IIBBBBB', len(values), 1, 16, kind, 0, 0, 0)
   content = b'\0' + np.array(values, '>u2').tobytes()
-  return b''.join([
-      b'\x89PNG\r\n\x1a\n', chunk(b'IHDR', header),
-      chunk(b'IDAT', zlib.compress(content)), chunk(b'IEND', b'')])
+  return b''.join(
+    [
+      b'\x89PNG\r\n\x1a\n',
+      chunk(b'IHDR', header),
+      chunk(b'IDAT', zlib.compress(content)),
+      chunk(b'IEND', b''),
+    ]
+  )
 
 
 def deep(values, mode):
@@ -59,23 +65,25 @@ def deep(values, mode):
 
 
 class ModeTest(parameterized.TestCase):
-
   def assert_pixels(self, picture, grey, colour, facts=()):
     for channels, expected in ((1, grey), (3, colour)):
       found = pictures.pixels(picture, channels)
       self.assertEqual(found.values.shape, (1, len(expected), channels))
       self.assertEqual(found.values.dtype, np.uint8)
       np.testing.assert_array_equal(
-          found.values[0], np.reshape(expected, (-1, channels)))
+        found.values[0], np.reshape(expected, (-1, channels))
+      )
       self.assertEqual(found.facts, facts)
 
   def test_1(self):
     self.assert_pixels(
-        row('1', [0, 255]), [0, 255], [(0, 0, 0), (255, 255, 255)])
+      row('1', [0, 255]), [0, 255], [(0, 0, 0), (255, 255, 255)]
+    )
 
   def test_l(self):
-    self.assert_pixels(row('L', [0, 7, 255]), [0, 7, 255],
-                       [(0,) * 3, (7,) * 3, (255,) * 3])
+    self.assert_pixels(
+      row('L', [0, 7, 255]), [0, 7, 255], [(0,) * 3, (7,) * 3, (255,) * 3]
+    )
 
   def test_rgb(self):
     colours = [RED, GREEN, BLUE]
@@ -87,8 +95,9 @@ class ModeTest(parameterized.TestCase):
   def test_cmyk(self):
     """Each ink takes its share of what black leaves of white."""
     colours = [(0, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 155)]
-    self.assert_pixels(row('CMYK', colours), [255, 76, 100],
-                       [(255,) * 3, RED, (100,) * 3])
+    self.assert_pixels(
+      row('CMYK', colours), [255, 76, 100], [(255,) * 3, RED, (100,) * 3]
+    )
 
   def test_ycbcr(self):
     """Grey is Y; with Cr 133 red is 1.402 * 5 more, green 0.714 * 5 less."""
@@ -99,15 +108,17 @@ class ModeTest(parameterized.TestCase):
   def test_la(self):
     picture = row('LA', [(60, 255), (60, 51), (60, 0), (255, 10)])
     grey = [60, 216, 255, 255]
-    self.assert_pixels(
-        picture, grey, [(v,) * 3 for v in grey], ('composited',))
+    self.assert_pixels(picture, grey, [(v,) * 3 for v in grey], ('composited',))
 
   def test_rgba(self):
     """At alpha 51, red is (255, 204, 204): luma 219.2."""
     picture = row('RGBA', [(*RED, 255), (*RED, 51), (*BLUE, 0)])
     self.assert_pixels(
-        picture, [76, 219, 255], [RED, (255, 204, 204), (255,) * 3],
-        ('composited',))
+      picture,
+      [76, 219, 255],
+      [RED, (255, 204, 204), (255,) * 3],
+      ('composited',),
+    )
 
   def test_opaque_is_not_counted(self):
     self.assert_pixels(row('RGBA', [(*RED, 255)]), [76], [RED])
@@ -116,12 +127,19 @@ class ModeTest(parameterized.TestCase):
 
   def test_p_with_transparency(self):
     white = (255, 255, 255)
-    self.assert_pixels(palette([0, 1, 2], transparency=1),
-                       [76, 255, 29], [RED, white, BLUE], ('composited',))
+    self.assert_pixels(
+      palette([0, 1, 2], transparency=1),
+      [76, 255, 29],
+      [RED, white, BLUE],
+      ('composited',),
+    )
     alphas = bytes([255, 0, 51])  # of the entries of the palette
     self.assert_pixels(
-        palette([0, 1, 2], transparency=alphas), [76, 255, 210],
-        [RED, white, (204, 204, 255)], ('composited',))
+      palette([0, 1, 2], transparency=alphas),
+      [76, 255, 210],
+      [RED, white, (204, 204, 255)],
+      ('composited',),
+    )
 
   def test_pa(self):
     picture = palette([0, 1], 'PA')
@@ -129,10 +147,12 @@ class ModeTest(parameterized.TestCase):
     self.assertEqual(picture.mode, 'PA')
     # Green: (204, 255, 204), luma 233.9.
     self.assert_pixels(
-        picture, [76, 234], [RED, (204, 255, 204)], ('composited',))
+      picture, [76, 234], [RED, (204, 255, 204)], ('composited',)
+    )
 
   @parameterized.parameters(
-      ('1', 0, 255, 0), ('L', 7, 9, 7), ('RGB', RED, BLUE, RED))
+    ('1', 0, 255, 0), ('L', 7, 9, 7), ('RGB', RED, BLUE, RED)
+  )
   def test_one_transparent_value(self, mode, hidden, shown, key):
     picture = row(mode, [hidden, shown], transparency=key)
     values = pictures.pixels(picture, 3)
@@ -150,11 +170,13 @@ class ModeTest(parameterized.TestCase):
   def test_16_bits_with_a_transparent_value(self):
     picture = deep([300, 51400], 'I;16')
     picture.info['transparency'] = 300
-    self.assert_pixels(picture, [255, 200], [(255,) * 3, (200,) * 3],
-                       ('composited', 'scaled'))
+    self.assert_pixels(
+      picture, [255, 200], [(255,) * 3, (200,) * 3], ('composited', 'scaled')
+    )
 
   @parameterized.parameters(
-      ([0, 65536], r'\[0, 65536\]'), ([-1, 5], r'\[-1, 5\]'))
+    ([0, 65536], r'\[0, 65536\]'), ([-1, 5], r'\[-1, 5\]')
+  )
   def test_other_32_bits(self, values, what):
     with self.assertRaisesRegex(ValueError, rf'lie in {what} \(mode I\)'):
       pictures.pixels(deep(values, 'I'), 1)
@@ -165,7 +187,6 @@ class ModeTest(parameterized.TestCase):
 
 
 class FileTest(parameterized.TestCase):
-
   def test_16_bit_png(self):
     picture = Image.fromarray(np.array([[0, 257, 25700, 65535]], np.uint16))
     found = pictures.decode(file_of(picture), 1)
@@ -184,9 +205,12 @@ class FileTest(parameterized.TestCase):
     self.assertEqual(found.facts, ('composited', 'scaled'))
 
   @parameterized.parameters(
-      (row('L', [7, 9]), 7), (row('1', [0, 255]), 0), (palette([1, 0]), 1),
-      (row('RGB', [GREEN, RED]), GREEN),
-      (Image.fromarray(np.array([[300, 51400]], np.uint16)), 300))
+    (row('L', [7, 9]), 7),
+    (row('1', [0, 255]), 0),
+    (palette([1, 0]), 1),
+    (row('RGB', [GREEN, RED]), GREEN),
+    (Image.fromarray(np.array([[300, 51400]], np.uint16)), 300),
+  )
   def test_png_with_a_transparent_value(self, picture, hidden):
     found = pictures.decode(file_of(picture, transparency=hidden), 1)
     self.assertEqual(found.values[0, 0, 0], 255)
@@ -206,7 +230,7 @@ class FileTest(parameterized.TestCase):
     for kind in ('png', 'jpeg', 'gif'):
       whole = file_of(Image.fromarray(pixels), kind)
       with self.assertRaises(ValueError):
-        pictures.decode(whole[:len(whole) // 2], 3)
+        pictures.decode(whole[: len(whole) // 2], 3)
       for _ in range(60):
         content = bytearray(whole)
         content[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
@@ -217,9 +241,13 @@ class FileTest(parameterized.TestCase):
 
   def test_words_for_counts(self):
     counts = {'composited': 1200, 'scaled': 1}
-    self.assertEqual(pictures.counted(counts), [
+    self.assertEqual(
+      pictures.counted(counts),
+      [
         '1,200 images with transparency composited on white',
-        '1 image of 16 bits scaled to 8'])
+        '1 image of 16 bits scaled to 8',
+      ],
+    )
     self.assertEqual(pictures.counted({'composited': 0}), [])
 
 

@@ -3,13 +3,12 @@
 import pathlib
 import tempfile
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
 import tfds_fixtures
+from absl.testing import absltest, parameterized
 
-from nsl_jax.data import points
 from nsl_jax.data import sources
+from nsl_jax.data.datasets import points
 
 
 def boxes(count):
@@ -20,7 +19,6 @@ def boxes(count):
 
 
 class ScatterTest(parameterized.TestCase):
-
   def test_the_box_is_between_its_points(self):
     drawn, found = points.scatter(boxes(40), seed=3)
     self.assertEqual((drawn.shape, drawn.dtype), ((40, 44, 44, 1), np.uint8))
@@ -30,11 +28,14 @@ class ScatterTest(parameterized.TestCase):
       rows = np.flatnonzero(image[..., 0].max(1) > 127)
       # Pixel i reaches from i to i + 1.
       np.testing.assert_allclose(
-          [columns[0], columns[-1] + 1, rows[0], rows[-1] + 1],
-          [x0, x1, y0, y3], atol=0.51)
+        [columns[0], columns[-1] + 1, rows[0], rows[-1] + 1],
+        [x0, x1, y0, y3],
+        atol=0.51,
+      )
       np.testing.assert_allclose([x3, x4, y1, y4], [x0, x1, y0, y3], rtol=1e-5)
       np.testing.assert_allclose(
-          [x2, y2], [(x0 + x1) / 2, (y0 + y3) / 2], rtol=1e-5)
+        [x2, y2], [(x0 + x1) / 2, (y0 + y3) / 2], rtol=1e-5
+      )
       np.testing.assert_allclose(x1 - x0, y3 - y0, rtol=1e-4)
 
   def test_sizes_and_places_vary_within_the_canvas(self):
@@ -48,25 +49,27 @@ class ScatterTest(parameterized.TestCase):
 
   def test_the_seed_decides(self):
     first, again, other = (
-        points.scatter(boxes(5), seed=seed) for seed in (1, 1, 2))
+      points.scatter(boxes(5), seed=seed) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
     self.assertGreater(np.abs(first[1] - other[1]).max(), 1.0)
 
 
 class SourceTest(absltest.TestCase):
-
   def test_made_of_mnist(self):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     pairs = {
-        name: tfds_fixtures.random_split(count, (28, 28, 1), 10, seed=count)
-        for name, count in (('train', 9), ('test', 4))
+      name: tfds_fixtures.random_split(count, (28, 28, 1), 10, seed=count)
+      for name, count in (('train', 9), ('test', 4))
     }
     tfds_fixtures.write(folder / 'data', 'mnist', pairs, 10)
     found = sources.load(
-        'mnist_points', folder / 'data', cache_dir=folder / 'cache')
+      'mnist_points', folder / 'data', cache_dir=folder / 'cache'
+    )
     self.assertEqual(
-        (found.name, found.num_classes, found.outputs), ('mnist_points', 0, 10))
+      (found.name, found.num_classes, found.outputs), ('mnist_points', 0, 10)
+    )
     for arrays, count in ((found.train, 9), (found.test, 4)):
       self.assertEqual(arrays.images.shape, (count, 44, 44, 1))
       self.assertEqual(arrays.labels.shape, (count, 10))

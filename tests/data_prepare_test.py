@@ -12,20 +12,14 @@ import threading
 import time
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import h5py
 import numpy as np
 import tfds_fixtures
+from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax import cli
-from nsl_jax.data import __main__ as command_line
-from nsl_jax.data import cache
-from nsl_jax.data import download
-from nsl_jax.data import prepare
-from nsl_jax.data import sources
-from nsl_jax.data import versions
+from nsl_jax.commands import cli, data as command_line
+from nsl_jax.data import cache, download, prepare, sources, versions
 
 
 def _run(*arguments: str) -> tuple[int, str, str]:
@@ -42,7 +36,6 @@ def _run(*arguments: str) -> tuple[int, str, str]:
 
 
 class TempDirTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -70,12 +63,12 @@ class TempDirTest(parameterized.TestCase):
 
 
 class CheckTest(TempDirTest):
-
   def check(self):
     code, out, _ = _run('--check', '--data_dir', str(self.data_dir))
     self.assertEqual(code, 0)
-    return {line.split()[0]: line.split(maxsplit=1)[1]
-            for line in out.splitlines()}
+    return {
+      line.split()[0]: line.split(maxsplit=1)[1] for line in out.splitlines()
+    }
 
   def test_every_name_has_a_line(self):
     folder = self.write()
@@ -101,9 +94,7 @@ class CheckTest(TempDirTest):
   def test_converted_copy_beside_tfrecord_is_ready(self):
     file = self.write() / 'dataset_info.json'
     info = file.read_text().replace('"array_record"', '"tfrecord"')
-    info = info.replace(
-        '{', '{"alternativeFileFormats": ["array_record"],', 1
-    )
+    info = info.replace('{', '{"alternativeFileFormats": ["array_record"],', 1)
     file.write_text(info)
     self.assertStartsWith(self.check()['svhn'], 'ready')
     source = sources.load('svhn', self.data_dir)
@@ -111,7 +102,6 @@ class CheckTest(TempDirTest):
 
 
 class PrepareTest(TempDirTest):
-
   def prepare(self, name):
     return _run('--prepare', name, '--data_dir', str(self.data_dir))
 
@@ -141,17 +131,17 @@ class PrepareTest(TempDirTest):
     self.assert_fails('svhn', folder, '--prepare svhn')
 
   @parameterized.parameters(
-      ('svhn', 'test_32x32.mat (64275384 bytes, SHA-256 cdce80dfb2a2c4c6'),
-      ('svhn_extra', 'extra_32x32.mat (1329278602 bytes'),
-      ('cifar10', 'cifar-10-binary.tar.gz (170052171 bytes'),
-      ('cifar100', 'cifar-100-binary.tar.gz (168513733 bytes'),
-      ('stl10', 'stl10_binary.tar.gz (2640397119 bytes'),
-      ('mnist', 't10k-labels-idx1-ubyte.gz (4542 bytes'),
+    ('svhn', 'test_32x32.mat (64275384 bytes, SHA-256 cdce80dfb2a2c4c6'),
+    ('svhn_extra', 'extra_32x32.mat (1329278602 bytes'),
+    ('cifar10', 'cifar-10-binary.tar.gz (170052171 bytes'),
+    ('cifar100', 'cifar-100-binary.tar.gz (168513733 bytes'),
+    ('stl10', 'stl10_binary.tar.gz (2640397119 bytes'),
+    ('mnist', 't10k-labels-idx1-ubyte.gz (4542 bytes'),
   )
   def test_offline_names_files_and_folder_at_once(self, name, archive):
     self.enter_context(mock.patch.object(prepare, 'has_module'))
     self.enter_context(
-        mock.patch.object(download, '_reachable', return_value=False)
+      mock.patch.object(download, '_reachable', return_value=False)
     )
     started = time.monotonic()
     self.assert_fails(name, archive, f'into {self.manual}, then run: python -m')
@@ -172,15 +162,16 @@ class PrepareTest(TempDirTest):
 
   def test_module_runs_and_has_help(self):
     done = subprocess.run(
-        [sys.executable, '-m', 'nsl_jax.data', '--help'],
-        capture_output=True, text=True, check=True,
+      [sys.executable, '-m', 'nsl_jax.data', '--help'],
+      capture_output=True,
+      text=True,
+      check=True,
     )
     for word in ('--check', '--prepare', '--data_dir', 'downloads/manual'):
       self.assertIn(word, done.stdout)
 
 
 class UspsTest(TempDirTest):
-
   def assert_holds(self, source, data, target):
     images = np.floor(data * np.float32(255)).reshape(-1, 16, 16, 1)
     np.testing.assert_array_equal(source.train.images, images)
@@ -211,7 +202,7 @@ class UspsTest(TempDirTest):
     data, target = self.write_usps()
     old = tfds_fixtures.random_split(3, (16, 16, 1), 10, seed=5)
     tfds_fixtures.write(
-        self.data_dir, 'usps', {'train': old, 'test': old}, 10, version='1.0.0'
+      self.data_dir, 'usps', {'train': old, 'test': old}, 10, version='1.0.0'
     )
     state, where = prepare.status('usps', self.data_dir)
     self.assertEqual((state, where[-7:]), ('ready', 'usps.h5'))
@@ -224,8 +215,11 @@ class UspsTest(TempDirTest):
     key = cache.fingerprint([self.manual / 'usps.h5'])[:12]
     old = tfds_fixtures.random_split(3, (16, 16, 1), 10, seed=5)
     tfds_fixtures.write(
-        self.folder / 'cache' / f'prepared-{key}', 'usps',
-        {'train': old, 'test': old}, 10, version='1.0.0',
+      self.folder / 'cache' / f'prepared-{key}',
+      'usps',
+      {'train': old, 'test': old},
+      10,
+      version='1.0.0',
     )
     self.data_dir.chmod(0o555)
     self.addCleanup(self.data_dir.chmod, 0o755)
@@ -249,8 +243,7 @@ class UspsTest(TempDirTest):
   def test_only_another_version_is_there(self, version):
     pair = tfds_fixtures.random_split(3, (16, 16, 1), 10)
     tfds_fixtures.write(
-        self.data_dir, 'usps', {'train': pair, 'test': pair}, 10,
-        version=version,
+      self.data_dir, 'usps', {'train': pair, 'test': pair}, 10, version=version
     )
     self.assertEqual(prepare.status('usps', self.data_dir)[0], 'missing')
     message = f'put usps.h5 .*; usps {version} there is not read, since usps 1'
@@ -258,7 +251,7 @@ class UspsTest(TempDirTest):
       sources.load('usps', self.data_dir)
 
   def test_versions_are_those_of_the_builders(self):
-    from nsl_jax.data import aflw, tiny_imagenet, usps
+    from nsl_jax.data.datasets import aflw, tiny_imagenet, usps
 
     self.assertEqual(set(versions.MADE), set(prepare.MANUAL))
     for builder in (aflw.Aflw, tiny_imagenet.TinyImagenet, usps.Usps):
@@ -295,7 +288,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class ReachableTest(parameterized.TestCase):
-
   @parameterized.parameters((200, True), (405, True), (404, False))
   def test_status(self, status, want):
     server = http.server.HTTPServer(('127.0.0.1', 0), _Handler)

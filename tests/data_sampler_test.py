@@ -2,9 +2,8 @@
 
 import collections
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 
 from nsl_jax.data import sampler
 
@@ -20,7 +19,6 @@ def joined(source, steps):
 
 
 class EpochTest(parameterized.TestCase):
-
   # Batches that divide an epoch, cross its end, fill it, and exceed it.
   @parameterized.parameters(1, 2, 3, 5, 7, 8, 20)
   def test_each_row_once_per_epoch(self, batch):
@@ -34,21 +32,18 @@ class EpochTest(parameterized.TestCase):
     self.assertGreater(len(set(map(tuple, epochs.reshape(-1, 7)))), 25)
 
   def test_order_does_not_depend_on_batch(self):
-    np.testing.assert_array_equal(
-        joined(stream(2), 30), joined(stream(20), 3)
-    )
+    np.testing.assert_array_equal(joined(stream(2), 30), joined(stream(20), 3))
 
   def test_every_place_is_as_likely(self):
     epochs = joined(stream(7), 2000).reshape(-1, 7)
     error = (2000 * 6 / 49) ** 0.5
     for row in ROWS:
       np.testing.assert_allclose(
-          (epochs == row).sum(0), 2000 / 7, atol=4.5 * error
+        (epochs == row).sum(0), 2000 / 7, atol=4.5 * error
       )
 
 
 class StreamTest(parameterized.TestCase):
-
   @parameterized.parameters(3, 7, 20)
   def test_random_access_equals_sequential(self, batch):
     in_order = [stream(batch)(step) for step in range(40)]
@@ -64,7 +59,7 @@ class StreamTest(parameterized.TestCase):
     self.assertLen(set(far), 3)
 
   @parameterized.parameters(
-      (dict(seed=1),), (dict(name='unlabelled'),), (dict(name='labelle'),)
+    (dict(seed=1),), (dict(name='unlabelled'),), (dict(name='labelle'),)
   )
   def test_streams_differ(self, changed):
     one, other = joined(stream(7), 20), joined(stream(7, **changed), 20)

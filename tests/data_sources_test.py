@@ -13,27 +13,28 @@ import tempfile
 import time
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
 import tfds_fixtures
+from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax.data import __main__ as command_line
-from nsl_jax.data import prepare
-from nsl_jax.data import records
-from nsl_jax.data import sources
-from nsl_jax.data import splits as splits_lib
-from nsl_jax.data import versions
+from nsl_jax.commands import data as command_line
+from nsl_jax.data import (
+  prepare,
+  records,
+  sources,
+  splits as splits_lib,
+  versions,
+)
 
 _SHAPES = {
-    'usps': (16, 16, 1),
-    'mnist': (28, 28, 1),
-    'fashion_mnist': (28, 28, 1),
-    'cifar10': (32, 32, 3),
-    'cifar100': (32, 32, 3),
-    'svhn_cropped': (32, 32, 3),
-    'stl10': (96, 96, 3),
+  'usps': (16, 16, 1),
+  'mnist': (28, 28, 1),
+  'fashion_mnist': (28, 28, 1),
+  'cifar10': (32, 32, 3),
+  'cifar100': (32, 32, 3),
+  'svhn_cropped': (32, 32, 3),
+  'stl10': (96, 96, 3),
 }
 
 
@@ -53,11 +54,11 @@ class TempDirTest(parameterized.TestCase):
       options.setdefault('version', versions.MADE[tfds_name])
     counts = counts or {'train': 12, 'test': 5}
     splits = {
-        split: tfds_fixtures.random_split(count, shape, num_classes, seed=seed)
-        for seed, (split, count) in enumerate(counts.items())
+      split: tfds_fixtures.random_split(count, shape, num_classes, seed=seed)
+      for seed, (split, count) in enumerate(counts.items())
     }
     folder = tfds_fixtures.write(
-        self.data_dir, tfds_name, splits, num_classes, **options
+      self.data_dir, tfds_name, splits, num_classes, **options
     )
     return folder, splits
 
@@ -80,9 +81,8 @@ class TempDirTest(parameterized.TestCase):
 
 
 class LoadTest(TempDirTest):
-
   @parameterized.parameters(
-      ('mnist', 10), ('fashion_mnist', 10), ('cifar10', 10), ('cifar100', 100)
+    ('mnist', 10), ('fashion_mnist', 10), ('cifar10', 10), ('cifar100', 100)
   )
   def test_plain_sets(self, name, num_classes):
     _, splits = self.write(name, num_classes=num_classes)
@@ -134,7 +134,7 @@ class LoadTest(TempDirTest):
     self.assertLen(source.train.labels, 12)
 
   @absltest.skipUnless(
-      prepare.has_module('tensorflow'), 'TensorFlow is not installed'
+    prepare.has_module('tensorflow'), 'TensorFlow is not installed'
   )
   def test_tfrecord_is_read_through_tensorflow(self):
     _, splits = self.write(file_format='tfrecord')
@@ -143,19 +143,18 @@ class LoadTest(TempDirTest):
   def test_no_tensorflow_is_imported_nor_tfds_for_digits(self):
     self.write()
     code = (
-        'import sys; from nsl_jax.data import sources\n'
-        'sources.load("digits")\n'
-        'assert "tensorflow_datasets" not in sys.modules\n'
-        f'sources.load("mnist", {str(self.data_dir)!r}, '
-        f'cache_dir={str(self.cache_dir)!r})\n'
-        'assert "tensorflow_datasets" in sys.modules\n'
-        'assert "tensorflow" not in sys.modules\n'
+      'import sys; from nsl_jax.data import sources\n'
+      'sources.load("digits")\n'
+      'assert "tensorflow_datasets" not in sys.modules\n'
+      f'sources.load("mnist", {str(self.data_dir)!r}, '
+      f'cache_dir={str(self.cache_dir)!r})\n'
+      'assert "tensorflow_datasets" in sys.modules\n'
+      'assert "tensorflow" not in sys.modules\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
 class AdaptationTest(TempDirTest):
-
   def write_both(self):
     """Returns the splits of USPS and of MNIST."""
     counts = {'train': 30, 'test': 4}
@@ -168,8 +167,8 @@ class AdaptationTest(TempDirTest):
     self.assertEqual(images.shape, (42, 28, 28, 1))
     np.testing.assert_array_equal(labels[:30], usps['train'][1])
     self.assert_arrays(
-        sources.Arrays(images[30:], labels[30:]),
-        (mnist['train'][0], np.full(12, -1)),
+      sources.Arrays(images[30:], labels[30:]),
+      (mnist['train'][0], np.full(12, -1)),
     )
     self.assert_arrays(source.test, mnist['test'])
     self.assertEqual((images.dtype, labels.dtype), (np.uint8, np.int32))
@@ -184,8 +183,11 @@ class AdaptationTest(TempDirTest):
     labels = np.arange(30) % 10
     pair = half, labels
     tfds_fixtures.write(
-        self.data_dir, 'usps', {'train': pair, 'test': pair}, 10,
-        version=versions.MADE['usps'],
+      self.data_dir,
+      'usps',
+      {'train': pair, 'test': pair},
+      10,
+      version=versions.MADE['usps'],
     )
     self.write()
     images = self.load('usps_to_mnist').train.images[:30]
@@ -212,7 +214,7 @@ class AdaptationTest(TempDirTest):
     images, labels = tfds_fixtures.random_split(12, (28, 28, 1), 10, seed=0)
     pair = images, (labels + 1) % 10
     tfds_fixtures.write(
-        self.data_dir, 'mnist', {'train': pair, 'test': pair}, 10
+      self.data_dir, 'mnist', {'train': pair, 'test': pair}, 10
     )
     self.assert_arrays(self.load('usps_to_mnist').train, before)
 
@@ -221,8 +223,13 @@ class AdaptationTest(TempDirTest):
     labels = self.load('usps_to_mnist').train.labels
     for seed in range(3):
       split = splits_lib.make(
-          labels, 10, labelled=30, validation=0, rule='uniform',
-          validation_rule='uniform', seed=seed,
+        labels,
+        10,
+        labelled=30,
+        validation=0,
+        rule='uniform',
+        validation_rule='uniform',
+        seed=seed,
       )
       self.assertEqual(split.labelled.tolist(), list(range(30)))
       self.assertEqual(split.unlabelled.tolist(), list(range(30, 42)))
@@ -239,15 +246,16 @@ class AdaptationTest(TempDirTest):
       self.load('mnist')
     decode.assert_not_called()
     self.assertEqual(
-        kept, sorted(path.name for path in self.cache_dir.iterdir())
+      kept, sorted(path.name for path in self.cache_dir.iterdir())
     )
 
   @parameterized.parameters(('usps', 'mnist'), ('mnist', 'usps'))
   def test_missing_set_is_named_and_nothing_decoded(self, there, missing):
     self.write(there)
     self.assert_fails(
-        'usps_to_mnist', f'{missing} is not in {self.data_dir}',
-        f'python -m nsl_jax.data --prepare {missing} --data_dir ',
+      'usps_to_mnist',
+      f'{missing} is not in {self.data_dir}',
+      f'python -m nsl_jax data --prepare {missing} --data_dir ',
     )
     self.assertEmpty(list(self.cache_dir.glob('*')))
 
@@ -261,9 +269,9 @@ class AdaptationTest(TempDirTest):
     self.assert_fails('usps_to_mnits', "did you mean 'usps_to_mnist'?")
 
   @parameterized.parameters(
-      ((), 'missing', 'see usps and mnist'),
-      (('usps',), 'missing', 'see mnist'),
-      (('usps', 'mnist'), 'ready', 'see usps and mnist'),
+    ((), 'missing', 'see usps and mnist'),
+    (('usps',), 'missing', 'see mnist'),
+    (('usps', 'mnist'), 'ready', 'see usps and mnist'),
   )
   def test_command_lists_it(self, there, state, where):
     for name in there:
@@ -272,12 +280,10 @@ class AdaptationTest(TempDirTest):
     with contextlib.redirect_stdout(out):
       command_line.main(['--check', '--data_dir', str(self.data_dir)])
     lines = out.getvalue().splitlines()
-    self.assertEqual(
-        [line.split()[0] for line in lines], list(sources.NAMES)
-    )
+    self.assertEqual([line.split()[0] for line in lines], list(sources.NAMES))
     self.assertIn(
-        ['usps_to_mnist', state, where],
-        [line.split(maxsplit=2) for line in lines],
+      ['usps_to_mnist', state, where],
+      [line.split(maxsplit=2) for line in lines],
     )
 
   def test_command_prepares_both(self):
@@ -285,7 +291,7 @@ class AdaptationTest(TempDirTest):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
       command_line.main(
-          ['--prepare', 'usps_to_mnist', '--data_dir', str(self.data_dir)]
+        ['--prepare', 'usps_to_mnist', '--data_dir', str(self.data_dir)]
       )
     usps, mnist = out.getvalue().splitlines()
     self.assertStartsWith(usps, 'usps is ready')
@@ -293,7 +299,6 @@ class AdaptationTest(TempDirTest):
 
 
 class DigitsTest(absltest.TestCase):
-
   def test_fixed_balanced_split(self):
     source = sources.load('digits')
     self.assertEqual(source.train.images.shape, (1437, 8, 8, 1))
@@ -311,7 +316,6 @@ class DigitsTest(absltest.TestCase):
 
 
 class CacheTest(TempDirTest):
-
   def test_second_load_does_not_decode(self):
     _, splits = self.write()
     self.load()
@@ -343,14 +347,13 @@ class CacheTest(TempDirTest):
 
 
 class ErrorTest(TempDirTest):
-
   def test_unknown_name(self):
     self.assert_fails('fashion_mnits', "did you mean 'fashion_mnist'?")
 
   @parameterized.parameters('mnist', 'svhn', 'svhn_extra', 'stl10', 'usps')
   def test_missing_set_fails_fast_and_names_the_command(self, name):
     started = time.monotonic()
-    command = f'python -m nsl_jax.data --prepare {name} --data_dir '
+    command = f'python -m nsl_jax data --prepare {name} --data_dir '
     self.assert_fails(name, command + str(self.data_dir))
     self.assertLess(time.monotonic() - started, 2)
 
@@ -389,7 +392,7 @@ class ErrorTest(TempDirTest):
     small = tfds_fixtures.encode(np.zeros((8, 9, 1), np.uint8), 'png')
     blocks = records._in_blocks
     mixed = lambda rows: itertools.chain(
-        itertools.islice(blocks(rows), 11), [{'image': small, 'label': 0}]
+      itertools.islice(blocks(rows), 11), [{'image': small, 'label': 0}]
     )
     with mock.patch.object(records, '_in_blocks', mixed):
       self.assert_fails('mnist', 'differ in size', 'row 11 9x8)')
@@ -416,7 +419,7 @@ class ErrorTest(TempDirTest):
     image['shape']['dimensions'][-1] = '5'
     file.write_text(json.dumps(features))
     self.assert_fails(
-        'cifar10', '5 channels; only 1 and 3', 'write the data set with'
+      'cifar10', '5 channels; only 1 and 3', 'write the data set with'
     )
 
   def test_tfrecord_without_tensorflow(self):
@@ -428,7 +431,6 @@ class ErrorTest(TempDirTest):
 
 
 class RealDataTest(parameterized.TestCase):
-
   @parameterized.parameters(('mnist', 10000), ('cifar10', 10000))
   def test_test_split(self, name, count):
     if not os.environ.get('TFDS_DATA_DIR'):
@@ -458,14 +460,19 @@ class RealDataTest(parameterized.TestCase):
     self.assertEqual(images.shape, (67_291, 28, 28, 1))
     self.assertEqual(source.test.images.shape, (10_000, 28, 28, 1))
     self.assertEqual(
-        np.bincount(labels[:7291]).tolist(),
-        [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644],
+      np.bincount(labels[:7291]).tolist(),
+      [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644],
     )
     self.assertAlmostEqual(images[:7291].mean(), 65.148, delta=0.01)
     self.assertAlmostEqual(images[7291:].mean(), 33.318, delta=0.001)
     split = splits_lib.make(
-        labels, 10, labelled=7291, validation=0, rule='uniform',
-        validation_rule='uniform', seed=0,
+      labels,
+      10,
+      labelled=7291,
+      validation=0,
+      rule='uniform',
+      validation_rule='uniform',
+      seed=0,
     )
     np.testing.assert_array_equal(split.labelled, np.arange(7291))
     np.testing.assert_array_equal(split.unlabelled, np.arange(7291, 67_291))

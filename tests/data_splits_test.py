@@ -3,9 +3,8 @@
 import pathlib
 import tempfile
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
 from nsl_jax.data import splits
@@ -23,8 +22,11 @@ def labels_of(*counts, seed=1):
 
 def make(labels, num_classes=10, **changed):
   options = dict(
-      labelled=20, validation=10, rule='balanced', validation_rule='balanced',
-      seed=0,
+    labelled=20,
+    validation=10,
+    rule='balanced',
+    validation_rule='balanced',
+    seed=0,
   )
   return splits.make(labels, num_classes, **(options | changed))
 
@@ -34,7 +36,6 @@ def counts(labels, rows, num_classes=10):
 
 
 class PartitionTest(parameterized.TestCase):
-
   @parameterized.product(rule=splits.RULES, validation=(0, 30))
   def test_every_row_has_one_use(self, rule, validation):
     labels = labels_of(*range(20, 40, 2))
@@ -54,7 +55,7 @@ class PartitionTest(parameterized.TestCase):
     np.testing.assert_array_equal(apart.labelled, both.labelled)
     np.testing.assert_array_equal(apart.validation, both.validation)
     np.testing.assert_array_equal(
-        both.unlabelled, np.union1d(apart.labelled, apart.unlabelled)
+      both.unlabelled, np.union1d(apart.labelled, apart.unlabelled)
     )
     self.assertLen(both.unlabelled, 90)
 
@@ -64,8 +65,10 @@ class PartitionTest(parameterized.TestCase):
     unknown = np.arange(0, 100, 3)
     labels[unknown] = -1
     split = make(
-        labels, rule=rule, validation_rule=rule,
-        unlabelled_includes_labelled=includes,
+      labels,
+      rule=rule,
+      validation_rule=rule,
+      unlabelled_includes_labelled=includes,
     )
     self.assertTrue(np.isin(unknown, split.unlabelled).all())
     self.assertTrue((labels[split.labelled] >= 0).all())
@@ -77,14 +80,19 @@ class PartitionTest(parameterized.TestCase):
     self.assertLen(split.labelled, 90)
 
   @parameterized.parameters(
-      (SVHN, 7325, 250, 65_682), (SVHN, 7325, 1000, 64_932),
-      (CIFAR, 5000, 250, 44_750), (CIFAR, 5000, 4000, 41_000),
-      ((500,) * 100, 5000, 10_000, 35_000),
+    (SVHN, 7325, 250, 65_682),
+    (SVHN, 7325, 1000, 64_932),
+    (CIFAR, 5000, 250, 44_750),
+    (CIFAR, 5000, 4000, 41_000),
+    ((500,) * 100, 5000, 10_000, 35_000),
   )
   def test_sizes_of_the_papers(self, per_class, validation, labelled, expected):
     split = make(
-        labels_of(*per_class), len(per_class), labelled=labelled,
-        validation=validation, validation_rule='proportional',
+      labels_of(*per_class),
+      len(per_class),
+      labelled=labelled,
+      validation=validation,
+      validation_rule='proportional',
     )
     self.assertLen(split.unlabelled, expected)
     self.assertLen(split.labelled, labelled)
@@ -92,7 +100,6 @@ class PartitionTest(parameterized.TestCase):
 
 
 class RuleTest(parameterized.TestCase):
-
   def test_balanced_takes_as_many_of_each_class(self):
     labels = labels_of(*SVHN)
     split = make(labels, labelled=1000, validation=7000)
@@ -109,28 +116,30 @@ class RuleTest(parameterized.TestCase):
     self.assertEqual(extra, set(range(10)))
 
   @parameterized.parameters(
-      # By hand: exact shares, the floor of each, one more to the largest rest.
-      ((10, 20, 30), 12, (2, 4, 6)),
-      ((10, 20, 31), 12, (2, 4, 6)),  # 1.97 3.93 6.10
-      ((5, 5, 90), 9, (1, 0, 8)),  # 0.45 0.45 8.10: a tie, the first class
-      ((7, 8, 85), 10, (1, 1, 8)),  # 0.7 0.8 8.5
+    # By hand: exact shares, the floor of each, one more to the largest rest.
+    ((10, 20, 30), 12, (2, 4, 6)),
+    ((10, 20, 31), 12, (2, 4, 6)),  # 1.97 3.93 6.10
+    ((5, 5, 90), 9, (1, 0, 8)),  # 0.45 0.45 8.10: a tie, the first class
+    ((7, 8, 85), 10, (1, 1, 8)),  # 0.7 0.8 8.5
   )
   def test_proportional_by_hand(self, per_class, size, expected):
     labels = labels_of(*per_class)
     split = make(
-        labels, len(per_class), labelled=size, validation=0,
-        rule='proportional',
+      labels, len(per_class), labelled=size, validation=0, rule='proportional'
     )
     np.testing.assert_array_equal(
-        counts(labels, split.labelled, len(per_class)), expected
+      counts(labels, split.labelled, len(per_class)), expected
     )
 
   @parameterized.parameters(250, 1000)
   def test_proportional_follows_what_is_left(self, labelled):
     labels = labels_of(*SVHN)
     split = make(
-        labels, labelled=labelled, validation=7325, rule='proportional',
-        validation_rule='proportional',
+      labels,
+      labelled=labelled,
+      validation=7325,
+      rule='proportional',
+      validation_rule='proportional',
     )
     held_out = counts(labels, split.validation)
     share = np.array(SVHN) * 7325 / sum(SVHN)
@@ -141,10 +150,10 @@ class RuleTest(parameterized.TestCase):
   def test_uniform_ignores_classes(self):
     labels = labels_of(*(100,) * 10)
     found = [
-        counts(labels, make(
-            labels, labelled=100, rule='uniform', seed=seed
-        ).labelled)
-        for seed in range(50)
+      counts(
+        labels, make(labels, labelled=100, rule='uniform', seed=seed).labelled
+      )
+      for seed in range(50)
     ]
     self.assertGreater(np.std(found), 1)  # 0 were it balanced, 2.8 expected
     self.assertLess(np.std(found), 4)
@@ -170,8 +179,12 @@ class SmallClassTest(parameterized.TestCase):
     labels = labels_of(40, 10, 1, 2)
     for seed in range(10):
       split = make(
-          labels, 4, labelled=4, validation=0 if rule == 'balanced' else 30,
-          validation_rule=rule, seed=seed,
+        labels,
+        4,
+        labelled=4,
+        validation=0 if rule == 'balanced' else 30,
+        validation_rule=rule,
+        seed=seed,
       )
       left = np.delete(np.arange(len(labels)), split.validation)
       self.assertGreater(counts(labels, left, 4).min(), 0)
@@ -179,8 +192,9 @@ class SmallClassTest(parameterized.TestCase):
 
   def test_balanced_validation_says_what_to_lower(self):
     with self.assertRaisesRegex(
-        errors.UserError, r'validation=8: .* 2 images of class 2, of which 0 '
-        r'.*lower config\.data\.validation'
+      errors.UserError,
+      r'validation=8: .* 2 images of class 2, of which 0 '
+      r'.*lower config\.data\.validation',
     ):
       make(labels_of(40, 10, 1, 2), 4, labelled=4, validation=8)
 
@@ -196,19 +210,23 @@ class SmallClassTest(parameterized.TestCase):
     labels = labels_of(9, 2, 1)
     labels = np.concatenate([labels, labels_of(36, 6)])
     split = make(
-        labels, 3, labelled=3, validation=11, validation_rule='proportional')
+      labels, 3, labelled=3, validation=11, validation_rule='proportional'
+    )
     share = np.array([45, 8, 1]) * 11 / 54  # 9.17 1.63 .2
     np.testing.assert_array_equal(np.round(share), [9, 2, 0])
     np.testing.assert_array_equal(
-        counts(labels, split.validation, 3), [9, 2, 0])
+      counts(labels, split.validation, 3), [9, 2, 0]
+    )
 
   def test_proportional_leaves_the_last_one(self):
     """40 of 50: shares 32, 6.4, 1.6 -> 32, 6, 2; of two one is left."""
     labels = labels_of(40, 8, 2)
     split = make(
-        labels, 3, labelled=3, validation=40, validation_rule='proportional')
+      labels, 3, labelled=3, validation=40, validation_rule='proportional'
+    )
     np.testing.assert_array_equal(
-        counts(labels, split.validation, 3), [32, 7, 1])
+      counts(labels, split.validation, 3), [32, 7, 1]
+    )
 
 
 class ContentTest(parameterized.TestCase):
@@ -223,31 +241,40 @@ class ContentTest(parameterized.TestCase):
 
   def test_tells_another_order(self):
     first = splits.content_sha256(self.split, self.images, self.labels)
-    self.assertEqual(first, splits.content_sha256(
-        self.split, self.images.copy(), self.labels.copy()))
-    order = np.concatenate([  # within the classes, so that rows stay the same
-        np.roll(np.flatnonzero(self.labels == k), 1) for k in range(10)])
-    where = np.concatenate([
-        np.flatnonzero(self.labels == k) for k in range(10)])
+    self.assertEqual(
+      first,
+      splits.content_sha256(self.split, self.images.copy(), self.labels.copy()),
+    )
+    order = np.concatenate(
+      [  # within the classes, so that rows stay the same
+        np.roll(np.flatnonzero(self.labels == k), 1) for k in range(10)
+      ]
+    )
+    where = np.concatenate(
+      [np.flatnonzero(self.labels == k) for k in range(10)]
+    )
     moved = self.images.copy()
     moved[where] = self.images[order]
     self.assertEqual(make(self.labels).sha256(), self.split.sha256())
     self.assertNotEqual(
-        first, splits.content_sha256(self.split, moved, self.labels))
+      first, splits.content_sha256(self.split, moved, self.labels)
+    )
 
   def test_tells_another_label(self):
     labels = self.labels.copy()
     labels[self.split.labelled[0]] += 1
     self.assertNotEqual(
-        splits.content_sha256(self.split, self.images, self.labels),
-        splits.content_sha256(self.split, self.images, labels))
+      splits.content_sha256(self.split, self.images, self.labels),
+      splits.content_sha256(self.split, self.images, labels),
+    )
 
   def test_unlabelled_images_do_not_count(self):
     images = self.images.copy()
     images[self.split.unlabelled] = 0
     self.assertEqual(
-        splits.content_sha256(self.split, self.images, self.labels),
-        splits.content_sha256(self.split, images, self.labels))
+      splits.content_sha256(self.split, self.images, self.labels),
+      splits.content_sha256(self.split, images, self.labels),
+    )
 
   def test_is_kept_in_the_file(self):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
@@ -256,7 +283,6 @@ class ContentTest(parameterized.TestCase):
 
 
 class SeedTest(parameterized.TestCase):
-
   def test_same_seed_same_split(self):
     labels = labels_of(*(50,) * 10)
     draw = lambda seed: make(labels, seed=seed, validation=50, holdout=20)
@@ -270,38 +296,43 @@ class SeedTest(parameterized.TestCase):
   def test_validation_does_not_depend_on_labels_asked_for(self):
     labels = labels_of(*(50,) * 10)
     np.testing.assert_array_equal(
-        make(labels, labelled=20).validation,
-        make(labels, labelled=200, rule='uniform').validation,
+      make(labels, labelled=20).validation,
+      make(labels, labelled=200, rule='uniform').validation,
     )
 
   def test_hash_tells_uses_apart(self):
     rows = np.arange(3, dtype=np.int32)
     nothing = rows[:0]
     hashes = {
-        splits.Split(rows, nothing, nothing).sha256(),
-        splits.Split(nothing, rows, nothing).sha256(),
-        splits.Split(nothing, nothing, rows).sha256(),
-        splits.Split(rows[:1], rows[1:], nothing).sha256(),
+      splits.Split(rows, nothing, nothing).sha256(),
+      splits.Split(nothing, rows, nothing).sha256(),
+      splits.Split(nothing, nothing, rows).sha256(),
+      splits.Split(rows[:1], rows[1:], nothing).sha256(),
     }
     self.assertLen(hashes, 4)
 
   @parameterized.parameters(
-      ('balanced', '818a5bf83780e764'), ('proportional', '6905c60e297bfe47'),
-      ('uniform', '471d1c861aed3771'),
+    ('balanced', '818a5bf83780e764'),
+    ('proportional', '6905c60e297bfe47'),
+    ('uniform', '471d1c861aed3771'),
   )
   def test_recorded(self, rule, expected):
     # Published splits are found again by these. They may change only with a
     # new seed constant and a note in docs/readings.md.
     labels = (np.arange(60) * 7 % 11 % 4).astype(np.int32)
     split = make(
-        labels, 4, labelled=9, validation=6, rule=rule, validation_rule=rule,
-        seed=3,
+      labels,
+      4,
+      labelled=9,
+      validation=6,
+      rule=rule,
+      validation_rule=rule,
+      seed=3,
     )
     self.assertEqual(split.sha256()[:16], expected)
 
 
 class HoldoutTest(absltest.TestCase):
-
   def test_taken_from_the_validation_images(self):
     labels = labels_of(*(50,) * 10)
     plain = make(labels, validation=100)
@@ -309,10 +340,12 @@ class HoldoutTest(absltest.TestCase):
     np.testing.assert_array_equal(split.labelled, plain.labelled)
     np.testing.assert_array_equal(split.unlabelled, plain.unlabelled)
     np.testing.assert_array_equal(
-        np.union1d(split.validation, split.holdout), plain.validation)
+      np.union1d(split.validation, split.holdout), plain.validation
+    )
     self.assertLen(split.validation, 70)
     np.testing.assert_array_equal(
-        np.bincount(labels[split.holdout], minlength=10), 3)
+      np.bincount(labels[split.holdout], minlength=10), 3
+    )
     self.assertNotEqual(split.sha256(), plain.sha256())
 
   def test_more_than_held_out(self):
@@ -321,7 +354,6 @@ class HoldoutTest(absltest.TestCase):
 
 
 class FileTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -344,7 +376,7 @@ class FileTest(parameterized.TestCase):
     splits.save(make(labels), self.path)
     splits.save(make(labels, seed=1), self.path)
     self.assertEqual(
-        splits.load(self.path).sha256(), make(labels, seed=1).sha256()
+      splits.load(self.path).sha256(), make(labels, seed=1).sha256()
     )
 
   @parameterized.parameters('empty', 'half', 'text', 'bytes', 'array', 'field')
@@ -357,10 +389,14 @@ class FileTest(parameterized.TestCase):
     elif damage == 'field':
       np.savez(self.path, labelled=np.arange(3))
     else:
-      self.path.write_bytes({
-          'empty': b'', 'half': good[:len(good) // 2], 'text': b'hello\n',
+      self.path.write_bytes(
+        {
+          'empty': b'',
+          'half': good[: len(good) // 2],
+          'text': b'hello\n',
           'bytes': good[:150] + b'\xff' * 9 + good[159:],
-      }[damage])
+        }[damage]
+      )
     with self.assertRaisesRegex(errors.UserError, 'split.npz is damaged') as e:
       splits.load(self.path)
     self.assertNotIn('\n', str(e.exception))
@@ -371,19 +407,22 @@ class FileTest(parameterized.TestCase):
 
 
 class ErrorTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (dict(labelled=200), r'only 90 .* config\.data\.labelled'),
-      (dict(validation=101),
-       r'only 90 .* once 1 of each class .* config\.data\.validation'),
-      (dict(labelled=9), r'raise config\.data\.labelled to at least 10'),
-      (dict(labelled=0), r'raise config\.data\.labelled to at least 10'),
-      (dict(validation=-1), r'config\.data\.validation=-1'),
-      (dict(rule='balancd'), r"config\.data\.rule='balancd'.*'balanced'"),
-      (dict(validation_rule='unifrm'),
-       r"config\.data\.validation_rule='unifrm'.*'uniform'"),
-      (dict(validation_rule='', validation=0), r"validation_rule=''"),
-      (dict(seed=-1), r'config\.seed=-1'),
+    (dict(labelled=200), r'only 90 .* config\.data\.labelled'),
+    (
+      dict(validation=101),
+      r'only 90 .* once 1 of each class .* config\.data\.validation',
+    ),
+    (dict(labelled=9), r'raise config\.data\.labelled to at least 10'),
+    (dict(labelled=0), r'raise config\.data\.labelled to at least 10'),
+    (dict(validation=-1), r'config\.data\.validation=-1'),
+    (dict(rule='balancd'), r"config\.data\.rule='balancd'.*'balanced'"),
+    (
+      dict(validation_rule='unifrm'),
+      r"config\.data\.validation_rule='unifrm'.*'uniform'",
+    ),
+    (dict(validation_rule='', validation=0), r"validation_rule=''"),
+    (dict(seed=-1), r'config\.seed=-1'),
   )
   def test_names_the_field(self, changed, message):
     with self.assertRaisesRegex(errors.UserError, message) as e:
@@ -393,12 +432,12 @@ class ErrorTest(parameterized.TestCase):
   def test_class_too_small(self):
     labels = labels_of(*(20,) * 9, 3)
     with self.assertRaisesRegex(
-        errors.UserError,
-        r'4 images of class 9, of which 3 .*config\.data\.labelled'
+      errors.UserError,
+      r'4 images of class 9, of which 3 .*config\.data\.labelled',
     ):
       make(labels, labelled=40, validation=0)
     with self.assertRaisesRegex(
-        errors.UserError, r'of class 9, of which 2 .*config\.data\.validation'
+      errors.UserError, r'of class 9, of which 2 .*config\.data\.validation'
     ):
       make(labels, validation=40)
     make(labels, labelled=40, validation=0, rule='proportional')

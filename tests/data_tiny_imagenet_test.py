@@ -8,16 +8,14 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
-from PIL import Image
 import tfds_fixtures
+from absl.testing import absltest, parameterized
+from PIL import Image
 
 from nsl_jax import errors
-from nsl_jax.data import __main__ as command_line
-from nsl_jax.data import prepare
-from nsl_jax.data import sources
+from nsl_jax.commands import data as command_line
+from nsl_jax.data import prepare, sources
 
 
 def pixels(content):
@@ -30,7 +28,6 @@ def pixels(content):
 
 
 class TempDirTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
@@ -38,15 +35,13 @@ class TempDirTest(parameterized.TestCase):
     self.data_dir.mkdir()
     self.manual = self.data_dir / 'downloads' / 'manual'
     self.enter_context(
-        mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.cache_dir))
+      mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.cache_dir))
     )
     self.files = tfds_fixtures.tiny_imagenet(per_class=2, validation=5)
     self.names = self.files['wnids.txt'].decode().split()
 
   def put(self, **options):
-    return tfds_fixtures.put_tiny_imagenet(
-        self.data_dir, self.files, **options
-    )
+    return tfds_fixtures.put_tiny_imagenet(self.data_dir, self.files, **options)
 
   def load(self):
     return sources.load('tiny_imagenet', self.data_dir)
@@ -70,7 +65,6 @@ class TempDirTest(parameterized.TestCase):
 
 
 class ReadTest(TempDirTest):
-
   @parameterized.parameters(True, False)
   def test_as_distributed(self, as_zip):
     self.put(as_zip=as_zip)
@@ -81,13 +75,14 @@ class ReadTest(TempDirTest):
     # The first image of each class, then the second of each.
     np.testing.assert_array_equal(train.labels, [*range(200), *range(200)])
     expected = [
-        pixels(self.files[f'train/{name}/images/{name}_{i}.JPEG'])
-        for i in range(2) for name in self.names
+      pixels(self.files[f'train/{name}/images/{name}_{i}.JPEG'])
+      for i in range(2)
+      for name in self.names
     ]
     np.testing.assert_array_equal(train.images, expected)
     np.testing.assert_array_equal(test.labels, [0, 3, 6, 9, 12])
     expected = [
-        pixels(self.files[f'val/images/val_{i}.JPEG']) for i in range(5)
+      pixels(self.files[f'val/images/val_{i}.JPEG']) for i in range(5)
     ]
     np.testing.assert_array_equal(test.images, expected)
     self.assertEqual(train.images.dtype, np.uint8)
@@ -123,18 +118,17 @@ class ReadTest(TempDirTest):
 
 
 class CommandTest(TempDirTest):
-
   def test_says_what_is_missing(self):
     self.manual.mkdir(parents=True)
     self.assertRegex(
-        self.command('--check'),
-        f'tiny_imagenet +missing +{self.data_dir}/tiny_imagenet\n',
+      self.command('--check'),
+      f'tiny_imagenet +missing +{self.data_dir}/tiny_imagenet\n',
     )
     with self.assertRaisesRegex(
-        errors.UserError,
-        'put tiny-imagenet-200.zip, or the folder that it holds, into '
-        f'{self.manual}, then run: python -m nsl_jax.data --prepare '
-        f'tiny_imagenet --data_dir {self.data_dir}$',
+      errors.UserError,
+      'put tiny-imagenet-200.zip, or the folder that it holds, into '
+      f'{self.manual}, then run: python -m nsl_jax data --prepare '
+      f'tiny_imagenet --data_dir {self.data_dir}$',
     ):
       self.command('--prepare', 'tiny_imagenet')
     self.assert_fails(self.manual)
@@ -144,31 +138,32 @@ class CommandTest(TempDirTest):
     path = self.put(as_zip=as_zip)
     path = path if as_zip else path / 'wnids.txt'
     self.assertRegex(
-        self.command('--check'),
-        f'tiny_imagenet +ready +made on first use from {path}\n',
+      self.command('--check'),
+      f'tiny_imagenet +ready +made on first use from {path}\n',
     )
     folder = self.data_dir / 'tiny_imagenet' / '1.0.0'
     for _ in range(2):
       self.assertEqual(
-          self.command('--prepare', 'tiny_imagenet'),
-          f'tiny_imagenet is ready: {folder}\n',
+        self.command('--prepare', 'tiny_imagenet'),
+        f'tiny_imagenet is ready: {folder}\n',
       )
     self.assertRegex(
-        self.command('--check'), f'tiny_imagenet +ready +{folder}\n'
+      self.command('--check'), f'tiny_imagenet +ready +{folder}\n'
     )
 
 
 class DamageTest(TempDirTest):
-
   @parameterized.parameters(True, False)
   def test_missing_files(self, as_zip):
     whole, name = dict(self.files), self.names[7]
     for path, message in (
-        ('wnids.txt', 'wnids.txt is missing'),
-        ('val/val_annotations.txt', 'val/val_annotations.txt is missing'),
-        ('val/images/val_4.JPEG', 'val/images/val_4.JPEG is missing'),
-        (f'train/{name}/images/{name}_1.JPEG',
-         f'train/{name}/images has 1 images, other classes have 2'),
+      ('wnids.txt', 'wnids.txt is missing'),
+      ('val/val_annotations.txt', 'val/val_annotations.txt is missing'),
+      ('val/images/val_4.JPEG', 'val/images/val_4.JPEG is missing'),
+      (
+        f'train/{name}/images/{name}_1.JPEG',
+        f'train/{name}/images has 1 images, other classes have 2',
+      ),
     ):
       with self.subTest(path):
         self.files = {k: v for k, v in whole.items() if k != path}
@@ -178,8 +173,9 @@ class DamageTest(TempDirTest):
         self.assert_fails(message, place)
 
   @parameterized.parameters(
-      (lambda content: content[:900],), (lambda content: b'no picture',),
-      (lambda content: b'',),
+    (lambda content: content[:900],),
+    (lambda content: b'no picture',),
+    (lambda content: b'',),
   )
   def test_damaged_picture(self, change):
     path = f'train/{self.names[3]}/images/{self.names[3]}_1.JPEG'
@@ -194,8 +190,8 @@ class DamageTest(TempDirTest):
     self.assert_fails('val_2.JPEG has 64x32 pixels, not 64x64')
 
   @parameterized.parameters(
-      (lambda text: text.replace(b'\t', b' ', 1).split()[0] + b'\n', 1),
-      (lambda text: text + b'val_0.JPEG\tn99999999\t0\n', 6),
+    (lambda text: text.replace(b'\t', b' ', 1).split()[0] + b'\n', 1),
+    (lambda text: text + b'val_0.JPEG\tn99999999\t0\n', 6),
   )
   def test_annotations_without_a_class(self, change, line):
     path = 'val/val_annotations.txt'
@@ -204,8 +200,9 @@ class DamageTest(TempDirTest):
     self.assert_fails(f'line {line} of {path} names no class')
 
   @parameterized.parameters(
-      (lambda names: names[:-1], 199), (lambda names: names + ['n1'], 201),
-      (lambda names: names[:-1] + names[:1], 199),
+    (lambda names: names[:-1], 199),
+    (lambda names: names + ['n1'], 201),
+    (lambda names: names[:-1] + names[:1], 199),
   )
   def test_other_number_of_classes(self, change, count):
     self.files['wnids.txt'] = '\n'.join(change(self.names)).encode()

@@ -10,17 +10,16 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl import flags
-from absl.testing import absltest
-from absl.testing import flagsaver
 import fresh_process
 import numpy as np
 import tfds_fixtures
+from absl import flags
+from absl.testing import absltest, flagsaver
 
-from nsl_jax import log
 from nsl_jax import main
-from nsl_jax import report
+from nsl_jax.commands import report
 from nsl_jax.data import splits as splits_lib
+from nsl_jax.training import metrics_log
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _STEPS = ('--config.steps=10', '--config.eval.every_steps=5')
@@ -39,7 +38,7 @@ _BLOCK = "dict(name='resnet26', width=1/16, blocks=1)"
 
 
 def _pictures(
-    count: int, side: int, num_classes: int, seed: int
+  count: int, side: int, num_classes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Images of TFDS's size and labels as even as `count` lets them be."""
   shape = (side, side, 3)
@@ -51,21 +50,28 @@ class _Run:
   """A data set on disk, and the same command twice."""
 
   def __init__(
-      self, config: str, tfds_name: str, splits: tfds_fixtures.Splits,
-      *flags: str, encoding: str = 'png', model: str = _SMALL,
+    self,
+    config: str,
+    tfds_name: str,
+    splits: tfds_fixtures.Splits,
+    *flags: str,
+    encoding: str = 'png',
+    model: str = _SMALL,
   ):
     self._folder = tempfile.TemporaryDirectory()
     folder = pathlib.Path(self._folder.name)
     tfds_fixtures.write_as_tfds(
-        folder / 'data', tfds_name, splits, encoding=encoding
+      folder / 'data', tfds_name, splits, encoding=encoding
     )
     (folder / 'own').mkdir()
     path = folder / 'own' / f'{config}.py'
     path.write_text(_NARROW.format(name=config, model=model))
     self.workdir = folder / 'run'
     self.words = (
-        f'--config={path}:smoke=true', f'--config.data.dir={folder}/data',
-        f'--workdir={self.workdir}', *flags,
+      f'--config={path}:smoke=true',
+      f'--config.data.dir={folder}/data',
+      f'--workdir={self.workdir}',
+      *flags,
     )
     self.labels = splits['train'][1]
     self.first = self._start()
@@ -76,16 +82,20 @@ class _Run:
 
   def _start(self) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, '-m', 'nsl_jax.main', *self.words], cwd=_ROOT,
-        env=fresh_process.environment(), text=True, capture_output=True,
-        timeout=300,
+      [sys.executable, '-m', 'nsl_jax.main', *self.words],
+      cwd=_ROOT,
+      env=fresh_process.environment(),
+      text=True,
+      capture_output=True,
+      timeout=300,
     )
 
   def content(self) -> dict[str, bytes]:
     """Every file of the run."""
     return {
-        str(path.relative_to(self.workdir)): path.read_bytes()
-        for path in self.workdir.rglob('*') if path.is_file()
+      str(path.relative_to(self.workdir)): path.read_bytes()
+      for path in self.workdir.rglob('*')
+      if path.is_file()
     }
 
   def close(self) -> None:
@@ -127,23 +137,28 @@ class _RunTest(absltest.TestCase):
     """The reports follow from the metrics, and the score from a report."""
     results = self.results
     self.assertEqual(
-        (results['kind'], results['row'], results['protocol']),
-        ('run', '', protocol),
+      (results['kind'], results['row'], results['protocol']),
+      ('run', '', protocol),
     )
-    self.assertEqual((results['steps'], results['full_steps']),
-                     (results['config']['steps'], full_steps))
+    self.assertEqual(
+      (results['steps'], results['full_steps']),
+      (results['config']['steps'], full_steps),
+    )
     self.assertTrue(results['reduced'])
     self.assertEqual(results['seeds'], [0])
-    found, = results['reports']
-    evaluations = [line for line in log.read(self.seed / 'metrics.jsonl')
-                   if line['kind'] == 'eval']
+    (found,) = results['reports']
+    evaluations = [
+      line
+      for line in metrics_log.read(self.seed / 'metrics.jsonl')
+      if line['kind'] == 'eval'
+    ]
     self.assertLen(evaluations, 2)
     errors = [line['test_error'] for line in evaluations]
     self.assertEqual(found['last']['step'], results['steps'])
     self.assertEqual(found['last']['test_error'], errors[-1])
     self.assertEqual(found['median_last_20']['evaluations'], 2)
     self.assertEqual(
-        found['median_last_20']['test_error'], statistics.median(errors)
+      found['median_last_20']['test_error'], statistics.median(errors)
     )
     if len(self.split.validation):
       held_out = [line['validation_error'] for line in evaluations]
@@ -155,7 +170,7 @@ class _RunTest(absltest.TestCase):
       self.assertIsNone(found['best_validation'])
       self.assertIsNone(found['last']['validation_error'])
     self.assertEqual(
-        results['score']['per_seed'], [found[protocol]['test_error']]
+      results['score']['per_seed'], [found[protocol]['test_error']]
     )
     self.assertBetween(results['score']['mean'], 0.0, 100.0)
     self.assertIn(f'{results["score"]["mean"]:.2f} %', self.run_.first.stdout)
@@ -168,7 +183,7 @@ class _RunTest(absltest.TestCase):
     self.assertLen(parts.labelled, labelled)
     self.assertLen(parts.validation, validation)
     np.testing.assert_array_equal(
-        np.sort(np.concatenate(parts)), np.arange(total)
+      np.sort(np.concatenate(parts)), np.arange(total)
     )
     known = len(self.run_.labels)
     self.assertLess(parts.labelled.max(), known)
@@ -185,13 +200,17 @@ class SvhnTest(_RunTest):
   def setUpClass(cls):
     super().setUpClass()
     splits = {
-        'train': _pictures(450, 32, 10, 0), 'test': _pictures(60, 32, 10, 1),
-        'extra': _pictures(40, 32, 10, 2),  # never used
+      'train': _pictures(450, 32, 10, 0),
+      'test': _pictures(60, 32, 10, 1),
+      'extra': _pictures(40, 32, 10, 2),  # never used
     }
     cls.run_ = _Run(
-        'svhn_mixmatch_ns3l', 'svhn_cropped', splits,
-        '--config.batch.labelled=4', '--config.batch.unlabelled=4',
-        encoding='jpeg',
+      'svhn_mixmatch_ns3l',
+      'svhn_cropped',
+      splits,
+      '--config.batch.labelled=4',
+      '--config.batch.unlabelled=4',
+      encoding='jpeg',
     )
 
   def test_results(self):
@@ -224,16 +243,20 @@ class SvhnTest(_RunTest):
 
 
 class Cifar100Test(_RunTest):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     splits = {
-        'train': _pictures(800, 32, 100, 0), 'test': _pictures(100, 32, 100, 1)
+      'train': _pictures(800, 32, 100, 0),
+      'test': _pictures(100, 32, 100, 1),
     }
     cls.run_ = _Run(
-        'cifar100_vat_ns3l', 'cifar100', splits, *_STEPS,
-        '--config.batch.labelled=4', '--config.batch.unlabelled=4',
+      'cifar100_vat_ns3l',
+      'cifar100',
+      splits,
+      *_STEPS,
+      '--config.batch.labelled=4',
+      '--config.batch.unlabelled=4',
     )
 
   def test_results(self):
@@ -252,19 +275,23 @@ class Cifar100Test(_RunTest):
 
 
 class Stl10Test(_RunTest):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     images, labels = _pictures(30, 96, 10, 2)
     splits = {
-        'train': _pictures(215, 96, 10, 0), 'test': _pictures(20, 96, 10, 1),
-        'unlabelled': (images, np.full_like(labels, -1)),
+      'train': _pictures(215, 96, 10, 0),
+      'test': _pictures(20, 96, 10, 1),
+      'unlabelled': (images, np.full_like(labels, -1)),
     }
     cls.run_ = _Run(
-        'stl10_mixmatch_ns3l', 'stl10', splits, *_STEPS,
-        '--config.batch.labelled=2', '--config.batch.unlabelled=2',
-        model=_FOUR_STAGES,
+      'stl10_mixmatch_ns3l',
+      'stl10',
+      splits,
+      *_STEPS,
+      '--config.batch.labelled=2',
+      '--config.batch.unlabelled=2',
+      model=_FOUR_STAGES,
     )
 
   def test_results(self):
@@ -276,7 +303,7 @@ class Stl10Test(_RunTest):
     self.check_split(200, 0, 245)
     # The 30 without a label follow the 215 with one.
     np.testing.assert_array_equal(
-        self.split.unlabelled[-30:], np.arange(215, 245)
+      self.split.unlabelled[-30:], np.arange(215, 245)
     )
 
   def test_resumed(self):
@@ -295,8 +322,11 @@ class TinyImagenetTest(absltest.TestCase):
     path = folder / 'narrow.py'
     path.write_text(_NARROW.format(name='tiny_imagenet_l2i', model=_BLOCK))
     words = [
-        'main', f'--config={path}:smoke=true', f'--workdir={folder}/run',
-        f'--config.data.dir={folder}/data', *_STEPS,
+      'main',
+      f'--config={path}:smoke=true',
+      f'--workdir={folder}/run',
+      f'--config.data.dir={folder}/data',
+      *_STEPS,
     ]
     with mock.patch.object(sys, 'argv', words):  # config_flags reads it
       flags.FLAGS(words)
@@ -308,7 +338,7 @@ class TinyImagenetTest(absltest.TestCase):
     self.assertEqual((results['steps'], results['full_steps']), (10, 22_200))
     self.assertEqual(results['config']['method']['gradient'], 'last_layer')
     self.assertEqual(results['config']['batch']['holdout'], 16)
-    lines = log.read(folder / 'run' / 'seed_0' / 'metrics.jsonl')
+    lines = metrics_log.read(folder / 'run' / 'seed_0' / 'metrics.jsonl')
     trained = [line for line in lines if line['kind'] == 'train']
     self.assertLen(trained, 2)
     for line in trained:

@@ -2,15 +2,13 @@
 
 import json
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import evaluate
-from nsl_jax import mesh as mesh_lib
-from nsl_jax import tasks
+from nsl_jax.compose import tasks
+from nsl_jax.training import evaluate, sharding as mesh_lib
 from nsl_jax.types import Method
 
 CLASSES = 3
@@ -48,8 +46,10 @@ def by_class(images, labels, weights):
   """Error in % (None without images) and number of predictions by class."""
   logits = images.reshape(len(images), -1).astype(np.float64) @ weights
   guess = logits.argmax(1)
-  error = [100 * float((guess[labels == k] != k).mean())
-           if k in labels else None for k in range(CLASSES)]
+  error = [
+    100 * float((guess[labels == k] != k).mean()) if k in labels else None
+    for k in range(CLASSES)
+  ]
   return error, [int((guess == k).sum()) for k in range(CLASSES)]
 
 
@@ -58,19 +58,18 @@ def run(images, labels, weights, batch, devices, scale=32.0):
   whole = mesh_lib.everywhere(mesh)
   judge = evaluate.make_evaluate(linear(), normalise)
   return judge(
-      mesh_lib.put(weights, whole),
-      mesh_lib.put({'scale': np.float32(scale)}, whole),
-      evaluate.on_device(images, labels, batch, mesh),
+    mesh_lib.put(weights, whole),
+    mesh_lib.put({'scale': np.float32(scale)}, whole),
+    evaluate.on_device(images, labels, batch, mesh),
   )
 
 
 class EvaluateTest(parameterized.TestCase):
-
   @parameterized.product(
-      # Whole batches; one short by one, by most; fewer images than devices;
-      # fewer than a batch.
-      sizes=((16, 8), (15, 8), (17, 8), (30, 7), (3, 2), (1, 8), (5, 1000)),
-      devices=(1, 4),
+    # Whole batches; one short by one, by most; fewer images than devices;
+    # fewer than a batch.
+    sizes=((16, 8), (15, 8), (17, 8), (30, 7), (3, 2), (1, 8), (5, 1000)),
+    devices=(1, 4),
   )
   def test_against_numpy(self, sizes, devices):
     count, batch = sizes
@@ -137,11 +136,14 @@ class EvaluateTest(parameterized.TestCase):
 
 
 class OnDeviceTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      # count, batch, devices -> size and number of batches
-      (16, 8, 1, 8, 2), (17, 8, 1, 8, 3), (5, 1000, 1, 5, 1),
-      (5, 1000, 4, 8, 1), (16, 6, 4, 8, 2), (3, 1, 4, 4, 1),
+    # count, batch, devices -> size and number of batches
+    (16, 8, 1, 8, 2),
+    (17, 8, 1, 8, 3),
+    (5, 1000, 1, 5, 1),
+    (5, 1000, 4, 8, 1),
+    (16, 6, 4, 8, 2),
+    (3, 1, 4, 4, 1),
   )
   def test_batches(self, count, batch, devices, size, number):
     images, labels, _ = problem(count)
@@ -157,7 +159,7 @@ class OnDeviceTest(parameterized.TestCase):
       shards = {shard.data.shape[0] for shard in part.addressable_shards}
       self.assertEqual(shards, {size // devices})
     parts, names, real = (
-        np.concatenate(jax.device_get(arrays)) for arrays in zip(*split.batches)
+      np.concatenate(jax.device_get(arrays)) for arrays in zip(*split.batches)
     )
     np.testing.assert_array_equal(real, np.arange(len(real)) < count)
     np.testing.assert_array_equal(parts[:count], images)
@@ -172,22 +174,30 @@ class NetworksTest(absltest.TestCase):
     images, labels, one = problem(40)
     other = problem(40, seed=1)[2]
     predict = lambda state, x: {
-        name: x.reshape(x.shape[0], -1) @ w for name, w in state.items()}
+      name: x.reshape(x.shape[0], -1) @ w for name, w in state.items()
+    }
     method = Method(init=None, update=None, predict=predict)
     mesh = mesh_lib.make(1)
     found = evaluate.make_evaluate(method, normalise)(
-        {'a': one, 'b': other}, {'scale': np.float32(32.0)},
-        evaluate.on_device(images, labels, 16, mesh))
+      {'a': one, 'b': other},
+      {'scale': np.float32(32.0)},
+      evaluate.on_device(images, labels, 16, mesh),
+    )
     for name, weights in (('a', one), ('b', other)):
       error, nats = by_hand(images, labels, weights, 32.0)
       self.assertAlmostEqual(found[f'error_{name}'], error, places=5)
       self.assertAlmostEqual(found[f'cross_entropy_{name}'], nats, delta=1e-4)
     flat = images.reshape(len(images), -1) / 32.0
-    mean = np.mean([np.exp(flat @ w) / np.exp(flat @ w).sum(1, keepdims=True)
-                    for w in (one, other)], axis=0)
+    mean = np.mean(
+      [
+        np.exp(flat @ w) / np.exp(flat @ w).sum(1, keepdims=True)
+        for w in (one, other)
+      ],
+      axis=0,
+    )
     self.assertAlmostEqual(
-        found['error_ensemble'], 100 * (mean.argmax(1) != labels).mean(),
-        places=5)
+      found['error_ensemble'], 100 * (mean.argmax(1) != labels).mean(), places=5
+    )
     nats = -np.log(mean[np.arange(40), labels]).mean()
     self.assertAlmostEqual(found['cross_entropy_ensemble'], nats, delta=1e-4)
 
@@ -196,76 +206,101 @@ class NetworksTest(absltest.TestCase):
     weights = np.zeros((6, CLASSES), np.float32)
     weights[:, 0] = 100.0
     predict = lambda state, x: dict.fromkeys(
-        'ab', x.reshape(x.shape[0], -1) @ state)
+      'ab', x.reshape(x.shape[0], -1) @ state
+    )
     method = Method(init=None, update=None, predict=predict)
     found = evaluate.make_evaluate(method, normalise)(
-        weights, {'scale': np.float32(255.0)},
-        evaluate.on_device(images, np.full(4, 1, np.int32), 4,
-                           mesh_lib.make(1)))
+      weights,
+      {'scale': np.float32(255.0)},
+      evaluate.on_device(images, np.full(4, 1, np.int32), 4, mesh_lib.make(1)),
+    )
     self.assertAlmostEqual(found['cross_entropy_ensemble'], 600.0, delta=1e-2)
 
 
 class ReportTest(absltest.TestCase):
-
   def test_one_network(self):
     tested = {'error': 3.0, 'cross_entropy': 0.1}
-    self.assertEqual(evaluate.report(tested, None), {
-        'test_error': 3.0, 'test_cross_entropy': 0.1,
-        'validation_error': None, 'validation_cross_entropy': None})
-    held_out = {'error': 4.0, 'cross_entropy': 0.2}
     self.assertEqual(
-        evaluate.report(tested, held_out)['validation_error'], 4.0)
+      evaluate.report(tested, None),
+      {
+        'test_error': 3.0,
+        'test_cross_entropy': 0.1,
+        'validation_error': None,
+        'validation_cross_entropy': None,
+      },
+    )
+    held_out = {'error': 4.0, 'cross_entropy': 0.2}
+    self.assertEqual(evaluate.report(tested, held_out)['validation_error'], 4.0)
 
   def test_by_class_is_of_the_network_that_is_chosen(self):
     of = lambda n: {'error': [n, None], 'predicted': [int(n), 9]}
     numbers = lambda a, b: {
-        'error_a': a, 'cross_entropy_a': 1.0, 'by_class_a': of(a),
-        'error_b': b, 'cross_entropy_b': 1.0, 'by_class_b': of(b),
-        'error_ensemble': 1.0, 'cross_entropy_ensemble': 1.0,
-        'by_class_ensemble': of(0.0)}
+      'error_a': a,
+      'cross_entropy_a': 1.0,
+      'by_class_a': of(a),
+      'error_b': b,
+      'cross_entropy_b': 1.0,
+      'by_class_b': of(b),
+      'error_ensemble': 1.0,
+      'cross_entropy_ensemble': 1.0,
+      'by_class_ensemble': of(0.0),
+    }
     line = evaluate.report(numbers(5.0, 7.0), numbers(9.0, 8.0))
-    self.assertEqual(line['by_class'], {
-        'validation_error': [8.0, None], 'validation_predicted': [8, 9],
-        'test_error': [7.0, None], 'test_predicted': [7, 9]})
+    self.assertEqual(
+      line['by_class'],
+      {
+        'validation_error': [8.0, None],
+        'validation_predicted': [8, 9],
+        'test_error': [7.0, None],
+        'test_predicted': [7, 9],
+      },
+    )
     self.assertEmpty([k for k in line if '_by_class' in k])
     alone = evaluate.report(
-        {'error': 5.0, 'cross_entropy': 1.0, 'by_class': of(5.0)}, None)
-    self.assertEqual(alone['by_class'], {
-        'test_error': [5.0, None], 'test_predicted': [5, 9]})
+      {'error': 5.0, 'cross_entropy': 1.0, 'by_class': of(5.0)}, None
+    )
+    self.assertEqual(
+      alone['by_class'], {'test_error': [5.0, None], 'test_predicted': [5, 9]}
+    )
 
   def test_validation_chooses_the_network(self):
     """F-D12: neither the test images nor the ensemble do."""
     numbers = lambda a, b, both: {
-        'error_a': a, 'cross_entropy_a': a / 10, 'error_b': b,
-        'cross_entropy_b': b / 10, 'error_ensemble': both,
-        'cross_entropy_ensemble': both / 10}
+      'error_a': a,
+      'cross_entropy_a': a / 10,
+      'error_b': b,
+      'cross_entropy_b': b / 10,
+      'error_ensemble': both,
+      'cross_entropy_ensemble': both / 10,
+    }
     tested = numbers(5.0, 7.0, 1.0)
     line = evaluate.report(tested, numbers(9.0, 8.0, 0.5))
     self.assertEqual(line['submodel'], 'b')
-    self.assertEqual(
-        (line['test_error'], line['validation_error']), (7.0, 8.0))
+    self.assertEqual((line['test_error'], line['validation_error']), (7.0, 8.0))
     self.assertEqual(line['test_cross_entropy'], 0.7)
     self.assertEqual(line['test_error_a'], 5.0)
     self.assertEqual(line['test_error_ensemble'], 1.0)
     alone = evaluate.report(numbers(7.0, 5.0, 1.0), None)
     self.assertEqual(
-        (alone['submodel'], alone['test_error'], alone['validation_error']),
-        ('a', 7.0, None))
+      (alone['submodel'], alone['test_error'], alone['validation_error']),
+      ('a', 7.0, None),
+    )
 
 
 class CollapseTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      # Predictions of the 100 test images by class, labels of class 1.
-      ([0, 100, 0], 10, 'class 1 is 100.0 % of the test predictions and 10.0'),
-      ([4, 96, 0], 79, 'class 1 is 96.0 % of the test predictions and 79.0 %'),
-      ([4, 96, 0], 80, None),  # it has that many
-      ([5, 95, 0], 10, None),
-      ([50, 50, 0], 10, None),
+    # Predictions of the 100 test images by class, labels of class 1.
+    ([0, 100, 0], 10, 'class 1 is 100.0 % of the test predictions and 10.0'),
+    ([4, 96, 0], 79, 'class 1 is 96.0 % of the test predictions and 79.0 %'),
+    ([4, 96, 0], 80, None),  # it has that many
+    ([5, 95, 0], 10, None),
+    ([50, 50, 0], 10, None),
   )
   def test_one_class_for_everything(self, predicted, known, message):
-    labels = {'test': np.array([1] * known + [2] * (100 - known)),
-              'validation': np.arange(0)}
+    labels = {
+      'test': np.array([1] * known + [2] * (100 - known)),
+      'validation': np.arange(0),
+    }
     line = {'by_class': {'test_predicted': predicted}}
     found = evaluate.collapse(line, labels)
     if message is None:
@@ -275,17 +310,22 @@ class CollapseTest(parameterized.TestCase):
 
   def test_of_validation_images(self):
     labels = {'test': np.arange(10), 'validation': np.arange(10)}
-    line = {'by_class': {'test_predicted': [1] * 10,
-                         'validation_predicted': [0] * 9 + [10]}}
-    self.assertIn('class 9 is 100.0 % of the validation predictions',
-                  evaluate.collapse(line, labels))
+    line = {
+      'by_class': {
+        'test_predicted': [1] * 10,
+        'validation_predicted': [0] * 9 + [10],
+      }
+    }
+    self.assertIn(
+      'class 9 is 100.0 % of the validation predictions',
+      evaluate.collapse(line, labels),
+    )
 
   def test_of_points(self):
     self.assertIsNone(evaluate.collapse({}, {'test': np.zeros((5, 10))}))
 
 
 class PointsTest(parameterized.TestCase):
-
   @parameterized.product(batch=(4, 16), devices=(1, 4))
   def test_mean_landmarks_against_a_loop(self, batch, devices):
     """Who always says 0 says the mean of the labelled points."""
@@ -296,21 +336,24 @@ class PointsTest(parameterized.TestCase):
     mean, errors = known.mean(0), []
     for one in points:
       eyes = np.hypot(one[0] - one[2], one[1] - one[3])
-      away = [np.hypot(one[i] - mean[i], one[i + 1] - mean[i + 1])
-              for i in range(0, 10, 2)]
+      away = [
+        np.hypot(one[i] - mean[i], one[i + 1] - mean[i + 1])
+        for i in range(0, 10, 2)
+      ]
       errors.append(np.mean(away) / eyes)
     errors[0], points[0] = 0.0, mean  # one that is found
     mesh = mesh_lib.make(devices)
     whole = mesh_lib.everywhere(mesh)
     judge = evaluate.make_evaluate(linear(), normalise, tasks.REGRESSION)
     found = judge(
-        mesh_lib.put(np.zeros((6, 10), np.float32), whole),
-        mesh_lib.put({'scale': np.float32(32.0),
-                      **tasks.REGRESSION.fit(known)}, whole),
-        evaluate.on_device(images, points, batch, mesh))
+      mesh_lib.put(np.zeros((6, 10), np.float32), whole),
+      mesh_lib.put(
+        {'scale': np.float32(32.0), **tasks.REGRESSION.fit(known)}, whole
+      ),
+      evaluate.on_device(images, points, batch, mesh),
+    )
     self.assertEqual(set(found), {'error', 'failure'})
-    np.testing.assert_allclose(
-        found['error'], 100 * np.mean(errors), rtol=1e-5)
+    np.testing.assert_allclose(found['error'], 100 * np.mean(errors), rtol=1e-5)
     self.assertAlmostEqual(found['failure'], 100 * 10 / 11, places=9)
     self.assertGreater(min(errors[1:]), 0.1)
 
@@ -320,29 +363,50 @@ class PointsTest(parameterized.TestCase):
     known = np.array([[-1.0, 20, 29, 20, 10, 30]] * 4, np.float32)
     known += np.arange(4)[:, None] * np.array([-3, 0] * 3, np.float32)
     self.assertLess(known[:, 0].max(), 0.0)
-    fitted = {'target_mean': np.zeros(6, np.float32),
-              'target_std': np.ones(6, np.float32)}
+    fitted = {
+      'target_mean': np.zeros(6, np.float32),
+      'target_std': np.ones(6, np.float32),
+    }
     predict = lambda state, x: state[x[:, 0, 0, 0].astype(int)]
     judge = evaluate.make_evaluate(
-        Method(init=None, update=None, predict=predict),
-        lambda fitted, images: images, tasks.REGRESSION)
+      Method(init=None, update=None, predict=predict),
+      lambda fitted, images: images,
+      tasks.REGRESSION,
+    )
     found = judge(
-        jnp.asarray(known + np.array([6, 0] * 3)), fitted,
-        evaluate.on_device(
-            np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1), known, batch,
-            mesh_lib.make(1)))
+      jnp.asarray(known + np.array([6, 0] * 3)),
+      fitted,
+      evaluate.on_device(
+        np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1),
+        known,
+        batch,
+        mesh_lib.make(1),
+      ),
+    )
     self.assertAlmostEqual(found['error'], 20.0, delta=1e-4)
     self.assertEqual(found['failure'], 100.0)
 
   def test_report_of_points(self):
     tested = {'error': 12.0, 'failure': 40.0}
     line = evaluate.report(tested, {'error': 11.0, 'failure': 30.0})
-    self.assertEqual(line, {
-        'validation_error': 11.0, 'validation_failure': 30.0,
-        'test_error': 12.0, 'test_failure': 40.0})
-    self.assertEqual(evaluate.report(tested, None), {
-        'test_error': 12.0, 'test_failure': 40.0,
-        'validation_error': None, 'validation_failure': None})
+    self.assertEqual(
+      line,
+      {
+        'validation_error': 11.0,
+        'validation_failure': 30.0,
+        'test_error': 12.0,
+        'test_failure': 40.0,
+      },
+    )
+    self.assertEqual(
+      evaluate.report(tested, None),
+      {
+        'test_error': 12.0,
+        'test_failure': 40.0,
+        'validation_error': None,
+        'validation_failure': None,
+      },
+    )
 
 
 if __name__ == '__main__':

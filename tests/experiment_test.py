@@ -10,12 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import (
-    checkpoint, config_files, errors, evaluate, experiment, feed, log, loop,
-    train,
+from nsl_jax import config_files, errors
+from nsl_jax.data import normalize
+from nsl_jax.training import (
+  checkpoint,
+  evaluate,
+  experiment,
+  loop,
+  metrics_log,
+  pipeline,
+  train_step,
+  workdir as workdir_lib,
 )
-from nsl_jax import workdir as workdir_lib
-from nsl_jax.data import normalise
 
 
 def _config(name: str = 'digits_ns3l', words: str = '', **changes):
@@ -27,19 +33,20 @@ def _config(name: str = 'digits_ns3l', words: str = '', **changes):
 
 
 class ExperimentTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory()))
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def test_two_seeds_have_their_own_split_and_one_compilation(self):
     parts = []
     prepare = experiment.prepare
-    self.enterContext(absltest.mock.patch.object(
-        experiment, 'prepare',
+    self.enterContext(
+      absltest.mock.patch.object(
+        experiment,
+        'prepare',
         lambda *given: parts.append(prepare(*given)) or parts[-1],
-    ))
+      )
+    )
     results = experiment.run(_config(words='seeds=2'), self.folder)
     self.assertEqual(results['seeds'], [0, 1])
     first, second = results['split_sha256']
@@ -59,15 +66,17 @@ class ExperimentTest(parameterized.TestCase):
     twice = experiment.run(_config(words='seeds=2'), self.folder)
     self.assertEqual(twice['reports'][0], once['reports'][0])
     self.assertEqual(
-        (self.folder / 'seed_0' / 'metrics.jsonl').read_bytes(), lines)
+      (self.folder / 'seed_0' / 'metrics.jsonl').read_bytes(), lines
+    )
 
   def test_the_same_seed_is_the_same_run(self):
     runs = []
     for name in ('a', 'b'):
       experiment.run(_config(), self.folder / name)
-      lines = log.read(self.folder / name / 'seed_0' / 'metrics.jsonl')
-      runs.append([{k: v for k, v in line.items() if k != 'seconds'}
-                   for line in lines])
+      lines = metrics_log.read(self.folder / name / 'seed_0' / 'metrics.jsonl')
+      runs.append(
+        [{k: v for k, v in line.items() if k != 'seconds'} for line in lines]
+      )
     self.assertEqual(*runs)
 
   def test_four_devices_agree_with_one(self):
@@ -76,7 +85,7 @@ class ExperimentTest(parameterized.TestCase):
       workdir = self.folder / str(devices)
       config = _config(devices=devices, log_every=1, steps=8)
       experiment.run(config, workdir)
-      lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+      lines = metrics_log.read(workdir / 'seed_0' / 'metrics.jsonl')
       runs.append([line['loss'] for line in lines if line['kind'] == 'train'])
     self.assertLen(runs[0], 8)
     np.testing.assert_allclose(*runs, rtol=1e-5)
@@ -87,7 +96,7 @@ class ExperimentTest(parameterized.TestCase):
       workdir = self.folder / str(steps)
       config = _config(steps_per_call=steps, log_every=1, steps=8)
       experiment.run(config, workdir)
-      lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+      lines = metrics_log.read(workdir / 'seed_0' / 'metrics.jsonl')
       runs.append([line['loss'] for line in lines if line['kind'] == 'train'])
     np.testing.assert_allclose(*runs, rtol=1e-4)
 
@@ -99,13 +108,16 @@ class ExperimentTest(parameterized.TestCase):
         saved[step] = position  # written in the background, so read later
       save(self, step, state, position)
 
-    self.enterContext(absltest.mock.patch.object(
-        checkpoint.Checkpoints, 'save', note))
-    experiment.run(_config(**{
-        'log_every': 7, 'checkpoint.every': 10, 'eval.every_steps': 6,
-    }), self.folder)
-    found = {step: len(position['pending'])
-             for step, position in saved.items()}
+    self.enterContext(
+      absltest.mock.patch.object(checkpoint.Checkpoints, 'save', note)
+    )
+    experiment.run(
+      _config(
+        **{'log_every': 7, 'checkpoint.every': 10, 'eval.every_steps': 6}
+      ),
+      self.folder,
+    )
+    found = {step: len(position['pending']) for step, position in saved.items()}
     self.assertEqual(found, {10: 3, 20: 0})  # the last step closes its line
 
   def test_without_validation_images(self):
@@ -115,47 +127,61 @@ class ExperimentTest(parameterized.TestCase):
     self.assertIsNone(report['best_validation'])
     self.assertIsNone(report['last']['validation_error'])
     self.assertEqual(
-        results['score']['per_seed'], [report['last']['test_error']])
+      results['score']['per_seed'], [report['last']['test_error']]
+    )
 
   def metrics(self, workdir):
     """Lines of seed 0 but for how long they took."""
-    lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
-    return [{k: v for k, v in line.items() if k != 'seconds'}
-            for line in lines]
+    lines = metrics_log.read(workdir / 'seed_0' / 'metrics.jsonl')
+    return [{k: v for k, v in line.items() if k != 'seconds'} for line in lines]
 
   @parameterized.parameters((0.0,), (0.5,))
   def test_the_best_network_is_kept(self, ema_decay):
     """It is found again with the errors that are reported of it."""
     parts = []
     prepare = experiment.prepare
-    self.enterContext(absltest.mock.patch.object(
-        experiment, 'prepare',
+    self.enterContext(
+      absltest.mock.patch.object(
+        experiment,
+        'prepare',
         lambda *given: parts.append(prepare(*given)) or parts[-1],
-    ))
-    config = _config(steps=24, ema_decay=ema_decay, **{
+      )
+    )
+    config = _config(
+      steps=24,
+      ema_decay=ema_decay,
+      **{
         # The last step undoes what was learnt, so that the best comes earlier.
-        'eval.every_steps': 4, 'checkpoint.every': 7, 'checkpoint.keep': 1,
-        'optimizer.drop_steps': 14, 'optimizer.drop_factor': 300.0})
+        'eval.every_steps': 4,
+        'checkpoint.every': 7,
+        'checkpoint.keep': 1,
+        'optimizer.drop_steps': 14,
+        'optimizer.drop_factor': 300.0,
+      },
+    )
     results = experiment.run(config, self.folder)
     best = results['reports'][0]['best_validation']
     self.assertLess(best['step'], 24)
     self.assertEqual(best['weights'], f'best/{best["step"]}')
     folder = self.folder / 'seed_0' / 'best'
     self.assertEqual([p.name for p in folder.iterdir()], [str(best['step'])])
-    like = train.initial_state(parts[0].method, 0, parts[0].mesh)
+    like = train_step.initial_state(parts[0].method, 0, parts[0].mesh)
     store = checkpoint.Checkpoints(folder, keep=None)
     state, position = store.restore(like.replace(opt=()))
     store.close()
     self.assertEqual(state.opt, ())
     self.assertEqual(int(state.step), best['step'])
     self.assertEqual(
-        position, {'step': best['step'], 'error': best['validation_error']})
-    split = feed.split_of(config, parts[0].source, 0)
+      position, {'step': best['step'], 'error': best['validation_error']}
+    )
+    split = pipeline.split_of(config, parts[0].source, 0)
     data = experiment.data_of(parts[0], split)
     images, labels = (part[split.validation] for part in parts[0].source.train)
     held_out = evaluate.on_device(images, labels, 1000, parts[0].mesh)
     for name, judged in {
-        'test_error': parts[0].test, 'validation_error': held_out}.items():
+      'test_error': parts[0].test,
+      'validation_error': held_out,
+    }.items():
       found = parts[0].evaluate(state, data.normaliser, judged)
       self.assertEqual(found['error'], best[name])
 
@@ -195,12 +221,14 @@ class ExperimentTest(parameterized.TestCase):
     """A rate at which nothing is learnt but one class, from the first step."""
     with self.assertLogs('absl', 'WARNING') as logs:
       results = experiment.run(
-          _config(words='seeds=1', steps=20, **{'optimizer.lr': 10.0}),
-          self.folder)
+        _config(words='seeds=1', steps=20, **{'optimizer.lr': 10.0}),
+        self.folder,
+      )
     told = [line for line in logs.output if 'predictions' in line]
     self.assertLen(told, 1)
-    lines = [line for line in self.metrics(self.folder)
-             if line['kind'] == 'eval']
+    lines = [
+      line for line in self.metrics(self.folder) if line['kind'] == 'eval'
+    ]
     share = [max(line['by_class']['test_predicted']) / 360 for line in lines]
     self.assertGreater(max(share), 0.95)
     (warning,) = results['reports'][0]['warnings']
@@ -218,19 +246,24 @@ class ExperimentTest(parameterized.TestCase):
     """All weights are 1 before the step; decay takes a twentieth of some."""
     norms = []
     for on in ('kernels', 'all'):
-      parts = experiment.prepare(_config(
-          weight_decay=50.0, weight_decay_on=on, **{'data.limit': 500}))
-      state = train.initial_state(parts.method, 0, parts.mesh)
+      parts = experiment.prepare(
+        _config(weight_decay=50.0, weight_decay_on=on, **{'data.limit': 500})
+      )
+      state = train_step.initial_state(parts.method, 0, parts.mesh)
       state = state.replace(params=jax.tree.map(jnp.ones_like, state.params))
       config = _config(**{'data.limit': 500})
-      split = feed.split_of(config, parts.source, 0)
+      split = pipeline.split_of(config, parts.source, 0)
       data = experiment.data_of(parts, split)
       rows = loop.rows_at(
-          feed.streams_of(config, split, 0), range(1), parts.mesh)
+        pipeline.streams_of(config, split, 0), range(1), parts.mesh
+      )
       after, _ = parts.chunk(state, data, rows)
-      norms.append({
-          jax.tree_util.keystr(path): float(leaf.mean()) for path, leaf
-          in jax.tree_util.tree_leaves_with_path(after.params)})
+      norms.append(
+        {
+          jax.tree_util.keystr(path): float(leaf.mean())
+          for path, leaf in jax.tree_util.tree_leaves_with_path(after.params)
+        }
+      )
     kernels, every = norms
     for name, mean in kernels.items():
       shrunk = mean < 0.96  # 1 - 50 * 1e-3, and a step of Adam's at 1e-3
@@ -251,49 +284,50 @@ class ExperimentTest(parameterized.TestCase):
 
   def test_another_config_is_refused_and_nothing_is_touched(self):
     experiment.run(_config(), self.folder)
-    before = {p: p.read_bytes() for p in self.folder.rglob('*')
-              if p.is_file()}
+    before = {p: p.read_bytes() for p in self.folder.rglob('*') if p.is_file()}
     with self.assertRaisesRegex(errors.UserError, 'optimizer.lr was 0.001'):
       experiment.run(_config(**{'optimizer.lr': 0.01}), self.folder)
     after = {p: p.read_bytes() for p in self.folder.rglob('*') if p.is_file()}
     self.assertEqual(before, after)
 
   @parameterized.parameters(
-      ({'data.labelled': 9}, 'at least 10'),
-      ({'data.labelled': 5000}, 'lower config.data.labelled'),
-      ({'data.validation': 0}, 'best_validation needs validation'),
-      ({'batch.labelled': 15, 'devices': 4}, 'does not divide over 4'),
-      ({'devices': 64}, 'only 4 are there'),
-      ({'steps': 0}, 'config.steps=0: must be >= 1'),
-      ({'steps_per_call': -1}, 'steps_per_call'),
-      ({'devices': -1}, 'devices'),
-      ({'seed': -1}, 'config.seed'),
-      ({'batch.unlabelled': -4}, 'batch.unlabelled'),
-      ({'data.limit': -3}, 'data.limit'),
-      ({'checkpoint.keep': 0}, 'checkpoint.keep'),
-      ({'optimizer.lr': float('nan')}, 'optimizer.lr'),
-      ({'ema_decay': 1.5}, 'must be below 1'),
-      ({'precision': 'float23'}, "did you mean 'float32'"),
-      ({'weight_decay_on': 'kernel'}, "did you mean 'kernels'"),
-      ({'protocol': 'best_test'}, 'config.protocol'),
-      ({'method.ramp': 'sigmoidal'}, "did you mean 'sigmoid'"),
-      ({'data.rule': 'unbalanced'}, "did you mean 'balanced'"),
-      ({'data.augment': 'translate:x'}, 'translate:PIXELS'),
-      ({'data.augment': 'translate:8'}, 'translate:8 is too far for .*8x8'),
-      ({'data.strong': 'flipp'}, "config.data.strong: 'flipp' is none of"),
-      ({'data.strong': 'translate_x:9'}, 'translate_x:9 is too far'),
-      ({'data.strong': 'jitter:1:1:1:0.1'}, '3 channels, not 1'),
-      ({'data.normalise': 'gcn'}, "did you mean 'gcn_zca'"),
-      ({'optimizer.name': 'adamm'}, "did you mean 'adam'"),
-      ({'optimizer.name': 'sgd'}, 'lacks momentum, nesterov, weight_decay'),
-      ({'optimizer.drop_step': 5}, "did you mean 'drop_steps'"),
-      ({'optimizer.drop_steps': -5}, 'optimizer.drop_steps=-5: must be >= 0'),
-      ({'optimizer.drop_steps': 5, 'optimizer.cosine_steps': 5},
-       'set one of them to 0'),
-      ({'method.threshold_': 1.0}, 'threshold_'),
-      ({'method.threshold': 1.5}, 'threshold=1.5'),
-      ({'method.ramp_steps': -5}, 'ramp_steps=-5'),
-      ({'method.weight': -1.0}, 'weight=-1.0'),
+    ({'data.labelled': 9}, 'at least 10'),
+    ({'data.labelled': 5000}, 'lower config.data.labelled'),
+    ({'data.validation': 0}, 'best_validation needs validation'),
+    ({'batch.labelled': 15, 'devices': 4}, 'does not divide over 4'),
+    ({'devices': 64}, 'only 4 are there'),
+    ({'steps': 0}, 'config.steps=0: must be >= 1'),
+    ({'steps_per_call': -1}, 'steps_per_call'),
+    ({'devices': -1}, 'devices'),
+    ({'seed': -1}, 'config.seed'),
+    ({'batch.unlabelled': -4}, 'batch.unlabelled'),
+    ({'data.limit': -3}, 'data.limit'),
+    ({'checkpoint.keep': 0}, 'checkpoint.keep'),
+    ({'optimizer.lr': float('nan')}, 'optimizer.lr'),
+    ({'ema_decay': 1.5}, 'must be below 1'),
+    ({'precision': 'float23'}, "did you mean 'float32'"),
+    ({'weight_decay_on': 'kernel'}, "did you mean 'kernels'"),
+    ({'protocol': 'best_test'}, 'config.protocol'),
+    ({'method.ramp': 'sigmoidal'}, "did you mean 'sigmoid'"),
+    ({'data.rule': 'unbalanced'}, "did you mean 'balanced'"),
+    ({'data.augment': 'translate:x'}, 'translate:PIXELS'),
+    ({'data.augment': 'translate:8'}, 'translate:8 is too far for .*8x8'),
+    ({'data.strong': 'flipp'}, "config.data.strong: 'flipp' is none of"),
+    ({'data.strong': 'translate_x:9'}, 'translate_x:9 is too far'),
+    ({'data.strong': 'jitter:1:1:1:0.1'}, '3 channels, not 1'),
+    ({'data.normalise': 'gcn'}, "did you mean 'gcn_zca'"),
+    ({'optimizer.name': 'adamm'}, "did you mean 'adam'"),
+    ({'optimizer.name': 'sgd'}, 'lacks momentum, nesterov, weight_decay'),
+    ({'optimizer.drop_step': 5}, "did you mean 'drop_steps'"),
+    ({'optimizer.drop_steps': -5}, 'optimizer.drop_steps=-5: must be >= 0'),
+    (
+      {'optimizer.drop_steps': 5, 'optimizer.cosine_steps': 5},
+      'set one of them to 0',
+    ),
+    ({'method.threshold_': 1.0}, 'threshold_'),
+    ({'method.threshold': 1.5}, 'threshold=1.5'),
+    ({'method.ramp_steps': -5}, 'ramp_steps=-5'),
+    ({'method.weight': -1.0}, 'weight=-1.0'),
   )
   def test_wrong_input_makes_no_folder(self, changes, message):
     config = _config()
@@ -318,42 +352,54 @@ class ExperimentTest(parameterized.TestCase):
 
     def fitted():
       calls.append(True)
-      return normalise.fit('standard', images)
+      return normalize.fit('standard', images)
 
     changes = {'data.normalise': 'standard', 'data.augment': 'flip'}
     tools = self.tools_of((8, 8, 3), fitted, **changes)
     self.assertIsNone(tools.strong)
     tools = self.tools_of(
-        (8, 8, 3), fitted, **changes, **{'data.strong': 'translate_x:2'})
+      (8, 8, 3), fitted, **changes, **{'data.strong': 'translate_x:2'}
+    )
     self.assertEmpty(calls)
     tools = self.tools_of(
-        (8, 8, 3), fitted, **changes, **{'data.strong': 'jitter:0:0:0:0.5'})
+      (8, 8, 3), fitted, **changes, **{'data.strong': 'jitter:0:0:0:0.5'}
+    )
     self.assertNotEmpty(calls)
-    x = normalise.apply('standard', fitted(), images)
+    x = normalize.apply('standard', fitted(), images)
     mirrored = np.asarray(tools.augment(x, jax.random.key(0)))
     for before, after in zip(np.asarray(x), mirrored):
-      self.assertTrue(np.array_equal(after, before)
-                      or np.array_equal(after, before[:, ::-1]))
+      self.assertTrue(
+        np.array_equal(after, before) or np.array_equal(after, before[:, ::-1])
+      )
     turned = np.asarray(tools.strong(x, jax.random.key(0)))
-    back = normalise.invert('standard', fitted(), turned)
+    back = normalize.invert('standard', fitted(), turned)
     np.testing.assert_allclose(  # value and chroma outlast a turn of the hue
-        back.max(-1), images.max(-1) / 255, atol=1e-5)
+      back.max(-1), images.max(-1) / 255, atol=1e-5
+    )
     np.testing.assert_allclose(back.min(-1), images.min(-1) / 255, atol=1e-5)
     self.assertGreater(np.abs(turned - x).mean(), 0.1)
 
   def test_colours_do_not_change_after_whitening(self):
     with self.assertRaisesRegex(errors.UserError, 'gcn_zca cannot be undone'):
-      self.tools_of((8, 8, 3), dict, **{
-          'data.normalise': 'gcn_zca', 'data.augment': 'jitter:1:1:1:0'})
+      self.tools_of(
+        (8, 8, 3),
+        dict,
+        **{'data.normalise': 'gcn_zca', 'data.augment': 'jitter:1:1:1:0'},
+      )
 
   def test_sgd_along_a_cosine_trains_and_ends_at_rest(self):
     config = _config(**{'log_every': 1, 'steps': 24})
     with config.unlocked():
       config.optimizer = dict(
-          name='sgd', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4,
-          cosine_steps=20)
+        name='sgd',
+        lr=0.1,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+        cosine_steps=20,
+      )
     experiment.run(config, self.folder)
-    lines = log.read(self.folder / 'seed_0' / 'metrics.jsonl')
+    lines = metrics_log.read(self.folder / 'seed_0' / 'metrics.jsonl')
     norms = [e['params_norm'] for e in lines if e['kind'] == 'train']
     self.assertEqual(len(set(norms[:20])), 20)
     self.assertEqual(len(set(norms[19:])), 1)
@@ -363,12 +409,20 @@ class ExperimentTest(parameterized.TestCase):
     parts = experiment.prepare(config)
     self.assertEqual(parts.method.side, ())
     with config.unlocked():
-      config.method = dict(name='ns3l', weight=1.0, ramp='none', ramp_steps=0,
-                           sampler='exclude_nearest', exclude=1, count=1,
-                           passes=1, terms={})
+      config.method = dict(
+        name='ns3l',
+        weight=1.0,
+        ramp='none',
+        ramp_steps=0,
+        sampler='exclude_nearest',
+        exclude=1,
+        count=1,
+        passes=1,
+        terms={},
+      )
     parts = experiment.prepare(config)
-    split = feed.split_of(config, parts.source, 0)
-    tables = feed.side_tables(parts.method.side, parts.source, split)
+    split = pipeline.split_of(config, parts.source, 0)
+    tables = pipeline.side_tables(parts.method.side, parts.source, split)
     self.assertEqual(list(tables), ['class_distance'])
     rows = split.labelled
     own = tables['class_distance'][rows, parts.source.train.labels[rows]]
@@ -388,13 +442,14 @@ class ExperimentTest(parameterized.TestCase):
       arrays = {**split, 'labelled': split['labelled'][::-1]}
     np.savez(seed / 'split.npz', **arrays)
     with self.assertRaisesRegex(
-        errors.UserError, 'split.npz has other rows than'):
+      errors.UserError, 'split.npz has other rows than'
+    ):
       experiment.run(_config(), self.folder)
 
   def test_the_same_rows_of_another_order_are_refused(self):
     """A data set prepared anew has the same labels, but other images there."""
     experiment.run(_config(), self.folder)
-    load = feed.load_source
+    load = pipeline.load_source
 
     def other(config):
       source = load(config)
@@ -405,17 +460,21 @@ class ExperimentTest(parameterized.TestCase):
         moved[rows] = images[np.roll(rows, 1)]
       return source._replace(train=source.train._replace(images=moved))
 
-    self.enterContext(absltest.mock.patch.object(feed, 'load_source', other))
+    self.enterContext(
+      absltest.mock.patch.object(pipeline, 'load_source', other)
+    )
     for finished in True, False:
       if not finished:
         (self.folder / 'seed_0' / 'result.json').unlink()
       with self.assertRaisesRegex(
-          errors.UserError, 'split.npz has other images or labels than'):
+        errors.UserError, 'split.npz has other images or labels than'
+      ):
         experiment.run(_config(), self.folder)
 
   @parameterized.parameters(
-      ({'batch.labelled': 8}, 'batch.labelled was 16 there and is 8'),
-      ({'seed': 1}, 'seed was 0 there'), ({'data.augment': ''}, 'data.augment'),
+    ({'batch.labelled': 8}, 'batch.labelled was 16 there and is 8'),
+    ({'seed': 1}, 'seed was 0 there'),
+    ({'data.augment': ''}, 'data.augment'),
   )
   def test_another_config_is_refused(self, changed, message):
     experiment.run(_config(), self.folder)
@@ -436,18 +495,20 @@ class ExperimentTest(parameterized.TestCase):
       (seed / 'result.json').unlink()
       shutil.rmtree(seed / 'checkpoints' / '8')
       experiment.run(config(devices=last), folder)
-      lines = log.read(seed / 'metrics.jsonl')
+      lines = metrics_log.read(seed / 'metrics.jsonl')
       losses.append([e['loss'] for e in lines if e['kind'] == 'train'])
     self.assertLen(losses[0], 8)
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
   def test_warnings_are_kept_with_the_results(self):
     results = experiment.run(
-        _config(**{'data.labelled': 43, 'steps': 10}), self.folder)
+      _config(**{'data.labelled': 43, 'steps': 10}), self.folder
+    )
     told = ' '.join(results['warnings'])
     self.assertIn('seed 0: 43 labelled images are not the same number', told)
-    self.assertIn('config.steps=10, but method.ramp_steps=5 are set for 20',
-                  told)
+    self.assertIn(
+      'config.steps=10, but method.ramp_steps=5 are set for 20', told
+    )
     report = results['reports'][0]
     self.assertEqual(sorted(report['labelled_by_class']), [4] * 7 + [5] * 3)
     self.assertLen(report['content_sha256'], 64)

@@ -3,15 +3,15 @@
 import pathlib
 
 import numpy as np
-from PIL import Image
 import scipy.io
+from PIL import Image
 from sklearn import datasets
 
 _PLACES = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
 
 
 def write(
-    folder: pathlib.Path, counts: dict[str, int], *, seed: int = 0
+  folder: pathlib.Path, counts: dict[str, int], *, seed: int = 0
 ) -> dict[str, list[np.ndarray]]:
   """Writes pictures and the lists of them.
 
@@ -69,4 +69,5 @@ def as_release(folder: pathlib.Path) -> None:
     (folder / name).unlink()
     (folder / f'aflw_{split}_images.txt').write_text('\n'.join(names) + '\n')
     scipy.io.savemat(
-        folder / f'aflw_{split}_keypoints.mat', dict(gt=points, hw=sizes))
+      folder / f'aflw_{split}_keypoints.mat', dict(gt=points, hw=sizes)
+    )

@@ -19,7 +19,8 @@ import orbax.checkpoint as ocp
 from absl.testing import absltest, parameterized
 from tensorboardX import event_file_writer
 
-from nsl_jax import checkpoint, config_files, errors, experiment, log, loop
+from nsl_jax import config_files, errors
+from nsl_jax.training import checkpoint, experiment, loop, metrics_log
 
 _STEPS, _STOP = 20, 12  # of a whole run; where a broken one is told to stop
 _FOLDER = tempfile.TemporaryDirectory()
@@ -57,7 +58,7 @@ def _half_line_at_the_end(seed):
 
 
 def _best_of_a_lost_start(seed):
-  best, = (seed / 'best').iterdir()
+  (best,) = (seed / 'best').iterdir()
   shutil.copytree(best, seed / 'best' / '16')
 
 
@@ -70,41 +71,64 @@ def _half_a_best_network(seed):
 # What becomes of the folder of a seed that was stopped at step 12, and what
 # the next start says; '' where it ends as if nothing had been.
 _DAMAGE = {
-    'nothing': (lambda seed: None, ''),
-    'no state in the newest checkpoint': (
-        lambda seed: shutil.rmtree(_newest(seed) / 'state'), ''),
-    'no position in the newest checkpoint': (
-        lambda seed: shutil.rmtree(_newest(seed) / 'position'), ''),
-    'an empty newest checkpoint': (
-        lambda seed: [shutil.rmtree(_newest(seed)),
-                      (seed / 'checkpoints' / '13').mkdir()], ''),
-    'the newest checkpoint is gone': (
-        lambda seed: shutil.rmtree(_newest(seed)), ''),
-    'no checkpoints': (lambda seed: shutil.rmtree(seed / 'checkpoints'), ''),
-    'nothing but a folder': (
-        lambda seed: [shutil.rmtree(seed), seed.mkdir()], ''),
-    'half a checkpoint': (
-        lambda seed: _newest(seed).rename(
-            seed / 'checkpoints' / '12.orbax-checkpoint-tmp'), ''),
-    'the best of a lost start': (_best_of_a_lost_start, ''),
-    'half of a best network': (_half_a_best_network, ''),
-    'no split': (lambda seed: (seed / 'split.npz').unlink(), ''),
-    'no events': (lambda seed: shutil.rmtree(seed / 'tb'), ''),
-    'half a line at the end': (_half_line_at_the_end, ''),
-    'half a line in the middle': (
-        _half_line_in_the_middle, 'metrics.jsonl, line 2 is damaged'),
-    'no metrics': (
-        lambda seed: (seed / 'metrics.jsonl').unlink(),
-        'metrics.jsonl has 0 lines up to the checkpoint of step 12, which '
-        'knows of 6'),
-    'half a split': (
-        lambda seed: _cut(seed / 'split.npz', 100), 'split.npz is damaged'),
-    'half a config': (
-        lambda seed: _cut(seed.parent / 'config.json', 100),
-        'config.json cannot be read'),
-    'no config': (lambda seed: (seed.parent / 'config.json').unlink(), ''),
-    'half a lock of one that died': (
-        lambda seed: (seed.parent / 'lock.json').write_text('{"ho'), ''),
+  'nothing': (lambda seed: None, ''),
+  'no state in the newest checkpoint': (
+    lambda seed: shutil.rmtree(_newest(seed) / 'state'),
+    '',
+  ),
+  'no position in the newest checkpoint': (
+    lambda seed: shutil.rmtree(_newest(seed) / 'position'),
+    '',
+  ),
+  'an empty newest checkpoint': (
+    lambda seed: [
+      shutil.rmtree(_newest(seed)),
+      (seed / 'checkpoints' / '13').mkdir(),
+    ],
+    '',
+  ),
+  'the newest checkpoint is gone': (
+    lambda seed: shutil.rmtree(_newest(seed)),
+    '',
+  ),
+  'no checkpoints': (lambda seed: shutil.rmtree(seed / 'checkpoints'), ''),
+  'nothing but a folder': (
+    lambda seed: [shutil.rmtree(seed), seed.mkdir()],
+    '',
+  ),
+  'half a checkpoint': (
+    lambda seed: _newest(seed).rename(
+      seed / 'checkpoints' / '12.orbax-checkpoint-tmp'
+    ),
+    '',
+  ),
+  'the best of a lost start': (_best_of_a_lost_start, ''),
+  'half of a best network': (_half_a_best_network, ''),
+  'no split': (lambda seed: (seed / 'split.npz').unlink(), ''),
+  'no events': (lambda seed: shutil.rmtree(seed / 'tb'), ''),
+  'half a line at the end': (_half_line_at_the_end, ''),
+  'half a line in the middle': (
+    _half_line_in_the_middle,
+    'metrics.jsonl, line 2 is damaged',
+  ),
+  'no metrics': (
+    lambda seed: (seed / 'metrics.jsonl').unlink(),
+    'metrics.jsonl has 0 lines up to the checkpoint of step 12, which '
+    'knows of 6',
+  ),
+  'half a split': (
+    lambda seed: _cut(seed / 'split.npz', 100),
+    'split.npz is damaged',
+  ),
+  'half a config': (
+    lambda seed: _cut(seed.parent / 'config.json', 100),
+    'config.json cannot be read',
+  ),
+  'no config': (lambda seed: (seed.parent / 'config.json').unlink(), ''),
+  'half a lock of one that died': (
+    lambda seed: (seed.parent / 'lock.json').write_text('{"ho'),
+    '',
+  ),
 }
 
 
@@ -127,8 +151,9 @@ class FieldTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory())) / 'run'
+    self.folder = (
+      pathlib.Path(self.enterContext(tempfile.TemporaryDirectory())) / 'run'
+    )
     self.seed = self.folder / 'seed_0'
 
   def start(self, **parts):
@@ -138,7 +163,7 @@ class FieldTest(parameterized.TestCase):
       return experiment.run(_config(), self.folder)
 
   def lines(self, folder):
-    lines = log.read(folder / 'seed_0' / 'metrics.jsonl')
+    lines = metrics_log.read(folder / 'seed_0' / 'metrics.jsonl')
     seconds = [line.pop('seconds') for line in lines]
     self.assertEqual(seconds, sorted(seconds))
     self.assertGreaterEqual(seconds[0], 0.0)
@@ -151,15 +176,20 @@ class FieldTest(parameterized.TestCase):
       self.assertGreater(report.pop('wall_time_s'), 0.0)
       if not weights:
         report['best_validation'] = {
-            **report['best_validation'], 'weights': None}
+          **report['best_validation'],
+          'weights': None,
+        }
     self.assertEqual(*reports)
-    names = [sorted(p.name for p in (f / 'seed_0' / 'best').iterdir())
-             for f in (self.folder, self.unbroken)]
+    names = [
+      sorted(p.name for p in (f / 'seed_0' / 'best').iterdir())
+      for f in (self.folder, self.unbroken)
+    ]
     if weights:
       self.assertEqual(*names)
 
   def evaluate_then(self, at, what):
     """The evaluation, and something else at a step."""
+
     def evaluate(state, *rest):
       found = self.parts.evaluate(state, *rest)
       if int(state.step) == at:
@@ -170,8 +200,11 @@ class FieldTest(parameterized.TestCase):
 
   def stop(self):
     with self.assertRaises(loop.Interrupted):
-      self.start(evaluate=self.evaluate_then(
-          _STOP, lambda: signal.raise_signal(signal.SIGTERM)))
+      self.start(
+        evaluate=self.evaluate_then(
+          _STOP, lambda: signal.raise_signal(signal.SIGTERM)
+        )
+      )
 
   def assert_one_line(self, error, message):
     self.assertIn(message, str(error))
@@ -180,7 +213,6 @@ class FieldTest(parameterized.TestCase):
 
 
 class DamageTest(FieldTest):
-
   def stop(self):
     """A copy of a run that was stopped, which all damage is done to."""
     stopped = pathlib.Path(_FOLDER.name) / 'stopped'
@@ -191,7 +223,8 @@ class DamageTest(FieldTest):
       shutil.copytree(stopped, self.folder)
 
   @parameterized.named_parameters(
-      (name.replace(' ', '_'), *case) for name, case in _DAMAGE.items())
+    (name.replace(' ', '_'), *case) for name, case in _DAMAGE.items()
+  )
   def test_after(self, damage, message):
     self.stop()
     damage(self.seed)
@@ -219,7 +252,6 @@ class DamageTest(FieldTest):
 
 
 class SignalTest(FieldTest):
-
   @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
   def test_while_the_first_step_is_compiled(self, number):
     calls = []
@@ -239,8 +271,11 @@ class SignalTest(FieldTest):
   @parameterized.parameters(4, 12, _STEPS)
   def test_in_an_evaluation(self, step):
     with self.assertRaises(loop.Interrupted):
-      self.start(evaluate=self.evaluate_then(
-          step, lambda: signal.raise_signal(signal.SIGTERM)))
+      self.start(
+        evaluate=self.evaluate_then(
+          step, lambda: signal.raise_signal(signal.SIGTERM)
+        )
+      )
     self.assertEqual(_newest(self.seed).name, str(step))
     self.assert_as_unbroken(self.start())
 
@@ -263,7 +298,6 @@ class SignalTest(FieldTest):
 
 
 class TrainingErrorTest(FieldTest):
-
   def test_loss_that_becomes_nan_late(self):
     def chunk(state, data, rows):
       late = int(state.step) == 13
@@ -275,8 +309,10 @@ class TrainingErrorTest(FieldTest):
     with self.assertRaises(errors.TrainingError) as raised:
       self.start(chunk=chunk)
     self.assert_one_line(
-        raised.exception, 'loss is nan at step 14; the checkpoint of step 10 '
-        f'is kept in {self.seed}')
+      raised.exception,
+      'loss is nan at step 14; the checkpoint of step 10 '
+      f'is kept in {self.seed}',
+    )
     self.assert_as_unbroken(self.start())
 
 
@@ -297,7 +333,9 @@ def _full_in_the_background(seed):
   """The writer's thread fails, which is known when it is waited for."""
   del seed
   save, wait = (
-      ocp.CheckpointManager.save, ocp.CheckpointManager.wait_until_finished)
+    ocp.CheckpointManager.save,
+    ocp.CheckpointManager.wait_until_finished,
+  )
   failing = []
 
   def begin(manager, step, *rest, **named):
@@ -311,26 +349,28 @@ def _full_in_the_background(seed):
   def fail(manager):
     if manager in failing:
       raise ValueError(
-          'RESOURCE_EXHAUSTED: Error writing local file "x": Failed writing: '
-          '"x" [OS error 28: ENOSPC No space left on device]\nmore lines')
+        'RESOURCE_EXHAUSTED: Error writing local file "x": Failed writing: '
+        '"x" [OS error 28: ENOSPC No space left on device]\nmore lines'
+      )
     wait(manager)
 
   stack = mock.patch.multiple(
-      ocp.CheckpointManager, save=begin, wait_until_finished=fail)
+    ocp.CheckpointManager, save=begin, wait_until_finished=fail
+  )
   return stack
 
 
 def _full_for_metrics(seed):
   """The line of step 16, behind the checkpoint of step 15."""
   del seed
-  write = log.Log.write
+  write = metrics_log.Log.write
 
   def fail(lines, kind, step, *rest):
     if step == 16:
       lines._file = open('/dev/full', 'ab', buffering=0)
     return write(lines, kind, step, *rest)
 
-  return mock.patch.object(log.Log, 'write', fail)
+  return mock.patch.object(metrics_log.Log, 'write', fail)
 
 
 def _full_for_events(seed):
@@ -349,20 +389,30 @@ def _full_for_events(seed):
 
 
 _FULL = (
-    (_full_while_starting, 'cannot write checkpoint 15 in {seed}/checkpoints '
-     '(no space left on device); the checkpoint of step 10 is kept'),
-    (_full_in_the_background, 'cannot write checkpoint 15 in '
-     '{seed}/checkpoints (no space left on device); the checkpoint of step 10 '
-     'is kept'),
-    (_full_for_metrics, 'cannot write {seed}/metrics.jsonl (No space left on '
-     'device); the checkpoint of step 15 is kept'),
-    (_full_for_events, 'cannot write {seed}/tb (No space left on device); the '
-     'checkpoint of step '),
+  (
+    _full_while_starting,
+    'cannot write checkpoint 15 in {seed}/checkpoints '
+    '(no space left on device); the checkpoint of step 10 is kept',
+  ),
+  (
+    _full_in_the_background,
+    'cannot write checkpoint 15 in '
+    '{seed}/checkpoints (no space left on device); the checkpoint of step 10 '
+    'is kept',
+  ),
+  (
+    _full_for_metrics,
+    'cannot write {seed}/metrics.jsonl (No space left on '
+    'device); the checkpoint of step 15 is kept',
+  ),
+  (
+    _full_for_events,
+    'cannot write {seed}/tb (No space left on device); the checkpoint of step ',
+  ),
 )
 
 
 class FullDiskTest(FieldTest):
-
   @parameterized.parameters(*_FULL)
   def test_one_line_and_resumes(self, fill, message):
     with fill(self.seed):
@@ -391,7 +441,6 @@ class FullDiskTest(FieldTest):
 
 
 class BestTest(FieldTest):
-
   def errors_of(self, *validation):
     """An evaluation that finds these validation errors, in turn."""
     found = iter(validation)
@@ -417,10 +466,10 @@ class BestTest(FieldTest):
     return saved
 
   @parameterized.parameters(
-      ((9.0, 5.0, 7.0, 5.0, 6.0), [4, 8]),  # the earliest of equals
-      ((1.0, 2.0, 3.0, 4.0, 5.0), [4]),
-      ((5.0, 4.0, 3.0, 2.0, 1.0), [4, 8, 12, 16, 20]),
-      ((5.0, 4.0, 3.0, 2.0, 2.0), [4, 8, 12, 16]),
+    ((9.0, 5.0, 7.0, 5.0, 6.0), [4, 8]),  # the earliest of equals
+    ((1.0, 2.0, 3.0, 4.0, 5.0), [4]),
+    ((5.0, 4.0, 3.0, 2.0, 1.0), [4, 8, 12, 16, 20]),
+    ((5.0, 4.0, 3.0, 2.0, 2.0), [4, 8, 12, 16]),
   )
   def test_each_that_is_strictly_lower(self, validation, steps):
     saved = self.saved()
@@ -447,15 +496,16 @@ class BestTest(FieldTest):
 
   def test_a_start_that_was_lost_counts_for_nothing(self):
     """It died after a better network, before a checkpoint that names it."""
+
     def die():
       raise RuntimeError('killed')
 
     with self.assertRaisesRegex(RuntimeError, 'killed'):
-      self.start(evaluate=self.errors_of(9.0, 5.0, 1.0), chunk=self.chunk_to(
-          13, die))
+      self.start(
+        evaluate=self.errors_of(9.0, 5.0, 1.0), chunk=self.chunk_to(13, die)
+      )
     # 4 is what the checkpoint of step 5 names, 8 that of step 10.
-    self.assertEqual(
-        sorted(os.listdir(self.seed / 'best')), ['12', '4', '8'])
+    self.assertEqual(sorted(os.listdir(self.seed / 'best')), ['12', '4', '8'])
     results = self.start(evaluate=self.errors_of(7.0, 8.0, 6.0))
     best = results['reports'][0]['best_validation']
     self.assertEqual((best['step'], best['weights']), (8, 'best/8'))

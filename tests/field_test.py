@@ -10,14 +10,12 @@ import pathlib
 import tempfile
 from typing import Any, NamedTuple
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
 import tfds_fixtures
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import experiment
+from nsl_jax import config_files, errors
+from nsl_jax.training import experiment
 
 
 class Case(NamedTuple):
@@ -43,73 +41,116 @@ class Case(NamedTuple):
 _PROPORTIONAL = {'data.rule': 'proportional'}
 _SUPERVISED = {'batch.unlabelled': 0}
 CASES = {
-    # Classes with hardly an image, by rule.
-    'balanced, a class of one': Case(
-        (9, 9, 1), {'data.labelled': 3}, labelled=(1, 1, 1)),
-    'balanced, a class of one, two of each asked for': Case(
-        (9, 9, 1), {'data.labelled': 6},
-        says=r'labelled=6: .* 2 images of class 2, of which 1 .*lower'),
-    'balanced, a class of none': Case(
-        (9, 9, 0), {'data.labelled': 3}, says=r'of class 2, of which 0'),
-    'balanced, the extra one goes to a class that has it': Case(
-        (9, 1, 9), {'data.labelled': 5}, labelled=(1, 2, 2),
-        says='not the same number of each of 3 classes: 2 1 2'),
-    'proportional, a class without a label': Case(
-        (60, 30, 6), {'data.labelled': 3, **_PROPORTIONAL},
-        labelled=(0, 1, 2), says='no labelled image of class 2 .*: 2 1 0'),
-    'uniform, a class of one': Case(
-        (20, 20, 1), {'data.labelled': 3, 'data.rule': 'uniform'},
-        labelled=(0, 1, 2), says='no labelled image of class'),
-    'validation would take the only image of a class': Case(
-        (9, 9, 1), {'data.labelled': 3, 'data.validation': 3,
-                    'protocol': 'best_validation'},
-        says=r'validation=3: .* of class 2, of which 0 .*lower '
-             r'config\.data\.validation'),
-    'uniform validation leaves it': Case(
-        (9, 9, 1), {'data.labelled': 3, 'data.validation': 15,
-                    'data.validation_rule': 'uniform'}, labelled=(1, 1, 1)),
-    # Few and many classes.
-    'two classes': Case((9, 9), {'data.labelled': 4}, labelled=(2, 2)),
-    'one class': Case((9,), {'data.labelled': 4}, labelled=(4,)),
-    'fifty classes with a label each': Case(
-        (3,) * 50, {'data.labelled': 50}, labelled=(1,) * 50),
-    'fewer labels than classes': Case(
-        (3,) * 50, {'data.labelled': 49}, says='to at least 50'),
-    # Batches and sets of other sizes than each other.
-    'a batch larger than the labelled set': Case(
-        (9, 9), {'data.labelled': 2, 'batch.labelled': 8}, labelled=(1, 1)),
-    'a batch larger than the unlabelled set': Case(
-        (9, 9), {'data.labelled': 14, 'batch.unlabelled': 12},
-        labelled=(7, 7)),
-    'no image is left without a label': Case(
-        (9, 9), {'data.labelled': 18}, says='no unlabelled image is left'),
-    'that is no fault where none is needed': Case(
-        (9, 9), {'data.labelled': 18, **_SUPERVISED}, labelled=(9, 9),
-        file='digits_supervised'),
-    'more labels than images': Case(
-        (9, 9), {'data.labelled': 20}, says='only 18 labelled images'),
-    'training images without a label are unlabelled': Case(
-        (4, 4), {'data.labelled': 8}, labelled=(4, 4), unknown=9),
-    # Methods without what they need: before data are loaded.
-    'a term without unlabelled images': Case(
-        (9, 9), {'data.labelled': 4, 'batch.unlabelled': 0},
-        says=r'batch\.unlabelled=0, but config\.method\.name=ns3l'),
-    # Weights averaged before there is anything to average, tiny intervals.
-    'averaged weights, evaluated from the first step on': Case(
-        (9, 9), {'data.labelled': 4, 'ema_decay': 0.999, 'steps': 1,
-                 'scheduled_steps': 1, 'eval.every_steps': 1},
-        labelled=(2, 2)),
-    'evaluation batches of one': Case(
-        (9, 9), {'data.labelled': 4, 'eval.batch': 1}, labelled=(2, 2)),
-    # Numbers that cannot be.
-    'no steps': Case((9, 9), {'steps': 0}, says=r'config\.steps=0'),
-    'batch of zero': Case(
-        (9, 9), {'batch.labelled': 0}, says=r'batch\.labelled=0'),
-    'an unknown rule': Case(
-        (9, 9), {'data.labelled': 4, 'data.rule': 'balancd'},
-        says="rule='balancd': did you mean 'balanced'"),
-    'ten labels of other classes than there are': Case(
-        (9, 9), {'data.labelled': 1}, says='to at least 2'),
+  # Classes with hardly an image, by rule.
+  'balanced, a class of one': Case(
+    (9, 9, 1), {'data.labelled': 3}, labelled=(1, 1, 1)
+  ),
+  'balanced, a class of one, two of each asked for': Case(
+    (9, 9, 1),
+    {'data.labelled': 6},
+    says=r'labelled=6: .* 2 images of class 2, of which 1 .*lower',
+  ),
+  'balanced, a class of none': Case(
+    (9, 9, 0), {'data.labelled': 3}, says=r'of class 2, of which 0'
+  ),
+  'balanced, the extra one goes to a class that has it': Case(
+    (9, 1, 9),
+    {'data.labelled': 5},
+    labelled=(1, 2, 2),
+    says='not the same number of each of 3 classes: 2 1 2',
+  ),
+  'proportional, a class without a label': Case(
+    (60, 30, 6),
+    {'data.labelled': 3, **_PROPORTIONAL},
+    labelled=(0, 1, 2),
+    says='no labelled image of class 2 .*: 2 1 0',
+  ),
+  'uniform, a class of one': Case(
+    (20, 20, 1),
+    {'data.labelled': 3, 'data.rule': 'uniform'},
+    labelled=(0, 1, 2),
+    says='no labelled image of class',
+  ),
+  'validation would take the only image of a class': Case(
+    (9, 9, 1),
+    {'data.labelled': 3, 'data.validation': 3, 'protocol': 'best_validation'},
+    says=r'validation=3: .* of class 2, of which 0 .*lower '
+    r'config\.data\.validation',
+  ),
+  'uniform validation leaves it': Case(
+    (9, 9, 1),
+    {
+      'data.labelled': 3,
+      'data.validation': 15,
+      'data.validation_rule': 'uniform',
+    },
+    labelled=(1, 1, 1),
+  ),
+  # Few and many classes.
+  'two classes': Case((9, 9), {'data.labelled': 4}, labelled=(2, 2)),
+  'one class': Case((9,), {'data.labelled': 4}, labelled=(4,)),
+  'fifty classes with a label each': Case(
+    (3,) * 50, {'data.labelled': 50}, labelled=(1,) * 50
+  ),
+  'fewer labels than classes': Case(
+    (3,) * 50, {'data.labelled': 49}, says='to at least 50'
+  ),
+  # Batches and sets of other sizes than each other.
+  'a batch larger than the labelled set': Case(
+    (9, 9), {'data.labelled': 2, 'batch.labelled': 8}, labelled=(1, 1)
+  ),
+  'a batch larger than the unlabelled set': Case(
+    (9, 9), {'data.labelled': 14, 'batch.unlabelled': 12}, labelled=(7, 7)
+  ),
+  'no image is left without a label': Case(
+    (9, 9), {'data.labelled': 18}, says='no unlabelled image is left'
+  ),
+  'that is no fault where none is needed': Case(
+    (9, 9),
+    {'data.labelled': 18, **_SUPERVISED},
+    labelled=(9, 9),
+    file='digits_supervised',
+  ),
+  'more labels than images': Case(
+    (9, 9), {'data.labelled': 20}, says='only 18 labelled images'
+  ),
+  'training images without a label are unlabelled': Case(
+    (4, 4), {'data.labelled': 8}, labelled=(4, 4), unknown=9
+  ),
+  # Methods without what they need: before data are loaded.
+  'a term without unlabelled images': Case(
+    (9, 9),
+    {'data.labelled': 4, 'batch.unlabelled': 0},
+    says=r'batch\.unlabelled=0, but config\.method\.name=ns3l',
+  ),
+  # Weights averaged before there is anything to average, tiny intervals.
+  'averaged weights, evaluated from the first step on': Case(
+    (9, 9),
+    {
+      'data.labelled': 4,
+      'ema_decay': 0.999,
+      'steps': 1,
+      'scheduled_steps': 1,
+      'eval.every_steps': 1,
+    },
+    labelled=(2, 2),
+  ),
+  'evaluation batches of one': Case(
+    (9, 9), {'data.labelled': 4, 'eval.batch': 1}, labelled=(2, 2)
+  ),
+  # Numbers that cannot be.
+  'no steps': Case((9, 9), {'steps': 0}, says=r'config\.steps=0'),
+  'batch of zero': Case(
+    (9, 9), {'batch.labelled': 0}, says=r'batch\.labelled=0'
+  ),
+  'an unknown rule': Case(
+    (9, 9),
+    {'data.labelled': 4, 'data.rule': 'balancd'},
+    says="rule='balancd': did you mean 'balanced'",
+  ),
+  'ten labels of other classes than there are': Case(
+    (9, 9), {'data.labelled': 1}, says='to at least 2'
+  ),
 }
 
 
@@ -121,33 +162,46 @@ def write(folder, case):
   images = rng.integers(0, 256, (len(labels), 8, 8, 1), np.uint8)
   test = rng.integers(0, 256, (5, 8, 8, 1), np.uint8)
   tfds_fixtures.write(
-      folder, 'mnist', {
-          'train': (images, labels.astype(np.int32)),
-          'test': (test, np.arange(5, dtype=np.int32) % len(case.counts)),
-      }, max(len(case.counts), 1))
+    folder,
+    'mnist',
+    {
+      'train': (images, labels.astype(np.int32)),
+      'test': (test, np.arange(5, dtype=np.int32) % len(case.counts)),
+    },
+    max(len(case.counts), 1),
+  )
 
 
 class FieldTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory()))
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     cache = {'NSL_JAX_CACHE': str(self.folder / 'cache')}
     self.enterContext(absltest.mock.patch.dict('os.environ', cache))
 
   @parameterized.named_parameters(
-      (name.replace(' ', '_').replace(',', ''), case)
-      for name, case in CASES.items())
+    (name.replace(' ', '_').replace(',', ''), case)
+    for name, case in CASES.items()
+  )
   def test_case(self, case):
     write(self.folder / 'data', case)
     config = config_files.load(f'configs/{case.file}.py', smoke='true')
     with config.unlocked():
-      config.update_from_flattened_dict({
-          'devices': 1, 'data.name': 'mnist', 'protocol': 'last',
-          'data.dir': str(self.folder / 'data'), 'data.validation': 0,
-          'steps': 4, 'scheduled_steps': 4, 'batch.labelled': 4,
-          'batch.unlabelled': 4, 'model.name': 'small_cnn', **case.changed})
+      config.update_from_flattened_dict(
+        {
+          'devices': 1,
+          'data.name': 'mnist',
+          'protocol': 'last',
+          'data.dir': str(self.folder / 'data'),
+          'data.validation': 0,
+          'steps': 4,
+          'scheduled_steps': 4,
+          'batch.labelled': 4,
+          'batch.unlabelled': 4,
+          'model.name': 'small_cnn',
+          **case.changed,
+        }
+      )
     workdir = self.folder / 'run'
     if not case.labelled:
       with self.assertRaisesRegex(errors.UserError, case.says) as caught:
@@ -157,8 +211,7 @@ class FieldTest(parameterized.TestCase):
       return
     results = experiment.run(config, workdir)
     report = results['reports'][0]
-    self.assertSequenceEqual(
-        sorted(report['labelled_by_class']), case.labelled)
+    self.assertSequenceEqual(sorted(report['labelled_by_class']), case.labelled)
     self.assertBetween(report['last']['test_error'], 0.0, 100.0)
     told = ' '.join(results['warnings'])
     self.assertRegex(told, case.says or '^$')

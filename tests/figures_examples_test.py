@@ -7,15 +7,15 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
 import numpy as np
+from absl.testing import absltest
 
 from nsl_jax import config_files
-from nsl_jax import experiment
-from nsl_jax import reproduce
-from nsl_jax import rows
+from nsl_jax.commands import reproduce
 from nsl_jax.data import sources
-from nsl_jax.figures import examples
+from nsl_jax.papers import rows
+from nsl_jax.reports.figures import examples
+from nsl_jax.training import experiment
 
 STEPS, TEST = 3, 20
 config_files_load = config_files.load
@@ -34,28 +34,29 @@ def source(*args, **kwargs):
   """Noise, and points that are nowhere the same."""
   rng = np.random.default_rng(0)
   make = lambda size: sources.Arrays(
-      rng.integers(0, 256, (size, 44, 44, 1)).astype(np.uint8),
-      rng.uniform(0, 44, (size, 10)).astype(np.float32),
+    rng.integers(0, 256, (size, 44, 44, 1)).astype(np.uint8),
+    rng.uniform(0, 44, (size, 10)).astype(np.float32),
   )
   return sources.Source('aflw', 0, make(24), make(TEST), '')
 
 
 class ExamplesTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     cls.enterClassContext(mock.patch.object(config_files, 'load', load))
     cls.enterClassContext(mock.patch.object(sources, 'load', source))
     cls.folder = pathlib.Path(
-        cls.enterClassContext(tempfile.TemporaryDirectory()))
+      cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
     cls.row = rows.find('L2-F3')
     with (
-        mock.patch.object(examples, 'SHOWN', TEST),
-        contextlib.redirect_stderr(io.StringIO()),
+      mock.patch.object(examples, 'SHOWN', TEST),
+      contextlib.redirect_stderr(io.StringIO()),
     ):
       cls.drawing = examples.draw(
-          cls.row, seeds=1, reduced=STEPS, workdir=cls.folder)
+        cls.row, seeds=1, reduced=STEPS, workdir=cls.folder
+      )
 
   def lines(self, cell):
     return [line for line in self.drawing.lines if line['cell'] == cell]
@@ -75,8 +76,8 @@ class ExamplesTest(absltest.TestCase):
     _, labels = source().test
     line = one[5 * 7 + 2]
     np.testing.assert_allclose(
-        [line['true_x'], line['true_y']], labels[line['image'], 4:6],
-        atol=1e-3)
+      [line['true_x'], line['true_y']], labels[line['image'], 4:6], atol=1e-3
+    )
 
   def test_errors_are_those_that_were_logged(self):
     """All test images are shown here, so their mean is the test error."""
@@ -84,15 +85,17 @@ class ExamplesTest(absltest.TestCase):
       lines = self.lines(cell['cell'])
       logged = cell['reports'][0]['last']['test_error']
       self.assertAlmostEqual(
-          np.mean([line['image_error'] for line in lines]) / logged, 1.0,
-          places=4)
+        np.mean([line['image_error'] for line in lines]) / logged, 1.0, places=4
+      )
       points = np.array([[line['x'], line['y']] for line in lines])
       true = np.array([[line['true_x'], line['true_y']] for line in lines])
       gaps = np.hypot(*(points - true).T).reshape(TEST, 5).mean(1)
       eyes = np.hypot(*(true[1::5] - true[::5]).T)
       np.testing.assert_allclose(
-          100 * gaps / eyes, [line['image_error'] for line in lines[::5]],
-          rtol=1e-3)
+        100 * gaps / eyes,
+        [line['image_error'] for line in lines[::5]],
+        rtol=1e-3,
+      )
 
   def test_the_real_config(self):
     with mock.patch.object(config_files, 'load', config_files_load):
@@ -103,12 +106,13 @@ class ExamplesTest(absltest.TestCase):
 
   def test_a_second_call_trains_nothing(self):
     with (
-        mock.patch.object(experiment.loop, 'run') as train,
-        mock.patch.object(examples, 'SHOWN', 3),
-        contextlib.redirect_stderr(io.StringIO()),
+      mock.patch.object(experiment.loop, 'run') as train,
+      mock.patch.object(examples, 'SHOWN', 3),
+      contextlib.redirect_stderr(io.StringIO()),
     ):
       again = examples.draw(
-          self.row, seeds=1, reduced=STEPS, workdir=self.folder)
+        self.row, seeds=1, reduced=STEPS, workdir=self.folder
+      )
     train.assert_not_called()
     self.assertEqual(again.lines[:15], self.drawing.lines[:15])
 

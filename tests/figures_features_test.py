@@ -8,19 +8,15 @@ import shutil
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
 import numpy as np
 import threadpoolctl
+from absl.testing import absltest
 
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import experiment
-from nsl_jax import models
-from nsl_jax import rows
+from nsl_jax import config_files, errors, models
 from nsl_jax.data import sources
-from nsl_jax.figures import cells
-from nsl_jax.figures import curves
-from nsl_jax.figures import features
+from nsl_jax.papers import rows
+from nsl_jax.reports.figures import cells, curves, features
+from nsl_jax.training import experiment
 
 STEPS = 3
 CONFIG = 'configs/mnist_dnll.py'
@@ -40,36 +36,37 @@ config_files_load = config_files.load
 
 
 class FeaturesTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     # Threads of t-SNE that wait for one another take most of its time here.
     cls.enterClassContext(threadpoolctl.threadpool_limits(1))
     cls.folder = pathlib.Path(
-        cls.enterClassContext(tempfile.TemporaryDirectory()))
+      cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
     cls.row = rows.find('DN-F5')
     cls.drawing = cls.draw()
 
   @classmethod
   def draw(cls):
     with (
-        mock.patch.object(config_files, 'load', load),
-        mock.patch.object(features, 'IMAGES', 60),
-        mock.patch.object(features, '_BATCH', 40),
-        contextlib.redirect_stderr(io.StringIO()),
+      mock.patch.object(config_files, 'load', load),
+      mock.patch.object(features, 'IMAGES', 60),
+      mock.patch.object(features, '_BATCH', 40),
+      contextlib.redirect_stderr(io.StringIO()),
     ):
-      return features.draw(
-          cls.row, seeds=1, reduced=STEPS, workdir=cls.folder)
+      return features.draw(cls.row, seeds=1, reduced=STEPS, workdir=cls.folder)
 
   def test_both_cells_show_the_same_images(self):
     self.assertEqual(self.drawing.png[:4], b'\x89PNG')
     panels = {
-        name: [line for line in self.drawing.lines if line['panel'] == name]
-        for name in ('dnll', 'supervised')
+      name: [line for line in self.drawing.lines if line['panel'] == name]
+      for name in ('dnll', 'supervised')
     }
-    self.assertEqual({name: len(every) for name, every in panels.items()},
-                     {'dnll': 60, 'supervised': 60})
+    self.assertEqual(
+      {name: len(every) for name, every in panels.items()},
+      {'dnll': 60, 'supervised': 60},
+    )
     labels = [[line['label'] for line in p] for p in panels.values()]
     self.assertEqual(*labels)
     self.assertGreater(len(set(labels[0])), 5)
@@ -83,10 +80,10 @@ class FeaturesTest(absltest.TestCase):
     self.assertEqual((dnll['steps'], alone['steps']), (STEPS, STEPS))
     self.assertEqual(dnll['config']['data'], alone['config']['data'])
     self.assertEqual(dnll['config']['optimizer'], alone['config']['optimizer'])
-    self.assertEqual(alone['config']['method'],
-                     {'name': 'supervised', 'terms': {}})
-    self.assertEqual(alone['config']['batch'],
-                     {'labelled': 4, 'unlabelled': 0})
+    self.assertEqual(
+      alone['config']['method'], {'name': 'supervised', 'terms': {}}
+    )
+    self.assertEqual(alone['config']['batch'], {'labelled': 4, 'unlabelled': 0})
     self.assertEqual(alone['config']['row'], '')
     self.assertEqual(dnll['config']['data']['labelled'], 20)
 
@@ -97,8 +94,10 @@ class FeaturesTest(absltest.TestCase):
     submodel = content['cells'][0]['reports'][0]['last']['submodel']
     self.assertEqual((dnll['submodel'], alone['submodel']), (submodel, ''))
     for cell, one in zip(content['cells'], content['panels']):
-      self.assertEqual(one['accuracy_of_all_images'],
-                       100.0 - cell['reports'][0]['last']['test_error'])
+      self.assertEqual(
+        one['accuracy_of_all_images'],
+        100.0 - cell['reports'][0]['last']['test_error'],
+      )
       self.assertEqual(one['images'], 60)
       self.assertBetween(one['silhouette'], -1.0, 1.0)
     self.assertIn('scikit-learn', content['versions'])
@@ -119,7 +118,8 @@ class FeaturesTest(absltest.TestCase):
       outputs, _ = model.apply(params, stats, view, train=False)
       wrong = np.mean(np.argmax(outputs.logits, -1) != labels)
       self.assertAlmostEqual(
-          100.0 * wrong, report['last'][f'test_error_{name}'], places=4)
+        100.0 * wrong, report['last'][f'test_error_{name}'], places=4
+      )
 
   def _cells(self):
     with mock.patch.object(config_files, 'load', load):
@@ -127,9 +127,9 @@ class FeaturesTest(absltest.TestCase):
 
   def test_a_second_call_trains_nothing_and_draws_the_same(self):
     with (
-        mock.patch.object(experiment.loop, 'run') as train,
-        mock.patch.object(features, 'IMAGES', 60),
-        contextlib.redirect_stderr(io.StringIO()),
+      mock.patch.object(experiment.loop, 'run') as train,
+      mock.patch.object(features, 'IMAGES', 60),
+      contextlib.redirect_stderr(io.StringIO()),
     ):
       again = cells.train(self._cells(), self.folder)
       panel = features.panel_of(again[1])
@@ -148,8 +148,9 @@ class FeaturesTest(absltest.TestCase):
       unlabelled = 1437 - 40 - 20
       self.assertAlmostEqual(line['epoch'], 4 * STEPS / unlabelled, places=4)
     self.assertAlmostEqual(
-        found['dnll']['ensemble_mean'], 100.0 - trained[0].results['reports'][
-            0]['last']['test_error_ensemble'])
+      found['dnll']['ensemble_mean'],
+      100.0 - trained[0].results['reports'][0]['last']['test_error_ensemble'],
+    )
     self.assertIsNone(found['supervised']['ensemble_mean'])
 
   def test_a_lost_checkpoint(self):
@@ -165,8 +166,9 @@ class FeaturesTest(absltest.TestCase):
   def test_the_real_config(self):
     dnll, alone = features.wanted(self.row, seeds=3, reduced=0)
     self.assertEqual(dnll.argument, f'{CONFIG}:method=dnll,seeds=3')
-    self.assertEqual(alone.config.batch.to_dict(),
-                     {'labelled': 128, 'unlabelled': 0})
+    self.assertEqual(
+      alone.config.batch.to_dict(), {'labelled': 128, 'unlabelled': 0}
+    )
     self.assertEqual(alone.label, '20 labels alone')
     experiment.build_method(alone.config, 10, (28, 28, 1))
 

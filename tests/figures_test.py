@@ -9,24 +9,23 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import figures
-from nsl_jax import files
-from nsl_jax import report
-from nsl_jax import reproduce
-from nsl_jax import rows
-from nsl_jax import workdir as workdir_lib
-from nsl_jax.figures import style
-from nsl_jax.figures import toy
+from nsl_jax import config_files, errors, files
+from nsl_jax.commands import report, reproduce
+from nsl_jax.papers import rows
+from nsl_jax.reports import figures
+from nsl_jax.reports.figures import style, toy
+from nsl_jax.training import workdir as workdir_lib
 
 PNG = b'\x89PNG\r\n'
 CONTENT = {
-    'seeds': [0, 1], 'steps': 7, 'full_steps': 70, 'reduced': True,
-    'device': '1 x cpu (cpu; host: 2 cores)', 'cells': [],
+  'seeds': [0, 1],
+  'steps': 7,
+  'full_steps': 70,
+  'reduced': True,
+  'device': '1 x cpu (cpu; host: 2 cores)',
+  'cells': [],
 }
 
 
@@ -36,13 +35,23 @@ def read_csv(path):
 
 
 class FindTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('NS-F2', 'toy'), ('NS-F3-L', 'grid'), ('NS-F3-M', 'grid'),
-      ('NS-F3-R', 'grid'), ('NS-F', None), ('NS-F22', None), ('NS-T6-8', None),
-      ('L2-F3', 'examples'), ('DN-F4', 'curves'), ('DN-F5', 'features'),
-      ('DN-F6', 'curves'), ('DN-F7', 'curves'), ('DN-F8', 'scatter'),
-      ('L2-F2', 'meta'), ('PTS-F2', 'meta'), ('PTS-2', None),
+    ('NS-F2', 'toy'),
+    ('NS-F3-L', 'grid'),
+    ('NS-F3-M', 'grid'),
+    ('NS-F3-R', 'grid'),
+    ('NS-F', None),
+    ('NS-F22', None),
+    ('NS-T6-8', None),
+    ('L2-F3', 'examples'),
+    ('DN-F4', 'curves'),
+    ('DN-F5', 'features'),
+    ('DN-F6', 'curves'),
+    ('DN-F7', 'curves'),
+    ('DN-F8', 'scatter'),
+    ('L2-F2', 'meta'),
+    ('PTS-F2', 'meta'),
+    ('PTS-2', None),
   )
   def test_by_id(self, row_id, name):
     self.assertEqual(figures.name_of(row_id), name)
@@ -56,74 +65,100 @@ class FindTest(parameterized.TestCase):
       ready.append(row.id)
       self.assertEqual(row.kind, 'figure')
       self.assertEqual(reproduce.state_of(row), 'ready')
-      module = importlib.import_module(f'nsl_jax.figures.{drawn}')
+      module = importlib.import_module(f'nsl_jax.reports.figures.{drawn}')
       self.assertTrue(hasattr(module, 'draw'))
       if row.config:
         config = config_files.load(row.config)
         self.assertEqual(config.data.name, row.data)
         if row.labels is not None:  # DN-F4 has two numbers of labels
           self.assertEqual(config.data.labelled, row.labels)
-    self.assertContainsSubset({
-        'NS-F2', 'NS-F3-L', 'NS-F3-M', 'NS-F3-R', 'DN-F4', 'DN-F5', 'DN-F6',
-        'DN-F7', 'DN-F8', 'L2-F2', 'L2-F3', 'PTS-F2',
-    }, ready)
+    self.assertContainsSubset(
+      {
+        'NS-F2',
+        'NS-F3-L',
+        'NS-F3-M',
+        'NS-F3-R',
+        'DN-F4',
+        'DN-F5',
+        'DN-F6',
+        'DN-F7',
+        'DN-F8',
+        'L2-F2',
+        'L2-F3',
+        'PTS-F2',
+      },
+      ready,
+    )
 
   def test_others_say_so(self):
     row = rows.find('L2-F3')._replace(id='L2-F9')
     self.assertEqual(reproduce.state_of(row), 'not implemented yet')
     with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
       reproduce.reproduce(
-          row, seeds=1, reduced=0, workdir=pathlib.Path('/nowhere'),
-          results=pathlib.Path('/nowhere'),
+        row,
+        seeds=1,
+        reduced=0,
+        workdir=pathlib.Path('/nowhere'),
+        results=pathlib.Path('/nowhere'),
       )
 
 
 class MakeTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory()))
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.row = rows.find('NS-F2')
 
   def _make(self, reduced=0, lines=({'a': 1.5, 'b': None},)):
     drawing = style.Drawing(PNG, list(lines), CONTENT)
     with mock.patch.object(toy, 'draw', return_value=drawing) as draw:
       content = figures.make(
-          self.row, seeds=2, reduced=reduced, workdir=self.folder / 'runs',
-          results=self.folder,
+        self.row,
+        seeds=2,
+        reduced=reduced,
+        workdir=self.folder / 'runs',
+        results=self.folder,
       )
     draw.assert_called_once_with(
-        self.row, seeds=2, reduced=reduced, workdir=self.folder / 'runs')
+      self.row, seeds=2, reduced=reduced, workdir=self.folder / 'runs'
+    )
     return content
 
   def test_files_beside_one_another(self):
     content = self._make()
-    self.assertEqual(content, {
-        'row': 'NS-F2', 'kind': 'figure',
-        'files': ['figures/NS-F2.png', 'figures/NS-F2.csv'], **CONTENT,
-    })
+    self.assertEqual(
+      content,
+      {
+        'row': 'NS-F2',
+        'kind': 'figure',
+        'files': ['figures/NS-F2.png', 'figures/NS-F2.csv'],
+        **CONTENT,
+      },
+    )
     picture, table = (self.folder / name for name in content['files'])
     self.assertEqual(picture.read_bytes(), PNG)
     self.assertEqual(table.read_text(), 'a,b\n1.5,\n')
-    self.assertCountEqual(os.listdir(self.folder / 'figures'),
-                          ['NS-F2.png', 'NS-F2.csv'])  # nothing half written
+    self.assertCountEqual(
+      os.listdir(self.folder / 'figures'), ['NS-F2.png', 'NS-F2.csv']
+    )  # nothing half written
 
   def test_a_reduced_one_does_not_take_the_place_of_the_whole(self):
     self._make()
     content = self._make(reduced=7, lines=[{'a': 2}])
-    self.assertEqual(content['files'], ['figures/NS-F2-reduced7.png',
-                                        'figures/NS-F2-reduced7.csv'])
     self.assertEqual(
-        (self.folder / 'figures' / 'NS-F2.csv').read_text(), 'a,b\n1.5,\n')
+      content['files'],
+      ['figures/NS-F2-reduced7.png', 'figures/NS-F2-reduced7.csv'],
+    )
+    self.assertEqual(
+      (self.folder / 'figures' / 'NS-F2.csv').read_text(), 'a,b\n1.5,\n'
+    )
 
   def test_a_place_that_cannot_be_written_is_known_before_drawing(self):
     (self.folder / 'figures').write_text('')
     with mock.patch.object(toy, 'draw') as draw:
       with self.assertRaisesRegex(errors.UserError, 'choose another'):
         figures.make(
-            self.row, seeds=1, reduced=0, workdir=self.folder,
-            results=self.folder,
+          self.row, seeds=1, reduced=0, workdir=self.folder, results=self.folder
         )
     draw.assert_not_called()
 
@@ -137,23 +172,30 @@ class MakeTest(parameterized.TestCase):
 
 
 class CommandTest(absltest.TestCase):
-
   def test_the_toy_from_the_command_to_the_ledger(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-      reproduce.main([
-          '--row=NS-F2', '--reduced=2', f'--results={folder}',
+      reproduce.main(
+        [
+          '--row=NS-F2',
+          '--reduced=2',
+          f'--results={folder}',
           f'--workdir={folder / "runs"}',
-      ])
+        ]
+      )
     path = folder / 'NS-F2-cpu-reduced2-seeds1.json'
-    self.assertIn(f'figures/NS-F2-reduced2.png, figures/NS-F2-reduced2.csv -> '
-                  f'{path}', printed.getvalue())
+    self.assertIn(
+      f'figures/NS-F2-reduced2.png, figures/NS-F2-reduced2.csv -> {path}',
+      printed.getvalue(),
+    )
     content = workdir_lib.read_json(path)
     lines = read_csv(folder / 'figures' / 'NS-F2-reduced2.csv')
     self.assertLen(lines, len(toy.RULES))
-    self.assertEqual([float(line['end']) for line in lines],
-                     [cell['end'] for cell in content['cells']])
+    self.assertEqual(
+      [float(line['end']) for line in lines],
+      [cell['end'] for cell in content['cells']],
+    )
     self.assertEqual(content['kind'], 'figure')
     self.assertEqual((content['steps'], content['reduced']), (2, True))
     self.assertIn('matplotlib', content['versions'])

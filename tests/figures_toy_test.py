@@ -2,15 +2,14 @@
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax import rows
-from nsl_jax.figures import toy
+from nsl_jax.papers import rows
+from nsl_jax.reports.figures import toy
 
 # At boundary 0 and slope log 3 the point 1 has mu = 1/4, the point -1 mu = 3/4.
 SLOPE = math.log(3.0)
@@ -18,30 +17,33 @@ SLOPE = math.log(3.0)
 
 def gradient(rule, *points, w=0.0, slope=SLOPE):
   return jax.jit(toy.RULES[rule])(
-      jnp.float32(w), jnp.float32(slope), jnp.asarray(points, jnp.float32)
+    jnp.float32(w), jnp.float32(slope), jnp.asarray(points, jnp.float32)
   )
 
 
 def descend(rule, *points, w=0.0, slope=SLOPE, steps=1):
-  return np.asarray(toy.descend(
-      toy.RULES[rule], jnp.float32(w), jnp.float32(slope),
-      jnp.asarray(points, jnp.float32), steps=steps,
-  ))
+  return np.asarray(
+    toy.descend(
+      toy.RULES[rule],
+      jnp.float32(w),
+      jnp.float32(slope),
+      jnp.asarray(points, jnp.float32),
+      steps=steps,
+    )
+  )
 
 
 class RuleTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('positive, as printed', [-0.75, 0.25]),  # -(1 - mu) x
-      ('NS3L, as printed', [0.25, -0.75]),  # mu x
-      ('label 1', [-0.75 * SLOPE, -0.25 * SLOPE]),  # -(1 - mu) s
-      ('not 0', [-0.75 * SLOPE, -0.25 * SLOPE]),
-      ('label 0', [0.25 * SLOPE, 0.75 * SLOPE]),  # mu s
-      ('not 1', [0.25 * SLOPE, 0.75 * SLOPE]),
+    ('positive, as printed', [-0.75, 0.25]),  # -(1 - mu) x
+    ('NS3L, as printed', [0.25, -0.75]),  # mu x
+    ('label 1', [-0.75 * SLOPE, -0.25 * SLOPE]),  # -(1 - mu) s
+    ('not 0', [-0.75 * SLOPE, -0.25 * SLOPE]),
+    ('label 0', [0.25 * SLOPE, 0.75 * SLOPE]),  # mu s
+    ('not 1', [0.25 * SLOPE, 0.75 * SLOPE]),
   )
   def test_by_hand(self, rule, expected):
-    np.testing.assert_allclose(
-        gradient(rule, 1.0, -1.0), expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient(rule, 1.0, -1.0), expected, rtol=1e-6)
 
   @parameterized.parameters(('label 1', 'not 0'), ('label 0', 'not 1'))
   def test_a_negative_label_is_the_other_positive_one(self, label, negative):
@@ -49,15 +51,18 @@ class RuleTest(parameterized.TestCase):
     x = np.random.default_rng(0).uniform(-1, 1, 100)
     for w, slope in ((0.3, 9.0), (-0.5, 2.0)):
       np.testing.assert_allclose(
-          gradient(label, *x, w=w, slope=slope),
-          gradient(negative, *x, w=w, slope=slope), rtol=1e-4, atol=1e-6)
+        gradient(label, *x, w=w, slope=slope),
+        gradient(negative, *x, w=w, slope=slope),
+        rtol=1e-4,
+        atol=1e-6,
+      )
 
   def test_the_printed_pair_belongs_to_opposite_labels(self):
     """F-N14: mu x is (but for the factor) the gradient of `not 1`."""
     x = np.linspace(0.1, 1.0, 10)
     for printed, label, negative in (
-        ('positive, as printed', 'label 1', 'not 0'),
-        ('NS3L, as printed', 'label 0', 'not 1'),
+      ('positive, as printed', 'label 1', 'not 0'),
+      ('NS3L, as printed', 'label 0', 'not 1'),
     ):
       scaled = np.asarray(gradient(printed, *x)) * SLOPE / x
       np.testing.assert_allclose(scaled, gradient(label, *x), rtol=1e-5)
@@ -65,12 +70,13 @@ class RuleTest(parameterized.TestCase):
 
 
 class DescentTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      # mu is 1/40 at the first point, 1/2 and 39/40 at the others: only the
-      # first is confidently a 0.
-      ('positive, as printed', 0.975), ('NS3L, as printed', -0.025),
-      ('label 1', 0.975 * math.log(39)), ('label 0', -0.025 * math.log(39)),
+    # mu is 1/40 at the first point, 1/2 and 39/40 at the others: only the
+    # first is confidently a 0.
+    ('positive, as printed', 0.975),
+    ('NS3L, as printed', -0.025),
+    ('label 1', 0.975 * math.log(39)),
+    ('label 0', -0.025 * math.log(39)),
   )
   def test_one_step_by_hand(self, rule, expected):
     path = descend(rule, 1.0, 0.0, -1.0, slope=math.log(39.0))
@@ -88,12 +94,19 @@ class DescentTest(parameterized.TestCase):
 
   def test_what_becomes_of_a_boundary(self):
     found = toy.describe(np.array([0.2, 0.1, -0.05, -0.3]))
-    self.assertEqual(found, {
-        'start': 0.2, 'first_move': -0.1, 'first_move_towards_optimum': True,
-        'nearest_distance': 0.05, 'nearest_step': 2,
-        'passes_optimum_at_step': 2, 'end': -0.3,
+    self.assertEqual(
+      found,
+      {
+        'start': 0.2,
+        'first_move': -0.1,
+        'first_move_towards_optimum': True,
+        'nearest_distance': 0.05,
+        'nearest_step': 2,
+        'passes_optimum_at_step': 2,
+        'end': -0.3,
         'ends_nearer_than_it_began': False,
-    })
+      },
+    )
     found = toy.describe(np.array([0.2, 0.3]))
     self.assertIsNone(found['passes_optimum_at_step'])
     self.assertFalse(found['first_move_towards_optimum'])
@@ -101,7 +114,6 @@ class DescentTest(parameterized.TestCase):
 
 
 class FigureTest(absltest.TestCase):
-
   def test_points_are_biased_as_the_paper_has_them(self):
     u, x, y = toy.draw_points(0)
     ones, zeros = x[y == 1], x[y == 0]
@@ -137,14 +149,14 @@ class FigureTest(absltest.TestCase):
     self.assertEqual(away['nearest_step'], 0)
     for label, negative in (('label 1', 'not 0'), ('label 0', 'not 1')):
       self.assertAlmostEqual(
-          found[label]['end'], found[negative]['end'], places=3)
+        found[label]['end'], found[negative]['end'], places=3
+      )
     self.assertFalse(drawing.content['reduced'])
 
   def test_wrong_sizes(self):
     for seeds, reduced in ((0, 0), (1, -1), (1, toy.STEPS + 1)):
       with self.assertRaisesRegex(errors.UserError, 'seeds|reduced'):
-        toy.draw(
-            rows.find('NS-F2'), seeds=seeds, reduced=reduced, workdir=None)
+        toy.draw(rows.find('NS-F2'), seeds=seeds, reduced=reduced, workdir=None)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,9 @@ def environment(**more: str) -> dict[str, str]:
     **more: further variables.
   """
   return {
-      **os.environ, 'XLA_FLAGS': os.environ['NSL_JAX_TEST_FLAGS'],
-      'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
-      'JAX_COMPILATION_CACHE_DIR': os.environ['NSL_JAX_TEST_PROGRAMS'], **more,
+    **os.environ,
+    'XLA_FLAGS': os.environ['NSL_JAX_TEST_FLAGS'],
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
+    'JAX_COMPILATION_CACHE_DIR': os.environ['NSL_JAX_TEST_PROGRAMS'],
+    **more,
   }

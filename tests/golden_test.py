@@ -25,8 +25,9 @@ import ml_collections
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, experiment, feed, loop, models, train
+from nsl_jax import config_files, models
 from nsl_jax.data import augment, sources, splits
+from nsl_jax.training import experiment, loop, pipeline, train_step
 
 _FILE = pathlib.Path(__file__).with_name('golden.json')
 _STEPS = 5
@@ -45,54 +46,130 @@ _PAIR = 'configs/cifar10_dual_student.py:method='
 _ADAPT = 'configs/usps_mnist.py:method='
 _DNLL = 'configs/mnist_dnll.py:labels=20'
 # Name -> the argument of --config, and what is set in it.
-_RUNS = {
-    argument: (argument, {}) for argument in (
-        'configs/digits_supervised.py', 'configs/digits_ns3l.py',
-        *[f'configs/digits_supervised.py:terms={name}' for name in (
-            'ns3l', 'pseudo_label', 'entropy', 'pi', 'vat')],
-        *[_SSL + name for name in (
-            'supervised', 'pi', 'mean_teacher', 'vat', 'vat_ns3l', 'mixmatch',
-            'mixmatch_ns3l', 'ns3l', 'pi_ns3l')],
-        *[f'{_L2I}{host},variant={variant}' for host in ('pl', 'mt', 'mm')
-          for variant in ('none', 'v1', 'v2')],
-        f'{_L2I}mt,variant=still', f'{_L2I}mt,gradient=tangent',
-        *[_TABLE_6 + name for name in (
-            'uniform3', 'exclude_4_nearest', 'furthest', 'threshold03',
-            'oracle1')],
-        *[_PAIR + name for name in (
-            'dual_student', 'dual_student_dnll', 'mean_teacher',
-            'mean_teacher_dnll')],
-        *[_ADAPT + name for name in ('mean_teacher', 'dual_student', 'dnll')],
-        _DNLL, f'{_DNLL},selection=ep', f'{_DNLL},unsupervised=self',
-        'configs/cifar10_pseudo_label.py', 'configs/cifar10_vat_entmin.py',
+_RUNS = (
+  {
+    argument: (argument, {})
+    for argument in (
+      'configs/digits_supervised.py',
+      'configs/digits_ns3l.py',
+      *[
+        f'configs/digits_supervised.py:terms={name}'
+        for name in ('ns3l', 'pseudo_label', 'entropy', 'pi', 'vat')
+      ],
+      *[
+        _SSL + name
+        for name in (
+          'supervised',
+          'pi',
+          'mean_teacher',
+          'vat',
+          'vat_ns3l',
+          'mixmatch',
+          'mixmatch_ns3l',
+          'ns3l',
+          'pi_ns3l',
+        )
+      ],
+      *[
+        f'{_L2I}{host},variant={variant}'
+        for host in ('pl', 'mt', 'mm')
+        for variant in ('none', 'v1', 'v2')
+      ],
+      f'{_L2I}mt,variant=still',
+      *[
+        _TABLE_6 + name
+        for name in (
+          'uniform3',
+          'exclude_4_nearest',
+          'furthest',
+          'threshold03',
+          'oracle1',
+        )
+      ],
+      *[
+        _PAIR + name
+        for name in (
+          'dual_student',
+          'dual_student_dnll',
+          'mean_teacher',
+          'mean_teacher_dnll',
+        )
+      ],
+      *[_ADAPT + name for name in ('mean_teacher', 'dual_student', 'dnll')],
+      _DNLL,
+      f'{_DNLL},selection=ep',
+      f'{_DNLL},unsupervised=self',
+      'configs/cifar10_pseudo_label.py',
+      'configs/cifar10_vat_entmin.py',
     )
-} | {
-    'ict': (_SSL + 'mixmatch', {'method': ml_collections.ConfigDict(dict(
-        name='ict', weight=10.0, ramp='none', ramp_steps=0, alpha=0.75,
-        decay=0.99, terms={}))}),
-    'mixup': (_SSL + 'mixmatch', {'method': ml_collections.ConfigDict(dict(
-        name='mixup', alpha=0.75, terms={}))}),
-    'vat by finite differences': (_SSL + 'vat', {
-        'method.mode': 'finite_difference'}),
-    'averaged and decayed': (_SSL + 'mixmatch_ns3l', dict(
-        ema_decay=0.9, weight_decay=0.02)),
-} | {
+  }
+  | {
+    'ict': (
+      _SSL + 'mixmatch',
+      {
+        'method': ml_collections.ConfigDict(
+          dict(
+            name='ict',
+            weight=10.0,
+            ramp='none',
+            ramp_steps=0,
+            alpha=0.75,
+            decay=0.99,
+            terms={},
+          )
+        )
+      },
+    ),
+    'mixup': (
+      _SSL + 'mixmatch',
+      {
+        'method': ml_collections.ConfigDict(
+          dict(name='mixup', alpha=0.75, terms={})
+        )
+      },
+    ),
+    'vat by finite differences': (
+      _SSL + 'vat',
+      {'method.mode': 'finite_difference'},
+    ),
+    'averaged and decayed': (
+      _SSL + 'mixmatch_ns3l',
+      dict(ema_decay=0.9, weight_decay=0.02),
+    ),
+  }
+  | {
     f'points {host} {variant}': (
-        f'configs/mnist_points.py:host={host},variant={variant}', {})
+      f'configs/mnist_points.py:host={host},variant={variant}',
+      {},
+    )
     for host, variant in (
-        ('sl', 'none'), ('pl', 'none'), ('pl', 'v1'), ('pl', 'v2'),
-        ('mt', 'v1'), ('mt', 'v2'))
-}
+      ('sl', 'none'),
+      ('pl', 'none'),
+      ('pl', 'v1'),
+      ('pl', 'v2'),
+      ('mt', 'v1'),
+      ('mt', 'v2'),
+    )
+  }
+)
 _VIEWS = (
-    'flip', 'translate:2', 'translate_x:2', 'noise:0.15',
-    'jitter:0.4:0.4:0.4:0.1', 'flip,translate:2,noise:0.15',
+  'flip',
+  'translate:2',
+  'translate_x:2',
+  'noise:0.15',
+  'jitter:0.4:0.4:0.4:0.1',
+  'flip,translate:2,noise:0.15',
 )
 _NETWORKS = {
-    name: dict(name=name, **fields) for name, fields in (
-        ('small_cnn', dict(batch_norm=True)), ('cnn3', {}),
-        ('cnn13', dict(width=1 / 16)), ('wide_resnet', dict(depth=10, width=1)),
-        ('resnet26', dict(width=1 / 8, blocks=1)), ('tcdcn', {}),
-    )
+  name: dict(name=name, **fields)
+  for name, fields in (
+    ('small_cnn', dict(batch_norm=True)),
+    ('cnn3', {}),
+    ('cnn13', dict(width=1 / 16)),
+    ('wide_resnet', dict(depth=10, width=1)),
+    ('resnet26', dict(width=1 / 8, blocks=1)),
+    ('tcdcn', {}),
+  )
 }
 
 
@@ -113,10 +190,10 @@ def numbers_of_run(name):
   for field, value in changes.items():
     config.update_from_flattened_dict({field: value})
   parts = experiment.prepare(config.lock())
-  split = feed.split_of(config, parts.source, config.seed)
+  split = pipeline.split_of(config, parts.source, config.seed)
   data = experiment.data_of(parts, split)
-  streams = feed.streams_of(config, split, config.seed)
-  state = train.initial_state(parts.method, config.seed, parts.mesh)
+  streams = pipeline.streams_of(config, split, config.seed)
+  state = train_step.initial_state(parts.method, config.seed, parts.mesh)
   found = []
   for step in range(_STEPS):
     rows = loop.rows_at(streams, range(step, step + 1), parts.mesh)
@@ -130,7 +207,8 @@ def numbers_of_view(words):
   images = np.random.default_rng(0).random((4, 8, 8, 3), np.float32)
   same = lambda images: images
   view = augment.build(words, pixels=lambda: augment.Pixels(same, same))(
-      jnp.asarray(images), jax.random.key(1))
+    jnp.asarray(images), jax.random.key(1)
+  )
   weights = np.random.default_rng(1).random(images.shape)
   return (np.asarray(view, np.float64) * weights).sum((1, 2, 3))
 
@@ -154,24 +232,42 @@ def hash_of_splits():
   digest = hashlib.sha256()
   for rule in splits.RULES:
     for seed in range(3):
-      digest.update(splits.make(
-          labels, 10, labelled=43, validation=101, rule=rule, holdout=20,
-          validation_rule=rule, unlabelled_includes_labelled=seed == 1,
-          seed=seed).sha256().encode())
+      digest.update(
+        splits.make(
+          labels,
+          10,
+          labelled=43,
+          validation=101,
+          rule=rule,
+          holdout=20,
+          validation_rule=rule,
+          unlabelled_includes_labelled=seed == 1,
+          seed=seed,
+        )
+        .sha256()
+        .encode()
+      )
   return digest.hexdigest()
 
 
 _KINDS = {
-    'run': (_RUNS, numbers_of_run), 'view': (_VIEWS, numbers_of_view),
-    'network': (_NETWORKS, numbers_of_network),
+  'run': (_RUNS, numbers_of_run),
+  'view': (_VIEWS, numbers_of_view),
+  'network': (_NETWORKS, numbers_of_network),
 }
 _NAMES = [(kind, name) for kind in _KINDS for name in _KINDS[kind][0]]
 # Runs that the suite looks at.
 _IN_SUITE = (
-    'configs/digits_supervised.py', 'configs/digits_ns3l.py',
-    _TABLE_6 + 'uniform3', _TABLE_6 + 'threshold03', _SSL + 'vat_ns3l',
-    _SSL + 'mixmatch_ns3l', _L2I + 'mt,variant=v2', _PAIR + 'dual_student_dnll',
-    _DNLL, 'points pl v1',
+  'configs/digits_supervised.py',
+  'configs/digits_ns3l.py',
+  _TABLE_6 + 'uniform3',
+  _TABLE_6 + 'threshold03',
+  _SSL + 'vat_ns3l',
+  _SSL + 'mixmatch_ns3l',
+  _L2I + 'mt,variant=v2',
+  _PAIR + 'dual_student_dnll',
+  _DNLL,
+  'points pl v1',
 )
 
 
@@ -181,16 +277,20 @@ def known():
 
 
 class GoldenTest(parameterized.TestCase):
-
-  @parameterized.parameters(*[
-      (kind, name) for kind, name in _NAMES
-      if kind != 'run' or name in _IN_SUITE])
+  @parameterized.parameters(
+    *[
+      (kind, name)
+      for kind, name in _NAMES
+      if kind != 'run' or name in _IN_SUITE
+    ]
+  )
   def test_numbers(self, kind, name):
     if needs_data(name) and 'TFDS_DATA_DIR' not in os.environ:
       self.skipTest('TFDS_DATA_DIR is not set: no pictures for points')
     want = np.vectorize(float.fromhex)(known()[kind][name])
     np.testing.assert_allclose(
-        _KINDS[kind][1](name), want, rtol=1e-4, atol=1e-5, err_msg=_MEANING)
+      _KINDS[kind][1](name), want, rtol=1e-4, atol=1e-5, err_msg=_MEANING
+    )
 
   def test_splits(self):
     self.assertEqual(hash_of_splits(), known()['splits'], _MEANING)
@@ -204,18 +304,21 @@ def main():
   """Compares to the last bit, or writes; the status is 1 where they differ."""
   found = {kind: {} for kind in _KINDS}
   for kind, name in _NAMES:
-    found[kind][name] = np.vectorize(float.hex)(
-        _KINDS[kind][1](name)).tolist()
-    same = '--write' not in sys.argv and found[kind][name] == known(
-        )[kind].get(name)
+    found[kind][name] = np.vectorize(float.hex)(_KINDS[kind][1](name)).tolist()
+    same = '--write' not in sys.argv and found[kind][name] == known()[kind].get(
+      name
+    )
     print('equal' if same else '-----', kind, name, flush=True)
     jax.clear_caches()
   found['splits'] = hash_of_splits()
   if '--write' in sys.argv:
     _FILE.write_text(json.dumps(found, indent=1) + '\n')
     return 0
-  differ = [f'{kind} {name}' for kind, name in _NAMES
-            if found[kind][name] != known()[kind].get(name)]
+  differ = [
+    f'{kind} {name}'
+    for kind, name in _NAMES
+    if found[kind][name] != known()[kind].get(name)
+  ]
   differ += ['splits'] * (found['splits'] != known()['splits'])
   print(f'{len(differ)} of {len(_NAMES) + 1} differ {differ}')
   return int(bool(differ))

@@ -7,8 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'nsl_jax'
@@ -16,36 +15,76 @@ PACKAGE = ROOT / 'nsl_jax'
 # From the bottom: a module may import from earlier rows only. A new file
 # belongs into the lowest row that lets it import what it needs.
 ROWS = (
-    ('', 'data', 'errors', 'types', 'memory', 'figures.style', 'data.pictures',
-     'data.duplicates', 'data.versions'),
-    ('files', 'data.cache'),
-    ('kernels',),
-    ('losses', 'schedules', 'mesh', 'config_files', 'rows', 'startup',
-     'summary', 'step_times', 'log', 'workdir', 'bilevel', 'data.splits',
-     'data.sampler', 'data.augment', 'data.digits', 'data.download',
-     'data.manual', 'data.face_lists', 'data.features', 'data.normalise',
-     'data.points', 'models.layers'),
-    ('tasks',),
-    ('negatives', 'optimizers', 'compose', 'imputation', 'perturb',
-     'checkpoint', 'lock', 'data.aflw', 'data.tiny_imagenet', 'data.usps',
-     'data.views', 'models.*', 'figures.toy'),
-    ('perception', 'pair', 'models', 'data.prepare'),
-    ('terms',),
-    ('term_configs',),
-    ('methods.supervised', 'data.records'),
-    ('methods.*', 'data.sources'),
-    ('methods.soft_label',),
-    ('methods.l2i',),
-    ('methods', 'train'),
-    ('evaluate', 'loop'),
-    ('checks', 'feed', 'stopwatch', 'breakdown'),
-    ('run_warnings',),
-    ('experiment',),
-    ('cli',),
-    ('search', 'timing', 'figures.cells'),
-    ('figures.*',),
-    ('figures',),
-    ('main', 'report', 'reproduce', 'bench', 'data.__main__'),
+  (
+    '',
+    'data',
+    'errors',
+    'types',
+    'memory',
+    'figures.style',
+    'data.pictures',
+    'data.duplicates',
+    'data.versions',
+  ),
+  ('files', 'data.cache'),
+  ('kernels',),
+  (
+    'losses',
+    'schedules',
+    'mesh',
+    'config_files',
+    'rows',
+    'startup',
+    'summary',
+    'step_times',
+    'log',
+    'workdir',
+    'bilevel',
+    'data.splits',
+    'data.sampler',
+    'data.augment',
+    'data.digits',
+    'data.download',
+    'data.manual',
+    'data.face_lists',
+    'data.features',
+    'data.normalise',
+    'data.points',
+    'models.layers',
+  ),
+  ('tasks',),
+  (
+    'negatives',
+    'optimizers',
+    'compose',
+    'imputation',
+    'perturb',
+    'checkpoint',
+    'lock',
+    'data.aflw',
+    'data.tiny_imagenet',
+    'data.usps',
+    'data.views',
+    'models.*',
+    'figures.toy',
+  ),
+  ('perception', 'pair', 'models', 'data.prepare'),
+  ('terms',),
+  ('term_configs',),
+  ('methods.supervised', 'data.records'),
+  ('methods.*', 'data.sources'),
+  ('methods.soft_label',),
+  ('methods.l2i',),
+  ('methods', 'train'),
+  ('evaluate', 'loop'),
+  ('checks', 'feed', 'stopwatch', 'breakdown'),
+  ('run_warnings',),
+  ('experiment',),
+  ('cli',),
+  ('search', 'timing', 'figures.cells'),
+  ('figures.*',),
+  ('figures',),
+  ('main', 'report', 'reproduce', 'bench', 'data.__main__'),
 )
 # Where TensorFlow may be imported inside a function, to read or to make
 # files that nothing else can.
@@ -97,7 +136,6 @@ def own_imports(path, known):
 
 
 class RowTest(parameterized.TestCase):
-
   def test_every_file_has_a_row(self):
     for name in modules():
       self.assertIsNotNone(row_of(name), f'give {name} a row in {__file__}')
@@ -113,21 +151,21 @@ class RowTest(parameterized.TestCase):
       for other in own_imports(path, known):
         self.assertIn(other, known, f'{name} imports {other}')
         self.assertLess(
-            row_of(other), row_of(name),
-            f'{name} imports {other}, which is not below it',
+          row_of(other),
+          row_of(name),
+          f'{name} imports {other}, which is not below it',
         )
 
   def test_the_reader_of_imports_sees_them(self):
     known = modules()
     found = set(own_imports(known['experiment'], known))
     self.assertContainsSubset(
-        {'train', 'methods', 'data.splits', 'types'}, found
+      {'train', 'methods', 'data.splits', 'types'}, found
     )
     self.assertIn('data.usps', set(own_imports(known['data.prepare'], known)))
 
 
 class ForbiddenTest(parameterized.TestCase):
-
   def test_configs_import_no_code(self):
     allowed = set(sys.stdlib_module_names) | {'configs', 'ml_collections'}
     for path in (ROOT / 'configs').glob('*.py'):
@@ -144,23 +182,26 @@ class ForbiddenTest(parameterized.TestCase):
   @parameterized.parameters('data.sources', 'experiment', 'main')
   def test_loading_brings_in_no_tensorflow(self, name):
     code = (
-        f'import sys, nsl_jax.{name}\n'
-        'bad = {"tensorflow", "tensorflow_datasets", "torch"} '
-        '& sys.modules.keys()\n'
-        'sys.exit(f"loaded {bad}" if bad else 0)'
+      f'import sys, nsl_jax.{name}\n'
+      'bad = {"tensorflow", "tensorflow_datasets", "torch"} '
+      '& sys.modules.keys()\n'
+      'sys.exit(f"loaded {bad}" if bad else 0)'
     )
     done = subprocess.run(
-        [sys.executable, '-c', code], cwd=ROOT, env=dict(os.environ),
-        capture_output=True, text=True,
+      [sys.executable, '-c', code],
+      cwd=ROOT,
+      env=dict(os.environ),
+      capture_output=True,
+      text=True,
     )
     self.assertEqual(done.returncode, 0, done.stderr)
 
   @parameterized.parameters(
-      # Devices are a mesh: no device axis in any array.
-      (r'\b(pmap|pmean|psum|axis_name)\b', ()),
-      (r'\bPartitionSpec\b', ('mesh',)),
-      (r'\bPRNGKey\b', ()),
-      (r'\borbax\b', ('checkpoint', 'workdir')),  # workdir: its version
+    # Devices are a mesh: no device axis in any array.
+    (r'\b(pmap|pmean|psum|axis_name)\b', ()),
+    (r'\bPartitionSpec\b', ('mesh',)),
+    (r'\bPRNGKey\b', ()),
+    (r'\borbax\b', ('checkpoint', 'workdir')),  # workdir: its version
   )
   def test_words(self, pattern, allowed):
     known = modules()

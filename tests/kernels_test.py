@@ -8,16 +8,15 @@ import sys
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest, parameterized
 import fresh_process
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import (
-    config_files, errors, experiment, kernels, models, train,
-)
+from nsl_jax import config_files, errors, models
 from nsl_jax.data import cache
+from nsl_jax.training import experiment, kernels, train_step
 
 _ONCE = """
 import jax
@@ -34,17 +33,18 @@ print(all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()),
 
 
 class ChooseTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory()))
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.enterContext(
-        mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.folder)))
+      mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.folder))
+    )
     self.ratio = self.enterContext(
-        mock.patch.object(kernels, '_ratio', return_value=0.6))
+      mock.patch.object(kernels, '_ratio', return_value=0.6)
+    )
     self.known = self.enterContext(
-        mock.patch.object(kernels, '_known', return_value=True))
+      mock.patch.object(kernels, '_known', return_value=True)
+    )
 
   @parameterized.parameters((0.6, 'eigen'), (0.95, 'default'), (1.3, 'default'))
   def test_measured_once(self, ratio, expected):
@@ -103,7 +103,6 @@ class ChooseTest(parameterized.TestCase):
 
 
 class OptionTest(absltest.TestCase):
-
   def test_an_unknown_option_breaks_nothing(self):
     with mock.patch.object(kernels, '_EIGEN', {'xla_no_such_option': ''}):
       kernels._known.cache_clear()
@@ -120,19 +119,19 @@ class OptionTest(absltest.TestCase):
     wanted = {'xla_cpu_experimental_ynn_fusion_type': 'nonsense'}
     with mock.patch.object(kernels, 'options', return_value=wanted):
       parts = experiment.prepare(config)
-    state = train.initial_state(parts.method, 0, parts.mesh)
+    state = train_step.initial_state(parts.method, 0, parts.mesh)
     with self.assertRaisesRegex(Exception, 'nonsense|ynn'):
       parts.evaluate(state, parts.fitted, parts.test)
 
 
 class NumberTest(absltest.TestCase):
-
   def test_gradients_are_the_same_to_rounding(self):
     """Of a wide residual network, in float32."""
     model = models.build({'name': 'wide_resnet', 'depth': 10, 'width': 1}, 10)
     images = jax.random.normal(jax.random.key(1), (16, 16, 16, 3))
-    params, stats = jax.jit(
-        lambda key: model.init(key, (16, 16, 3)))(jax.random.key(0))
+    params, stats = jax.jit(lambda key: model.init(key, (16, 16, 3)))(
+      jax.random.key(0)
+    )
 
     def loss(params):
       outputs, moved = model.apply(params, stats, images, train=True)
@@ -140,16 +139,25 @@ class NumberTest(absltest.TestCase):
 
     step = jax.value_and_grad(loss, has_aux=True)
     one, two = (
-        jax.jit(step, compiler_options=kernels.options(choice))(params)
-        for choice in ('default', 'eigen'))
+      jax.jit(step, compiler_options=kernels.options(choice))(params)
+      for choice in ('default', 'eigen')
+    )
     largest = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(one[1]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(
-        a, b, rtol=1e-3, atol=1e-4 * largest), one, two)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(
+        a, b, rtol=1e-3, atol=1e-4 * largest
+      ),
+      one,
+      two,
+    )
 
   def test_a_program_that_runs_once_gives_the_same_bits(self):
     done = subprocess.run(
-        [sys.executable, '-c', _ONCE], capture_output=True, text=True,
-        env=fresh_process.environment(JAX_DISABLE_MOST_OPTIMIZATIONS='false'))
+      [sys.executable, '-c', _ONCE],
+      capture_output=True,
+      text=True,
+      env=fresh_process.environment(JAX_DISABLE_MOST_OPTIMIZATIONS='false'),
+    )
     self.assertEqual((done.returncode, done.stdout), (0, 'True\n'), done.stderr)
 
 

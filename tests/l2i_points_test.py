@@ -2,23 +2,29 @@
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numeric
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
 
-from nsl_jax import errors, methods, tasks
+from nsl_jax import errors, methods
+from nsl_jax.compose import tasks
 from nsl_jax.data import augment
 from nsl_jax.types import Batch, Model, Outputs, Tools
 
 SHAPE, P, LR, WEIGHT = (3, 3, 1), 4, 0.05, 2.0
 SCALE = np.array([1.0, 2.0, 4.0, 8.0])
 STUDENT = dict(
-    name='soft_label', weight=WEIGHT, teacher=False, interleave=False,
-    ramp='none', ramp_steps=0, terms={})
+  name='soft_label',
+  weight=WEIGHT,
+  teacher=False,
+  interleave=False,
+  ramp='none',
+  ramp_steps=0,
+  terms={},
+)
 TEACHER = dict(STUDENT, teacher=True, decay=0.9)
 
 
@@ -49,9 +55,14 @@ def linear(params, stats, images, *, train, key=None):
 
 def tools_of(moving, **fields):
   return Tools(
-      model=Model(init, linear), tx=optax.sgd(LR), image_shape=SHAPE,
-      augment=lambda images, key: moving(images, key)[0],
-      task=tasks.REGRESSION, moving=moving, **fields)
+    model=Model(init, linear),
+    tx=optax.sgd(LR),
+    image_shape=SHAPE,
+    augment=lambda images, key: moving(images, key)[0],
+    task=tasks.REGRESSION,
+    moving=moving,
+    **fields,
+  )
 
 
 def build(host, tools, **fields):
@@ -63,9 +74,15 @@ def batch_of(size=6, held=5):
   rng = np.random.default_rng(0)
   draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   return Batch(
-      x=draw(size, *SHAPE), y=draw(size, P), u=draw(size, *SHAPE),
-      u_index=jnp.arange(size), side={}, held_x=draw(held, *SHAPE),
-      held_y=draw(held, P), scale=jnp.asarray(SCALE, jnp.float32))
+    x=draw(size, *SHAPE),
+    y=draw(size, P),
+    u=draw(size, *SHAPE),
+    u_index=jnp.arange(size),
+    side={},
+    held_x=draw(held, *SHAPE),
+    held_y=draw(held, P),
+    scale=jnp.asarray(SCALE, jnp.float32),
+  )
 
 
 def rows(images):
@@ -106,19 +123,19 @@ def host_by_hand(w, seen, imputer=None):
 
 def label_slope(w, seen, rate, z, squash):
   """The held-out loss after the inner step and its d/dz, by differences."""
+
   def judged(z):
     out = seen.learnt @ w
     gap = out - z
     if squash:
-      gap = (np.tanh(out) - np.tanh(z)) * (1 - np.tanh(out)**2)
+      gap = (np.tanh(out) - np.tanh(z)) * (1 - np.tanh(out) ** 2)
     moved = w - rate * 2 * seen.learnt.T @ gap / z.size
-    return np.mean((seen.held @ moved - seen.held_y)**2)
+    return np.mean((seen.held @ moved - seen.held_y) ** 2)
 
   return judged(z), numeric.slope(judged, z)
 
 
 class HostTest(parameterized.TestCase):
-
   @parameterized.parameters(False, True)
   def test_targets_shift_with_the_crop(self, teacher):
     moving = Moving()
@@ -133,18 +150,20 @@ class HostTest(parameterized.TestCase):
     self.assertGreater(np.abs(seen.change).max(), 2.0)
     imputer = -w if teacher else w
     gap = seen.learnt @ w - (seen.asked @ imputer + seen.change)
-    known = np.mean((seen.x @ w - seen.y)**2)
+    known = np.mean((seen.x @ w - seen.y) ** 2)
     np.testing.assert_allclose(metrics['squared_error'], known, rtol=1e-4)
     np.testing.assert_allclose(
-        metrics['soft_label'], np.mean(gap**2), rtol=1e-4)
+      metrics['soft_label'], np.mean(gap**2), rtol=1e-4
+    )
     np.testing.assert_allclose(
-        metrics['loss'], known + WEIGHT * np.mean(gap**2), rtol=1e-4)
+      metrics['loss'], known + WEIGHT * np.mean(gap**2), rtol=1e-4
+    )
     np.testing.assert_allclose(
-        after.params['w'], host_by_hand(w, seen, imputer), atol=1e-4)
+      after.params['w'], host_by_hand(w, seen, imputer), atol=1e-4
+    )
 
 
 class StepTest(parameterized.TestCase):
-
   @parameterized.product(host=(STUDENT, TEACHER), variant=('v1', 'v2'))
   def test_by_hand(self, host, variant):
     """The student imputes whatever the host; V1's labels move by 3 times their
@@ -167,22 +186,28 @@ class StepTest(parameterized.TestCase):
 
   def test_the_inner_rate_may_follow_the_optimiser(self):
     """10 times a rate that is .03 first, and .003 after its drop."""
+
     def moved(step, **fields):
       tools = tools_of(
-          Moving(), learning_rate=optax.piecewise_constant_schedule(
-              0.03, {100: 0.1}))
+        Moving(),
+        learning_rate=optax.piecewise_constant_schedule(0.03, {100: 0.1}),
+      )
       method = build(STUDENT, tools, **fields)
       state = method.init(jax.random.key(0)).replace(
-          step=jnp.array(step, jnp.int32))
-      return jax.jit(method.update)(
-          state, batch_of(), jax.random.key(1))[0].params['w']
+        step=jnp.array(step, jnp.int32)
+      )
+      return jax.jit(method.update)(state, batch_of(), jax.random.key(1))[
+        0
+      ].params['w']
 
     for step, rate in (50, 0.3), (150, 0.03):
       followed = moved(step, inner_rate=10.0, follow_rate=True)
       np.testing.assert_allclose(
-          followed, moved(step, inner_rate=rate), atol=1e-6)
-    self.assertGreater(np.abs(
-        moved(50, inner_rate=0.3) - moved(50, inner_rate=0.03)).max(), 1e-4)
+        followed, moved(step, inner_rate=rate), atol=1e-6
+      )
+    self.assertGreater(
+      np.abs(moved(50, inner_rate=0.3) - moved(50, inner_rate=0.03)).max(), 1e-4
+    )
 
   def test_watching_test_images_changes_nothing(self):
     moving, ends = Moving(), []
@@ -196,16 +221,15 @@ class StepTest(parameterized.TestCase):
       state = method.init(jax.random.key(0))
       moving.shown.clear()
       after, metrics = method.update(
-          state, batch._replace(watched=watched), jax.random.key(1))
+        state, batch._replace(watched=watched), jax.random.key(1)
+      )
       ends.append(np.asarray(after.params['w']))
     np.testing.assert_array_equal(*ends)
     seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
     middle = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
-    loss = lambda w: np.mean((rows(images) @ w - labels)**2)
-    np.testing.assert_allclose(
-        metrics['test_before'], loss(middle), rtol=1e-3)
-    np.testing.assert_allclose(
-        metrics['test_after'], loss(ends[1]), rtol=1e-3)
+    loss = lambda w: np.mean((rows(images) @ w - labels) ** 2)
+    np.testing.assert_allclose(metrics['test_before'], loss(middle), rtol=1e-3)
+    np.testing.assert_allclose(metrics['test_after'], loss(ends[1]), rtol=1e-3)
 
   @parameterized.parameters('v1', 'v2')
   def test_the_average_moves_after_either_step(self, variant):
@@ -225,7 +249,8 @@ class StepTest(parameterized.TestCase):
     """They enter by their mean, moved as the host saw them (F-L3)."""
     moving = Moving()
     method = build(
-        STUDENT, tools_of(moving), variant='v1', inner_supervised=True)
+      STUDENT, tools_of(moving), variant='v1', inner_supervised=True
+    )
     state, batch = method.init(jax.random.key(0)), batch_of()
     _, metrics = method.update(state, batch, jax.random.key(1))
     seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
@@ -233,21 +258,24 @@ class StepTest(parameterized.TestCase):
     z = seen.asked @ w + seen.change
     inner = w - 0.3 * (slope(seen.learnt, w, z) + slope(seen.x, w, seen.y))
     np.testing.assert_allclose(
-        metrics['held'], np.mean((seen.held @ inner - seen.held_y)**2),
-        rtol=1e-3)
+      metrics['held'],
+      np.mean((seen.held @ inner - seen.held_y) ** 2),
+      rtol=1e-3,
+    )
 
 
 class MeanTest(absltest.TestCase):
-
   def test_the_mean_of_the_labelled_points(self):
     """Standardised points have mean 0; nothing is learnt, and the loss is that
     of 0."""
     labels = np.random.default_rng(3).uniform(0, 9, (7, P)).astype(np.float32)
     fitted = tasks.REGRESSION.fit(labels)
     batch = batch_of()._replace(
-        y=jnp.asarray(tasks.REGRESSION.encode(fitted, labels)))
+      y=jnp.asarray(tasks.REGRESSION.encode(fitted, labels))
+    )
     method = methods.build(
-        {'name': 'mean_label', 'terms': {}}, tools_of(Moving()))
+      {'name': 'mean_label', 'terms': {}}, tools_of(Moving())
+    )
     state = method.init(jax.random.key(0))
     after, metrics = method.update(state, batch, jax.random.key(1))
     np.testing.assert_array_equal(after.params['w'], state.params['w'])
@@ -255,17 +283,18 @@ class MeanTest(absltest.TestCase):
     np.testing.assert_allclose(metrics['loss'], 6 / 7, rtol=1e-4)
     found = tasks.points_of(fitted, method.predict(state, batch.u))
     np.testing.assert_allclose(
-        found, np.tile(labels.mean(0), (len(batch.u), 1)), rtol=1e-5)
+      found, np.tile(labels.mean(0), (len(batch.u), 1)), rtol=1e-5
+    )
 
   def test_not_for_classes(self):
     tools = tools_of(Moving())._replace(task=None)
     with self.assertRaisesRegex(
-        errors.UserError, "'mean_label' is not for config.task=class"):
+      errors.UserError, "'mean_label' is not for config.task=class"
+    ):
       methods.build({'name': 'mean_label', 'terms': {}}, tools)
 
 
 class EquivariantTest(absltest.TestCase):
-
   def test_a_network_that_follows_loses_nothing(self):
     """Invariant 30, with real crops: the centre of light moves as the image
     does, so that shifted targets are what the network says anyhow."""
@@ -284,10 +313,13 @@ class EquivariantTest(absltest.TestCase):
     images = np.zeros((8, side, side, 1), np.float32)
     images[:, 6:10, 6:10] = rng.random((8, 4, 4, 1))  # no border reflects it
     tools = Tools(
-        model=Model(lambda key, shape: ({'w': jnp.ones(P)}, {}), centre),
-        tx=optax.sgd(LR), augment=augment.build(f'translate:{pixels}'),
-        moving=augment.build_moving(f'translate:{pixels}'),
-        image_shape=(side, side, 1), task=tasks.REGRESSION)
+      model=Model(lambda key, shape: ({'w': jnp.ones(P)}, {}), centre),
+      tx=optax.sgd(LR),
+      augment=augment.build(f'translate:{pixels}'),
+      moving=augment.build_moving(f'translate:{pixels}'),
+      image_shape=(side, side, 1),
+      task=tasks.REGRESSION,
+    )
     method = methods.build(STUDENT, tools)
     state = method.init(jax.random.key(0))
     batch = batch_of(8)._replace(x=jnp.asarray(images), u=jnp.asarray(images))
@@ -300,15 +332,26 @@ class EquivariantTest(absltest.TestCase):
 
 
 class ErrorTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (dict(gradient='last_layer'), 'last_layer is for classes'),
-      (dict(host=dict(STUDENT, hard=True)), 'hard=true is for classes'),
-      (dict(host=dict(STUDENT, terms={'vat': {}})), 'vat is about classes'),
-      (dict(follow_rate=True), 'the optimiser has no rate'),
-      (dict(host=dict(
-          name='mixmatch', weight=1.0, ramp='none', ramp_steps=0, alpha=0.75,
-          temperature=0.5, views=2, terms={})), "'mixmatch' is not for config"),
+    (dict(gradient='last_layer'), 'last_layer is for classes'),
+    (dict(host=dict(STUDENT, hard=True)), 'hard=true is for classes'),
+    (dict(host=dict(STUDENT, terms={'vat': {}})), 'vat is about classes'),
+    (dict(follow_rate=True), 'the optimiser has no rate'),
+    (
+      dict(
+        host=dict(
+          name='mixmatch',
+          weight=1.0,
+          ramp='none',
+          ramp_steps=0,
+          alpha=0.75,
+          temperature=0.5,
+          views=2,
+          terms={},
+        )
+      ),
+      "'mixmatch' is not for config",
+    ),
   )
   def test_not_for_points(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):

@@ -2,17 +2,17 @@
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
-from model_helpers import quick_jit
 import numeric
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
+from model_helpers import quick_jit
 
-from nsl_jax import compose, errors, methods, optimizers
-from nsl_jax.methods import mixmatch, soft_label
+from nsl_jax import errors, methods, optimizers
+from nsl_jax.compose import combinators
+from nsl_jax.methods import mixmatch, pseudo_label_l2i
 from nsl_jax.types import Batch, Model, Outputs, Tools, Views
 
 SHAPE, K, LR = (2, 2, 1), 4, 0.05
@@ -20,8 +20,14 @@ RAMP = dict(ramp='none', ramp_steps=0)
 STUDENT = dict(name='soft_label', weight=2.0, teacher=False, terms={}, **RAMP)
 TEACHER = dict(STUDENT, teacher=True, decay=0.9)
 MIXMATCH = dict(
-    name='mixmatch', weight=2.0, alpha=0.75, temperature=0.5, views=2,
-    terms={}, **RAMP)
+  name='mixmatch',
+  weight=2.0,
+  alpha=0.75,
+  temperature=0.5,
+  views=2,
+  terms={},
+  **RAMP,
+)
 
 
 class Toy:
@@ -61,24 +67,36 @@ class Brighter:
 def tools_of(network=None, augment=lambda images, key: images, **fields):
   network = network or Toy()
   return Tools(
-      model=Model(network.init, network.apply), tx=optax.sgd(LR),
-      augment=augment, image_shape=SHAPE, **fields)
+    model=Model(network.init, network.apply),
+    tx=optax.sgd(LR),
+    augment=augment,
+    image_shape=SHAPE,
+    **fields,
+  )
 
 
 def build(host, tools=None, **fields):
   fields = {'variant': 'v2', 'inner_rate': 0.1, **fields}
   return methods.build(
-      {'name': 'l2i', 'host': host, **fields}, tools or tools_of())
+    {'name': 'l2i', 'host': host, **fields}, tools or tools_of()
+  )
 
 
 def batch_of(size=6, held=5):
   rng = np.random.default_rng(0)
   draw = lambda count: jnp.asarray(
-      rng.normal(size=(count, *SHAPE)).astype(np.float32))
+    rng.normal(size=(count, *SHAPE)).astype(np.float32)
+  )
   label = lambda count: jnp.asarray(rng.integers(0, K, count))
   return Batch(
-      x=draw(size), y=label(size), u=draw(size), u_index=jnp.arange(size),
-      side={}, held_x=draw(held), held_y=label(held))
+    x=draw(size),
+    y=label(size),
+    u=draw(size),
+    u_index=jnp.arange(size),
+    side={},
+    held_x=draw(held),
+    held_y=label(held),
+  )
 
 
 def flat(images):
@@ -105,8 +123,9 @@ def slope_of_classes(w, rows, labels):
 def host_by_hand(w, y, x, learnt, asked, lr=LR):
   """w after the step of Pseudo-Label."""
   z = softmax(asked @ w)
-  return w - lr * (slope_of_classes(w, x, y)
-                   + 2.0 * slope_of_squares(w, learnt, z, 1 / z.size))
+  return w - lr * (
+    slope_of_classes(w, x, y) + 2.0 * slope_of_squares(w, learnt, z, 1 / z.size)
+  )
 
 
 def v2_slope(asked, z, slope):
@@ -117,6 +136,7 @@ def v2_slope(asked, z, slope):
 def label_slope(w, u, h, y, rate, z, more=0.0, steps=1):
   """The held-out loss after the inner steps and its d/dz, by differences;
   `more` is what the inner gradient has besides."""
+
   def judged(z):
     moved = w
     for _ in range(steps):
@@ -127,7 +147,6 @@ def label_slope(w, u, h, y, rate, z, more=0.0, steps=1):
 
 
 class StepTest(parameterized.TestCase):
-
   def start(self, **fields):
     """w after the host's step by hand, u, h, held-out classes, and what the
     method gives, with all views of an image the same."""
@@ -154,12 +173,14 @@ class StepTest(parameterized.TestCase):
   @parameterized.parameters('logits', 'labels')
   def test_v1_by_hand(self, space):
     w, u, h, y, found, _ = self.start(
-        variant='v1', label_rate=3.0, label_space=space)
+      variant='v1', label_rate=3.0, label_space=space
+    )
     z = softmax(u @ w)
     _, slope = label_slope(w, u, h, y, 0.1, z)
     if space == 'logits':
       moved = softmax(
-          u @ w - 3.0 * z * (slope - (slope * z).sum(-1, keepdims=True)))
+        u @ w - 3.0 * z * (slope - (slope * z).sum(-1, keepdims=True))
+      )
     else:
       moved = np.maximum(z - 3.0 * slope, 0)
       moved /= moved.sum(-1, keepdims=True)
@@ -172,13 +193,18 @@ class StepTest(parameterized.TestCase):
     np.testing.assert_allclose(found, w, atol=2e-6)  # all views are the same
     view = Brighter()
     method = build(
-        STUDENT, tools_of(augment=view), variant='v1', label_rate=0.0)
+      STUDENT, tools_of(augment=view), variant='v1', label_rate=0.0
+    )
     state, batch = method.init(jax.random.key(0)), batch_of()
     after, _ = method.update(state, batch, jax.random.key(1))
     _, x, learnt, asked = (flat(images) for images in view.views)
     w = host_by_hand(
-        np.asarray(state.params['w'], np.float64), np.asarray(batch.y), x,
-        learnt, asked)
+      np.asarray(state.params['w'], np.float64),
+      np.asarray(batch.y),
+      x,
+      learnt,
+      asked,
+    )
     grad = slope_of_squares(w, learnt, softmax(asked @ w), 1 / len(u) / K)
     self.assertGreater(LR * np.abs(grad).max(), 2e-5)
     np.testing.assert_allclose(after.params['w'], w - LR * grad, atol=2e-6)
@@ -186,47 +212,64 @@ class StepTest(parameterized.TestCase):
   def test_the_last_layer_alone(self):
     """Of softmax regression: eta (F_U F_H^T) (P_H - Y_H), without a step."""
     w, u, h, y, found, metrics = self.start(
-        variant='v2', gradient='last_layer', inner_rate=0.3)
+      variant='v2', gradient='last_layer', inner_rate=0.3
+    )
     slope = 0.3 * (u @ h.T) @ (softmax(h @ w) - np.eye(K)[y]) / len(h)
     grad = v2_slope(u, softmax(u @ w), slope)
     np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
     np.testing.assert_allclose(
-        metrics['held'], -np.log(softmax(h @ w)[np.arange(5), y]).mean(),
-        rtol=1e-5)
+      metrics['held'],
+      -np.log(softmax(h @ w)[np.arange(5), y]).mean(),
+      rtol=1e-5,
+    )
 
   def test_the_last_layer_after_its_step(self):
     """P_H once the layer has learnt z by cross-entropy; here P_U = z, so that
     only another view of the images moves it."""
     view = Brighter()
     method = build(
-        STUDENT, tools_of(augment=view), gradient='last_layer_step',
-        inner_rate=0.3)
+      STUDENT,
+      tools_of(augment=view),
+      gradient='last_layer_step',
+      inner_rate=0.3,
+    )
     state, batch = method.init(jax.random.key(0)), batch_of()
     after, metrics = method.update(state, batch, jax.random.key(1))
     h, x, learnt, asked = (flat(images) for images in view.views)
     y = np.asarray(batch.held_y)
     w = host_by_hand(
-        np.asarray(state.params['w'], np.float64), np.asarray(batch.y), x,
-        learnt, asked)
+      np.asarray(state.params['w'], np.float64),
+      np.asarray(batch.y),
+      x,
+      learnt,
+      asked,
+    )
     z = softmax(asked @ w)
     moved = w - 0.3 * learnt.T @ (softmax(learnt @ w) - z)
     self.assertGreater(np.abs(moved - w).max(), 0.01)
     slope = 0.3 * (learnt @ h.T) @ (softmax(h @ moved) - np.eye(K)[y]) / len(h)
     np.testing.assert_allclose(
-        after.params['w'], w - LR * v2_slope(asked, z, slope), atol=2e-6)
+      after.params['w'], w - LR * v2_slope(asked, z, slope), atol=2e-6
+    )
     np.testing.assert_allclose(
-        metrics['held'], -np.log(softmax(h @ moved)[np.arange(5), y]).mean(),
-        rtol=1e-5)
+      metrics['held'],
+      -np.log(softmax(h @ moved)[np.arange(5), y]).mean(),
+      rtol=1e-5,
+    )
 
   @parameterized.product(
-      gradient=('tangent', 'nested'), supervised=(False, True))
+    gradient=('tangent', 'nested'), supervised=(False, True)
+  )
   def test_who_sees_which_view(self, gradient, supervised):
     """The inner step has the host's view of the labelled images, and of the
     unlabelled ones that to learn on; its pass moves the statistics last."""
     view = Brighter()
     method = build(
-        STUDENT, tools_of(augment=view), gradient=gradient,
-        inner_supervised=supervised)
+      STUDENT,
+      tools_of(augment=view),
+      gradient=gradient,
+      inner_supervised=supervised,
+    )
     state, batch = method.init(jax.random.key(0)), batch_of()
     after, metrics = method.update(state, batch, jax.random.key(1))
     h, x, learnt, asked = (flat(images) for images in view.views)
@@ -238,19 +281,22 @@ class StepTest(parameterized.TestCase):
     value, slope = label_slope(w, learnt, h, held_y, 0.1, z, more)
     np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
     np.testing.assert_allclose(
-        after.params['w'], w - LR * v2_slope(asked, z, slope), atol=2e-6)
+      after.params['w'], w - LR * v2_slope(asked, z, slope), atol=2e-6
+    )
     np.testing.assert_allclose(after.stats['mean'], learnt.mean(), rtol=1e-5)
 
   @parameterized.product(
-      variant=('v1', 'v2'),
-      fields=(dict(gradient='last_layer'), dict(inner_steps=2)))
+    variant=('v1', 'v2'),
+    fields=(dict(gradient='last_layer'), dict(inner_steps=2)),
+  )
   def test_statistics_of_the_view_that_is_learnt_on(self, variant, fields):
     view = Brighter()
     method = build(STUDENT, tools_of(augment=view), variant=variant, **fields)
     state = method.init(jax.random.key(0))
     after, _ = method.update(state, batch_of(), jax.random.key(1))
     np.testing.assert_allclose(
-        after.stats['mean'], view.views[2].mean(), rtol=1e-5)
+      after.stats['mean'], view.views[2].mean(), rtol=1e-5
+    )
     self.assertEqual(float(after.stats['passes']), 3)
 
   def test_more_inner_steps(self):
@@ -269,35 +315,43 @@ class StepTest(parameterized.TestCase):
     w, _, h, y, found, metrics = watched
     for name, at in (('held_before', w), ('held_after', found)):
       np.testing.assert_allclose(
-          metrics[name],
-          -np.log(softmax(h @ at)[np.arange(5), y]).mean(), rtol=1e-5)
+        metrics[name],
+        -np.log(softmax(h @ at)[np.arange(5), y]).mean(),
+        rtol=1e-5,
+      )
 
   @parameterized.parameters('v1', 'v2')
   def test_what_the_step_is_made_to_lower(self, variant):
     """F-L24: the held-out loss after the virtual step, of the labels before
     and after; V2's are what the changed weights impute."""
     w, u, h, y, found, metrics = self.start(
-        variant=variant, watch=True, label_rate=3.0)
+      variant=variant, watch=True, label_rate=3.0
+    )
     z = softmax(u @ w)
     before, slope = label_slope(w, u, h, y, 0.1, z)
     if variant == 'v1':
       changed = softmax(
-          u @ w - 3.0 * z * (slope - (slope * z).sum(-1, keepdims=True)))
+        u @ w - 3.0 * z * (slope - (slope * z).sum(-1, keepdims=True))
+      )
     else:
       changed = softmax(u @ found)
     after, _ = label_slope(w, u, h, y, 0.1, changed)
     np.testing.assert_allclose(metrics['virtual_before'], before, rtol=1e-5)
     np.testing.assert_allclose(
-        metrics['virtual_after'] - metrics['virtual_before'], after - before,
-        atol=2e-6)
+      metrics['virtual_after'] - metrics['virtual_before'],
+      after - before,
+      atol=2e-6,
+    )
     self.assertLess(after, before - 5e-5)  # to first order it must
 
   @parameterized.parameters('v1', 'v2')
   def test_the_same_optimiser_takes_both_steps(self, variant):
     method = build(
-        STUDENT, tools_of()._replace(tx=optax.adam(1e-2)), variant=variant)
+      STUDENT, tools_of()._replace(tx=optax.adam(1e-2)), variant=variant
+    )
     state, _ = method.update(
-        method.init(jax.random.key(0)), batch_of(), jax.random.key(1))
+      method.init(jax.random.key(0)), batch_of(), jax.random.key(1)
+    )
     counts = [leaf for leaf in jax.tree.leaves(state.opt) if leaf.ndim == 0]
     self.assertEqual([int(c) for c in counts], [2])
 
@@ -319,9 +373,11 @@ class StepTest(parameterized.TestCase):
       expected, _ = constant(state, batch_of(), jax.random.key(1))
       found, _ = dropping[1](state, batch_of(), jax.random.key(1))
       np.testing.assert_allclose(
-          found.params['w'], expected.params['w'], rtol=1e-6)
+        found.params['w'], expected.params['w'], rtol=1e-6
+      )
       self.assertGreater(
-          np.abs(found.params['w'] - state.params['w']).max(), 1e-4)
+        np.abs(found.params['w'] - state.params['w']).max(), 1e-4
+      )
       state = found
 
   def test_passes_and_statistics(self):
@@ -331,37 +387,38 @@ class StepTest(parameterized.TestCase):
     method = build(STUDENT, tools_of(network), variant='v2')
     state = method.init(jax.random.key(0))
     network.seen.clear()
-    after, _ = quick_jit(method.update)(
-        state, batch_of(), jax.random.key(1))
+    after, _ = quick_jit(method.update)(state, batch_of(), jax.random.key(1))
     self.assertEqual(float(after.stats['passes']), 3)
     self.assertSetEqual({n for n, noise in network.seen if not noise}, {5})
     self.assertNotIn((5, True), network.seen)
 
 
 class HostTest(parameterized.TestCase):
-
   @parameterized.product(
-      host=('student', 'teacher', 'mixmatch'), variant=('v1', 'v2'),
-      imputer=('student', 'host'))
+    host=('student', 'teacher', 'mixmatch'),
+    variant=('v1', 'v2'),
+    imputer=('student', 'host'),
+  )
   def test_what_follows_the_step_of_every_host(self, host, variant, imputer):
     """The host's own step, at the same key, then the other one by hand."""
     options = {'student': STUDENT, 'teacher': TEACHER, 'mixmatch': MIXMATCH}
     tools, batch = tools_of(), batch_of()
     method = build(
-        options[host], tools, variant=variant, imputer=imputer,
-        label_rate=3.0)
+      options[host], tools, variant=variant, imputer=imputer, label_rate=3.0
+    )
     state = method.init(jax.random.key(0)).replace(step=jnp.array(5, jnp.int32))
     if host == 'teacher':
       state = state.replace(slots={'teacher': {'w': -state.params['w']}})
     after, metrics = method.update(state, batch, jax.random.key(1))
 
     fields = {k: v for k, v in options[host].items() if k != 'name'}
-    build_recipe = (mixmatch if host == 'mixmatch' else soft_label).recipe
+    build_recipe = (mixmatch if host == 'mixmatch' else pseudo_label_l2i).recipe
     key = jax.random.split(jax.random.split(jax.random.key(1), 2)[0], 5)[0]
     if host != 'teacher':  # nothing follows the step, so its key is not split
       key = jax.random.split(jax.random.key(1), 5)[0]
-    hosted, first, views = compose.advance(
-        build_recipe(tools, **fields).loss, tools.tx, state, batch, key)
+    hosted, first, views = combinators.advance(
+      build_recipe(tools, **fields).loss, tools.tx, state, batch, key
+    )
     np.testing.assert_allclose(metrics['loss'], first['loss'], rtol=1e-6)
     w, old = (np.asarray(s.params['w'], np.float64) for s in (hosted, state))
     self.assertGreater(np.abs(w - old).max(), 1e-3)
@@ -377,7 +434,8 @@ class HostTest(parameterized.TestCase):
 
     z = impute(w)
     value, slope = label_slope(
-        w, learnt, flat(batch.held_x), np.asarray(batch.held_y), 0.1, z)
+      w, learnt, flat(batch.held_x), np.asarray(batch.held_y), 0.1, z
+    )
     np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
     if variant == 'v2':
       grad = numeric.slope(lambda w: (slope * impute(w)).sum(), w)
@@ -394,19 +452,23 @@ class HostTest(parameterized.TestCase):
     after, _ = method.update(state, batch_of(), jax.random.key(1))
     expected = 0.9 * state.params['w'] + 0.1 * after.params['w']
     np.testing.assert_allclose(
-        after.slots[compose.EMA]['w'], expected, rtol=1e-5)
+      after.slots[combinators.EMA]['w'], expected, rtol=1e-5
+    )
 
   def test_a_host_that_imputes_by_its_average(self):
     """Its gradient reaches the parameters by their share in the average."""
     tools = tools_of()
-    recipe = soft_label.recipe(
-        tools, **{k: v for k, v in TEACHER.items() if k != 'name'},
-        warm_up_decay=False)
-    state = compose.single_network(tools, *recipe.slots)(jax.random.key(0))
+    recipe = pseudo_label_l2i.recipe(
+      tools,
+      **{k: v for k, v in TEACHER.items() if k != 'name'},
+      warm_up_decay=False,
+    )
+    state = combinators.single_network(tools, *recipe.slots)(jax.random.key(0))
     batch = batch_of()
     views = Views(batch.x, batch.u, batch.u, batch.y)
     total = lambda params, pick: recipe.impute(
-        params, state, views, jax.random.key(2))[:, pick].sum()
+      params, state, views, jax.random.key(2)
+    )[:, pick].sum()
     found = jax.grad(total)(state.params, 1)['w']
     u = flat(views.asked)
     p = softmax(u @ np.asarray(state.params['w'], np.float64))
@@ -415,13 +477,14 @@ class HostTest(parameterized.TestCase):
 
 
 class SoftLabelTest(parameterized.TestCase):
-
   @parameterized.product(
-      teacher=(False, True), hard=(False, True), interleave=(False, True))
+    teacher=(False, True), hard=(False, True), interleave=(False, True)
+  )
   def test_against_a_loop(self, teacher, hard, interleave):
     view = Brighter()
     fields = dict(
-        TEACHER if teacher else STUDENT, interleave=interleave, hard=hard)
+      TEACHER if teacher else STUDENT, interleave=interleave, hard=hard
+    )
     method = methods.build(fields, tools_of(augment=view))
     state, batch = method.init(jax.random.key(0)), batch_of()
     if teacher:
@@ -434,9 +497,10 @@ class SoftLabelTest(parameterized.TestCase):
     if hard:
       gap = np.mean([-np.log(p[q.argmax()]) for p, q in pairs])
     else:
-      gap = np.mean([np.mean((p - q)**2) for p, q in pairs])
-    known = np.mean([-np.log(p[k]) for p, k in zip(
-        softmax(x @ w), np.asarray(batch.y))])
+      gap = np.mean([np.mean((p - q) ** 2) for p, q in pairs])
+    known = np.mean(
+      [-np.log(p[k]) for p, k in zip(softmax(x @ w), np.asarray(batch.y))]
+    )
     np.testing.assert_allclose(metrics['soft_label'], gap, rtol=1e-4)
     np.testing.assert_allclose(metrics['loss'], known + 2.0 * gap, rtol=1e-4)
 
@@ -444,11 +508,11 @@ class SoftLabelTest(parameterized.TestCase):
     """Of 3 + 3 labelled and unlabelled rows each; the second is the last."""
     method, batch = methods.build(dict(STUDENT), tools_of()), batch_of()
     after, _ = method.update(
-        method.init(jax.random.key(0)), batch, jax.random.key(1))
+      method.init(jax.random.key(0)), batch, jax.random.key(1)
+    )
     self.assertEqual(float(after.stats['passes']), 2)
     second = np.concatenate([batch.x[3:], batch.u[:3]])
-    np.testing.assert_allclose(
-        after.stats['mean'], second.mean(), rtol=1e-4)
+    np.testing.assert_allclose(after.stats['mean'], second.mean(), rtol=1e-4)
 
   @parameterized.product(teacher=(False, True), hard=(False, True))
   def test_labels_are_constant(self, teacher, hard):
@@ -464,8 +528,7 @@ class SoftLabelTest(parameterized.TestCase):
       slope += 2.0 * slope_of_classes(w, u, z.argmax(-1))
     else:
       slope += 2.0 * slope_of_squares(w, u, z, 1 / z.size)
-    np.testing.assert_allclose(
-        after.params['w'], w - LR * slope, atol=1e-6)
+    np.testing.assert_allclose(after.params['w'], w - LR * slope, atol=1e-6)
 
   def test_teacher_first_copies(self):
     """L2I's rule for the average: min(1 - 1 / (step + 1), decay)."""
@@ -473,29 +536,35 @@ class SoftLabelTest(parameterized.TestCase):
     state = method.init(jax.random.key(0))
     after, _ = method.update(state, batch_of(), jax.random.key(1))
     np.testing.assert_allclose(
-        after.slots['teacher']['w'], after.params['w'], rtol=1e-6)
+      after.slots['teacher']['w'], after.params['w'], rtol=1e-6
+    )
 
 
 class ErrorTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (dict(variant='v3'), "variant='v3'"),
-      (dict(gradient='nestd'), "did you mean 'nested'"),
-      (dict(label_space='logit'), "did you mean 'logits'"),
-      (dict(imputer='hst'), "did you mean 'host'"),
-      (dict(inner_rate=0.0), 'inner_rate=0.0: must be > 0'),
-      (dict(inner_steps=0), 'inner_steps=0: must be > 0'),
-      (dict(label_rate=-1.0), 'label_rate=-1.0: must be >= 0'),
-      (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
-      (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
-      (dict(gradient='last_layer', inner_steps=2), 'is for one step on '),
-      (dict(gradient='last_layer_step', inner_steps=2),
-       'last_layer_step is for one step on '),
-      (dict(gradient='tangent', inner_steps=2), 'use gradient=nested'),
-      (dict(gradient='last_layer', inner_supervised=True),
-       'inner_supervised at false, or use gradient=nested'),
-      (dict(imputer='host', host=dict(STUDENT, hard=True)),
-       'hard labels have no gradient, use imputer=student'),
+    (dict(variant='v3'), "variant='v3'"),
+    (dict(gradient='nestd'), "did you mean 'nested'"),
+    (dict(label_space='logit'), "did you mean 'logits'"),
+    (dict(imputer='hst'), "did you mean 'host'"),
+    (dict(inner_rate=0.0), 'inner_rate=0.0: must be > 0'),
+    (dict(inner_steps=0), 'inner_steps=0: must be > 0'),
+    (dict(label_rate=-1.0), 'label_rate=-1.0: must be >= 0'),
+    (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
+    (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
+    (dict(gradient='last_layer', inner_steps=2), 'is for one step on '),
+    (
+      dict(gradient='last_layer_step', inner_steps=2),
+      'last_layer_step is for one step on ',
+    ),
+    (dict(gradient='tangent', inner_steps=2), 'use gradient=nested'),
+    (
+      dict(gradient='last_layer', inner_supervised=True),
+      'inner_supervised at false, or use gradient=nested',
+    ),
+    (
+      dict(imputer='host', host=dict(STUDENT, hard=True)),
+      'hard labels have no gradient, use imputer=student',
+    ),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):

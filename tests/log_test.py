@@ -4,15 +4,13 @@ import json
 import pathlib
 import tempfile
 
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 from tensorboardX import proto
 
-from nsl_jax import log
+from nsl_jax.training import metrics_log
 
 
 class LogTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -21,39 +19,54 @@ class LogTest(parameterized.TestCase):
 
   def start(self, step, writes=()):
     """Opens the log at a step and writes a training line at some others."""
-    lines = log.Log(self.folder, step=step)
+    lines = metrics_log.Log(self.folder, step=step)
     for at in writes:
       lines.write('train', at, at / 10, {'loss': 1 / at})
     lines.close()
 
   def steps(self):
-    return [line['step'] for line in log.read(self.path)]
+    return [line['step'] for line in metrics_log.read(self.path)]
 
   def test_lines(self):
-    lines = log.Log(self.folder, step=0)
+    lines = metrics_log.Log(self.folder, step=0)
     lines.write('train', 5, 0.25, {'loss': 1.5, 'accuracy': 0.5})
     # On disk at once, whatever becomes of the process.
     self.assertEqual(
-        json.loads(self.path.read_text()),
-        {'step': 5, 'kind': 'train', 'loss': 1.5, 'accuracy': 0.5,
-         'seconds': 0.25},
+      json.loads(self.path.read_text()),
+      {
+        'step': 5,
+        'kind': 'train',
+        'loss': 1.5,
+        'accuracy': 0.5,
+        'seconds': 0.25,
+      },
     )
     lines.write('eval', 10, 0.5, {'test_error': 3.0, 'validation_error': None})
     lines.close()
     text = self.path.read_text()
     self.assertEqual(text.count('\n'), 2)
     self.assertEndsWith(text, '\n')
-    self.assertEqual(log.read(self.path)[1], {
-        'step': 10, 'kind': 'eval', 'test_error': 3.0,
-        'validation_error': None, 'seconds': 0.5,
-    })
+    self.assertEqual(
+      metrics_log.read(self.path)[1],
+      {
+        'step': 10,
+        'kind': 'eval',
+        'test_error': 3.0,
+        'validation_error': None,
+        'seconds': 0.5,
+      },
+    )
 
   def test_absent(self):
-    self.assertEqual(log.read(self.path), [])
+    self.assertEqual(metrics_log.read(self.path), [])
 
   @parameterized.parameters(
-      (0, []), (9, []), (10, [10]), (25, [10, 20]), (40, [10, 20, 30, 40]),
-      (99, [10, 20, 30, 40]),
+    (0, []),
+    (9, []),
+    (10, [10]),
+    (25, [10, 20]),
+    (40, [10, 20, 30, 40]),
+    (99, [10, 20, 30, 40]),
   )
   def test_resume_drops_what_lies_beyond(self, step, kept):
     self.start(0, (10, 20, 30, 40))
@@ -82,13 +95,12 @@ class LogTest(parameterized.TestCase):
     self.assertEqual(names, ['metrics.jsonl', 'tb'])
 
   def test_tensorboard(self):
-    lines = log.Log(self.folder, step=0)
+    lines = metrics_log.Log(self.folder, step=0)
     lines.write('train', 5, 0.1, {'loss': 1.5})
     lines.write('eval', 10, 0.2, {'test_error': 25.0, 'validation_error': None})
     lines.close()
     self.assertEqual(
-        self.events(),
-        {('train/loss', 5, 1.5), ('eval/test_error', 10, 25.0)},
+      self.events(), {('train/loss', 5, 1.5), ('eval/test_error', 10, 25.0)}
     )
 
   def events(self):
@@ -97,10 +109,12 @@ class LogTest(parameterized.TestCase):
     for path in (self.folder / 'tb').glob('events.out.tfevents.*'):
       data, at = path.read_bytes(), 0
       while at < len(data):  # length u64, checksum u32, record, checksum u32
-        size = int.from_bytes(data[at:at + 8], 'little')
-        event = proto.event_pb2.Event.FromString(data[at + 12:at + 12 + size])
-        found |= {(value.tag, event.step, value.simple_value)
-                  for value in event.summary.value}
+        size = int.from_bytes(data[at : at + 8], 'little')
+        event = proto.event_pb2.Event.FromString(data[at + 12 : at + 12 + size])
+        found |= {
+          (value.tag, event.step, value.simple_value)
+          for value in event.summary.value
+        }
         at += 16 + size
     return found
 

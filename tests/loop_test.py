@@ -7,28 +7,38 @@ from unittest import mock
 import jax.numpy as jnp
 from absl.testing import absltest, parameterized
 
-from nsl_jax import errors, loop
+from nsl_jax import errors
+from nsl_jax.training import loop
 
 
 def _plan(**changes) -> loop.Plan:
-  fields = dict(steps=100, log_every=10, eval_every=25, checkpoint_every=40,
-                steps_per_call=8, keep=1)
+  fields = dict(
+    steps=100,
+    log_every=10,
+    eval_every=25,
+    checkpoint_every=40,
+    steps_per_call=8,
+    keep=1,
+  )
   return loop.Plan(**{**fields, **changes})
 
 
 class PlanTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (0, 8), (8, 1), (10, 8), (18, 1), (20, 1), (24, 1), (30, 8), (96, 1))
+    (0, 8), (8, 1), (10, 8), (18, 1), (20, 1), (24, 1), (30, 8), (96, 1)
+  )
   def test_ahead_stops_at_what_is_due(self, step, count):
     plan = _plan(eval_every=24)  # only 2 divides all intervals
     self.assertEqual(plan.ahead(step), count)
 
   def test_at_most_two_programs(self):
     for plan, counts in (
-        (_plan(), {5}), (_plan(eval_every=24), {8, 1}),
-        (_plan(log_every=1), {1}), (_plan(steps=93), {5, 1}),
-        (_plan(steps_per_call=25, eval_every=40, log_every=50), {10})):
+      (_plan(), {5}),
+      (_plan(eval_every=24), {8, 1}),
+      (_plan(log_every=1), {1}),
+      (_plan(steps=93), {5, 1}),
+      (_plan(steps_per_call=25, eval_every=40, log_every=50), {10}),
+    ):
       step, seen = 0, set()
       while step < plan.steps:
         seen.add(plan.ahead(step))
@@ -46,7 +56,6 @@ class PlanTest(parameterized.TestCase):
 
 
 class ProgressTest(absltest.TestCase):
-
   def _show(self, stream):
     with mock.patch.object(loop, '_LINE_S', 1e9):
       bar = loop.progress(stream, total=500, initial=0, desc='seed 0')
@@ -73,7 +82,6 @@ class ProgressTest(absltest.TestCase):
 
 
 class MeterTest(absltest.TestCase):
-
   def test_means_over_partly_filled_calls(self):
     meter = loop.Meter([{'loss': 4.0}])
     meter.add(1, 2, {'loss': jnp.array([1.0, 2.0, jnp.nan])})

@@ -3,12 +3,11 @@
 import itertools
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
-from jax.test_util import check_grads
 import numpy as np
+from absl.testing import absltest, parameterized
+from jax.test_util import check_grads
 from scipy import special
 
 from nsl_jax import losses
@@ -53,21 +52,22 @@ def dnll_sum(logits, negative):
 # Two rows of four classes; the second one is confident of class 2.
 BELIEF = np.array([[0.4, 0.3, 0.2, 0.1], [0.01, 0.01, 0.97, 0.01]])
 LOSSES = {
-    'classes': lambda z: losses.cross_entropy(z, np.array([3, 0])),
-    'soft': lambda z: losses.cross_entropy(z, BELIEF.astype(z.dtype)),
-    'kl_both': lambda z: losses.kl_divergence(z, z[::-1] * 0.5),
-    'entropy': losses.entropy,
-    'pseudo_label': lambda z: losses.pseudo_label(
-        z, jnp.asarray(BELIEF, z.dtype), threshold=0.95),
-    'none_of': lambda z: losses.none_of(z, BELIEF < 0.25),
-    'negative_sampling': lambda z: losses.negative_sampling(
-        z, jnp.asarray(BELIEF, z.dtype), threshold=0.25),
-    'each_not': lambda z: losses.each_not(z, BELIEF < 0.35),
+  'classes': lambda z: losses.cross_entropy(z, np.array([3, 0])),
+  'soft': lambda z: losses.cross_entropy(z, BELIEF.astype(z.dtype)),
+  'kl_both': lambda z: losses.kl_divergence(z, z[::-1] * 0.5),
+  'entropy': losses.entropy,
+  'pseudo_label': lambda z: losses.pseudo_label(
+    z, jnp.asarray(BELIEF, z.dtype), threshold=0.95
+  ),
+  'none_of': lambda z: losses.none_of(z, BELIEF < 0.25),
+  'negative_sampling': lambda z: losses.negative_sampling(
+    z, jnp.asarray(BELIEF, z.dtype), threshold=0.25
+  ),
+  'each_not': lambda z: losses.each_not(z, BELIEF < 0.35),
 }
 
 
 class EveryLossTest(parameterized.TestCase):
-
   @parameterized.parameters(*LOSSES)
   def test_gradient(self, name):
     logits = np.random.default_rng(0).normal(size=(2, 4))
@@ -87,12 +87,12 @@ class EveryLossTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(gradient(every, logits)).all())
 
   @parameterized.parameters(
-      lambda z: losses.cross_entropy(z, z[:, :2]),
-      lambda z: losses.kl_divergence(z, z[:1]),
-      lambda z: losses.pseudo_label(z, z[:1], threshold=0.5),
-      lambda z: losses.none_of(z, jnp.ones((2, 4), bool)),
-      lambda z: losses.each_not(z, jnp.ones((2, 4), bool)),
-      lambda z: losses.negative_sampling(z, z[:1], threshold=0.5),
+    lambda z: losses.cross_entropy(z, z[:, :2]),
+    lambda z: losses.kl_divergence(z, z[:1]),
+    lambda z: losses.pseudo_label(z, z[:1], threshold=0.5),
+    lambda z: losses.none_of(z, jnp.ones((2, 4), bool)),
+    lambda z: losses.each_not(z, jnp.ones((2, 4), bool)),
+    lambda z: losses.negative_sampling(z, z[:1], threshold=0.5),
   )
   def test_wrong_shapes_are_refused(self, call):
     with self.assertRaises(AssertionError):
@@ -100,10 +100,10 @@ class EveryLossTest(parameterized.TestCase):
 
 
 class CrossEntropyTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (np.array([0]), 0.356675), (np.array([2]), 2.302585),
-      (np.array([[0.5, 0.25, 0.25]], np.float32), 1.156343),
+    (np.array([0]), 0.356675),
+    (np.array([2]), 2.302585),
+    (np.array([[0.5, 0.25, 0.25]], np.float32), 1.156343),
   )
   def test_value_by_hand(self, labels, expected):
     """Positive, that is with the minus sign (F-N1)."""
@@ -119,17 +119,16 @@ class CrossEntropyTest(parameterized.TestCase):
 
 
 class DivergenceTest(absltest.TestCase):
-
   def test_values_by_hand(self):
     logits = logits_of([0.5, 0.5], [0.25, 0.75])
     both = losses.kl_divergence(logits, logits[::-1])
     np.testing.assert_allclose(both, [0.1438410, 0.1308120], rtol=1e-5)
     np.testing.assert_allclose(
-        losses.entropy(logits_of([0.5, 0.25, 0.25])), [1.0397208], rtol=1e-6)
+      losses.entropy(logits_of([0.5, 0.25, 0.25])), [1.0397208], rtol=1e-6
+    )
 
 
 class PseudoLabelTest(parameterized.TestCase):
-
   @parameterized.parameters((10, 0.999592), (100, 0.995526))
   def test_confident_target(self, num_classes, winner):
     """Invariant 12: the gradient is p - target, so it shows the target."""
@@ -174,10 +173,8 @@ class PseudoLabelTest(parameterized.TestCase):
 
 
 class NoneOfTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (10, 1, 0.105361), (10, 3, 0.356675), (10, 9, 2.302585),
-      (100, 1, 0.010050),
+    (10, 1, 0.105361), (10, 3, 0.356675), (10, 9, 2.302585), (100, 1, 0.010050)
   )
   def test_forced_mask_at_uniform(self, num_classes, count, expected):
     """Invariant 2: -log(1 - m / K)."""
@@ -224,9 +221,11 @@ class NoneOfTest(parameterized.TestCase):
     theirs = lambda z: losses.cross_entropy(z, labels)
     with jax.enable_x64(True):
       np.testing.assert_allclose(
-          ours(logits), theirs(logits), rtol=0, atol=2e-15)
+        ours(logits), theirs(logits), rtol=0, atol=2e-15
+      )
       np.testing.assert_allclose(
-          gradient(ours, logits), gradient(theirs, logits), rtol=0, atol=2e-15)
+        gradient(ours, logits), gradient(theirs, logits), rtol=0, atol=2e-15
+      )
 
   def test_at_least_dnll(self):
     """Invariant 5 with its numbers; equal for one negative (invariant 4)."""
@@ -246,9 +245,11 @@ class NoneOfTest(parameterized.TestCase):
     """p -> 1: no clamp, so the loss and its gradient go on."""
     logits, negative = jnp.array([[200.0, 0.0, 0.0]]), mask(3, [0])
     np.testing.assert_allclose(
-        loss(logits, negative), [200.0 - math.log(2)], rtol=1e-6)
+      loss(logits, negative), [200.0 - math.log(2)], rtol=1e-6
+    )
     np.testing.assert_allclose(
-        gradient(loss, logits, negative), [[1.0, -0.5, -0.5]])
+      gradient(loss, logits, negative), [[1.0, -0.5, -0.5]]
+    )
     np.testing.assert_array_equal(gradient(clamped, logits, negative), 0.0)
 
 
@@ -260,7 +261,8 @@ class EachNotTest(absltest.TestCase):
     negative = jnp.array([[0, 0, 1, 1], [1, 0, 0, 1]], bool)
     # -(log 0.8 + log 0.9) / 2 and -(log 0.3 + log 0.9) / 2.
     np.testing.assert_allclose(
-        losses.each_not(logits, negative), [0.1642520, 0.6546667], rtol=1e-6)
+      losses.each_not(logits, negative), [0.1642520, 0.6546667], rtol=1e-6
+    )
 
   def test_no_negative(self):
     value = losses.each_not(jnp.ones((1, 3)), jnp.zeros((1, 3), bool))
@@ -276,10 +278,14 @@ class EachNotTest(absltest.TestCase):
     slope = (r - probs * r.sum(-1, keepdims=True)) / count[:, None]
     low = jnp.asarray(logits, jnp.float32)
     np.testing.assert_allclose(
-        losses.each_not(low, negative), dnll_sum(logits, negative) / count,
-        rtol=2e-6, atol=1e-7)
+      losses.each_not(low, negative),
+      dnll_sum(logits, negative) / count,
+      rtol=2e-6,
+      atol=1e-7,
+    )
     np.testing.assert_allclose(
-        gradient(losses.each_not, low, negative), slope, rtol=1e-5, atol=1e-6)
+      gradient(losses.each_not, low, negative), slope, rtol=1e-5, atol=1e-6
+    )
 
   def test_memory_is_of_the_size_of_the_logits(self):
     """10,000 classes: nothing that is [N, K, K] (51 GB at 128 rows)."""
@@ -292,7 +298,6 @@ class EachNotTest(absltest.TestCase):
 
 
 class NegativeSamplingTest(parameterized.TestCase):
-
   @parameterized.parameters((0.5, 0.7), (0.15, 0.9), (0.05, 1.0), (0.9, 0.7))
   def test_value_by_hand(self, threshold, kept):
     logits, belief = logits_of([0.7, 0.2, 0.1]), jnp.array([[0.7, 0.2, 0.1]])
@@ -303,7 +308,8 @@ class NegativeSamplingTest(parameterized.TestCase):
   def test_uniform_belief_says_nothing(self, num_classes, threshold):
     """Invariant 1; the last case has T > 1 / K, where every class ties."""
     loss = lambda z: losses.negative_sampling(
-        z, jax.nn.softmax(z), threshold=threshold)
+      z, jax.nn.softmax(z), threshold=threshold
+    )
     logits = jnp.zeros((3, num_classes))
     np.testing.assert_array_equal(loss(logits), 0.0)
     np.testing.assert_array_equal(gradient(loss, logits), 0.0)
@@ -312,7 +318,8 @@ class NegativeSamplingTest(parameterized.TestCase):
     """K = 100, T = 0.05: all but the best one are negatives, yet finite."""
     logits = jnp.zeros((1, 100)).at[0, 42].set(1e-4)
     loss = lambda z: losses.negative_sampling(
-        z, jax.nn.softmax(z), threshold=0.05)
+      z, jax.nn.softmax(z), threshold=0.05
+    )
     np.testing.assert_allclose(loss(logits), math.log(100.0), rtol=1e-3)
     expected = 0.01 - np.eye(100)[42:43]
     np.testing.assert_allclose(gradient(loss, logits), expected, rtol=1e-3)
@@ -333,7 +340,8 @@ class NegativeSamplingTest(parameterized.TestCase):
     """Invariant 7: one-hot, a mixture of two, and all classes believed."""
     logits = jnp.array([[0.3, -1.2, 2.0, 0.1]] * 3)
     labels = jnp.array(
-        [[0, 1, 0, 0], [0.3, 0, 0.7, 0], [0.25, 0.25, 0.25, 0.25]])
+      [[0, 1, 0, 0], [0.3, 0, 0.7, 0], [0.25, 0.25, 0.25, 0.25]]
+    )
     value = losses.negative_sampling(logits, labels, threshold=0.05)
     probs = special.softmax(np.asarray(logits[0]))
     expected = [-np.log(probs[1]), -np.log(probs[0] + probs[2]), 0.0]

@@ -15,21 +15,26 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl.testing import absltest, parameterized
 
-from nsl_jax import log
+from nsl_jax.training import metrics_log
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _DIGITS = 'configs/digits_ns3l.py'
 _SHORT = (
-    f'--config={_DIGITS}:reduced=60', '--config.log_every=7',
-    '--config.checkpoint.every=10', '--config.eval.every_steps=12',
+  f'--config={_DIGITS}:reduced=60',
+  '--config.log_every=7',
+  '--config.checkpoint.every=10',
+  '--config.eval.every_steps=12',
 )
 
 
 def _start(*words: str) -> subprocess.Popen:
   return subprocess.Popen(
-      [sys.executable, '-m', 'nsl_jax.main', *words], cwd=_ROOT,
-      env=fresh_process.environment(), text=True,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    [sys.executable, '-m', 'nsl_jax.main', *words],
+    cwd=_ROOT,
+    env=fresh_process.environment(),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
   )
 
 
@@ -40,10 +45,8 @@ def _run(*words: str) -> subprocess.CompletedProcess:
 
 
 def _metrics(workdir: pathlib.Path) -> list[dict]:
-  lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
-  return [
-      {k: v for k, v in line.items() if k != 'seconds'} for line in lines
-  ]
+  lines = metrics_log.read(workdir / 'seed_0' / 'metrics.jsonl')
+  return [{k: v for k, v in line.items() if k != 'seconds'} for line in lines]
 
 
 def _last_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
@@ -68,14 +71,13 @@ def _last_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
 def _wait_for_step(workdir: pathlib.Path, step: int, process) -> None:
   deadline = time.time() + 200
   while time.time() < deadline and process.poll() is None:
-    lines = log.read(workdir / 'seed_0' / 'metrics.jsonl')
+    lines = metrics_log.read(workdir / 'seed_0' / 'metrics.jsonl')
     if lines and lines[-1]['step'] >= step:
       return
     time.sleep(0.005)
 
 
 class ResumeTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -134,16 +136,22 @@ class ResumeTest(absltest.TestCase):
       port = probe.getsockname()[1]
     workdirs = [self.folder / 'one', self.folder / 'two']
     processes = [_start(*words, f'--workdir={workdirs[0]}')] + [
-        _start(
-            *words, f'--workdir={workdirs[1]}', '--num_processes=2',
-            f'--process_id={index}', f'--coordinator_address=localhost:{port}',
-        ) for index in range(2)
+      _start(
+        *words,
+        f'--workdir={workdirs[1]}',
+        '--num_processes=2',
+        f'--process_id={index}',
+        f'--coordinator_address=localhost:{port}',
+      )
+      for index in range(2)
     ]
     for process in processes:
       _, err = process.communicate(timeout=240)
       self.assertEqual(process.returncode, 0, err)
-    one, two = ([line['loss'] for line in _metrics(workdir)
-                 if line['kind'] == 'train'] for workdir in workdirs)
+    one, two = (
+      [line['loss'] for line in _metrics(workdir) if line['kind'] == 'train']
+      for workdir in workdirs
+    )
     self.assertLen(one, 12)
     np.testing.assert_allclose(one[:6], two[:6], rtol=1e-6)
     np.testing.assert_allclose(one, two, rtol=1e-3)
@@ -157,9 +165,14 @@ class ResumeTest(absltest.TestCase):
         probe.bind(('localhost', 0))
         port = probe.getsockname()[1]
       return [
-          _start(*words, f'--workdir={workdir}', '--num_processes=2',
-                 f'--process_id={i}', f'--coordinator_address=localhost:{port}')
-          for i in range(2)
+        _start(
+          *words,
+          f'--workdir={workdir}',
+          '--num_processes=2',
+          f'--process_id={i}',
+          f'--coordinator_address=localhost:{port}',
+        )
+        for i in range(2)
       ]
 
     processes = start()
@@ -170,22 +183,44 @@ class ResumeTest(absltest.TestCase):
       self.assertEqual(process.returncode, 128 + signal.SIGTERM, err)
     step = _metrics(workdir)[-1]['step']
     self.assertBetween(step, 20, 195)
-    saved = {path.name for path in
-             (workdir / 'seed_0' / 'checkpoints').iterdir()}
-    self.assertIn(str(max(line['step'] for line in _metrics(workdir)
-                          if line['kind'] == 'train')), saved)
+    saved = {
+      path.name for path in (workdir / 'seed_0' / 'checkpoints').iterdir()
+    }
+    self.assertIn(
+      str(
+        max(
+          line['step'] for line in _metrics(workdir) if line['kind'] == 'train'
+        )
+      ),
+      saved,
+    )
     for process in start():
       _, err = process.communicate(timeout=240)
       self.assertEqual(process.returncode, 0, err)
-    steps = [line['step'] for line in _metrics(workdir)
-             if line['kind'] == 'train']
+    steps = [
+      line['step'] for line in _metrics(workdir) if line['kind'] == 'train'
+    ]
     self.assertEqual(steps, list(range(5, 201, 5)))
 
   def test_results_file(self):
     results = json.loads((self.unbroken / 'results.json').read_text())
-    for field in ('row', 'kind', 'config', 'seeds', 'score', 'protocol',
-                  'steps', 'full_steps', 'reduced', 'wall_time_s', 'device',
-                  'versions', 'split_sha256', 'data_note', 'commit'):
+    for field in (
+      'row',
+      'kind',
+      'config',
+      'seeds',
+      'score',
+      'protocol',
+      'steps',
+      'full_steps',
+      'reduced',
+      'wall_time_s',
+      'device',
+      'versions',
+      'split_sha256',
+      'data_note',
+      'commit',
+    ):
       self.assertIn(field, results)
     self.assertEqual(results['score']['metric'], 'test_error')
     self.assertEqual(results['score']['unit'], '%')
@@ -193,32 +228,32 @@ class ResumeTest(absltest.TestCase):
     self.assertLen(results['split_sha256'], 1)
     report = results['reports'][0]
     self.assertEqual(
-        results['score']['per_seed'], [report['best_validation']['test_error']]
+      results['score']['per_seed'], [report['best_validation']['test_error']]
     )
     for name in ('split.npz', 'metrics.jsonl', 'tb', 'checkpoints'):
       self.assertTrue((self.unbroken / 'seed_0' / name).exists(), name)
 
 
 class BadInputTest(parameterized.TestCase):
-
   def test_one_line_and_status_2(self):
     digits = f'--config={_DIGITS}'
     cases = {
-        (): '--config is missing',
-        ('--config=configs/digit.py',): 'no config file configs/digit.py',
-        (f'{digits}:lables=5',): "did you mean 'labels'?",
-        (digits, '--config.optimizer.lrr=1'): 'did you mean "lr"?',
-        (digits, '--config.method.name=ns3'): "did you mean 'ns3l'?",
-        (digits, '--config.kernels=eigne'): "did you mean 'eigen'?",
-        (digits, '--config.data.name=svhn', '--config.data.dir=/nowhere'): (
-            'python -m nsl_jax.data --prepare svhn'),
-        (f'{digits}:labels=5000',): 'lower config.data.labelled',
-        (digits, '--worrkdir=x'): 'workdir',
+      (): '--config is missing',
+      ('--config=configs/digit.py',): 'no config file configs/digit.py',
+      (f'{digits}:lables=5',): "did you mean 'labels'?",
+      (digits, '--config.optimizer.lrr=1'): 'did you mean "lr"?',
+      (digits, '--config.method.name=ns3'): "did you mean 'ns3l'?",
+      (digits, '--config.kernels=eigne'): "did you mean 'eigen'?",
+      (digits, '--config.data.name=svhn', '--config.data.dir=/nowhere'): (
+        'python -m nsl_jax data --prepare svhn'
+      ),
+      (f'{digits}:labels=5000',): 'lower config.data.labelled',
+      (digits, '--worrkdir=x'): 'workdir',
     }
     with tempfile.TemporaryDirectory() as folder:
       started = {
-          words: _start(*words, *([f'--workdir={folder}/w'] if words else []))
-          for words in cases
+        words: _start(*words, *([f'--workdir={folder}/w'] if words else []))
+        for words in cases
       }
       for words, process in started.items():
         with self.subTest(words):
@@ -233,8 +268,9 @@ class BadInputTest(parameterized.TestCase):
   def test_loss_not_finite(self):
     with tempfile.TemporaryDirectory() as folder:
       done = _run(
-          f'--config={_DIGITS}:smoke=true', '--config.optimizer.lr=1e30',
-          f'--workdir={folder}',
+        f'--config={_DIGITS}:smoke=true',
+        '--config.optimizer.lr=1e30',
+        f'--workdir={folder}',
       )
       self.assertEqual(done.returncode, 1, done.stderr)
       last = done.stderr.strip().splitlines()[-1]
@@ -249,19 +285,23 @@ class ClosedPipeTest(absltest.TestCase):
   def test_status_of_sigpipe(self):
     check = ('nsl_jax.data', '--check')
     cases = {  # what is run, whether its errors can be read, how it writes
-        'at the end': (check, True, ''), 'at once': (check, True, '1'),
-        'help': (('nsl_jax.main', '--help'), True, ''),
-        'help at once': (('nsl_jax.main', '--help'), True, '1'),
-        'error': (('nsl_jax.main',), False, ''),
+      'at the end': (check, True, ''),
+      'at once': (check, True, '1'),
+      'help': (('nsl_jax.main', '--help'), True, ''),
+      'help at once': (('nsl_jax.main', '--help'), True, '1'),
+      'error': (('nsl_jax.main',), False, ''),
     }
     started = {}
     for name, (words, readable, unbuffered) in cases.items():
       reader, writer = os.pipe()
       os.close(reader)
       started[name] = subprocess.Popen(
-          [sys.executable, '-m', *words], cwd=_ROOT, text=True,
-          env=fresh_process.environment(PYTHONUNBUFFERED=unbuffered),
-          stdout=writer, stderr=subprocess.PIPE if readable else writer,
+        [sys.executable, '-m', *words],
+        cwd=_ROOT,
+        text=True,
+        env=fresh_process.environment(PYTHONUNBUFFERED=unbuffered),
+        stdout=writer,
+        stderr=subprocess.PIPE if readable else writer,
       )
       os.close(writer)
     for name, process in started.items():

@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 
-from absl.testing import absltest, parameterized
 import fresh_process
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, experiment, memory
+from nsl_jax import config_files, memory
+from nsl_jax.training import experiment
 
-_CODE = '''
+_CODE = """
 import json, resource
 from nsl_jax import memory
 kept = memory.keep()
@@ -23,18 +24,21 @@ values = [run() for _ in range(6)]
 before = faults()
 values += [run() for _ in range(5)]
 print(json.dumps([kept, (faults() - before) / 5, values]))
-'''
+"""
 
 
 def faults(**variables):
   done = subprocess.run(
-      [sys.executable, '-c', _CODE], capture_output=True, text=True,
-      env=fresh_process.environment(**variables), check=True)
+    [sys.executable, '-c', _CODE],
+    capture_output=True,
+    text=True,
+    env=fresh_process.environment(**variables),
+    check=True,
+  )
   return json.loads(done.stdout)
 
 
 class KeepTest(absltest.TestCase):
-
   def test_no_page_is_mapped_anew(self):
     kept, few, values = faults()
     returned, many, same = faults(NSL_JAX_RETURN_MEMORY='1')
@@ -46,7 +50,6 @@ class KeepTest(absltest.TestCase):
 
 
 class SharedTest(parameterized.TestCase):
-
   @parameterized.parameters(((3, 5), 'f4'), ((0, 4), 'u1'), ((7,), 'i8'))
   def test_empty(self, shape, kind):
     found = memory.empty(shape, kind)
@@ -72,10 +75,10 @@ class SharedTest(parameterized.TestCase):
     with config.unlocked():
       config.devices = 1
     parts = experiment.prepare(config)
-    shard, = parts.images.addressable_shards
+    (shard,) = parts.images.addressable_shards
     self.assertEqual(
-        shard.data.unsafe_buffer_pointer(),
-        parts.source.train.images.ctypes.data)
+      shard.data.unsafe_buffer_pointer(), parts.source.train.images.ctypes.data
+    )
 
 
 if __name__ == '__main__':

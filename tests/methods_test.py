@@ -3,24 +3,18 @@
 import functools
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
 from scipy import special
 
-from nsl_jax import errors
-from nsl_jax import feed
-from nsl_jax import methods
-from nsl_jax import models
-from nsl_jax import tasks
-from nsl_jax import train
-from nsl_jax.data import augment
-from nsl_jax.data import sources
-from nsl_jax.data import splits
+from nsl_jax import errors, methods, models
+from nsl_jax.compose import tasks
+from nsl_jax.data import augment, sources, splits
 from nsl_jax.methods import supervised
+from nsl_jax.training import pipeline, train_step
 from nsl_jax.types import Batch, Data, Model, Outputs, Tools
 
 SHAPE, K = (2, 2, 1), 4
@@ -31,23 +25,31 @@ PSEUDO_LABEL = dict(threshold=0.4, **RAMP)
 DNLL = dict(weight=2.0, ramp='none', ramp_steps=0)
 SOFT_LABEL = dict(RAMP, weight=10.0, teacher=False)
 CONFIGS = {
-    'dnll': dict(DNLL, selection='epm', count=2, unsupervised='both'),
-    'dual_student': dict(
-        consistency=5.0, stabilisation=10.0, tie=0.01, threshold=0.4,
-        ramp='sigmoid', ramp_steps=20, negatives=dict(DNLL, count=2)),
-    'ict': dict(RAMP, weight=10.0, alpha=0.75, decay=0.9),
-    'l2i': dict(
-        host=dict(SOFT_LABEL, name='soft_label', terms={}), variant='v1',
-        inner_rate=0.01),
-    'mean_teacher': dict(RAMP, weight=8.0, decay=0.9),
-    'mixmatch': dict(RAMP, weight=10.0, alpha=0.75, temperature=0.5, views=2),
-    'mixup': dict(alpha=0.75),
-    'ns3l': dict(NS3L, passes=2),
-    'pi': dict(RAMP, weight=20.0),
-    'pseudo_label': PSEUDO_LABEL,
-    'soft_label': SOFT_LABEL,
-    'supervised': {},
-    'vat': dict(RAMP, weight=0.3, eps=1.0, mode='exact'),
+  'dnll': dict(DNLL, selection='epm', count=2, unsupervised='both'),
+  'dual_student': dict(
+    consistency=5.0,
+    stabilisation=10.0,
+    tie=0.01,
+    threshold=0.4,
+    ramp='sigmoid',
+    ramp_steps=20,
+    negatives=dict(DNLL, count=2),
+  ),
+  'ict': dict(RAMP, weight=10.0, alpha=0.75, decay=0.9),
+  'l2i': dict(
+    host=dict(SOFT_LABEL, name='soft_label', terms={}),
+    variant='v1',
+    inner_rate=0.01,
+  ),
+  'mean_teacher': dict(RAMP, weight=8.0, decay=0.9),
+  'mixmatch': dict(RAMP, weight=10.0, alpha=0.75, temperature=0.5, views=2),
+  'mixup': dict(alpha=0.75),
+  'ns3l': dict(NS3L, passes=2),
+  'pi': dict(RAMP, weight=20.0),
+  'pseudo_label': PSEUDO_LABEL,
+  'soft_label': SOFT_LABEL,
+  'supervised': {},
+  'vat': dict(RAMP, weight=0.3, eps=1.0, mode='exact'),
 }
 
 
@@ -75,8 +77,12 @@ class Toy:
     return images + self.noise * jax.random.normal(key, images.shape)
 
   def tools(self, tx=None):
-    return Tools(model=Model(self.init, self.apply), tx=tx or optax.sgd(0.1),
-                 augment=self.augment, image_shape=SHAPE)
+    return Tools(
+      model=Model(self.init, self.apply),
+      tx=tx or optax.sgd(0.1),
+      augment=self.augment,
+      image_shape=SHAPE,
+    )
 
 
 def build(name, toy=None, tx=None, **fields):
@@ -87,8 +93,9 @@ def build(name, toy=None, tx=None, **fields):
 
 def weights(state):
   """All that is trained, as one vector."""
-  return np.concatenate([
-      np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])
+  return np.concatenate(
+    [np.ravel(leaf) for leaf in jax.tree.leaves(state.params)]
+  )
 
 
 def start(method, step=0):
@@ -98,8 +105,13 @@ def start(method, step=0):
 def make_batch(labelled=5, unlabelled=7):
   rng = np.random.default_rng(0)
   draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
-  return Batch(x=draw(labelled), y=jnp.arange(labelled) % K,
-               u=draw(unlabelled), u_index=jnp.arange(unlabelled), side={})
+  return Batch(
+    x=draw(labelled),
+    y=jnp.arange(labelled) % K,
+    u=draw(unlabelled),
+    u_index=jnp.arange(unlabelled),
+    side={},
+  )
 
 
 def probabilities(view, params):
@@ -120,10 +132,11 @@ def sums_by_hand(views, params):
 
 
 class StepTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('supervised', {}, 1), ('pseudo_label', PSEUDO_LABEL, 1),
-      ('ns3l', NS3L, 1), ('ns3l', dict(NS3L, passes=2), 2),
+    ('supervised', {}, 1),
+    ('pseudo_label', PSEUDO_LABEL, 1),
+    ('ns3l', NS3L, 1),
+    ('ns3l', dict(NS3L, passes=2), 2),
   )
   def test_loss_by_hand(self, name, fields, passes):
     """Invariant 13: every row weighs 1 / 12 (F-N3); the ramp is at half.
@@ -141,9 +154,11 @@ class StepTest(parameterized.TestCase):
     self.assertEqual(extra > 0.5, name != 'supervised')
     ramp = math.exp(-1.25)
     np.testing.assert_allclose(
-        metrics['loss'], (entropy + ramp * extra) / 12, rtol=1e-5)
+      metrics['loss'], (entropy + ramp * extra) / 12, rtol=1e-5
+    )
     np.testing.assert_allclose(
-        metrics['cross_entropy'], entropy / 12, rtol=1e-5)
+      metrics['cross_entropy'], entropy / 12, rtol=1e-5
+    )
     if name != 'supervised':  # logged as the mean over its own rows
       np.testing.assert_allclose(metrics[name], extra / 7, rtol=1e-5)
     np.testing.assert_allclose(moved.stats['mean'], toy.views[0].mean())
@@ -153,9 +168,9 @@ class StepTest(parameterized.TestCase):
   def test_terms_go_on_any_method(self):
     """Pseudo-Label and NS3L together, in either order: the sum of both."""
     for name, fields, terms in (
-        ('supervised', {}, {'pseudo_label': PSEUDO_LABEL, 'ns3l': NS3L}),
-        ('pseudo_label', PSEUDO_LABEL, {'ns3l': NS3L}),
-        ('ns3l', NS3L, {'pseudo_label': PSEUDO_LABEL}),
+      ('supervised', {}, {'pseudo_label': PSEUDO_LABEL, 'ns3l': NS3L}),
+      ('pseudo_label', PSEUDO_LABEL, {'ns3l': NS3L}),
+      ('ns3l', NS3L, {'pseudo_label': PSEUDO_LABEL}),
     ):
       toy = Toy()
       method = build(name, toy, terms=terms, **fields)
@@ -169,29 +184,33 @@ class StepTest(parameterized.TestCase):
     """Whatever a term makes of it, no gradient comes back."""
     loss = supervised.supervised_loss(Toy().tools())
     state, batch = start(build('supervised')), make_batch()
-    read = lambda params: loss(
-        params, state, batch, jax.random.key(1))[1].belief_u[:, 0].sum()
+    read = lambda params: (
+      loss(params, state, batch, jax.random.key(1))[1].belief_u[:, 0].sum()
+    )
     np.testing.assert_array_equal(jax.grad(read)(state.params)['w'], 0.0)
 
   def test_supervised_without_unlabelled_rows(self):
     toy = Toy()
     state = start(build('supervised', toy))
     moved, metrics = build('supervised', toy).update(
-        state, make_batch(unlabelled=0), jax.random.key(1))
+      state, make_batch(unlabelled=0), jax.random.key(1)
+    )
     probs = probabilities(toy.views[0], state.params)
     mean = -np.log(probs[np.arange(5), np.arange(5) % K]).mean()
     np.testing.assert_allclose(metrics['loss'], mean, rtol=1e-5)
     self.assertGreater(
-        np.abs(moved.params['w'] - state.params['w']).max(), 1e-3)
+      np.abs(moved.params['w'] - state.params['w']).max(), 1e-3
+    )
 
   @parameterized.parameters(('uniform', 4), ('oracle', 1))
   def test_negatives_are_redrawn_every_step(self, sampler, different):
     """F-N17, with a learning rate of 0; three wrong classes never vary."""
-    method = build('ns3l', tx=optax.sgd(0.0), sampler=sampler, passes=1,
-                   count=3, **RAMP)
+    method = build(
+      'ns3l', tx=optax.sgd(0.0), sampler=sampler, passes=1, count=3, **RAMP
+    )
     data, rows = small_data()
     data = data._replace(side={'true_class': data.labels})
-    step = jax.jit(train.one_step(method, read))
+    step = jax.jit(train_step.one_step(method, read))
     state, values = start(method), []
     for _ in range(4):
       state, metrics = step(state, data, rows)
@@ -200,10 +219,17 @@ class StepTest(parameterized.TestCase):
 
   def test_negatives_that_are_kept_differ_between_seeds(self):
     """F-N17: one seed's are the same at every step."""
-    method = build('ns3l', tx=optax.sgd(0.0), sampler='uniform', passes=1,
-                   count=3, redraw=False, **RAMP)
+    method = build(
+      'ns3l',
+      tx=optax.sgd(0.0),
+      sampler='uniform',
+      passes=1,
+      count=3,
+      redraw=False,
+      **RAMP,
+    )
     data, rows = small_data()
-    step = jax.jit(train.one_step(method, read))
+    step = jax.jit(train_step.one_step(method, read))
     runs = []
     for seed in range(3):
       state = start(method)
@@ -221,7 +247,7 @@ def normalise(fitted, images):
   return images / 255.0
 
 
-read = functools.partial(train.gather, normalise)
+read = functools.partial(train_step.gather, normalise)
 
 
 def small_data():
@@ -234,33 +260,38 @@ def small_data():
 
 
 class HiddenLabelsTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      *((name, fields, False) for name, fields in CONFIGS.items()),
-      *(('ns3l', dict(RAMP, passes=1, **fields), fields['sampler'] == 'oracle')
-        for fields in (
-            dict(sampler='uniform', count=1), dict(sampler='furthest'),
-            dict(sampler='exclude_nearest', exclude=1, count=1),
-            dict(sampler='oracle', count=1))),
+    *((name, fields, False) for name, fields in CONFIGS.items()),
+    *(
+      ('ns3l', dict(RAMP, passes=1, **fields), fields['sampler'] == 'oracle')
+      for fields in (
+        dict(sampler='uniform', count=1),
+        dict(sampler='furthest'),
+        dict(sampler='exclude_nearest', exclude=1, count=1),
+        dict(sampler='oracle', count=1),
+      )
+    ),
   )
   def test_only_the_oracle_sees_them(self, name, fields, sees):
     """Other labels on unlabelled rows change nothing, bit for bit."""
     method = build(name, **fields)
-    step = jax.jit(train.one_step(method, read))
+    step = jax.jit(train_step.one_step(method, read))
     data, rows = small_data()
     if name in ('l2i', 'mixmatch', 'soft_label'):  # equal batches
-      rows['unlabelled'] = rows['unlabelled'][:len(rows['labelled'])]
+      rows['unlabelled'] = rows['unlabelled'][: len(rows['labelled'])]
     seen = {**rows, 'holdout': rows['labelled'][::2]}
     ends = []
     for shift in 0, 1:
       labels = np.array(data.labels)
       labels[rows['unlabelled']] = (labels[rows['unlabelled']] + shift) % K
       source = sources.Source(
-          'toy', K, sources.Arrays(np.asarray(data.images), labels), None, '')
+        'toy', K, sources.Arrays(np.asarray(data.images), labels), None, ''
+      )
       split = splits.Split(**rows, validation=np.arange(0))
       shown = data._replace(
-          labels=jnp.asarray(labels),
-          side=feed.side_tables(method.side, source, split))
+        labels=jnp.asarray(labels),
+        side=pipeline.side_tables(method.side, source, split),
+      )
       state = start(method, step=18)
       for _ in range(3):
         state, _ = step(state, shown, seen)
@@ -273,12 +304,20 @@ def digits():
   """The data and a split with five labelled images of every class."""
   source = sources.load('digits')
   return source, splits.make(
-      source.train.labels, 10, labelled=50, validation=0, rule='balanced',
-      validation_rule='balanced', unlabelled_includes_labelled=False, seed=0)
+    source.train.labels,
+    10,
+    labelled=50,
+    validation=0,
+    rule='balanced',
+    validation_rule='balanced',
+    unlabelled_includes_labelled=False,
+    seed=0,
+  )
 
 
 def one_of(predict):
   """Logits of the first network where there are several."""
+
   def logits(state, images):
     found = predict(state, images)
     return found['a'] if isinstance(found, dict) else found
@@ -287,11 +326,12 @@ def one_of(predict):
 
 
 class EveryMethodTest(parameterized.TestCase):
-
   def test_all_are_here(self):
     """A new method needs an entry in CONFIGS, and with it these tests."""
-    for_classes = lambda name: tasks.CLASSIFICATION.name in getattr(
-        methods.find(name), 'TASKS', (tasks.CLASSIFICATION.name,))
+    for_classes = lambda name: (
+      tasks.CLASSIFICATION.name
+      in getattr(methods.find(name), 'TASKS', (tasks.CLASSIFICATION.name,))
+    )
     self.assertCountEqual(filter(for_classes, methods.names()), CONFIGS)
 
   @parameterized.parameters(*CONFIGS)
@@ -302,34 +342,39 @@ class EveryMethodTest(parameterized.TestCase):
     batch = batch._replace(held_x=batch.x[:4], held_y=batch.y[:4])
     update = jax.jit(method.update)
     run = lambda seed: weights(
-        update(start(method, 20), batch, jax.random.key(seed))[0])
+      update(start(method, 20), batch, jax.random.key(seed))[0]
+    )
     np.testing.assert_array_equal(run(1), run(1))
     self.assertGreater(np.abs(run(1) - run(2)).max(), 1e-4)
 
-  @parameterized.product(
-      name=list(CONFIGS), precision=('float32', 'bfloat16'))
+  @parameterized.product(name=list(CONFIGS), precision=('float32', 'bfloat16'))
   def test_learns_digits(self, name, precision):
     """40 steps on 50 labels: most of the test digits are read."""
     source, split = digits()
     tools = Tools(
-        model=models.build({'name': 'small_cnn'}, 10, precision=precision),
-        tx=optax.adam(3e-3), augment=augment.build('translate:1'),
-        image_shape=(8, 8, 1))
+      model=models.build({'name': 'small_cnn'}, 10, precision=precision),
+      tx=optax.adam(3e-3),
+      augment=augment.build('translate:1'),
+      image_shape=(8, 8, 1),
+    )
     terms = {} if name == 'l2i' else {'terms': {}}
     method = methods.build({'name': name, **terms, **CONFIGS[name]}, tools)
-    step = jax.jit(train.one_step(method, read))
+    step = jax.jit(train_step.one_step(method, read))
     predict = jax.jit(one_of(method.predict))
     images = normalise({}, jnp.asarray(source.test.images))
     error = lambda state: np.mean(
-        predict(state, images).argmax(-1) != source.test.labels)
+      predict(state, images).argmax(-1) != source.test.labels
+    )
     data = Data(*(jnp.asarray(part) for part in source.train), {}, {})
     rng = np.random.default_rng(0)
     state, history, known = method.init(jax.random.key(0)), [], []
     self.assertGreater(error(state), 0.7)
     for _ in range(40):
-      rows = {'labelled': split.labelled,
-              'unlabelled': rng.choice(split.unlabelled, 50, replace=False),
-              'holdout': rng.permutation(split.labelled)}
+      rows = {
+        'labelled': split.labelled,
+        'unlabelled': rng.choice(split.unlabelled, 50, replace=False),
+        'holdout': rng.permutation(split.labelled),
+      }
       state, metrics = step(state, data, rows)
       history.append(metrics['loss'])
       known.append(metrics.get('cross_entropy', metrics['loss']))
@@ -341,19 +386,22 @@ class EveryMethodTest(parameterized.TestCase):
 
 
 class BuildTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (dict(name='ns3', terms={}), "unknown method 'ns3': did you mean 'ns3l'"),
-      (dict(name='supervised'), "method 'supervised': .*missing.*'terms'"),
-      (dict(name='supervised', terms={}, weight=1.0),
-       "method 'supervised': .*unexpected.*'weight'"),
-      (dict(name='ns3l', **NS3L), "method 'ns3l': .*missing.*'terms'"),
-      (dict(name='ns3l', terms={}), "'ns3l' lacks weight, ramp, ramp_steps"),
-      (dict(name='ns3l', terms={}, tau=1.0, **NS3L), "'tau'"),
-      (dict(name='pseudo_label', terms={}, **RAMP), "missing.*'threshold'"),
-      (dict(name='pseudo_label', terms={}, count=1, **PSEUDO_LABEL), "'count'"),
-      (dict(name='supervised', terms={'ns3k': RAMP}),
-       "unknown term 'ns3k': did you mean 'ns3l'"),
+    (dict(name='ns3', terms={}), "unknown method 'ns3': did you mean 'ns3l'"),
+    (dict(name='supervised'), "method 'supervised': .*missing.*'terms'"),
+    (
+      dict(name='supervised', terms={}, weight=1.0),
+      "method 'supervised': .*unexpected.*'weight'",
+    ),
+    (dict(name='ns3l', **NS3L), "method 'ns3l': .*missing.*'terms'"),
+    (dict(name='ns3l', terms={}), "'ns3l' lacks weight, ramp, ramp_steps"),
+    (dict(name='ns3l', terms={}, tau=1.0, **NS3L), "'tau'"),
+    (dict(name='pseudo_label', terms={}, **RAMP), "missing.*'threshold'"),
+    (dict(name='pseudo_label', terms={}, count=1, **PSEUDO_LABEL), "'count'"),
+    (
+      dict(name='supervised', terms={'ns3k': RAMP}),
+      "unknown term 'ns3k': did you mean 'ns3l'",
+    ),
   )
   def test_errors_are_one_clear_line(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:

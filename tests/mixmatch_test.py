@@ -9,13 +9,14 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-from model_helpers import TINY, images, quick_jit
 import numpy as np
 import optax
 from absl.testing import absltest, parameterized
+from model_helpers import TINY, images, quick_jit
 from scipy import special
 
-from nsl_jax import compose, errors, methods, models, perturb
+from nsl_jax import errors, methods, models
+from nsl_jax.compose import combinators, perturb
 from nsl_jax.methods import mixmatch
 from nsl_jax.types import Batch, Model, Outputs, Tools
 
@@ -46,17 +47,22 @@ class Toy:
   def init(self, key, image_shape):
     weights = jax.random.normal(key, (math.prod(image_shape), K))
     return {'head': {'kernel': weights, 'bias': jnp.zeros(K)}}, {
-        'mean': jnp.zeros(()), 'passes': jnp.zeros(())}
+      'mean': jnp.zeros(()),
+      'passes': jnp.zeros(()),
+    }
 
   def apply(self, params, stats, images, *, train, key=None):
     note = lambda number, images: self.seen.update(
-        {int(number): np.asarray(images)})
+      {int(number): np.asarray(images)}
+    )
     jax.debug.callback(note, self.calls, images, ordered=True)
     self.calls += 1
     flat = images.reshape(images.shape[0], -1)
     logits = flat @ params['head']['kernel'] + params['head']['bias'][None]
-    moved = {'mean': 0.9 * stats['mean'] + 0.1 * images.mean(),
-             'passes': stats['passes'] + 1}
+    moved = {
+      'mean': 0.9 * stats['mean'] + 0.1 * images.mean(),
+      'passes': stats['passes'] + 1,
+    }
     return Outputs(logits, flat, logits), moved if train else stats
 
   def augment(self, images, key):
@@ -66,21 +72,33 @@ class Toy:
     return view
 
   def tools(self, **options):
-    return Tools(**{
-        'model': Model(self.init, self.apply), 'tx': optax.sgd(0.1),
-        'augment': self.augment, 'image_shape': SHAPE, **options})
+    return Tools(
+      **{
+        'model': Model(self.init, self.apply),
+        'tx': optax.sgd(0.1),
+        'augment': self.augment,
+        'image_shape': SHAPE,
+        **options,
+      }
+    )
 
 
 def make_batch(labelled=B, unlabelled=B, seed=0):
   rng = np.random.default_rng(seed)
   draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
-  return Batch(x=draw(labelled), y=jnp.arange(labelled) % K,
-               u=draw(unlabelled), u_index=jnp.arange(unlabelled), side={})
+  return Batch(
+    x=draw(labelled),
+    y=jnp.arange(labelled) % K,
+    u=draw(unlabelled),
+    u_index=jnp.arange(unlabelled),
+    side={},
+  )
 
 
 def build(name, toy=None, tools=None, **fields):
   return methods.build(
-      {'name': name, 'terms': {}, **fields}, tools or (toy or Toy()).tools())
+    {'name': name, 'terms': {}, **fields}, tools or (toy or Toy()).tools()
+  )
 
 
 def run(name, toy=None, batch=None, state=None, key=1, tools=None, **fields):
@@ -88,7 +106,8 @@ def run(name, toy=None, batch=None, state=None, key=1, tools=None, **fields):
   method = build(name, toy, tools, **fields)
   state = state or quick_jit(method.init)(jax.random.key(0))
   after, metrics = quick_jit(method.update)(
-      state, batch or make_batch(), jax.random.key(key))
+    state, batch or make_batch(), jax.random.key(key)
+  )
   return state, after, metrics
 
 
@@ -117,7 +136,7 @@ def swapped(chunks):
     sizes[-1 - i] += 1
   found = [np.array(chunk) for chunk in chunks]
   for i in range(1, count):
-    for row in range(sum(sizes[:i]), sum(sizes[:i + 1])):
+    for row in range(sum(sizes[:i]), sum(sizes[: i + 1])):
       found[0][row], found[i][row] = chunks[i][row], chunks[0][row]
   return found
 
@@ -134,25 +153,34 @@ def share_of(mixed, first, second):
 def partner_of(mixed, own, rows):
   """Which row was mixed into `own`, and the share of `own`."""
   fits = [share_of(mixed, own, row) for row in rows]
-  other = min((i for i in range(len(rows)) if fits[i][0] < 1 + 1e-5),
-              key=lambda i: fits[i][1])
+  other = min(
+    (i for i in range(len(rows)) if fits[i][0] < 1 + 1e-5),
+    key=lambda i: fits[i][1],
+  )
   assert fits[other][1] < 1e-5, fits
   return other, fits[other][0]
 
 
 class MixAllTest(parameterized.TestCase):
-
   def mix(self, labels, seed, per_batch):
     """Mixing matrix M, f64[N, N], and mixed labels, of rows that are all
     alone in their pixel.
     """
     rows = len(labels)
     with jax.enable_x64(True):
-      mixed = quick_jit(lambda key: mixmatch.mix_all(
-          jnp.eye(rows).reshape(rows, 1, rows, 1), jnp.asarray(labels), key,
-          alpha=0.75, per_batch=per_batch))(jax.random.key(seed))
-    return (np.asarray(mixed.images).reshape(rows, rows),
-            np.asarray(mixed.labels))
+      mixed = quick_jit(
+        lambda key: mixmatch.mix_all(
+          jnp.eye(rows).reshape(rows, 1, rows, 1),
+          jnp.asarray(labels),
+          key,
+          alpha=0.75,
+          per_batch=per_batch,
+        )
+      )(jax.random.key(seed))
+    return (
+      np.asarray(mixed.images).reshape(rows, rows),
+      np.asarray(mixed.labels),
+    )
 
   @parameterized.parameters(False, True)
   def test_against_a_loop(self, per_batch):
@@ -168,7 +196,8 @@ class MixAllTest(parameterized.TestCase):
       share = row[i] if rest else 1.0
       self.assertBetween(share, 0.5, 1.0)
       np.testing.assert_allclose(
-          mixed[i], share * labels[i] + (1 - share) * labels[other])
+        mixed[i], share * labels[i] + (1 - share) * labels[other]
+      )
       own = np.linalg.norm(row - np.eye(3 * B)[i])
       self.assertLessEqual(own, np.linalg.norm(row - np.eye(3 * B)[other]))
       others.append(other)
@@ -184,10 +213,15 @@ class MixAllTest(parameterized.TestCase):
     _, mixed = self.mix(labels, 0, True)
     np.testing.assert_allclose(mixed.sum(0), labels.sum(0), rtol=1e-12)
     draw = lambda key: mixmatch.mix_all(
-        jnp.zeros((12, 1, 1, 1)), jnp.asarray(labels, jnp.float32), key,
-        alpha=0.75, per_batch=False).labels.sum(0)
-    drawn = np.asarray(quick_jit(jax.vmap(draw))(
-        jax.random.split(jax.random.key(0), 500)))
+      jnp.zeros((12, 1, 1, 1)),
+      jnp.asarray(labels, jnp.float32),
+      key,
+      alpha=0.75,
+      per_batch=False,
+    ).labels.sum(0)
+    drawn = np.asarray(
+      quick_jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 500))
+    )
     gap = drawn - labels.sum(0)
     self.assertGreater(np.abs(gap).mean(), 0.1)
     error = gap.std(0) / math.sqrt(len(gap))
@@ -197,14 +231,14 @@ class MixAllTest(parameterized.TestCase):
     """Invariant 16: the identity permutation changes nothing."""
     labels = np.random.default_rng(2).dirichlet(np.ones(K), 9)
     with mock.patch.object(
-        jax.random, 'permutation', lambda key, rows: jnp.arange(rows)):
+      jax.random, 'permutation', lambda key, rows: jnp.arange(rows)
+    ):
       matrix, mixed = self.mix(labels, 0, False)
     np.testing.assert_allclose(matrix, np.eye(9), rtol=0, atol=1e-15)
     np.testing.assert_allclose(mixed, labels, rtol=1e-14)
 
 
 class MixMatchTest(parameterized.TestCase):
-
   @parameterized.parameters((1, False), (2, False), (2, True), (3, False))
   def test_against_a_loop(self, views, per_batch):
     """Every step of section 'MixMatch', with NS3L (invariant 7: masks from
@@ -213,20 +247,27 @@ class MixMatchTest(parameterized.TestCase):
     """
     toy, batch = Toy(noise=0.3), make_batch()
     fields = dict(
-        MIX, views=views, weight=12.0, ramp='linear', ramp_steps=16_384,
-        ratio_per_batch=per_batch,
-        terms={'ns3l': dict(NS3L, threshold=0.05, weight=2.0)})
+      MIX,
+      views=views,
+      weight=12.0,
+      ramp='linear',
+      ramp_steps=16_384,
+      ratio_per_batch=per_batch,
+      terms={'ns3l': dict(NS3L, threshold=0.05, weight=2.0)},
+    )
     state = quick_jit(build('mixmatch', toy, **fields).init)(
-        jax.random.key(0)).replace(step=jnp.array(4096))
+      jax.random.key(0)
+    ).replace(step=jnp.array(4096))
     toy.calls = 0
     _, after, metrics = run('mixmatch', toy, batch, state, **fields)
     guesses, passes = toy.views[:views], toy.views[views:]
-    x, = (new for old, new in toy.augmented if np.array_equal(old, batch.x))
+    (x,) = (new for old, new in toy.augmented if np.array_equal(old, batch.x))
     u = [new for old, new in toy.augmented if np.array_equal(old, batch.u)]
     np.testing.assert_array_equal(guesses, u)
     labels = [np.eye(K)[label] for label in LABELS] + views * [
-        p**2 / sum(p**2) for p in
-        sum(probs_of(view, state.params) for view in u) / views]
+      p**2 / sum(p**2)
+      for p in sum(probs_of(view, state.params) for view in u) / views
+    ]
     rows, shown = np.concatenate([x, *u]), np.concatenate(swapped(passes))
     mixed, shares = [], []
     for i, image in enumerate(shown):
@@ -237,16 +278,17 @@ class MixMatchTest(parameterized.TestCase):
     self.assertBetween(min(shares), 0.5 - 1e-5, 0.9)
     self.assertEqual(np.ptp(shares) < 1e-4, per_batch)
     probs = probs_of(shown, state.params)
-    known = -np.mean([sum(q * np.log(p))
-                      for q, p in zip(mixed[:B], probs[:B])])
-    guess = np.mean([(q - p)**2 for q, p in zip(mixed[B:], probs[B:])])
+    known = -np.mean([sum(q * np.log(p)) for q, p in zip(mixed[:B], probs[:B])])
+    guess = np.mean([(q - p) ** 2 for q, p in zip(mixed[B:], probs[B:])])
     ns3l = np.mean([none_of(q, p, 0.05) for q, p in zip(mixed, probs)])
     self.assertGreater(ns3l, 0.0)
     for name, value in (
-        ('cross_entropy', known), ('mixmatch', guess), ('ns3l', ns3l),
-        ('loss', known + 3.0 * guess + 2.0 * ns3l)):
-      np.testing.assert_allclose(
-          metrics[name], value, rtol=1e-4, err_msg=name)
+      ('cross_entropy', known),
+      ('mixmatch', guess),
+      ('ns3l', ns3l),
+      ('loss', known + 3.0 * guess + 2.0 * ns3l),
+    ):
+      np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
     check_moved_once(after, passes[0])
     self.check_step(state, after, shown, probs, np.array(mixed), 3.0)
 
@@ -273,7 +315,7 @@ class MixMatchTest(parameterized.TestCase):
     toy, batch = Toy(), make_batch()
     params, stats = toy.init(jax.random.key(0), SHAPE)
     total = lambda params: mixmatch.guess(
-        toy.tools(), params, stats, [batch.x, batch.u], jax.random.key(0), 0.5
+      toy.tools(), params, stats, [batch.x, batch.u], jax.random.key(0), 0.5
     )[0][:, 0].sum()
     value, grad = quick_jit(jax.value_and_grad(total))(params)
     self.assertGreater(value, 0.0)
@@ -288,28 +330,29 @@ class MixMatchTest(parameterized.TestCase):
 
     def passes(params, stats):
       logits, moved = mixmatch.each_pass(
-          tools, params, stats, batches, jax.random.key(1), moved_by='first'
+        tools, params, stats, batches, jax.random.key(1), moved_by='first'
       )
       return jnp.sum(logits**2), (logits, moved)
 
-    params, stats = quick_jit(
-        lambda key: model.init(key, (8, 8, 3)))(jax.random.key(0))
+    params, stats = quick_jit(lambda key: model.init(key, (8, 8, 3)))(
+      jax.random.key(0)
+    )
     found = []
     for backend in 'cpu', 'gpu':
       with mock.patch.object(jax, 'default_backend', lambda: backend):
         grads = jax.grad(passes, has_aux=True)
         found.append(quick_jit(lambda *args: grads(*args))(params, stats))
     jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
-        *found)
+      functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+      *found,
+    )
 
   def test_every_pass_may_move_the_statistics(self):
     """L2I's code: guesses, then mixed chunks, each after the last (F-L23)."""
     toy = Toy(noise=0.3)
     state = quick_jit(build('mixmatch', toy, **MIX).init)(jax.random.key(0))
     toy.calls = 0
-    _, after, _ = run(
-        'mixmatch', toy, state=state, moved_by='all', **MIX)
+    _, after, _ = run('mixmatch', toy, state=state, moved_by='all', **MIX)
     mean = 0.0
     for view in toy.views:
       mean = 0.9 * mean + 0.1 * view.mean()
@@ -324,48 +367,70 @@ class MixMatchTest(parameterized.TestCase):
   def test_batch_norm_moves_once(self):
     """Invariant 18: one update, by 0.999, of a network with batch norm."""
     tools = Tools(
-        model=models.build(TINY['small_cnn'], K), tx=optax.sgd(0.1),
-        augment=lambda images, key: images, image_shape=(4, 4, 1))
+      model=models.build(TINY['small_cnn'], K),
+      tx=optax.sgd(0.1),
+      augment=lambda images, key: images,
+      image_shape=(4, 4, 1),
+    )
     method = build('mixmatch', tools=tools, **MIX)
-    batch = Batch(x=images(3, 4, 1), y=jnp.arange(3), u=images(3, 4, 1, 1),
-                  u_index=jnp.arange(3), side={})
+    batch = Batch(
+      x=images(3, 4, 1),
+      y=jnp.arange(3),
+      u=images(3, 4, 1, 1),
+      u_index=jnp.arange(3),
+      side={},
+    )
     update = quick_jit(method.update)
     state = quick_jit(method.init)(jax.random.key(0))
     late = jax.tree_util.tree_map_with_path(  # once momentum has warmed up
-        lambda path, leaf: leaf + 1e6 * (path[-1].key == 'count'), state.stats)
+      lambda path, leaf: leaf + 1e6 * (path[-1].key == 'count'), state.stats
+    )
     state = state.replace(stats=late)
-    shifted = state.replace(stats=jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf + 1.0 * (path[-1].key != 'count'), late))
+    shifted = state.replace(
+      stats=jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf + 1.0 * (path[-1].key != 'count'), late
+      )
+    )
     with mock.patch.object(  # drawing takes long to compile
-        perturb, 'mix_ratio', lambda *args, **more: jnp.full(9, 0.75)):
+      perturb, 'mix_ratio', lambda *args, **more: jnp.full(9, 0.75)
+    ):
       first, second = (
-          update(start, batch, jax.random.key(1))[0].stats
-          for start in (state, shifted))
+        update(start, batch, jax.random.key(1))[0].stats
+        for start in (state, shifted)
+      )
     for name, layer in first.items():
       self.assertEqual(layer['count'], 1e6 + 1)  # one pass of five
       for kind in 'mean', 'var':
         np.testing.assert_allclose(
-            second[name][kind] - layer[kind], 0.999, rtol=1e-5)
+          second[name][kind] - layer[kind], 0.999, rtol=1e-5
+        )
 
   def test_kernels_alone_decay_and_after_the_average(self):
     """Invariant 18: without gradients kernels shrink by 1 - 0.02 lr."""
-    tools = Toy().tools(
-        weight_decay=0.02, ema_decay=0.5, learning_rate=lambda step: 0.002
-    )._replace(tx=optax.sgd(0.0))
+    tools = (
+      Toy()
+      .tools(weight_decay=0.02, ema_decay=0.5, learning_rate=lambda step: 0.002)
+      ._replace(tx=optax.sgd(0.0))
+    )
     state, after, _ = run('mixmatch', tools=tools, **MIX)
     before, now = state.params['head'], after.params['head']
     np.testing.assert_array_equal(
-        now['kernel'], before['kernel'] * np.float32(1 - 4e-5))
+      now['kernel'], before['kernel'] * np.float32(1 - 4e-5)
+    )
     np.testing.assert_array_equal(now['bias'], before['bias'])
     np.testing.assert_array_equal(
-        after.slots[compose.EMA]['head']['kernel'], before['kernel'])
+      after.slots[combinators.EMA]['head']['kernel'], before['kernel']
+    )
 
   @parameterized.parameters(
-      (dict(alpha=0.0), 'alpha=0.0'), (dict(temperature=-1.0), 'temperature'),
-      (dict(views=0), 'views=0'),
-      (dict(terms={'ns3l': dict(sampler='furthest', passes=1, **ONCE)}),
-       'no single image'),
-      (dict(terms={'ns3l': dict(NS3L, redraw=False)}), 'no single image'),
+    (dict(alpha=0.0), 'alpha=0.0'),
+    (dict(temperature=-1.0), 'temperature'),
+    (dict(views=0), 'views=0'),
+    (
+      dict(terms={'ns3l': dict(sampler='furthest', passes=1, **ONCE)}),
+      'no single image',
+    ),
+    (dict(terms={'ns3l': dict(NS3L, redraw=False)}), 'no single image'),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
@@ -394,21 +459,26 @@ class MixedBaselinesTest(parameterized.TestCase):
     """Means over rows, and the loss, NS3L at weight 2."""
     for name, values in expected.items():
       np.testing.assert_allclose(
-          metrics[name], np.mean(values), rtol=1e-3, err_msg=name)
+        metrics[name], np.mean(values), rtol=1e-3, err_msg=name
+      )
     self.assertGreater(metrics['ns3l'], 0.0)
     np.testing.assert_allclose(
-        metrics['loss'],
-        sum(metrics[name] for name in expected) + metrics['ns3l'], rtol=1e-5)
+      metrics['loss'],
+      sum(metrics[name] for name in expected) + metrics['ns3l'],
+      rtol=1e-5,
+    )
 
   def test_mixup_against_a_loop(self):
     toy, batch = Toy(), make_batch()
     state, after, metrics = run(
-        'mixup', toy, batch, alpha=0.75, terms={'ns3l': dict(NS3L, weight=2.0)})
+      'mixup', toy, batch, alpha=0.75, terms={'ns3l': dict(NS3L, weight=2.0)}
+    )
     guessing, labelled, unlabelled = toy.views
     found = {}
     for name, shown, rows, labels in (
-        ('cross_entropy', labelled, batch.x, np.eye(K)[LABELS]),
-        ('mixup', unlabelled, batch.u, probs_of(guessing, state.params))):
+      ('cross_entropy', labelled, batch.x, np.eye(K)[LABELS]),
+      ('mixup', unlabelled, batch.u, probs_of(guessing, state.params)),
+    ):
       targets = self.mixed_labels(shown, np.asarray(rows, np.float64), labels)
       probs = probs_of(shown, state.params)
       found[name] = [-sum(q * np.log(p)) for q, p in zip(targets, probs)]
@@ -423,8 +493,9 @@ class MixedBaselinesTest(parameterized.TestCase):
     guessing, labelled, unlabelled = toy.views
     want = np.zeros(K)
     for shown, rows, labels in (
-        (labelled, batch.x, np.eye(K)[LABELS]),
-        (unlabelled, batch.u, probs_of(guessing, state.params))):
+      (labelled, batch.x, np.eye(K)[LABELS]),
+      (unlabelled, batch.u, probs_of(guessing, state.params)),
+    ):
       targets = self.mixed_labels(shown, np.asarray(rows, np.float64), labels)
       want += np.mean(probs_of(shown, state.params) - targets, axis=0)
     got = state.params['head']['bias'] - after.params['head']['bias']
@@ -440,17 +511,24 @@ class MixedBaselinesTest(parameterized.TestCase):
     _, after, metrics = run('ict', toy, batch, state, **fields)
     labelled, teaching, shown = toy.views
     targets = self.mixed_labels(
-        shown, np.asarray(batch.u, np.float64), probs_of(teaching, other))
+      shown, np.asarray(batch.u, np.float64), probs_of(teaching, other)
+    )
     probs, known = (probs_of(v, state.params) for v in (shown, labelled))
-    self.check(metrics, {
+    self.check(
+      metrics,
+      {
         'cross_entropy': -np.log(known[np.arange(B), LABELS]),
-        'ict': [sum((p - q)**2) / K for p, q in zip(probs, targets)],
-        'ns3l': [none_of(q, p, 0.2) for q, p in zip(targets, probs)]})
+        'ict': [sum((p - q) ** 2) / K for p, q in zip(probs, targets)],
+        'ns3l': [none_of(q, p, 0.2) for q, p in zip(targets, probs)],
+      },
+    )
     check_moved_once(after, labelled)
     kernel = lambda tree: np.asarray(tree['head']['kernel'])
     np.testing.assert_allclose(
-        kernel(after.slots['teacher']),
-        0.9 * kernel(other) + 0.1 * kernel(after.params), rtol=1e-5)
+      kernel(after.slots['teacher']),
+      0.9 * kernel(other) + 0.1 * kernel(after.params),
+      rtol=1e-5,
+    )
 
 
 if __name__ == '__main__':

@@ -8,31 +8,29 @@ import numpy as np
 
 # Compiling takes most of the time of these tests.
 quick_jit = functools.partial(
-    jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
 
 TINY = {
-    'small_cnn': {'name': 'small_cnn', 'batch_norm': True},
-    'oliver': {'name': 'wide_resnet', 'width': 1, 'depth': 10},
-    'vat': {'name': 'cnn13', 'width': 1 / 32},
-    'l2i': {'name': 'cnn13', 'variant': 'l2i', 'width': 1 / 32},
-    'dual_student': {
-        'name': 'cnn13', 'variant': 'dual_student', 'width': 1 / 32
-    },
+  'small_cnn': {'name': 'small_cnn', 'batch_norm': True},
+  'oliver': {'name': 'wide_resnet', 'width': 1, 'depth': 10},
+  'vat': {'name': 'cnn13', 'width': 1 / 32},
+  'l2i': {'name': 'cnn13', 'variant': 'l2i', 'width': 1 / 32},
+  'dual_student': {'name': 'cnn13', 'variant': 'dual_student', 'width': 1 / 32},
 }
 MOMENTUM = {
-    'small_cnn': 0.999,
-    'oliver': 0.999,
-    'vat': 0.99,
-    'l2i': 0.9,
-    'dual_student': 0.9,
+  'small_cnn': 0.999,
+  'oliver': 0.999,
+  'vat': 0.99,
+  'l2i': 0.9,
+  'dual_student': 0.9,
 }
 
 
 def shapes(model, image_shape):
   """Shapes of the variables, without computing them."""
   return jax.eval_shape(
-      lambda key: model.init(key, image_shape), jax.random.key(0)
+    lambda key: model.init(key, image_shape), jax.random.key(0)
   )
 
 
@@ -44,10 +42,12 @@ def noisy(tree, seed, low=-0.3, high=0.3):
   """A tree with uniform noise added to every leaf."""
   leaves, treedef = jax.tree.flatten(tree)
   rng = np.random.default_rng(seed)
-  return treedef.unflatten([
+  return treedef.unflatten(
+    [
       leaf + rng.uniform(low, high, leaf.shape).astype(np.float32)
       for leaf in leaves
-  ])
+    ]
+  )
 
 
 def values(model, image_shape):
@@ -64,7 +64,7 @@ def values(model, image_shape):
 
   params, stats = shapes(model, image_shape)
   return tuple(
-      jax.tree_util.tree_map_with_path(draw, tree) for tree in (params, stats)
+    jax.tree_util.tree_map_with_path(draw, tree) for tree in (params, stats)
   )
 
 
@@ -81,7 +81,7 @@ def initial(model, image_shape, *names):
 def evaluate(model, params, stats, x):
   """Outputs in evaluation mode, compiled as one."""
   return quick_jit(
-      lambda params, stats: model.apply(params, stats, x, train=False)[0]
+    lambda params, stats: model.apply(params, stats, x, train=False)[0]
   )(params, stats)
 
 
@@ -98,8 +98,11 @@ def plain_conv(x, layer, *, stride=1, padding='SAME'):
     kernel = np.asarray(layer['v']) / norm
     kernel = kernel * np.asarray(layer['g'])[None, None, None]
   y = jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), padding,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    x,
+    kernel,
+    (stride, stride),
+    padding,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
   if 'bias' in layer:
     y = y + np.asarray(layer['bias'])[None, None, None]
@@ -118,7 +121,7 @@ def check_first_norm(stats, x):
   """The first batch has replaced statistics that started at 0 and 1."""
   found = stats['BatchNorm_0']
   np.testing.assert_allclose(
-      found['mean'], x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6
+    found['mean'], x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6
   )
   np.testing.assert_allclose(found['var'], x.var((0, 1, 2)), rtol=1e-4)
 

@@ -1,29 +1,35 @@
 """The network of the domain adaptation: its layers, noise and corner pool."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
-from model_helpers import (
-    check_first_norm, count, evaluate, images, initial, noisy, plain_act,
-    plain_conv, plain_norm, quick_jit, shapes, values,
-)
 import numpy as np
+from absl.testing import absltest, parameterized
+from model_helpers import (
+  check_first_norm,
+  count,
+  evaluate,
+  images,
+  initial,
+  noisy,
+  plain_act,
+  plain_conv,
+  plain_norm,
+  quick_jit,
+  shapes,
+  values,
+)
 
-from nsl_jax import errors
-from nsl_jax import models
+from nsl_jax import errors, models
 
 
 def build(classes=10, precision='float32', **fields):
-  return models.build(
-      {'name': 'cnn3', **fields}, classes, precision=precision
-  )
+  return models.build({'name': 'cnn3', **fields}, classes, precision=precision)
 
 
 def plain_pool(x):
   """2x2 max-pooling of f32[B, H, W, C], an odd last row or column dropped."""
   batch, height, width, channels = x.shape
-  x = x[:, :height // 2 * 2, :width // 2 * 2]
+  x = x[:, : height // 2 * 2, : width // 2 * 2]
   x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
   return x.max((2, 4))
 
@@ -33,9 +39,9 @@ def plain_map(params, x, stats=None):
   for layer in range(3):
     name = f'BatchNorm_{layer}'
     x = plain_conv(x, params[f'WeightNormConv_{layer}'])
-    x = plain_act(plain_norm(
-        x, params[name], 1e-5, None if stats is None else stats[name]
-    ))
+    x = plain_act(
+      plain_norm(x, params[name], 1e-5, None if stats is None else stats[name])
+    )
     if layer < 2:
       x = plain_pool(x)
   return x
@@ -49,11 +55,12 @@ def plain_head(features, layer):
 
 
 class SizeTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (3, 10, (28, 28, 1), 15_256), (3, 10, (28, 28, 3), 15_256),
-      (1, 10, (28, 28, 1), 14_968), (3, 7, (28, 28, 1), 15_256 - 6 * 34),
-      (3, 10, (32, 32, 3), 15_256),
+    (3, 10, (28, 28, 1), 15_256),
+    (3, 10, (28, 28, 3), 15_256),
+    (1, 10, (28, 28, 1), 14_968),
+    (3, 7, (28, 28, 1), 15_256 - 6 * 34),
+    (3, 10, (32, 32, 3), 15_256),
   )
   def test_parameters(self, channels, classes, shape, expected):
     params, stats = shapes(build(classes, channels=channels), shape)
@@ -61,27 +68,29 @@ class SizeTest(parameterized.TestCase):
     self.assertEqual(count(stats), 2 * (16 + 32 + 32) + 3)
 
   @parameterized.parameters(
-      ((24, 24, 1),), ((28, 28, 1),), ((32, 32, 3),), ((24, 40, 1),)
+    ((24, 24, 1),), ((28, 28, 1),), ((32, 32, 3),), ((24, 40, 1),)
   )
   def test_outputs(self, shape):
     model = build(7)
     params, stats = shapes(model, shape)
     outputs, _ = jax.eval_shape(
-        lambda params, stats, x: model.apply(params, stats, x, train=False),
-        params, stats, jax.ShapeDtypeStruct((5, *shape), jnp.float32),
+      lambda params, stats, x: model.apply(params, stats, x, train=False),
+      params,
+      stats,
+      jax.ShapeDtypeStruct((5, *shape), jnp.float32),
     )
     self.assertEqual(outputs.logits.shape, (5, 7))
     self.assertEqual(outputs.consistency.shape, (5, 7))
     self.assertEqual(outputs.features.shape, (5, 32))
 
   @parameterized.parameters(
-      ({'channels': 2}, (28, 28, 1), 'channels must be 1 or 3, not 2'),
-      ({'channels': 1}, (28, 28, 3), 'have 3 channels, not 1; set channels=3'),
-      ({'noise': -0.1}, (28, 28, 1), 'noise must not be negative'),
-      ({'noise': float('nan')}, (28, 28, 1), 'noise must not be negative'),
-      ({'dropout': 1.0}, (28, 28, 1), r'dropout must be in \[0, 1\)'),
-      ({}, (23, 28, 1), 'at least 24x24 pixels, not 23x28'),
-      ({}, (28, 16, 1), 'at least 24x24 pixels, not 28x16'),
+    ({'channels': 2}, (28, 28, 1), 'channels must be 1 or 3, not 2'),
+    ({'channels': 1}, (28, 28, 3), 'have 3 channels, not 1; set channels=3'),
+    ({'noise': -0.1}, (28, 28, 1), 'noise must not be negative'),
+    ({'noise': float('nan')}, (28, 28, 1), 'noise must not be negative'),
+    ({'dropout': 1.0}, (28, 28, 1), r'dropout must be in \[0, 1\)'),
+    ({}, (23, 28, 1), 'at least 24x24 pixels, not 23x28'),
+    ({}, (28, 16, 1), 'at least 24x24 pixels, not 28x16'),
   )
   def test_rejects_values_at_first_use(self, fields, shape, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
@@ -90,13 +99,16 @@ class SizeTest(parameterized.TestCase):
 
   def test_fields(self):
     self.assertEqual(
-        models.fields('cnn3'), {'channels': 3, 'noise': 0.15, 'dropout': 0.5}
+      models.fields('cnn3'), {'channels': 3, 'noise': 0.15, 'dropout': 0.5}
     )
 
   def test_initial_values_are_uniform(self):
     params = initial(
-        build(), (24, 24, 1), 'WeightNormConv_2', 'WeightNormDense_0',
-        'WeightNormDense_1',
+      build(),
+      (24, 24, 1),
+      'WeightNormConv_2',
+      'WeightNormDense_0',
+      'WeightNormDense_1',
     )
     for layer in params.values():
       v = layer['v']
@@ -110,14 +122,13 @@ class SizeTest(parameterized.TestCase):
 
 
 class ValueTest(parameterized.TestCase):
-
   def variables(self, model, shape):
     return tuple(
-        noisy(tree, seed) for seed, tree in enumerate(values(model, shape))
+      noisy(tree, seed) for seed, tree in enumerate(values(model, shape))
     )
 
   @parameterized.parameters(
-      ((28, 28, 1), 3), ((28, 28, 1), 1), ((32, 36, 3), 3)
+    ((28, 28, 1), 3), ((28, 28, 1), 1), ((32, 36, 3), 3)
   )
   def test_evaluation_written_out(self, shape, channels):
     model = build(5, channels=channels)
@@ -129,9 +140,7 @@ class ValueTest(parameterized.TestCase):
     self.assertEqual(last.shape[1:3], (shape[0] // 4, shape[1] // 4))
     features = last[:, :6, :6].mean((1, 2))
     self.assertGreater(np.abs(features - last.mean((1, 2))).max(), 1e-2)
-    np.testing.assert_allclose(
-        outputs.features, features, rtol=1e-3, atol=1e-4
-    )
+    np.testing.assert_allclose(outputs.features, features, rtol=1e-3, atol=1e-4)
     for found, head in ((outputs.logits, 0), (outputs.consistency, 1)):
       expected = plain_head(features, params[f'WeightNormDense_{head}'])
       np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
@@ -141,13 +150,11 @@ class ValueTest(parameterized.TestCase):
     params, stats = values(model, (28, 28, 1))
     x = images(6, 28, 1)
     outputs, moved = quick_jit(
-        lambda params, stats: model.apply(params, stats, x, train=True)
+      lambda params, stats: model.apply(params, stats, x, train=True)
     )(params, stats)
     repeated = np.concatenate([x] * 3, axis=-1)
     features = plain_map(params, repeated)[:, :6, :6].mean((1, 2))
-    np.testing.assert_allclose(
-        outputs.features, features, rtol=1e-3, atol=1e-4
-    )
+    np.testing.assert_allclose(outputs.features, features, rtol=1e-3, atol=1e-4)
     check_first_norm(moved, plain_conv(repeated, params['WeightNormConv_0']))
 
   def test_pool_sees_a_corner_of_the_map(self):
@@ -159,21 +166,20 @@ class ValueTest(parameterized.TestCase):
     beyond[:, 31:], beyond[:, :, 31:] = 3, 3
     within[:, 30] = 3
     base, same, other = (
-        evaluate(model, params, stats, image).features
-        for image in (x, beyond, within)
+      evaluate(model, params, stats, image).features
+      for image in (x, beyond, within)
     )
     np.testing.assert_array_equal(base, same)
     self.assertGreater(np.abs(base - other).max(), 1e-4)
 
 
 class NoiseTest(parameterized.TestCase):
-
   def run_training(self, model, x, key):
     params, stats = values(model, x.shape[1:])
     return quick_jit(
-        lambda params, stats: model.apply(
-            params, stats, x, train=True, key=key
-        )[0].logits
+      lambda params, stats: (
+        model.apply(params, stats, x, train=True, key=key)[0].logits
+      )
     )(params, stats)
 
   def test_of_the_input_in_training_only(self):
@@ -214,7 +220,6 @@ class NoiseTest(parameterized.TestCase):
 
 
 class PrecisionTest(parameterized.TestCase):
-
   def test_bfloat16(self):
     x, key = images(8, 28, 1), jax.random.key(1)
     params, stats = values(build(5), (28, 28, 1))
@@ -224,9 +229,7 @@ class PrecisionTest(parameterized.TestCase):
       for leaf in jax.tree.leaves(shapes(model, (28, 28, 1))):
         self.assertEqual(leaf.dtype, jnp.float32)
       return quick_jit(
-          lambda params, stats: model.apply(
-              params, stats, x, train=True, key=key
-          )
+        lambda params, stats: model.apply(params, stats, x, train=True, key=key)
       )(params, stats)
 
     rough, moved = run('bfloat16')
@@ -241,11 +244,14 @@ class PrecisionTest(parameterized.TestCase):
   def test_layers_are_bfloat16(self):
     module = models.NETWORKS['cnn3'](num_classes=3, dtype=jnp.bfloat16)
     _, variables = jax.eval_shape(
-        lambda key: module.init_with_output(
-            key, jnp.zeros((1, 28, 28, 1)), train=False,
-            capture_intermediates=True, mutable=True,
-        ),
-        jax.random.key(0),
+      lambda key: module.init_with_output(
+        key,
+        jnp.zeros((1, 28, 28, 1)),
+        train=False,
+        capture_intermediates=True,
+        mutable=True,
+      ),
+      jax.random.key(0),
     )
     found = variables['intermediates']
     for layer in range(3):

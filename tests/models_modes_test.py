@@ -1,13 +1,19 @@
 """Networks: normalisation, dropout and precision."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
+from flax import linen as nn
 from model_helpers import (
-    MOMENTUM, TINY, images, noisy, plain_conv, quick_jit, shapes, values,
+  MOMENTUM,
+  TINY,
+  images,
+  noisy,
+  plain_conv,
+  quick_jit,
+  shapes,
+  values,
 )
 
 from nsl_jax import models
@@ -15,25 +21,32 @@ from nsl_jax.models import layers
 
 
 class StatisticsTest(parameterized.TestCase):
-
   @parameterized.parameters(*TINY)
   def test_moves_by_momentum(self, name):
     model = models.build(TINY[name], 4)
     params, stats = values(model, (12, 12, 3))
     key, x = jax.random.key(1), images(6, 12)
     train = quick_jit(
-        lambda stats: model.apply(params, stats, x, train=True, key=key)
+      lambda stats: model.apply(params, stats, x, train=True, key=key)
     )
     # Batch n enters with momentum min(MOMENTUM, n / (n + 9)).
     for batches, momentum in (
-        (0, 0.0), (1, 0.1), (9, 0.5), (10**6, MOMENTUM[name])):
+      (0, 0.0),
+      (1, 0.1),
+      (9, 0.5),
+      (10**6, MOMENTUM[name]),
+    ):
       begun = jax.tree_util.tree_map_with_path(
-          lambda path, leaf: leaf * 0 + batches
-          if path[-1].key == 'count' else leaf, stats)
+        lambda path, leaf: (
+          leaf * 0 + batches if path[-1].key == 'count' else leaf
+        ),
+        stats,
+      )
       shift = lambda path, leaf: leaf + (path[-1].key != 'count')
       outputs, moved = train(begun)
       shifted, moved_shifted = train(
-          jax.tree_util.tree_map_with_path(shift, begun))
+        jax.tree_util.tree_map_with_path(shift, begun)
+      )
       # The pass itself uses the batch, whatever the running values are.
       np.testing.assert_array_equal(outputs.logits, shifted.logits)
       for layer in moved:
@@ -41,18 +54,23 @@ class StatisticsTest(parameterized.TestCase):
         for kind in 'mean', 'var':
           before, after = moved[layer][kind], moved_shifted[layer][kind]
           np.testing.assert_allclose(
-              after - before, momentum, rtol=0,
-              atol=2e-6 * (1 + np.abs(before).max()))
+            after - before,
+            momentum,
+            rtol=0,
+            atol=2e-6 * (1 + np.abs(before).max()),
+          )
       first = next(iter(n for n in params if n.endswith('Conv_0')))
       h = plain_conv(x, params[first])
       np.testing.assert_allclose(
-          moved['BatchNorm_0']['mean'], (1 - momentum) * h.mean((0, 1, 2)),
-          rtol=1e-4, atol=1e-6,
+        moved['BatchNorm_0']['mean'],
+        (1 - momentum) * h.mean((0, 1, 2)),
+        rtol=1e-4,
+        atol=1e-6,
       )
       np.testing.assert_allclose(
-          moved['BatchNorm_0']['var'],
-          momentum + (1 - momentum) * h.var((0, 1, 2)),
-          rtol=1e-5,
+        moved['BatchNorm_0']['var'],
+        momentum + (1 - momentum) * h.var((0, 1, 2)),
+        rtol=1e-5,
       )
 
   @parameterized.parameters(*TINY)
@@ -61,21 +79,20 @@ class StatisticsTest(parameterized.TestCase):
     params, stats = values(model, (12, 12, 3))
     x = images(6, 12)
     evaluate = quick_jit(
-        lambda stats, x: model.apply(params, stats, x, train=False)
+      lambda stats, x: model.apply(params, stats, x, train=False)
     )
     outputs, same = evaluate(stats, x)
     jax.tree.map(np.testing.assert_array_equal, same, stats)
     # A row's result does not depend on the rows beside it.
     mixed, _ = evaluate(stats, np.concatenate([x[:1], 5 * x[1:] + 1]))
     np.testing.assert_allclose(
-        outputs.logits[:1], mixed.logits[:1], rtol=1e-4, atol=1e-5
+      outputs.logits[:1], mixed.logits[:1], rtol=1e-4, atol=1e-5
     )
     other, _ = evaluate(noisy(stats, 3, 0, 1), x)
     self.assertGreater(np.abs(outputs.logits - other.logits).max(), 1e-3)
 
 
 class DropoutTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.x = images(4, 12)
@@ -84,7 +101,7 @@ class DropoutTest(parameterized.TestCase):
     model = models.build(TINY['vat'], 4)
     params, stats = values(model, (12, 12, 3))
     train = quick_jit(
-        lambda key: model.apply(params, stats, self.x, train=True, key=key)[0]
+      lambda key: model.apply(params, stats, self.x, train=True, key=key)[0]
     )
     first = train(jax.random.key(1)).logits
     np.testing.assert_array_equal(first, train(jax.random.key(1)).logits)
@@ -96,8 +113,11 @@ class DropoutTest(parameterized.TestCase):
     for name, fields in ('none', {'dropout': 0.0}), ('off', {}):
       model = models.build(TINY['vat'] | fields, 4)
       params, stats = values(model, (12, 12, 3))
-      run = quick_jit(lambda m=model, p=params, s=stats: m.apply(
-          p, s, self.x, train=True)[0].logits)
+      run = quick_jit(
+        lambda m=model, p=params, s=stats: (
+          m.apply(p, s, self.x, train=True)[0].logits
+        )
+      )
       logits[name] = run()
     np.testing.assert_array_equal(logits['none'], logits['off'])
 
@@ -106,23 +126,19 @@ class DropoutTest(parameterized.TestCase):
       model = models.build(config, 4)
       params, stats = values(model, (12, 12, 3))
       outputs, _ = jax.eval_shape(
-          lambda p, s, m=model: m.apply(p, s, self.x, train=True),
-          params, stats,
+        lambda p, s, m=model: m.apply(p, s, self.x, train=True), params, stats
       )
       self.assertEqual(outputs.logits.shape, (4, 4))
 
 
 class PrecisionTest(parameterized.TestCase):
-
   @parameterized.parameters('small_cnn', 'oliver', 'dual_student')
   def test_bfloat16(self, name):
     x, key = images(8, 12), jax.random.key(1)
 
     def run(model, params, stats):
       return quick_jit(
-          lambda params, stats: model.apply(
-              params, stats, x, train=True, key=key
-          )
+        lambda params, stats: model.apply(params, stats, x, train=True, key=key)
       )(params, stats)
 
     exact = models.build(TINY[name], 4)
@@ -143,14 +159,17 @@ class PrecisionTest(parameterized.TestCase):
   def test_convolutions_are_bfloat16(self):
     for name, width in (('wide_resnet', 1), ('cnn13', 0.1)):
       module = models.NETWORKS[name](
-          num_classes=3, width=width, dtype=jnp.bfloat16
+        num_classes=3, width=width, dtype=jnp.bfloat16
       )
       _, variables = jax.eval_shape(
-          lambda key, module=module: module.init_with_output(
-              key, jnp.zeros((1, 12, 12, 3)), train=False,
-              capture_intermediates=True, mutable=True,
-          ),
-          jax.random.key(0),
+        lambda key, module=module: module.init_with_output(
+          key,
+          jnp.zeros((1, 12, 12, 3)),
+          train=False,
+          capture_intermediates=True,
+          mutable=True,
+        ),
+        jax.random.key(0),
       )
       for layer, found in variables['intermediates'].items():
         if layer.startswith(('Conv', 'BatchNorm')):
@@ -158,7 +177,6 @@ class PrecisionTest(parameterized.TestCase):
 
   def test_norm_computes_in_float32(self):
     class Norm(nn.Module):
-
       @nn.compact
       def __call__(self, x):
         return layers.batch_norm(x, train=True, momentum=0.0, epsilon=1e-3)
@@ -174,10 +192,10 @@ class PrecisionTest(parameterized.TestCase):
     np.testing.assert_allclose(stats['var'], exact.var((0, 1, 2)), rtol=1e-3)
     self.assertEqual(y.dtype, jnp.bfloat16)
     expected = (exact - exact.mean((0, 1, 2))[None]) / np.sqrt(
-        exact.var((0, 1, 2)) + 1e-3
+      exact.var((0, 1, 2)) + 1e-3
     )[None]
     np.testing.assert_allclose(
-        np.asarray(y, np.float32), expected, rtol=5e-3, atol=5e-3
+      np.asarray(y, np.float32), expected, rtol=5e-3, atol=5e-3
     )
 
 

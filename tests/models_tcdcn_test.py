@@ -1,16 +1,21 @@
 """The landmark network: its size, and its layers written out."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
-from model_helpers import (
-    count, evaluate, images, initial, noisy, plain_conv, shapes, values,
-)
 import numpy as np
+from absl.testing import absltest, parameterized
+from model_helpers import (
+  count,
+  evaluate,
+  images,
+  initial,
+  noisy,
+  plain_conv,
+  shapes,
+  values,
+)
 
-from nsl_jax import errors
-from nsl_jax import models
+from nsl_jax import errors, models
 
 
 def build(outputs=10, **fields):
@@ -25,11 +30,11 @@ def plain_pool(x):
 
 
 class SizeTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (10, (60, 60, 1), 285_586), (4, (60, 60, 1), 285_586 - 6 * 257),
-      (10, (60, 60, 3), 285_586 + 2 * 500),
-      (10, (44, 44, 1), 285_586 - 8 * 80 * 256),  # a map of 1x1, not 3x3
+    (10, (60, 60, 1), 285_586),
+    (4, (60, 60, 1), 285_586 - 6 * 257),
+    (10, (60, 60, 3), 285_586 + 2 * 500),
+    (10, (44, 44, 1), 285_586 - 8 * 80 * 256),  # a map of 1x1, not 3x3
   )
   def test_parameters(self, outputs, shape, expected):
     """Invariant 32."""
@@ -39,10 +44,17 @@ class SizeTest(parameterized.TestCase):
 
   def test_parameters_of_each_layer(self):
     params, _ = shapes(build(), (60, 60, 1))
-    self.assertEqual({name: count(layer) for name, layer in params.items()}, {
-        'Conv_0': 520, 'Conv_1': 24_048, 'Conv_2': 27_712, 'Conv_3': 46_160,
-        'Dense_0': 184_576, 'Dense_1': 2570,
-    })
+    self.assertEqual(
+      {name: count(layer) for name, layer in params.items()},
+      {
+        'Conv_0': 520,
+        'Conv_1': 24_048,
+        'Conv_2': 27_712,
+        'Conv_3': 46_160,
+        'Dense_0': 184_576,
+        'Dense_1': 2570,
+      },
+    )
 
   def test_too_small(self):
     with self.assertRaisesRegex(errors.UserError, 'at least 44x44.*not 43x60'):
@@ -50,7 +62,6 @@ class SizeTest(parameterized.TestCase):
 
 
 class ValueTest(parameterized.TestCase):
-
   def test_layers_written_out(self):
     """Convolution, clip, pool, three times; then a linear layer."""
     model = build()
@@ -70,7 +81,8 @@ class ValueTest(parameterized.TestCase):
     features = dense(x.reshape(3, 720), params['Dense_0'])
     np.testing.assert_allclose(found.features, features, atol=2e-4)
     np.testing.assert_allclose(
-        found.logits, dense(features, params['Dense_1']), atol=2e-4)
+      found.logits, dense(features, params['Dense_1']), atol=2e-4
+    )
     np.testing.assert_array_equal(found.logits, found.consistency)
 
   def test_training_is_as_evaluation(self):
@@ -79,10 +91,12 @@ class ValueTest(parameterized.TestCase):
     params, stats = values(model, (44, 44, 1))
     x = images(2, 44, 1)
     outputs, moved = model.apply(
-        params, stats, x, train=True, key=jax.random.key(0))
+      params, stats, x, train=True, key=jax.random.key(0)
+    )
     self.assertEqual(moved, {})
     np.testing.assert_allclose(
-        outputs.logits, evaluate(model, params, stats, x).logits, atol=1e-4)
+      outputs.logits, evaluate(model, params, stats, x).logits, atol=1e-4
+    )
 
   def test_starts_uniform_by_fan_in(self):
     bound = (5 * 5 * 20) ** -0.5

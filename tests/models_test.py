@@ -1,28 +1,25 @@
 """Networks: what a config may say, sizes and shapes."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import ml_collections
+from absl.testing import absltest, parameterized
 from model_helpers import TINY, count, images, shapes, values
 
-from nsl_jax import errors
-from nsl_jax import models
+from nsl_jax import errors, models
 
 
 class BuildTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ({'name': 'smal_cnn'}, "unknown network 'smal_cnn'.*'small_cnn'"),
-      ({}, 'unknown network None'),
-      ({'name': 'cnn13', 'widht': 1.0}, "field of cnn13 'widht'.*'width'"),
-      ({'name': 'cnn13', 'num_classes': 3}, "field of cnn13 'num_classes'"),
-      ({'name': 'cnn13', 'width': 'wide'}, 'cnn13: width must be of type'),
-      ({'name': 'cnn13', 'width': True}, 'cnn13: width must be of type'),
-      ({'name': 'cnn13', 'top_bn': 1}, 'top_bn must be true, false or null'),
-      ({'name': 'small_cnn', 'batch_norm': 1}, 'batch_norm must be of type'),
-      ({'name': 'wide_resnet', 'width': 2.0}, 'width must be of type int'),
+    ({'name': 'smal_cnn'}, "unknown network 'smal_cnn'.*'small_cnn'"),
+    ({}, 'unknown network None'),
+    ({'name': 'cnn13', 'widht': 1.0}, "field of cnn13 'widht'.*'width'"),
+    ({'name': 'cnn13', 'num_classes': 3}, "field of cnn13 'num_classes'"),
+    ({'name': 'cnn13', 'width': 'wide'}, 'cnn13: width must be of type'),
+    ({'name': 'cnn13', 'width': True}, 'cnn13: width must be of type'),
+    ({'name': 'cnn13', 'top_bn': 1}, 'top_bn must be true, false or null'),
+    ({'name': 'small_cnn', 'batch_norm': 1}, 'batch_norm must be of type'),
+    ({'name': 'wide_resnet', 'width': 2.0}, 'width must be of type int'),
   )
   def test_rejects_config(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
@@ -34,15 +31,15 @@ class BuildTest(parameterized.TestCase):
       models.build({'name': 'small_cnn'}, 10, precision='bfloat')
 
   @parameterized.parameters(
-      ({'name': 'wide_resnet', 'variant': 'olivier'}, 32, "mean 'oliver'"),
-      ({'name': 'wide_resnet', 'stages': 5}, 32, 'stages must be 3 or 4'),
-      ({'name': 'wide_resnet', 'width': 0}, 32, 'width must be at least 1'),
-      ({'name': 'wide_resnet', 'depth': 27}, 32, 'depth must be 10, 16'),
-      ({'name': 'cnn13', 'variant': 'dual'}, 32, 'no variant'),
-      ({'name': 'cnn13', 'width': 0.0}, 32, 'width must be positive'),
-      ({'name': 'cnn13', 'dropout': 1.0}, 32, r'dropout must be in \[0, 1\)'),
-      ({'name': 'cnn13'}, 8, 'at least 12x12 pixels, not 8x8'),
-      ({'name': 'small_cnn'}, 3, 'at least 4x4 pixels, not 3x3'),
+    ({'name': 'wide_resnet', 'variant': 'olivier'}, 32, "mean 'oliver'"),
+    ({'name': 'wide_resnet', 'stages': 5}, 32, 'stages must be 3 or 4'),
+    ({'name': 'wide_resnet', 'width': 0}, 32, 'width must be at least 1'),
+    ({'name': 'wide_resnet', 'depth': 27}, 32, 'depth must be 10, 16'),
+    ({'name': 'cnn13', 'variant': 'dual'}, 32, 'no variant'),
+    ({'name': 'cnn13', 'width': 0.0}, 32, 'width must be positive'),
+    ({'name': 'cnn13', 'dropout': 1.0}, 32, r'dropout must be in \[0, 1\)'),
+    ({'name': 'cnn13'}, 8, 'at least 12x12 pixels, not 8x8'),
+    ({'name': 'small_cnn'}, 3, 'at least 4x4 pixels, not 3x3'),
   )
   def test_rejects_values_at_first_use(self, config, side, message):
     with self.assertRaisesRegex(errors.UserError, message):
@@ -57,20 +54,19 @@ class BuildTest(parameterized.TestCase):
   def test_fields(self):
     self.assertEqual(models.fields('small_cnn'), {'batch_norm': False})
     self.assertEqual(
-        models.fields('wide_resnet'),
-        {'variant': 'oliver', 'stages': 3, 'width': 2, 'depth': 28},
+      models.fields('wide_resnet'),
+      {'variant': 'oliver', 'stages': 3, 'width': 2, 'depth': 28},
     )
 
 
 class ShapeTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('oliver', 10, 1_467_610),
-      ('oliver', 100, 1_479_220),
-      ('mixmatch', 10, 1_469_642),
-      ('mixmatch', 100, 1_481_252),
-      ('l2i', 10, 1_469_626),
-      ('l2i', 100, 1_481_236),
+    ('oliver', 10, 1_467_610),
+    ('oliver', 100, 1_479_220),
+    ('mixmatch', 10, 1_469_642),
+    ('mixmatch', 100, 1_481_252),
+    ('l2i', 10, 1_469_626),
+    ('l2i', 100, 1_481_236),
   )
   def test_wide_resnet_parameters(self, variant, classes, expected):
     model = models.build({'name': 'wide_resnet', 'variant': variant}, classes)
@@ -85,15 +81,15 @@ class ShapeTest(parameterized.TestCase):
     self.assertEqual(count(params), expected)
 
   @parameterized.parameters(
-      ('vat', None, 10, (32, 32, 3), 3_121_802),
-      ('vat', True, 10, (32, 32, 3), 3_121_822),
-      ('l2i', False, 10, (32, 32, 3), 3_123_850),
-      ('l2i', False, 100, (32, 32, 3), 3_135_460),
-      ('l2i', None, 10, (32, 32, 3), 3_123_870),
-      ('l2i', None, 100, (32, 32, 3), 3_135_660),
-      ('dual_student', None, 10, (32, 32, 3), 3_127_208),
-      ('dual_student', None, 100, (32, 32, 3), 3_150_608),
-      ('dual_student', None, 10, (28, 28, 1), 3_124_904),
+    ('vat', None, 10, (32, 32, 3), 3_121_802),
+    ('vat', True, 10, (32, 32, 3), 3_121_822),
+    ('l2i', False, 10, (32, 32, 3), 3_123_850),
+    ('l2i', False, 100, (32, 32, 3), 3_135_460),
+    ('l2i', None, 10, (32, 32, 3), 3_123_870),
+    ('l2i', None, 100, (32, 32, 3), 3_135_660),
+    ('dual_student', None, 10, (32, 32, 3), 3_127_208),
+    ('dual_student', None, 100, (32, 32, 3), 3_150_608),
+    ('dual_student', None, 10, (28, 28, 1), 3_124_904),
   )
   def test_cnn13_parameters(self, variant, top_bn, classes, shape, expected):
     config = {'name': 'cnn13', 'variant': variant, 'top_bn': top_bn}
@@ -115,41 +111,46 @@ class ShapeTest(parameterized.TestCase):
     self.assertEqual(count(stats), 192 + 2)
 
   @parameterized.product(
-      config=(
-          ({'name': 'small_cnn'}, 128),
-          ({'name': 'wide_resnet'}, 128),
-          ({'name': 'wide_resnet', 'stages': 4}, 256),
-          ({'name': 'cnn13'}, 128),
-          ({'name': 'cnn13', 'variant': 'dual_student'}, 128),
-          ({'name': 'cnn3'}, 32),
-      ),
-      shape=((28, 28, 1), (32, 32, 3), (64, 64, 3), (96, 96, 3)),
+    config=(
+      ({'name': 'small_cnn'}, 128),
+      ({'name': 'wide_resnet'}, 128),
+      ({'name': 'wide_resnet', 'stages': 4}, 256),
+      ({'name': 'cnn13'}, 128),
+      ({'name': 'cnn13', 'variant': 'dual_student'}, 128),
+      ({'name': 'cnn3'}, 32),
+    ),
+    shape=((28, 28, 1), (32, 32, 3), (64, 64, 3), (96, 96, 3)),
   )
   def test_outputs(self, config, shape):
     config, width = config
     model = models.build(config, 7)
     params, stats = shapes(model, shape)
     outputs, _ = jax.eval_shape(
-        lambda params, stats, x: model.apply(params, stats, x, train=False),
-        params, stats, jax.ShapeDtypeStruct((5, *shape), jnp.float32),
+      lambda params, stats, x: model.apply(params, stats, x, train=False),
+      params,
+      stats,
+      jax.ShapeDtypeStruct((5, *shape), jnp.float32),
     )
     self.assertEqual(outputs.logits.shape, (5, 7))
     self.assertEqual(outputs.consistency.shape, (5, 7))
     self.assertEqual(outputs.features.shape, (5, width))
 
   @parameterized.parameters(
-      ('wide_resnet', 'BatchNorm_24', 32, (1, 8, 8, 128)),
-      ('cnn13', 'BatchNorm_8', 32, (1, 6, 6, 128)),
-      ('cnn13', 'BatchNorm_8', 28, (1, 5, 5, 128)),
+    ('wide_resnet', 'BatchNorm_24', 32, (1, 8, 8, 128)),
+    ('cnn13', 'BatchNorm_8', 32, (1, 6, 6, 128)),
+    ('cnn13', 'BatchNorm_8', 28, (1, 5, 5, 128)),
   )
   def test_map_before_pooling(self, name, last, side, expected):
     module = models.NETWORKS[name](num_classes=10)
     _, variables = jax.eval_shape(
-        lambda key: module.init_with_output(
-            key, jnp.zeros((1, side, side, 3)), train=False,
-            capture_intermediates=True, mutable=True,
-        ),
-        jax.random.key(0),
+      lambda key: module.init_with_output(
+        key,
+        jnp.zeros((1, side, side, 3)),
+        train=False,
+        capture_intermediates=True,
+        mutable=True,
+      ),
+      jax.random.key(0),
     )
     found = variables['intermediates'][last]['__call__'][-1]
     self.assertEqual(found.shape, expected)

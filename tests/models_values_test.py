@@ -2,15 +2,23 @@
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
+from flax import linen as nn
 from model_helpers import (
-    TINY, evaluate, images, initial, noisy, plain_act, plain_conv, plain_norm,
-    plain_wrn_features, quick_jit, values,
+  TINY,
+  evaluate,
+  images,
+  initial,
+  noisy,
+  plain_act,
+  plain_conv,
+  plain_norm,
+  plain_wrn_features,
+  quick_jit,
+  values,
 )
 
 from nsl_jax import models
@@ -29,25 +37,27 @@ class ValueTest(parameterized.TestCase):
     # Faint images make the epsilon of the first norm visible.
     x = 0.05 * images(4, 8)
     outputs, _ = quick_jit(
-        lambda params, x: model.apply(params, stats, x, train=True)
+      lambda params, x: model.apply(params, stats, x, train=True)
     )(params, x)
     expected = plain_wrn_features(params, x, units=2, epsilon=epsilon)
     np.testing.assert_allclose(outputs.features, expected, rtol=3e-4, atol=3e-4)
     head = jax.tree.map(np.asarray, params['Dense_0'])
     np.testing.assert_allclose(
-        outputs.logits, expected @ head['kernel'] + head['bias'][None],
-        rtol=1e-3, atol=1e-3,
+      outputs.logits,
+      expected @ head['kernel'] + head['bias'][None],
+      rtol=1e-3,
+      atol=1e-3,
     )
     for wrong in (
-        plain_wrn_features(
-            params, x, units=2, epsilon=epsilon, activate_all=True
-        ),
-        plain_wrn_features(params, x, units=2, epsilon=1e-4),
+      plain_wrn_features(
+        params, x, units=2, epsilon=epsilon, activate_all=True
+      ),
+      plain_wrn_features(params, x, units=2, epsilon=1e-4),
     ):
       self.assertGreater(np.abs(outputs.features - wrong).max(), 3e-3)
 
   @parameterized.parameters(
-      ('vat', 1e-6), ('l2i', 1e-5), ('dual_student', 1e-5)
+    ('vat', 1e-6), ('l2i', 1e-5), ('dual_student', 1e-5)
   )
   def test_cnn13_layers(self, variant, epsilon):
     model = models.build(TINY[variant] | {'top_bn': False}, 3)
@@ -67,7 +77,7 @@ class ValueTest(parameterized.TestCase):
       norm = f'BatchNorm_{i}'
       h = plain_act(plain_norm(h, params[norm], epsilon, stats[norm]))
     np.testing.assert_allclose(
-        outputs.features, h.mean((1, 2)), rtol=3e-4, atol=3e-4
+      outputs.features, h.mean((1, 2)), rtol=3e-4, atol=3e-4
     )
 
   @parameterized.parameters(True, False)
@@ -77,7 +87,7 @@ class ValueTest(parameterized.TestCase):
     params, stats = values(model, (12, 12, 3))
     params, x = noisy(params, 1), 0.05 * images(4, 12)
     outputs, _ = quick_jit(
-        lambda params: model.apply(params, stats, x, train=True)
+      lambda params: model.apply(params, stats, x, train=True)
     )(params)
     h = x
     for i in range(2):
@@ -94,22 +104,22 @@ class ValueTest(parameterized.TestCase):
 
   def test_weight_norm_depends_on_direction_only(self):
     for layer, shape in (
-        (layers.WeightNormConv(5, (3, 3)), (2, 4, 4, 3)),
-        (layers.WeightNormDense(5), (2, 3)),
+      (layers.WeightNormConv(5, (3, 3)), (2, 4, 4, 3)),
+      (layers.WeightNormDense(5), (2, 3)),
     ):
       x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
       y, variables = layer.init_with_output(jax.random.key(1), x)
       params = variables['params']
       axes = tuple(range(params['v'].ndim - 1))
       np.testing.assert_allclose(
-          params['g'], np.sqrt(np.square(params['v']).sum(axes)), rtol=1e-5
+        params['g'], np.sqrt(np.square(params['v']).sum(axes)), rtol=1e-5
       )
       longer = layer.apply({'params': params | {'v': 3 * params['v']}}, x)
       np.testing.assert_allclose(y, longer, rtol=1e-4, atol=1e-5)
       bias = np.broadcast_to(params['bias'], y.shape)
       doubled = layer.apply({'params': params | {'g': 2 * params['g']}}, x)
       np.testing.assert_allclose(
-          2 * (y - bias), doubled - bias, rtol=1e-4, atol=1e-5
+        2 * (y - bias), doubled - bias, rtol=1e-4, atol=1e-5
       )
 
   @parameterized.parameters((8, 8), (7, 9))
@@ -122,20 +132,19 @@ class ValueTest(parameterized.TestCase):
 
     np.testing.assert_array_equal(layers.max_pool(x), windowed(x))
     np.testing.assert_allclose(
-        jax.grad(lambda x: jnp.sum(layers.max_pool(x) ** 2))(x),
-        jax.grad(lambda x: jnp.sum(windowed(x) ** 2))(x),
-        rtol=1e-6,
+      jax.grad(lambda x: jnp.sum(layers.max_pool(x) ** 2))(x),
+      jax.grad(lambda x: jnp.sum(windowed(x) ** 2))(x),
+      rtol=1e-6,
     )
 
 
 class InitialValueTest(parameterized.TestCase):
-
   def test_wide_resnet_is_fan_out_normal(self):
     config = {'name': 'wide_resnet', 'variant': 'mixmatch', 'depth': 10}
     # First, 3x3, 1x1 and last 3x3 convolutions.
     convs = ('Conv_0', 'Conv_1', 'Conv_6', 'Conv_8')
     params = initial(
-        models.build(config, 100), (8, 8, 3), *convs, 'BatchNorm_0', 'Dense_0'
+      models.build(config, 100), (8, 8, 3), *convs, 'BatchNorm_0', 'Dense_0'
     )
     for name in convs:
       kernel = params[name]['kernel']
@@ -164,8 +173,10 @@ class InitialValueTest(parameterized.TestCase):
   def test_cnn13_dual_student_is_uniform(self):
     config = {'name': 'cnn13', 'variant': 'dual_student', 'width': 1 / 8}
     params = initial(
-        models.build(config, 10), (12, 12, 3),
-        'WeightNormConv_6', 'WeightNormDense_1',
+      models.build(config, 10),
+      (12, 12, 3),
+      'WeightNormConv_6',
+      'WeightNormDense_1',
     )
     for layer in params.values():
       v = layer['v']
@@ -178,9 +189,13 @@ class InitialValueTest(parameterized.TestCase):
     """N(0, 2 / (9 128)) is .042 at the first layers, the last is .12."""
     config = {'name': 'cnn13', 'variant': 'l2i', 'top_bn': False}
     params = initial(
-        models.build(config, 10), (12, 12, 3), 'Conv_1', 'Conv_8', 'Dense_0')
-    for name, std in (('Conv_1', 0.04167), ('Conv_8', 0.125),
-                      ('Dense_0', math.sqrt(2 / 138))):
+      models.build(config, 10), (12, 12, 3), 'Conv_1', 'Conv_8', 'Dense_0'
+    )
+    for name, std in (
+      ('Conv_1', 0.04167),
+      ('Conv_8', 0.125),
+      ('Dense_0', math.sqrt(2 / 138)),
+    ):
       kernel = params[name]['kernel']
       tolerance = 5 / math.sqrt(2 * kernel.size)
       self.assertAlmostEqual(kernel.std() / std, 1, delta=tolerance, msg=name)

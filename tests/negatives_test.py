@@ -5,38 +5,39 @@ import functools
 import itertools
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 from scipy import stats
 
 from nsl_jax import errors
-from nsl_jax import negatives
+from nsl_jax.terms import negative_samplers
 
 ROWS, K = 8000, 10
 TRUE = np.arange(ROWS, dtype=np.int32) % K
 DISTANCE = np.random.default_rng(0).uniform(size=(ROWS, K)).astype(np.float32)
-SIDE = {negatives.DISTANCE: DISTANCE, negatives.TRUE_CLASS: TRUE}
+SIDE = {
+  negative_samplers.DISTANCE: DISTANCE,
+  negative_samplers.TRUE_CLASS: TRUE,
+}
 RANK = DISTANCE.argsort(-1).argsort(-1)  # 0 is the nearest class
 # Name: sampler, options, negatives per row, classes per row that may be drawn.
 EVERY = np.ones((ROWS, K), bool)
 DRAWN = {
-    'uniform1': ('uniform', {'count': 1}, 1, EVERY),
-    'uniform3': ('uniform', {'count': 3}, 3, EVERY),
-    'nearest': ('exclude_nearest', {'exclude': 1, 'count': 1}, 1, RANK >= 1),
-    'nearest4': ('exclude_nearest', {'exclude': 4, 'count': 1}, 1, RANK >= 4),
-    'nearest4_all': (
-        'exclude_nearest', {'exclude': 4, 'count': 6}, 6, RANK >= 4),
-    'oracle1': ('oracle', {'count': 1}, 1, TRUE[:, None] != np.arange(K)),
-    'oracle3': ('oracle', {'count': 3}, 3, TRUE[:, None] != np.arange(K)),
+  'uniform1': ('uniform', {'count': 1}, 1, EVERY),
+  'uniform3': ('uniform', {'count': 3}, 3, EVERY),
+  'nearest': ('exclude_nearest', {'exclude': 1, 'count': 1}, 1, RANK >= 1),
+  'nearest4': ('exclude_nearest', {'exclude': 4, 'count': 1}, 1, RANK >= 4),
+  'nearest4_all': ('exclude_nearest', {'exclude': 4, 'count': 6}, 6, RANK >= 4),
+  'oracle1': ('oracle', {'count': 1}, 1, TRUE[:, None] != np.arange(K)),
+  'oracle3': ('oracle', {'count': 3}, 3, TRUE[:, None] != np.arange(K)),
 }
 
 
 @functools.cache
 def compiled(name, options):
-  return jax.jit(negatives.build(name, **dict(options)))
+  return jax.jit(negative_samplers.build(name, **dict(options)))
 
 
 def draw(name, *, seed=0, side=None, belief=None, **options):
@@ -48,7 +49,6 @@ def draw(name, *, seed=0, side=None, belief=None, **options):
 
 
 class DrawnTest(parameterized.TestCase):
-
   @parameterized.parameters(*DRAWN)
   def test_count_and_allowed_classes(self, case):
     """Invariant 8: excluded classes never come, and the count is exact."""
@@ -58,8 +58,12 @@ class DrawnTest(parameterized.TestCase):
     np.testing.assert_array_equal(found.sum(-1), count)
     self.assertFalse((found & ~allowed).any())
 
-  @parameterized.parameters(('uniform', 1, 0.1), ('uniform', 3, 0.3),
-                            ('oracle', 1, 0.0), ('oracle', 3, 0.0))
+  @parameterized.parameters(
+    ('uniform', 1, 0.1),
+    ('uniform', 3, 0.3),
+    ('oracle', 1, 0.0),
+    ('oracle', 3, 0.0),
+  )
   def test_true_class_among_the_negatives(self, name, count, expected):
     """Invariant 8, within 4 standard errors."""
     found = draw(name, seed=1, count=count)[np.arange(ROWS), TRUE].mean()
@@ -72,8 +76,7 @@ class DrawnTest(parameterized.TestCase):
     name, options, count, allowed = DRAWN[case]
     found = draw(name, seed=2, **options)
     rank = np.where(allowed, np.cumsum(allowed, -1) - 1, -1)
-    sets = collections.Counter(
-        tuple(row[hit]) for row, hit in zip(rank, found))
+    sets = collections.Counter(tuple(row[hit]) for row, hit in zip(rank, found))
     every = list(itertools.combinations(range(allowed[0].sum()), count))
     observed = [sets[s] for s in every]
     self.assertEqual(sum(observed), ROWS)
@@ -89,28 +92,31 @@ class DrawnTest(parameterized.TestCase):
     self.assertEqual(other > 0.5, case != 'nearest4_all')
 
   def test_only_the_oracle_reads_the_true_class(self):
-    side = {**SIDE, negatives.TRUE_CLASS: (TRUE + 1) % K}
+    side = {**SIDE, negative_samplers.TRUE_CLASS: (TRUE + 1) % K}
     for name, options, _, _ in DRAWN.values():
       moved = draw(name, side=side, **options) != draw(name, **options)
       self.assertEqual(moved.any(), name == 'oracle')
 
   @parameterized.parameters(
-      ('uniform', {'count': 3}), ('uniform', {'count': 0}),
-      ('oracle', {'count': 3}),
-      ('exclude_nearest', {'exclude': 2, 'count': 2}),
-      ('exclude_nearest', {'exclude': 0, 'count': 3}),
+    ('uniform', {'count': 3}),
+    ('uniform', {'count': 0}),
+    ('oracle', {'count': 3}),
+    ('exclude_nearest', {'exclude': 2, 'count': 2}),
+    ('exclude_nearest', {'exclude': 0, 'count': 3}),
   )
   def test_no_room_for_that_many(self, name, options):
     """Three classes: all of them, or an excluded one, would be drawn."""
-    side = {negatives.DISTANCE: DISTANCE[:1, :3],
-            negatives.TRUE_CLASS: TRUE[:1]}
+    side = {
+      negative_samplers.DISTANCE: DISTANCE[:1, :3],
+      negative_samplers.TRUE_CLASS: TRUE[:1],
+    }
     with self.assertRaisesRegex(
-        errors.UserError, rf'count={options["count"]} .*set 1 to [12]$'):
+      errors.UserError, rf'count={options["count"]} .*set 1 to [12]$'
+    ):
       draw(name, side=side, belief=jnp.full((1, 3), 1 / 3), **options)
 
 
 class FixedTest(parameterized.TestCase):
-
   def test_furthest_is_deterministic(self):
     """Invariant 8: the class of largest distance, whatever the key."""
     expected = np.eye(K, dtype=bool)[DISTANCE.argmax(-1)]
@@ -120,16 +126,18 @@ class FixedTest(parameterized.TestCase):
   def test_nearest_classes_by_hand(self):
     distance = jnp.array([[3.0, 1.0, 2.0, jnp.inf], [0.0, 0.5, 0.1, 0.2]])
     np.testing.assert_array_equal(
-        negatives.nearest_classes(distance, 2),
-        [[False, True, True, False], [True, False, True, False]])
+      negative_samplers.nearest_classes(distance, 2),
+      [[False, True, True, False], [True, False, True, False]],
+    )
 
   @parameterized.parameters(
-      ([0.7, 0.2, 0.1], 0.5, [0, 1, 1]), ([0.7, 0.2, 0.1], 0.15, [0, 0, 1]),
-      ([0.7, 0.2, 0.1], 0.05, [0, 0, 0]),
-      ([0.5, 0.25, 0.25], 0.25, [0, 0, 0]),  # strictly below
-      ([0.7, 0.2, 0.1], 0.9, [0, 1, 1]),  # above all: the best one stays
-      ([0.4, 0.4, 0.2], 0.9, [0, 0, 1]),  # and so does one that ties with it
-      ([0.25, 0.25, 0.25, 0.25], 1.0, [0, 0, 0, 0]),
+    ([0.7, 0.2, 0.1], 0.5, [0, 1, 1]),
+    ([0.7, 0.2, 0.1], 0.15, [0, 0, 1]),
+    ([0.7, 0.2, 0.1], 0.05, [0, 0, 0]),
+    ([0.5, 0.25, 0.25], 0.25, [0, 0, 0]),  # strictly below
+    ([0.7, 0.2, 0.1], 0.9, [0, 1, 1]),  # above all: the best one stays
+    ([0.4, 0.4, 0.2], 0.9, [0, 0, 1]),  # and so does one that ties with it
+    ([0.25, 0.25, 0.25, 0.25], 1.0, [0, 0, 0, 0]),
   )
   def test_threshold_by_hand(self, belief, threshold, expected):
     """The class believed most is never a negative."""
@@ -140,8 +148,8 @@ class FixedTest(parameterized.TestCase):
     """Invariant 3."""
     belief = np.random.default_rng(0).dirichlet(np.ones(K), 200)
     found = [
-        draw('threshold', threshold=2.0**(n - 7), belief=belief)
-        for n in range(8)
+      draw('threshold', threshold=2.0 ** (n - 7), belief=belief)
+      for n in range(8)
     ]
     for less, more in itertools.pairwise(found):
       self.assertTrue((less <= more).all())
@@ -151,42 +159,42 @@ class FixedTest(parameterized.TestCase):
     """It needs no table, and the key changes nothing."""
     belief = np.random.default_rng(1).dirichlet(np.ones(K), 50)
     first, other = (
-        draw('threshold', threshold=0.05, belief=belief, side={}, seed=seed)
-        for seed in (0, 1)
+      draw('threshold', threshold=0.05, belief=belief, side={}, seed=seed)
+      for seed in (0, 1)
     )
     np.testing.assert_array_equal(first, other)
     self.assertTrue(first.any())
 
 
 class BuildTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('thresold', {}, "unknown sampler 'thresold': did you mean 'threshold'"),
-      ('uniform', {'cuont': 1}, "sampler 'uniform': .*'cuont'"),
-      ('uniform', {}, "sampler 'uniform': .*missing.*'count'"),
-      ('furthest', {'count': 1}, "sampler 'furthest': .*'count'"),
-      ('oracle', {'count': 1, 'threshold': 1}, "sampler 'oracle': .*threshold"),
+    ('thresold', {}, "unknown sampler 'thresold': did you mean 'threshold'"),
+    ('uniform', {'cuont': 1}, "sampler 'uniform': .*'cuont'"),
+    ('uniform', {}, "sampler 'uniform': .*missing.*'count'"),
+    ('furthest', {'count': 1}, "sampler 'furthest': .*'count'"),
+    ('oracle', {'count': 1, 'threshold': 1}, "sampler 'oracle': .*threshold"),
   )
   def test_errors_are_one_clear_line(self, name, options, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
-      negatives.build(name, **options)
+      negative_samplers.build(name, **options)
     self.assertNotIn('\n', str(caught.exception))
 
   @parameterized.parameters(
-      ('threshold', ()), ('uniform', ()),
-      ('exclude_nearest', (negatives.DISTANCE,)),
-      ('furthest', (negatives.DISTANCE,)), ('oracle', (negatives.TRUE_CLASS,)),
+    ('threshold', ()),
+    ('uniform', ()),
+    ('exclude_nearest', (negative_samplers.DISTANCE,)),
+    ('furthest', (negative_samplers.DISTANCE,)),
+    ('oracle', (negative_samplers.TRUE_CLASS,)),
   )
   def test_side_tables(self, name, expected):
-    self.assertEqual(negatives.side_tables(name), expected)
+    self.assertEqual(negative_samplers.side_tables(name), expected)
 
   def test_side_tables_of_an_unknown_sampler(self):
     with self.assertRaisesRegex(errors.UserError, 'unknown sampler'):
-      negatives.side_tables('nearest')
+      negative_samplers.side_tables('nearest')
 
 
 class ClassDistancesTest(parameterized.TestCase):
-
   @parameterized.parameters(1, 4, 7, 100)
   def test_against_a_loop(self, rows):
     """Any block size; classes 0, 3 and 5 have no labelled image."""
@@ -198,28 +206,29 @@ class ClassDistancesTest(parameterized.TestCase):
     for i, image in enumerate(images):
       for other, label in zip(reference, labels):
         gap = image.astype(float) - other.astype(float)
-        expected[i, label] = min(
-            expected[i, label], ((gap / 255.0) ** 2).sum())
-    found = negatives.class_distances(
-        images, reference, labels, 6, rows=rows)
+        expected[i, label] = min(expected[i, label], ((gap / 255.0) ** 2).sum())
+    found = negative_samplers.class_distances(
+      images, reference, labels, 6, rows=rows
+    )
     self.assertEqual(found.dtype, np.float32)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
   def test_distance_to_itself(self):
     images = np.random.default_rng(4).integers(0, 256, (5, 8, 8, 1), np.uint8)
     labels = np.array([2, 0, 1, 4, 3], np.int32)
-    found = negatives.class_distances(images, images, labels, 5)
-    np.testing.assert_allclose(
-        found[np.arange(5), labels], 0.0, atol=1e-5)
+    found = negative_samplers.class_distances(images, images, labels, 5)
+    np.testing.assert_allclose(found[np.arange(5), labels], 0.0, atol=1e-5)
     np.testing.assert_array_equal(found.argmin(-1), labels)
     self.assertTrue((found >= 0).all())
 
   def test_a_class_without_images_is_the_furthest(self):
     images = np.random.default_rng(5).integers(0, 256, (3, 4, 4, 1), np.uint8)
-    table = negatives.class_distances(
-        images, images[:2], np.array([0, 2], np.int32), 3)
-    found = negatives.furthest_sampler()(
-        jnp.zeros((3, 3)), {negatives.DISTANCE: table}, jax.random.key(0))
+    table = negative_samplers.class_distances(
+      images, images[:2], np.array([0, 2], np.int32), 3
+    )
+    found = negative_samplers.furthest_sampler()(
+      jnp.zeros((3, 3)), {negative_samplers.DISTANCE: table}, jax.random.key(0)
+    )
     np.testing.assert_array_equal(found, [[False, True, False]] * 3)
 
 

@@ -3,31 +3,34 @@
 import runpy
 import types
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import optimizers
+from nsl_jax import config_files, errors, optimizers
 
 common = types.SimpleNamespace(
-    **runpy.run_path(str(config_files.root() / 'configs' / 'common.py'))
+  **runpy.run_path(str(config_files.root() / 'configs' / 'common.py'))
 )
-SGD = dict(name='sgd', lr=0.03, momentum=0.9, nesterov=True,
-           weight_decay=5e-4, cosine_steps=0)
+SGD = dict(
+  name='sgd',
+  lr=0.03,
+  momentum=0.9,
+  nesterov=True,
+  weight_decay=5e-4,
+  cosine_steps=0,
+)
 
 
 class AdamTest(absltest.TestCase):
-
   def test_by_hand_with_a_drop(self):
     """Betas (0.9, 0.999), epsilon 1e-8 outside the root, rate by step."""
     tx = optimizers.build(
-        {'name': 'adam', 'lr': 0.1, 'drop_steps': 2, 'drop_factor': 0.2})
+      {'name': 'adam', 'lr': 0.1, 'drop_steps': 2, 'drop_factor': 0.2}
+    )
     params = jnp.array([5.0, -5.0])  # would show a decay of the weights
     state = tx.init(params)
     m = v = np.zeros(2)
@@ -41,16 +44,21 @@ class AdamTest(absltest.TestCase):
 
 
 class SgdTest(parameterized.TestCase):
-
   def descend(self, config, curvature, start, steps):
     """The way down curvature * p^2 / 2, as p after each step."""
     tx = optimizers.build(config)
-    params = {'kernel': jnp.asarray(start, jnp.float32),
-              'bias': jnp.asarray(-start, jnp.float32)}
+    params = {
+      'kernel': jnp.asarray(start, jnp.float32),
+      'bias': jnp.asarray(-start, jnp.float32),
+    }
     state, found = tx.init(params), []
-    step = jax.jit(lambda params, state: tx.update(
+    step = jax.jit(
+      lambda params, state: tx.update(
         jax.tree.map(lambda p: curvature.astype(np.float32) * p, params),
-        state, params))
+        state,
+        params,
+      )
+    )
     for _ in range(steps):
       change, state = step(params, state)
       params = optax.apply_updates(params, change)
@@ -58,8 +66,10 @@ class SgdTest(parameterized.TestCase):
     return np.stack(found)
 
   @parameterized.product(
-      nesterov=(True, False), momentum=(0.9, 0.0), decay=(0.0, 0.1),
-      cosine=(0, 12),
+    nesterov=(True, False),
+    momentum=(0.9, 0.0),
+    decay=(0.0, 0.1),
+    cosine=(0, 12),
   )
   def test_by_hand(self, nesterov, momentum, decay, cosine):
     """torch's SGD: the decay joins the gradient before the momentum."""
@@ -73,30 +83,44 @@ class SgdTest(parameterized.TestCase):
         rate *= (1 + np.cos(np.pi * min(t, cosine) / cosine)) / 2
       p = p - rate * (grad + momentum * v if nesterov else v)
       expected.append(p)
-    config = dict(SGD, lr=0.1, momentum=momentum, nesterov=nesterov,
-                  weight_decay=decay, cosine_steps=cosine)
+    config = dict(
+      SGD,
+      lr=0.1,
+      momentum=momentum,
+      nesterov=nesterov,
+      weight_decay=decay,
+      cosine_steps=cosine,
+    )
     found = self.descend(config, curvature, start, 15)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     if cosine:
       np.testing.assert_array_equal(found[12:], found[[11, 11, 11]])
 
   def test_drops_like_any_other(self):
-    config = dict(SGD, momentum=0.0, weight_decay=0.0, lr=0.1,
-                  drop_steps=2, drop_factor=0.1)
+    config = dict(
+      SGD, momentum=0.0, weight_decay=0.0, lr=0.1, drop_steps=2, drop_factor=0.1
+    )
     found = self.descend(config, np.ones(1), np.ones(1), 3)[:, 0]
     np.testing.assert_allclose(found, [0.9, 0.81, 0.81 * 0.99], rtol=1e-5)
 
   def test_from_a_config(self):
     config = common.base('digits', steps=640)
     common.sgd(config, lr=0.03, weight_decay=5e-4)
-    self.assertEqual(
-        config.optimizer.to_dict(), dict(SGD, cosine_steps=640))
+    self.assertEqual(config.optimizer.to_dict(), dict(SGD, cosine_steps=640))
     config.lock()
     optimizers.build(config.optimizer)
-    common.sgd(config, lr=0.1, weight_decay=0.0, nesterov=False, momentum=0.5,
-               cosine_steps=0)
-    self.assertEqual(config.optimizer.to_dict(), dict(
-        SGD, lr=0.1, weight_decay=0.0, nesterov=False, momentum=0.5))
+    common.sgd(
+      config,
+      lr=0.1,
+      weight_decay=0.0,
+      nesterov=False,
+      momentum=0.5,
+      cosine_steps=0,
+    )
+    self.assertEqual(
+      config.optimizer.to_dict(),
+      dict(SGD, lr=0.1, weight_decay=0.0, nesterov=False, momentum=0.5),
+    )
 
   def test_a_shorter_run_ends_its_cosine(self):
     arg = common.parse('reduced=77')
@@ -107,33 +131,46 @@ class SgdTest(parameterized.TestCase):
 
 
 class RefusalTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ({'name': 'adm'}, "unknown optimizer 'adm': did you mean 'adam'"),
-      ({'name': 'sgdd'}, "unknown optimizer 'sgdd': did you mean 'sgd'"),
-      ({'name': 'adam', 'lr': 0.1, 'drop_step': 5},
-       "optimizer.drop_step is no field of adam: did you mean 'drop_steps'"),
-      ({'name': 'adam', 'lr': 0.1, 'momentum': 0.9},
-       'optimizer.momentum is no field of adam: '),
-      (dict(SGD, moment=0.1), "of sgd: did you mean 'momentum'"),
-      ({'name': 'sgd', 'lr': 0.1, 'drop_steps': 0, 'nesterov': True},
-       'optimizer lacks momentum, weight_decay, which sgd needs: .*common.sgd'),
-      ({'name': 'adam', 'drop_steps': 0}, 'optimizer lacks lr'),
-      ({'name': 'adam', 'lr': 0.1, 'drop_steps': 3},
-       'optimizer lacks drop_factor'),
-      (dict(SGD, lr=float('nan')), 'optimizer.lr=nan: must be >= 0'),
-      (dict(SGD, lr=-0.1), 'optimizer.lr=-0.1: must be >= 0'),
-      (dict(SGD, momentum=1.0), r'momentum=1.0: must be in \[0, 1\)'),
-      (dict(SGD, momentum=-0.1), 'momentum=-0.1: must be in'),
-      (dict(SGD, weight_decay=-1.0), 'weight_decay=-1.0: must be >= 0'),
-      (dict(SGD, drop_steps=(3, -2), drop_factor=0.1),
-       r'drop_steps=\(3, -2\): must be >= 0'),
-      (dict(SGD, cosine_steps=-1), 'cosine_steps=-1: must be >= 0'),
-      (dict(SGD, cosine_lag_steps=5), 'cosine_lag_steps=5 shifts a cosine'),
-      (dict(SGD, cosine_steps=9, cosine_lag_steps=-1),
-       'cosine_lag_steps=-1: must be >= 0'),
-      (dict(SGD, cosine_steps=9, drop_steps=3, drop_factor=0.1),
-       'drop_steps=3 and cosine_steps=9: set one of them to 0'),
+    ({'name': 'adm'}, "unknown optimizer 'adm': did you mean 'adam'"),
+    ({'name': 'sgdd'}, "unknown optimizer 'sgdd': did you mean 'sgd'"),
+    (
+      {'name': 'adam', 'lr': 0.1, 'drop_step': 5},
+      "optimizer.drop_step is no field of adam: did you mean 'drop_steps'",
+    ),
+    (
+      {'name': 'adam', 'lr': 0.1, 'momentum': 0.9},
+      'optimizer.momentum is no field of adam: ',
+    ),
+    (dict(SGD, moment=0.1), "of sgd: did you mean 'momentum'"),
+    (
+      {'name': 'sgd', 'lr': 0.1, 'drop_steps': 0, 'nesterov': True},
+      'optimizer lacks momentum, weight_decay, which sgd needs: .*common.sgd',
+    ),
+    ({'name': 'adam', 'drop_steps': 0}, 'optimizer lacks lr'),
+    (
+      {'name': 'adam', 'lr': 0.1, 'drop_steps': 3},
+      'optimizer lacks drop_factor',
+    ),
+    (dict(SGD, lr=float('nan')), 'optimizer.lr=nan: must be >= 0'),
+    (dict(SGD, lr=-0.1), 'optimizer.lr=-0.1: must be >= 0'),
+    (dict(SGD, momentum=1.0), r'momentum=1.0: must be in \[0, 1\)'),
+    (dict(SGD, momentum=-0.1), 'momentum=-0.1: must be in'),
+    (dict(SGD, weight_decay=-1.0), 'weight_decay=-1.0: must be >= 0'),
+    (
+      dict(SGD, drop_steps=(3, -2), drop_factor=0.1),
+      r'drop_steps=\(3, -2\): must be >= 0',
+    ),
+    (dict(SGD, cosine_steps=-1), 'cosine_steps=-1: must be >= 0'),
+    (dict(SGD, cosine_lag_steps=5), 'cosine_lag_steps=5 shifts a cosine'),
+    (
+      dict(SGD, cosine_steps=9, cosine_lag_steps=-1),
+      'cosine_lag_steps=-1: must be >= 0',
+    ),
+    (
+      dict(SGD, cosine_steps=9, drop_steps=3, drop_factor=0.1),
+      'drop_steps=3 and cosine_steps=9: set one of them to 0',
+    ),
   )
   def test_in_one_line(self, config, message):
     for same in (config, ml_collections.ConfigDict(config)):

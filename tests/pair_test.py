@@ -2,14 +2,14 @@
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
 
-from nsl_jax import errors, methods, pair, schedules
+from nsl_jax import errors, methods, schedules
+from nsl_jax.compose import two_networks
 from nsl_jax.methods import dnll, dual_student
 from nsl_jax.types import Batch, Model, Outputs, Tools
 
@@ -17,11 +17,10 @@ SHAPE, K, RATE = (2, 2, 1), 4, 0.1
 WEIGHT = dict(weight=2.0, ramp='none', ramp_steps=0)
 RAMP = dict(ramp='none', ramp_steps=0)
 DNLL = dict(
-    selection='ep', count=K - 1, unsupervised='both', terms={}, **WEIGHT
+  selection='ep', count=K - 1, unsupervised='both', terms={}, **WEIGHT
 )
 STUDENT = dict(
-    consistency=3.0, stabilisation=5.0, tie=0.5, threshold=0.5, terms={},
-    **RAMP
+  consistency=3.0, stabilisation=5.0, tie=0.5, threshold=0.5, terms={}, **RAMP
 )
 
 
@@ -37,8 +36,10 @@ class Toy:
   def init(self, key, image_shape):
     one, two = jax.random.split(key)
     shape = (math.prod(image_shape), K)
-    params = {'w': 2.0 * jax.random.normal(one, shape),
-              's': 2.0 * jax.random.normal(two, shape)}
+    params = {
+      'w': 2.0 * jax.random.normal(one, shape),
+      's': 2.0 * jax.random.normal(two, shape),
+    }
     return params, {'mean': jnp.zeros(())}
 
   def apply(self, params, stats, images, *, train, key=None):
@@ -69,8 +70,12 @@ def brighter(images, key):
 def tools_of(network=None, augment=lambda images, key: images, strong=None):
   network = network or Toy()
   return Tools(
-      model=Model(network.init, network.apply), tx=optax.sgd(RATE),
-      augment=augment, image_shape=SHAPE, strong=strong)
+    model=Model(network.init, network.apply),
+    tx=optax.sgd(RATE),
+    augment=augment,
+    image_shape=SHAPE,
+    strong=strong,
+  )
 
 
 def build(name, tools, **fields):
@@ -80,10 +85,15 @@ def build(name, tools, **fields):
 def batch_of(labelled=6, unlabelled=8, seed=0):
   rng = np.random.default_rng(seed)
   draw = lambda count: jnp.asarray(
-      rng.normal(size=(count, *SHAPE)).astype(np.float32))
+    rng.normal(size=(count, *SHAPE)).astype(np.float32)
+  )
   return Batch(
-      x=draw(labelled), y=jnp.asarray(rng.integers(0, K, labelled)),
-      u=draw(unlabelled), u_index=jnp.arange(unlabelled), side={})
+    x=draw(labelled),
+    y=jnp.asarray(rng.integers(0, K, labelled)),
+    u=draw(unlabelled),
+    u_index=jnp.arange(unlabelled),
+    side={},
+  )
 
 
 def softmax(z):
@@ -93,8 +103,10 @@ def softmax(z):
 
 def forward(params, images):
   flat = np.asarray(images, np.float64).reshape(len(images), -1)
-  return (flat @ np.asarray(params['w'], np.float64),
-          flat @ np.asarray(params['s'], np.float64))
+  return (
+    flat @ np.asarray(params['w'], np.float64),
+    flat @ np.asarray(params['s'], np.float64),
+  )
 
 
 def cross_entropies(logits, labels):
@@ -109,13 +121,14 @@ def dnll_by_loop(params, batch, names, parts):
     total = cross_entropies(forward(params[n], batch.x)[0], batch.y).sum()
     total /= rows
     for part in parts:
-      teacher = n if part == 'self' else pair.other(n)
+      teacher = n if part == 'self' else two_networks.other(n)
       guesses = forward(params[teacher], batch.u)[0].argmax(-1)
       p = softmax(forward(params[n], batch.u)[0])
       each = []
       for row, guess in zip(p, guesses):
-        each.append(np.mean([-np.log(1 - row[k]) for k in range(K)
-                             if k != guess]))
+        each.append(
+          np.mean([-np.log(1 - row[k]) for k in range(K) if k != guess])
+        )
       total += 2.0 * np.mean(each)
     found[n] = total
   return found
@@ -124,55 +137,71 @@ def dnll_by_loop(params, batch, names, parts):
 def gradients(loss, state, batch):
   """Of the loss of a and of b, in the parameters of both."""
   of = lambda n: lambda p: loss(p, state, batch, jax.random.key(1))[0][n]
-  return {n: jax.grad(of(n))(state.params) for n in pair.NAMES}
+  return {n: jax.grad(of(n))(state.params) for n in two_networks.NAMES}
 
 
 def dnll_loss(tools, **fields):
-  return dnll.dnll_loss(tools, **{
-      **dict(weight=schedules.weight(2.0, 'none', 0), selection='ep',
-             count=K - 1, parts=('cross', 'self'), decay=0.9,
-             per_image=False, replace=False, batched=False),
-      **fields})
+  return dnll.dnll_loss(
+    tools,
+    **{
+      **dict(
+        weight=schedules.weight(2.0, 'none', 0),
+        selection='ep',
+        count=K - 1,
+        parts=('cross', 'self'),
+        decay=0.9,
+        per_image=False,
+        replace=False,
+        batched=False,
+      ),
+      **fields,
+    },
+  )
 
 
 class DNLLTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('both', ('cross', 'self')), ('cross', ('cross',)), ('self', ('self',)))
+    ('both', ('cross', 'self')), ('cross', ('cross',)), ('self', ('self',))
+  )
   def test_against_a_loop(self, unsupervised, parts):
-    method = build('dnll', tools_of(), **{
-        **DNLL, 'unsupervised': unsupervised})
+    method = build('dnll', tools_of(), **{**DNLL, 'unsupervised': unsupervised})
     state, batch = method.init(jax.random.key(0)), batch_of()
     _, metrics = method.update(state, batch, jax.random.key(1))
-    expected = dnll_by_loop(state.params, batch, pair.NAMES, parts)
-    for n in pair.NAMES:
-      np.testing.assert_allclose(
-          metrics[f'loss_{n}'], expected[n], rtol=1e-5)
+    expected = dnll_by_loop(state.params, batch, two_networks.NAMES, parts)
+    for n in two_networks.NAMES:
+      np.testing.assert_allclose(metrics[f'loss_{n}'], expected[n], rtol=1e-5)
     self.assertGreater(abs(expected['a'] - expected['b']), 0.01)
 
   def test_gradients_do_not_cross(self):
     """Invariant 22."""
     tools = tools_of()
-    state = pair.init(tools)(jax.random.key(0))
+    state = two_networks.init(tools)(jax.random.key(0))
     loss = dnll_loss(tools)
     for n, grads in gradients(loss, state, batch_of()).items():
-      own, others = grads[n]['w'], grads[pair.other(n)]['w']
+      own, others = grads[n]['w'], grads[two_networks.other(n)]['w']
       self.assertGreater(jnp.abs(own).max(), 1e-3)
       np.testing.assert_array_equal(others, 0)
 
   def test_both_is_cross_plus_self(self):
     """Invariant 22: the gradients add where negatives are the same."""
     tools = tools_of()
-    state, batch = pair.init(tools)(jax.random.key(0)), batch_of()
+    state, batch = two_networks.init(tools)(jax.random.key(0)), batch_of()
     parts = {
-        name: gradients(
-            dnll_loss(tools, parts=words), state, batch)['a']['a']['w']
-        for name, words in (('both', ('cross', 'self')), ('cross', ('cross',)),
-                            ('self', ('self',)), ('none', ()))
+      name: gradients(dnll_loss(tools, parts=words), state, batch)['a']['a'][
+        'w'
+      ]
+      for name, words in (
+        ('both', ('cross', 'self')),
+        ('cross', ('cross',)),
+        ('self', ('self',)),
+        ('none', ()),
+      )
     }
     np.testing.assert_allclose(
-        parts['both'] - parts['none'],
-        parts['cross'] + parts['self'] - 2 * parts['none'], atol=1e-6)
+      parts['both'] - parts['none'],
+      parts['cross'] + parts['self'] - 2 * parts['none'],
+      atol=1e-6,
+    )
     self.assertGreater(jnp.abs(parts['cross'] - parts['self']).max(), 1e-3)
 
   def test_weak_view_teaches_strong_view_learns(self):
@@ -180,61 +209,71 @@ class DNLLTest(parameterized.TestCase):
     dark = lambda images, key: -images
     network = Toy()
     method = build(
-        'dnll', tools_of(network, strong=dark), **{
-            **DNLL, 'unsupervised': 'self'})
+      'dnll', tools_of(network, strong=dark), **{**DNLL, 'unsupervised': 'self'}
+    )
     state, batch = method.init(jax.random.key(0)), batch_of()
     network.seen.clear()
     _, metrics = method.update(state, batch, jax.random.key(1))
     self.assertEqual(network.seen, [(14, *SHAPE)] * 2 + [(8, *SHAPE)] * 2)
-    for n in pair.NAMES:
+    for n in two_networks.NAMES:
       guesses = forward(state.params[n], batch.u)[0].argmax(-1)
       p = softmax(forward(state.params[n], -batch.u)[0])
-      each = [np.mean([-np.log(1 - row[k]) for k in range(K) if k != guess])
-              for row, guess in zip(p, guesses)]
-      np.testing.assert_allclose(
-          metrics[f'self_{n}'], np.mean(each), rtol=1e-5)
+      each = [
+        np.mean([-np.log(1 - row[k]) for k in range(K) if k != guess])
+        for row, guess in zip(p, guesses)
+      ]
+      np.testing.assert_allclose(metrics[f'self_{n}'], np.mean(each), rtol=1e-5)
 
   @parameterized.parameters(False, True)
   def test_what_teaches_moves_the_statistics_after_what_learns(self, batched):
     """F-D20: half of the way to the batch learnt on, then to the weak one."""
     method = build(
-        'dnll', tools_of(Normed(), strong=lambda images, key: 3.0 * images),
-        batched=batched, **DNLL)
+      'dnll',
+      tools_of(Normed(), strong=lambda images, key: 3.0 * images),
+      batched=batched,
+      **DNLL,
+    )
     batch = batch_of()
     state, _ = method.update(
-        method.init(jax.random.key(0)), batch, jax.random.key(1))
+      method.init(jax.random.key(0)), batch, jax.random.key(1)
+    )
     learnt = np.concatenate([batch.x, 3.0 * batch.u]).mean()
     expected = 0.25 * learnt + 0.5 * np.mean(batch.u)
     self.assertGreater(abs(expected - 0.5 * learnt), 0.01)
-    for n in pair.NAMES:
+    for n in two_networks.NAMES:
       np.testing.assert_allclose(state.stats[n]['mean'], expected, rtol=1e-4)
 
   def test_tables_follow_the_mistakes_on_labelled_images(self):
-    method = build('dnll', tools_of(), **{
-        **DNLL, 'selection': 'epm', 'decay': 0.9})
+    method = build(
+      'dnll', tools_of(), **{**DNLL, 'selection': 'epm', 'decay': 0.9}
+    )
     state, batch = method.init(jax.random.key(0)), batch_of(30)
     np.testing.assert_array_equal(state.slots['mistakes_a'], 0)
     after, _ = method.update(state, batch, jax.random.key(1))
-    for n in pair.NAMES:
+    for n in two_networks.NAMES:
       expected = np.zeros((K, K))
       probs = softmax(forward(state.params[n], batch.x)[0])
       for p, label in zip(probs, np.asarray(batch.y)):
         if p.argmax() != label:
           expected[label, p.argmax()] += 0.1 * p.max()
       np.testing.assert_allclose(
-          after.slots[f'mistakes_{n}'], expected, atol=1e-6)
+        after.slots[f'mistakes_{n}'], expected, atol=1e-6
+      )
 
   def test_drawn_by_the_mistakes_of_the_learner(self):
     """F-D6: with one negative, a's is its own commonest mistake."""
     tools = tools_of()
-    state, batch = pair.init(tools)(jax.random.key(0)), batch_of()
+    state, batch = two_networks.init(tools)(jax.random.key(0)), batch_of()
     table = lambda k: jnp.zeros((K, K)).at[:, k].set(1e4)
     state = state.replace(
-        slots={'mistakes_a': table(1), 'mistakes_b': table(2)})
+      slots={'mistakes_a': table(1), 'mistakes_b': table(2)}
+    )
     loss = dnll_loss(tools, selection='epm', count=1, parts=('cross',))
     _, aux = loss(state.params, state, batch, jax.random.key(1))
     for n, often in (('a', 1), ('b', 2)):
-      guesses = forward(state.params[pair.other(n)], batch.u)[0].argmax(-1)
+      guesses = forward(state.params[two_networks.other(n)], batch.u)[0].argmax(
+        -1
+      )
       p = softmax(forward(state.params[n], batch.u)[0])
       free = guesses != often  # elsewhere the negative is a random one
       least = -np.log(1 - p[free, often]).sum() / len(guesses)
@@ -259,34 +298,44 @@ class DNLLTest(parameterized.TestCase):
   def test_batched_is_the_same(self):
     batch, ends = batch_of(), []
     for batched in False, True:
-      method = build('dnll', tools_of(augment=brighter), **DNLL,
-                     batched=batched)
+      method = build(
+        'dnll', tools_of(augment=brighter), **DNLL, batched=batched
+      )
       state = method.init(jax.random.key(0))
       ends.append(method.update(state, batch, jax.random.key(1))[0])
     jax.tree.map(
-        lambda one, two: np.testing.assert_allclose(one, two, atol=1e-5),
-        ends[0].params, ends[1].params)
+      lambda one, two: np.testing.assert_allclose(one, two, atol=1e-5),
+      ends[0].params,
+      ends[1].params,
+    )
     np.testing.assert_allclose(
-        ends[0].stats['b']['mean'], ends[1].stats['b']['mean'], atol=1e-5)
+      ends[0].stats['b']['mean'], ends[1].stats['b']['mean'], atol=1e-5
+    )
 
   def test_terms_on_either_network(self):
-    term = dict(ns3l=dict(
-        sampler='threshold', threshold=0.2, passes=1, weight=1.5, **RAMP))
+    term = dict(
+      ns3l=dict(
+        sampler='threshold', threshold=0.2, passes=1, weight=1.5, **RAMP
+      )
+    )
     method = build('dnll', tools_of(), **{**DNLL, 'terms': term})
     state, batch = method.init(jax.random.key(0)), batch_of()
     _, metrics = method.update(state, batch, jax.random.key(1))
-    base = dnll_by_loop(state.params, batch, pair.NAMES, ('cross', 'self'))
-    for n in pair.NAMES:
+    base = dnll_by_loop(
+      state.params, batch, two_networks.NAMES, ('cross', 'self')
+    )
+    for n in two_networks.NAMES:
       p = softmax(forward(state.params[n], batch.u)[0])
       expected = np.mean([-np.log(1 - row[row < 0.2].sum()) for row in p])
       np.testing.assert_allclose(metrics[f'ns3l_{n}'], expected, rtol=1e-4)
       np.testing.assert_allclose(
-          metrics[f'loss_{n}'], base[n] + 1.5 * expected, rtol=1e-4)
+        metrics[f'loss_{n}'], base[n] + 1.5 * expected, rtol=1e-4
+      )
 
   @parameterized.parameters(
-      (dict(selection='epmm'), "did you mean 'epm'"),
-      (dict(unsupervised='crss'), "did you mean 'cross'"),
-      (dict(decay=1.0), r'must be in \[0, 1\)'),
+    (dict(selection='epmm'), "did you mean 'epm'"),
+    (dict(unsupervised='crss'), "did you mean 'cross'"),
+    (dict(decay=1.0), r'must be in \[0, 1\)'),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):
@@ -301,89 +350,104 @@ class DNLLTest(parameterized.TestCase):
 
 
 class InitTest(absltest.TestCase):
-
   def test_independent_networks_of_one_key(self):
     tools = tools_of()._replace(ema_decay=0.9, tx=optax.sgd(0.1, 0.9))
-    state = pair.init(tools)(jax.random.key(0))
+    state = two_networks.init(tools)(jax.random.key(0))
     gap = state.params['a']['w'] - state.params['b']['w']
     self.assertGreater(jnp.abs(gap).max(), 0.5)
     self.assertEqual(set(state.opt), {'a', 'b'})
     np.testing.assert_array_equal(
-        state.slots['ema']['b']['w'], state.params['b']['w'])
-    again = pair.init(tools)(jax.random.key(0))
+      state.slots['ema']['b']['w'], state.params['b']['w']
+    )
+    again = two_networks.init(tools)(jax.random.key(0))
     np.testing.assert_array_equal(
-        again.params['b']['w'], state.params['b']['w'])
+      again.params['b']['w'], state.params['b']['w']
+    )
 
   def test_each_has_its_own_momentum(self):
     tools = tools_of()._replace(tx=optax.sgd(0.1, 0.9))
     method = build('dnll', tools, **DNLL)
     state, batch = method.init(jax.random.key(0)), batch_of()
     state, _ = method.update(state, batch, jax.random.key(1))
-    moments = {n: jax.tree.leaves(state.opt[n])[-1] for n in pair.NAMES}
+    moments = {n: jax.tree.leaves(state.opt[n])[-1] for n in two_networks.NAMES}
     self.assertGreater(jnp.abs(moments['a'] - moments['b']).max(), 1e-3)
 
 
 class StabilityTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      # here, there, stable at 0.6
-      ([2.0, 0.0], [0.1, 0.0], True), ([0.1, 0.0], [2.0, 0.0], True),
-      ([0.1, 0.0], [0.2, 0.0], False), ([2.0, 0.0], [0.0, 2.0], False),
+    # here, there, stable at 0.6
+    ([2.0, 0.0], [0.1, 0.0], True),
+    ([0.1, 0.0], [2.0, 0.0], True),
+    ([0.1, 0.0], [0.2, 0.0], False),
+    ([2.0, 0.0], [0.0, 2.0], False),
   )
   def test_same_class_and_confident_once(self, here, there, stable):
     found = dual_student.stability(
-        jnp.array([here]), jnp.array([[3.0, 0.0]]), jnp.array([there]),
-        threshold=0.6)
+      jnp.array([here]),
+      jnp.array([[3.0, 0.0]]),
+      jnp.array([there]),
+      threshold=0.6,
+    )
     self.assertEqual(bool(found.stable[0]), stable)
-    drift = np.mean((softmax(np.array([3.0, 0.0]))
-                     - softmax(np.array(there)))**2)
+    drift = np.mean(
+      (softmax(np.array([3.0, 0.0])) - softmax(np.array(there))) ** 2
+    )
     np.testing.assert_allclose(found.drift[0], drift, rtol=1e-5)
 
   @parameterized.parameters(
-      # own stable, own drift, other's stable, other's drift, learns
-      (False, 0.1, False, 0.2, False), (False, 0.1, True, 0.2, True),
-      (True, 0.1, False, 0.0, False), (True, 0.1, True, 0.2, False),
-      (True, 0.2, True, 0.1, True), (True, 0.1, True, 0.1, True),
+    # own stable, own drift, other's stable, other's drift, learns
+    (False, 0.1, False, 0.2, False),
+    (False, 0.1, True, 0.2, True),
+    (True, 0.1, False, 0.0, False),
+    (True, 0.1, True, 0.2, False),
+    (True, 0.2, True, 0.1, True),
+    (True, 0.1, True, 0.1, True),
   )
   def test_who_learns(self, own, own_drift, others, other_drift, learns):
     state = lambda stable, drift: dual_student.Stability(
-        jnp.array([stable]), jnp.array([drift]))
+      jnp.array([stable]), jnp.array([drift])
+    )
     found = dual_student.learns_from(
-        state(own, own_drift), state(others, other_drift))
+      state(own, own_drift), state(others, other_drift)
+    )
     self.assertEqual(bool(found[0]), learns)
 
 
 def student_by_loop(params, batch, views, name):
   """The loss of one network; `views` are what a and b learn on."""
-  rival = pair.other(name)
+  rival = two_networks.other(name)
   cut, rows = len(batch.x), len(views['a'])
-  heads = {n: forward(params[n], views[n]) for n in pair.NAMES}
-  away = {n: softmax(forward(params[n], views[pair.other(n)])[0])
-          for n in pair.NAMES}
-  here = {n: softmax(heads[n][0]) for n in pair.NAMES}
-  second = {n: softmax(heads[n][1]) for n in pair.NAMES}
+  heads = {n: forward(params[n], views[n]) for n in two_networks.NAMES}
+  away = {
+    n: softmax(forward(params[n], views[two_networks.other(n)])[0])
+    for n in two_networks.NAMES
+  }
+  here = {n: softmax(heads[n][0]) for n in two_networks.NAMES}
+  second = {n: softmax(heads[n][1]) for n in two_networks.NAMES}
   total = cross_entropies(heads[name][0][:cut], batch.y).sum() / rows
-  total += 0.5 * np.mean((heads[name][0] - heads[name][1])**2)
-  total += 3.0 * np.mean((second[name] - away[name])**2)
+  total += 0.5 * np.mean((heads[name][0] - heads[name][1]) ** 2)
+  total += 3.0 * np.mean((second[name] - away[name]) ** 2)
   taught, untaught = 0.0, []
   for i in range(cut, rows):
     stable, drift = {}, {}
-    for n in pair.NAMES:
+    for n in two_networks.NAMES:
       confident = max(here[n][i].max(), away[n][i].max()) > 0.5
       stable[n] = here[n][i].argmax() == away[n][i].argmax() and confident
-      drift[n] = np.mean((second[n][i] - away[n][i])**2)
+      drift[n] = np.mean((second[n][i] - away[n][i]) ** 2)
     if stable[rival] and (not stable[name] or drift[rival] <= drift[name]):
-      taught += np.mean((second[name][i] - here[rival][i])**2)
+      taught += np.mean((second[name][i] - here[rival][i]) ** 2)
     else:
       guess = away[rival][i].argmax()
-      untaught.append(np.mean([
-          -np.log(1 - second[name][i][k]) for k in range(K) if k != guess]))
+      untaught.append(
+        np.mean(
+          [-np.log(1 - second[name][i][k]) for k in range(K) if k != guess]
+        )
+      )
   total += 5.0 * taught / rows
   return total, np.mean(untaught), len(untaught), rows - cut - len(untaught)
 
 
 class DualStudentTest(parameterized.TestCase):
-
   @parameterized.parameters(False, True)
   def test_against_a_loop(self, negatives):
     shown = []
@@ -398,15 +462,17 @@ class DualStudentTest(parameterized.TestCase):
     method = build('dual_student', tools_of(augment=view), **fields)
     state, batch = method.init(jax.random.key(0)), batch_of(6, 40)
     _, metrics = method.update(state, batch, jax.random.key(1))
-    views = dict(zip(pair.NAMES, shown))
-    for n in pair.NAMES:
+    views = dict(zip(two_networks.NAMES, shown))
+    for n in two_networks.NAMES:
       base, extra, untaught, taught = student_by_loop(
-          state.params, batch, views, n)
+        state.params, batch, views, n
+      )
       self.assertGreater(min(untaught, taught), 5)
       if negatives:
         np.testing.assert_allclose(metrics[f'dnll_{n}'], extra, rtol=1e-4)
       np.testing.assert_allclose(
-          metrics[f'loss_{n}'], base + 2.0 * extra * negatives, rtol=1e-4)
+        metrics[f'loss_{n}'], base + 2.0 * extra * negatives, rtol=1e-4
+      )
 
   def test_both_passes_move_the_statistics_in_turn(self):
     """F-D20: a network's own view first, then that of the other."""
@@ -416,24 +482,25 @@ class DualStudentTest(parameterized.TestCase):
       shown.append(np.asarray(brighter(images, key)))
       return jnp.asarray(shown[-1])
 
-    method = build(
-        'dual_student', tools_of(Normed(), augment=view), **STUDENT)
+    method = build('dual_student', tools_of(Normed(), augment=view), **STUDENT)
     state, _ = method.update(
-        method.init(jax.random.key(0)), batch_of(), jax.random.key(1))
+      method.init(jax.random.key(0)), batch_of(), jax.random.key(1)
+    )
     one, two = (images.mean() for images in shown)
     self.assertGreater(abs(one - two), 0.05)
     for n, own, others in (('a', one, two), ('b', two, one)):
       np.testing.assert_allclose(
-          state.stats[n]['mean'], 0.25 * own + 0.5 * others, rtol=1e-4)
+        state.stats[n]['mean'], 0.25 * own + 0.5 * others, rtol=1e-4
+      )
 
   def test_twins_have_nothing_to_say(self):
     """Invariant 23: one network twice, one view, tied heads."""
     method = build('dual_student', tools_of(), **{**STUDENT, 'threshold': 0.3})
     state = method.init(jax.random.key(0))
     one = {**state.params['a'], 's': state.params['a']['w']}
-    state = state.replace(params=dict.fromkeys(pair.NAMES, one))
+    state = state.replace(params=dict.fromkeys(two_networks.NAMES, one))
     _, metrics = method.update(state, batch_of(), jax.random.key(1))
-    for n in pair.NAMES:
+    for n in two_networks.NAMES:
       for name in ('consistency', 'stabilisation', 'tie'):
         np.testing.assert_allclose(metrics[f'{name}_{n}'], 0, atol=1e-12)
 
@@ -441,22 +508,29 @@ class DualStudentTest(parameterized.TestCase):
     method = build('dual_student', tools_of(), **STUDENT)
     state, batch = method.init(jax.random.key(0)), batch_of(6, 40)
     other = batch._replace(x=batch_of(6, 40, seed=5).x)
-    values = [method.update(state, b, jax.random.key(1))[1]
-              for b in (batch, other)]
+    values = [
+      method.update(state, b, jax.random.key(1))[1] for b in (batch, other)
+    ]
     self.assertGreater(values[0]['stabilisation_a'], 1e-3)
     np.testing.assert_array_equal(
-        values[0]['stabilisation_a'], values[1]['stabilisation_a'])
+      values[0]['stabilisation_a'], values[1]['stabilisation_a']
+    )
 
   def test_gradients_do_not_cross(self):
     tools = tools_of(augment=brighter)
     weight = schedules.weight(2.0, 'none', 0)
     loss = dual_student.dual_student_loss(
-        tools, consistency=weight, stabilisation=weight, tie=0.1,
-        threshold=0.5, batched=False,
-        negatives=dual_student._Negatives(2, False, weight))
-    state = pair.init(tools)(jax.random.key(0))
+      tools,
+      consistency=weight,
+      stabilisation=weight,
+      tie=0.1,
+      threshold=0.5,
+      batched=False,
+      negatives=dual_student._Negatives(2, False, weight),
+    )
+    state = two_networks.init(tools)(jax.random.key(0))
     for n, grads in gradients(loss, state, batch_of(6, 40)).items():
-      np.testing.assert_array_equal(grads[pair.other(n)]['w'], 0)
+      np.testing.assert_array_equal(grads[two_networks.other(n)]['w'], 0)
       self.assertGreater(jnp.abs(grads[n]['s']).max(), 1e-4)
 
   def test_four_passes(self):
@@ -468,10 +542,10 @@ class DualStudentTest(parameterized.TestCase):
     self.assertEqual(network.seen, [(14, *SHAPE)] * 4)
 
   @parameterized.parameters(
-      (dict(threshold=1.5), r'must be in \[0, 1\]'),
-      (dict(tie=-1.0), 'tie=-1.0'),
-      (dict(negatives=dict(count=2)), 'lacks ramp'),
-      (dict(negatives=dict(count=2, replce=True, **WEIGHT)), 'replce'),
+    (dict(threshold=1.5), r'must be in \[0, 1\]'),
+    (dict(tie=-1.0), 'tie=-1.0'),
+    (dict(negatives=dict(count=2)), 'lacks ramp'),
+    (dict(negatives=dict(count=2, replce=True, **WEIGHT)), 'replce'),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):
@@ -483,8 +557,14 @@ class CombinationTest(absltest.TestCase):
 
   def test_against_a_loop(self):
     method = build(
-        'mean_teacher', tools_of(), weight=10.0, decay=0.9, tie=0.5, **RAMP,
-        terms=dict(dnll=dict(count=K - 1, **WEIGHT)))
+      'mean_teacher',
+      tools_of(),
+      weight=10.0,
+      decay=0.9,
+      tie=0.5,
+      **RAMP,
+      terms=dict(dnll=dict(count=K - 1, **WEIGHT)),
+    )
     state, batch = method.init(jax.random.key(0)), batch_of()
     teacher = {k: 0.5 * v for k, v in state.params.items()}
     state = state.replace(slots={**state.slots, 'teacher': teacher})
@@ -492,25 +572,33 @@ class CombinationTest(absltest.TestCase):
     first, second = forward(state.params, batch.u)
     p, q = softmax(second), softmax(forward(teacher, batch.u)[0])
     np.testing.assert_allclose(
-        metrics['mean_teacher'], np.mean((p - q)**2),
-        rtol=1e-4)
-    each = [np.mean([-np.log(1 - row[k]) for k in range(K) if k != guess])
-            for row, guess in zip(p, first.argmax(-1))]
-    np.testing.assert_allclose(
-        metrics['dnll'], np.mean(each), rtol=1e-4)
+      metrics['mean_teacher'], np.mean((p - q) ** 2), rtol=1e-4
+    )
+    each = [
+      np.mean([-np.log(1 - row[k]) for k in range(K) if k != guess])
+      for row, guess in zip(p, first.argmax(-1))
+    ]
+    np.testing.assert_allclose(metrics['dnll'], np.mean(each), rtol=1e-4)
     images = np.concatenate([batch.x, batch.u])
     one, two = forward(state.params, images)
     np.testing.assert_allclose(
-        metrics['tie'], np.mean((one - two)**2), rtol=1e-4)
+      metrics['tie'], np.mean((one - two) ** 2), rtol=1e-4
+    )
 
   def test_as_released(self):
     """Teacher and asked student see the unlabelled images alone, a term is a
     mean over these, the rest is divided by all; the asked student's pass moves
     its statistics after the first one's (F-D11)."""
     method = build(
-        'mean_teacher', tools_of(Normed()), weight=10.0, decay=0.9, tie=0.01,
-        second_pass='unlabelled', **RAMP,
-        terms=dict(dnll=dict(count=K - 1, **WEIGHT)))
+      'mean_teacher',
+      tools_of(Normed()),
+      weight=10.0,
+      decay=0.9,
+      tie=0.01,
+      second_pass='unlabelled',
+      **RAMP,
+      terms=dict(dnll=dict(count=K - 1, **WEIGHT)),
+    )
     state, batch = method.init(jax.random.key(0)), batch_of(6, 8)
     teacher = {k: 0.5 * v for k, v in state.params.items()}
     state = state.replace(slots={**state.slots, 'teacher': teacher})
@@ -521,33 +609,49 @@ class CombinationTest(absltest.TestCase):
     p, q = softmax(second[6:]), softmax(forward(teacher, alone)[0])
     guesses = forward(state.params, alone)[0].argmax(-1)
     known = cross_entropies(first[:6], batch.y).sum() / 14
-    follows = np.mean((p - q)**2)
-    each = np.mean([
+    follows = np.mean((p - q) ** 2)
+    each = np.mean(
+      [
         [-np.log(1 - row[k]) for k in range(K) if k != guess]
-        for row, guess in zip(p, guesses)])
-    tie = np.mean((first - second)**2)
+        for row, guess in zip(p, guesses)
+      ]
+    )
+    tie = np.mean((first - second) ** 2)
     np.testing.assert_allclose(metrics['mean_teacher'], follows, rtol=1e-4)
     np.testing.assert_allclose(metrics['dnll'], each, rtol=1e-4)
     np.testing.assert_allclose(
-        metrics['loss'], known + 0.01 * tie + 10.0 * follows + 2.0 * each,
-        rtol=1e-4)
+      metrics['loss'],
+      known + 0.01 * tie + 10.0 * follows + 2.0 * each,
+      rtol=1e-4,
+    )
     joint = softmax(forward(teacher, images - images.mean())[0])[6:]
     self.assertGreater(np.abs(joint - q).max(), 0.01)
     np.testing.assert_allclose(
-        after.stats['mean'], 0.25 * images.mean() + 0.5 * np.mean(batch.u),
-        rtol=1e-4)
+      after.stats['mean'],
+      0.25 * images.mean() + 0.5 * np.mean(batch.u),
+      rtol=1e-4,
+    )
 
   def test_a_teacher_that_is_asked_moves_no_statistics(self):
     term = dict(count=1, source='teacher', **WEIGHT)
     method = build(
-        'mean_teacher', tools_of(Normed()), weight=10.0, decay=0.9,
-        second_pass='unlabelled', terms=dict(dnll=term), **RAMP)
+      'mean_teacher',
+      tools_of(Normed()),
+      weight=10.0,
+      decay=0.9,
+      second_pass='unlabelled',
+      terms=dict(dnll=term),
+      **RAMP,
+    )
     batch = batch_of()
     after, _ = method.update(
-        method.init(jax.random.key(0)), batch, jax.random.key(1))
+      method.init(jax.random.key(0)), batch, jax.random.key(1)
+    )
     np.testing.assert_allclose(
-        after.stats['mean'],
-        0.5 * np.concatenate([batch.x, batch.u]).mean(), rtol=1e-4)
+      after.stats['mean'],
+      0.5 * np.concatenate([batch.x, batch.u]).mean(),
+      rtol=1e-4,
+    )
 
   def test_the_teacher_may_be_asked(self):
     fields = dict(weight=10.0, decay=0.9, **RAMP)
@@ -559,8 +663,10 @@ class CombinationTest(absltest.TestCase):
     _, metrics = method.update(state, batch, jax.random.key(1))
     p = softmax(forward(state.params, batch.u)[1])
     guesses = forward(teacher, batch.u)[0].argmax(-1)
-    each = [np.mean([-np.log(1 - row[k]) for k in range(K) if k != guess])
-            for row, guess in zip(p, guesses)]
+    each = [
+      np.mean([-np.log(1 - row[k]) for k in range(K) if k != guess])
+      for row, guess in zip(p, guesses)
+    ]
     np.testing.assert_allclose(metrics['dnll'], np.mean(each), rtol=1e-4)
 
   def test_no_teacher_to_ask(self):

@@ -2,13 +2,13 @@
 
 import math
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import errors, negatives, perception
+from nsl_jax import errors
+from nsl_jax.terms import error_perception, negative_samplers
 
 DRAWS = 40_000
 
@@ -25,7 +25,6 @@ def predicted_right(classes, accuracy, seed):
 
 
 class MistakesTest(parameterized.TestCase):
-
   @parameterized.parameters(False, True)
   def test_against_a_loop(self, per_image):
     rng = np.random.default_rng(0)
@@ -40,26 +39,26 @@ class MistakesTest(parameterized.TestCase):
     if per_image:
       for k in range(3):
         expected[k] /= (labels == k).sum()
-    found = perception.mistakes(
-        jnp.asarray(logits), jnp.asarray(labels), per_image=per_image)
+    found = error_perception.mistakes(
+      jnp.asarray(logits), jnp.asarray(labels), per_image=per_image
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     self.assertGreater(expected.sum(), 0)
 
   def test_constant(self):
-    value = lambda z: perception.mistakes(z, jnp.array([0, 1])).sum()
+    value = lambda z: error_perception.mistakes(z, jnp.array([0, 1])).sum()
     logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
     self.assertGreater(value(logits), 0)
     np.testing.assert_array_equal(jax.grad(value)(logits), 0)
 
 
 class DrawTest(parameterized.TestCase):
-
   @parameterized.product(count=(1, 3, 9), table=(False, True))
   def test_exactly_count_and_never_the_prediction(self, count, table):
     rng = np.random.default_rng(0)
     predicted = jnp.asarray(rng.integers(0, 10, 2000))
     weights = 5.0 * jax.random.uniform(key(1), (10, 10)) if table else None
-    found = perception.draw(key(), weights, predicted, 10, count)
+    found = error_perception.draw(key(), weights, predicted, 10, count)
     np.testing.assert_array_equal(found.sum(-1), count)
     self.assertFalse(found[jnp.arange(2000), predicted].any())
 
@@ -67,18 +66,20 @@ class DrawTest(parameterized.TestCase):
   def test_equal_probability(self, count):
     """Invariant 21: each other class is drawn with probability m / (K - 1)."""
     predicted = jnp.full(DRAWS, 3)
-    by_ep = perception.draw(key(), None, predicted, 10, count).mean(0)
+    by_ep = error_perception.draw(key(), None, predicted, 10, count).mean(0)
     expected = np.full(10, count / 9)
     expected[3] = 0
     np.testing.assert_allclose(by_ep, expected, atol=1e-2)
     # EPM before any mistake is EP: the same classes from the same key.
-    by_epm = perception.draw(key(), jnp.zeros((10, 10)), predicted, 10, count)
+    by_epm = error_perception.draw(
+      key(), jnp.zeros((10, 10)), predicted, 10, count
+    )
     np.testing.assert_array_equal(by_epm.mean(0), by_ep)
 
   def test_one_by_one_in_proportion_to_the_softmax(self):
     """Draws without replacement: the second follows from what is left."""
     table = jnp.log(jnp.array([[9.0, 1.0, 2.0, 5.0]] * 4))
-    found = perception.draw(key(), table, jnp.zeros(DRAWS, int), 4, 2)
+    found = error_perception.draw(key(), table, jnp.zeros(DRAWS, int), 4, 2)
     weights = {1: 1 / 8, 2: 2 / 8, 3: 5 / 8}
     expected = np.zeros(4)
     for first, p in weights.items():
@@ -91,7 +92,7 @@ class DrawTest(parameterized.TestCase):
 
   def test_a_huge_entry_is_always_drawn_unless_predicted(self):
     table = jnp.zeros((5, 5)).at[:, 2].set(100.0)
-    found = perception.draw(key(), table, jnp.arange(5).repeat(50), 5, 1)
+    found = error_perception.draw(key(), table, jnp.arange(5).repeat(50), 5, 1)
     found = found.reshape(5, 50, 5)
     for predicted in range(5):
       always = found[predicted, :, 2].all()
@@ -99,8 +100,9 @@ class DrawTest(parameterized.TestCase):
 
   def test_with_replacement(self):
     """F-D8: two draws from nine classes agree one time in nine."""
-    found = perception.draw(
-        key(), None, jnp.zeros(DRAWS, int), 10, 2, replace=True)
+    found = error_perception.draw(
+      key(), None, jnp.zeros(DRAWS, int), 10, 2, replace=True
+    )
     number = np.asarray(found.sum(-1))
     self.assertSetEqual(set(number), {1, 2})
     self.assertAlmostEqual((number == 1).mean(), 1 / 9, delta=6e-3)
@@ -109,33 +111,36 @@ class DrawTest(parameterized.TestCase):
   @parameterized.parameters(0, 10, -1)
   def test_wrong_count(self, count):
     with self.assertRaisesRegex(errors.UserError, 'set 1 to 9'):
-      perception.draw(key(), None, jnp.zeros(3, int), 10, count)
+      error_perception.draw(key(), None, jnp.zeros(3, int), 10, count)
 
 
 class WeightedSubsetTest(absltest.TestCase):
-
   def test_log_weights_need_not_be_normalised(self):
     weights = jnp.log(jnp.array([[1.0, 2.0, 3.0]])).repeat(100, 0)
     one, other = (
-        negatives.weighted_subset(key(), weights + shift, 2)
-        for shift in (0.0, 4.0))
+      negative_samplers.weighted_subset(key(), weights + shift, 2)
+      for shift in (0.0, 4.0)
+    )
     np.testing.assert_array_equal(one, other)
 
 
 class TheoremTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (10, 0.5, 1, 0.0556), (10, 0.5, 3, 0.1667), (10, 0.7, 4, 0.1333),
-      (100, 0.5, 3, 0.01515),
+    (10, 0.5, 1, 0.0556),
+    (10, 0.5, 3, 0.1667),
+    (10, 0.7, 4, 0.1333),
+    (100, 0.5, 3, 0.01515),
   )
   def test_wrong_negatives(self, classes, accuracy, count, expected):
     """Theorem 3.1: the true class is among the negatives of an image with
     probability (1 - q) m / (K - 1), against 1 - q for a pseudo label."""
     predicted = predicted_right(classes, accuracy, count)
-    found = perception.draw(
-        key(count), None, jnp.asarray(predicted), classes, count)
+    found = error_perception.draw(
+      key(count), None, jnp.asarray(predicted), classes, count
+    )
     self.assertAlmostEqual(
-        (1 - accuracy) * count / (classes - 1), expected, delta=5e-5)
+      (1 - accuracy) * count / (classes - 1), expected, delta=5e-5
+    )
     self.assertAlmostEqual(float(found[:, 0].mean()), expected, delta=6e-3)
 
   @parameterized.parameters((1, 0.10494), (2, 0.02469), (3, 0.00992))
@@ -150,8 +155,9 @@ class TheoremTest(parameterized.TestCase):
     second = predicted_right(classes, agreement, count)
     first = jnp.zeros(DRAWS, int)
     one, two = (
-        perception.draw(key(seed), None, jnp.asarray(p), classes, count)
-        for seed, p in enumerate((first, second)))
+      error_perception.draw(key(seed), None, jnp.asarray(p), classes, count)
+      for seed, p in enumerate((first, second))
+    )
     same = np.asarray((one == two).all(-1).mean())
     self.assertAlmostEqual(float(same), exact, delta=2e-3)
     printed = agreement / sets + (1 - agreement) / others  # equations 29, 30

@@ -6,11 +6,11 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import special, stats
 
-from nsl_jax import losses, perturb
+from nsl_jax import losses
+from nsl_jax.compose import perturb
 
 
 class DirectionTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.enterContext(jax.enable_x64(True))
@@ -46,10 +46,11 @@ class DirectionTest(parameterized.TestCase):
       direction = self.oracle(direction)
       direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     probed = perturb.steepest(
-        self.drift, self.start, jax.random.key(0), xi=1e-2,
-        iterations=iterations)
+      self.drift, self.start, jax.random.key(0), xi=1e-2, iterations=iterations
+    )
     exact = perturb.steepest_exact(
-        self.push, self.logits, self.start, iterations=iterations)
+      self.push, self.logits, self.start, iterations=iterations
+    )
     self.assertGreater((probed * direction).sum(1).min(), 0.999)
     np.testing.assert_allclose(exact, direction, atol=1e-6)
 
@@ -62,7 +63,8 @@ class DirectionTest(parameterized.TestCase):
       return self.drift(change, key)
 
     perturb.steepest(
-        drift, self.start, jax.random.key(0), xi=1e-2, iterations=3)
+      drift, self.start, jax.random.key(0), xi=1e-2, iterations=3
+    )
     self.assertLen(set(keys), 3)
 
   def test_lengths(self):
@@ -79,17 +81,22 @@ class DirectionTest(parameterized.TestCase):
     """
     if exact:
       worst = perturb.steepest_exact(
-          self.push, self.logits, self.start, iterations=1)
+        self.push, self.logits, self.start, iterations=1
+      )
     else:
       worst = perturb.steepest(
-          self.drift, self.start, jax.random.key(1), xi=1e-2, iterations=1)
+        self.drift, self.start, jax.random.key(1), xi=1e-2, iterations=1
+      )
 
     def moved(direction):
       after = self.network(self.images + eps * direction)
       return losses.kl_divergence(self.logits, after)
 
-    others = jax.vmap(perturb.unit)(jax.random.normal(
-        jax.random.key(0), (500, *self.start.shape), jnp.float64))
+    others = jax.vmap(perturb.unit)(
+      jax.random.normal(
+        jax.random.key(0), (500, *self.start.shape), jnp.float64
+      )
+    )
     random = jax.vmap(moved)(others).mean(0)
     self.assertTrue((moved(worst) > 1.5 * random).all())
 
@@ -97,20 +104,25 @@ class DirectionTest(parameterized.TestCase):
     def worst(weights):
       logits, push = jax.linearize(lambda x: x @ weights, self.images)
       return perturb.steepest_exact(
-          push, logits, self.start, iterations=1).sum()
+        push, logits, self.start, iterations=1
+      ).sum()
 
     np.testing.assert_array_equal(jax.grad(worst)(self.weights), 0.0)
 
   @parameterized.parameters(
-      (jnp.float32, 1e-6, 0.95), (jnp.bfloat16, None, 0.99),
-      (jnp.float32, None, 0.9999))
+    (jnp.float32, 1e-6, 0.95),
+    (jnp.bfloat16, None, 0.99),
+    (jnp.float32, None, 0.9999),
+  )
   def test_precision(self, dtype, xi, cosine):
     """F-N6: an xi of 1e-6 is lost in float32, the exact direction is not."""
     hidden = 0.3 * jax.random.normal(jax.random.key(5), (6, 32), jnp.float64)
     out = 0.3 * jax.random.normal(jax.random.key(6), (32, 4), jnp.float64)
-    network = lambda dtype: lambda x: (
-        jnp.tanh(x.astype(dtype) @ hidden.astype(dtype))
-        @ out.astype(dtype)).astype(jnp.promote_types(dtype, jnp.float32))
+    network = lambda dtype: (
+      lambda x: (
+        jnp.tanh(x.astype(dtype) @ hidden.astype(dtype)) @ out.astype(dtype)
+      ).astype(jnp.promote_types(dtype, jnp.float32))
+    )
     logits, push = jax.linearize(network(jnp.float64), self.images)
     true = perturb.steepest_exact(push, logits, self.start, iterations=1)
     images = self.images.astype(jnp.float32)
@@ -121,27 +133,29 @@ class DirectionTest(parameterized.TestCase):
       self.assertGreater((found * true).sum(1).mean(), cosine)
     else:
       drift = lambda change, key: losses.kl_divergence(
-          logits, network(dtype)(images + change)).mean()
+        logits, network(dtype)(images + change)
+      ).mean()
       found = perturb.steepest(
-          drift, start, jax.random.key(7), xi=xi, iterations=1)
+        drift, start, jax.random.key(7), xi=xi, iterations=1
+      )
       self.assertLess((found * true).sum(1).mean(), cosine)
 
 
 class MixTest(parameterized.TestCase):
-
   def test_sharpen(self):
     """Invariant 15."""
     probs = jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
     np.testing.assert_allclose(
-        perturb.sharpen(probs, 0.5)[0], [0.657895, 0.236842, 0.105263],
-        atol=1e-6)
+      perturb.sharpen(probs, 0.5)[0], [0.657895, 0.236842, 0.105263], atol=1e-6
+    )
     np.testing.assert_allclose(perturb.sharpen(probs, 1.0), probs, rtol=1e-6)
     np.testing.assert_allclose(
-        perturb.sharpen(probs, 1e-2), [[1, 0, 0], [0, 0, 1]], atol=1e-6)
-    half = np.asarray(probs)**2
+      perturb.sharpen(probs, 1e-2), [[1, 0, 0], [0, 0, 1]], atol=1e-6
+    )
+    half = np.asarray(probs) ** 2
     np.testing.assert_allclose(
-        perturb.sharpen(probs, 0.5), half / half.sum(1, keepdims=True),
-        rtol=1e-5)
+      perturb.sharpen(probs, 0.5), half / half.sum(1, keepdims=True), rtol=1e-5
+    )
 
   @parameterized.parameters(0.1, 0.5, 1.0, 2.0)
   def test_sharpen_against_a_loop(self, temperature):
@@ -149,7 +163,7 @@ class MixTest(parameterized.TestCase):
     probs = np.random.default_rng(0).dirichlet(np.ones(5), 20)
     found = perturb.sharpen(jnp.asarray(probs, jnp.float32), temperature)
     for row, sharp in zip(probs, np.asarray(found)):
-      powers = [p**(1 / temperature) for p in row]
+      powers = [p ** (1 / temperature) for p in row]
       want = [power / sum(powers) for power in powers]
       np.testing.assert_allclose(sharp, want, rtol=2e-5, atol=1e-9)
       self.assertAlmostEqual(float(sharp.sum()), 1.0, places=6)
@@ -158,16 +172,21 @@ class MixTest(parameterized.TestCase):
   @parameterized.parameters(0.25, 0.75, 1.0)
   def test_ratio_is_the_larger_part_of_a_beta(self, alpha):
     """P(max(b, 1 - b) <= x) = F(x) - F(1 - x) for b ~ Beta(alpha, alpha)."""
-    drawn = perturb.mix_ratio(
-        jax.random.key(0), alpha, 2000, per_batch=False)
+    drawn = perturb.mix_ratio(jax.random.key(0), alpha, 2000, per_batch=False)
     beta = stats.beta(alpha, alpha)
     test = stats.kstest(
-        np.asarray(drawn), lambda x: beta.cdf(x) - beta.cdf(1 - x))
+      np.asarray(drawn), lambda x: beta.cdf(x) - beta.cdf(1 - x)
+    )
     self.assertGreater(test.pvalue, 0.01)
 
   @parameterized.parameters(
-      (0.1, 1e-4), (0.4, 1e-6), (0.75, 1e-6), (1.0, 1e-6), (2.0, 1e-6),
-      (16.0, 1e-4))
+    (0.1, 1e-4),
+    (0.4, 1e-6),
+    (0.75, 1e-6),
+    (1.0, 1e-6),
+    (2.0, 1e-6),
+    (16.0, 1e-4),
+  )
   def test_ratio_at_a_probability(self, alpha, tolerance):
     """P(min(b, 1 - b) <= m) = 2 I_m(alpha, alpha)."""
     probability = np.linspace(1e-4, 1, 3001, endpoint=False)

@@ -9,10 +9,11 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from nsl_jax import (
-    bench, config_files, errors, experiment, report, reproduce, rows,
-    startup, step_times, stopwatch,
-)
+from nsl_jax import config_files, errors
+from nsl_jax.benchmarks import startup, step_times, stopwatch
+from nsl_jax.commands import bench, report, reproduce
+from nsl_jax.papers import rows
+from nsl_jax.training import experiment
 
 NOT_YET = rows.find('NS-T6-8')._replace(config='')  # as if it had no config
 
@@ -20,16 +21,27 @@ NOT_YET = rows.find('NS-T6-8')._replace(config='')  # as if it had no config
 def _result(row: str, per_seed: list[float], **changes) -> dict:
   mean = sum(per_seed) / len(per_seed)
   return {
-      'row': row, 'kind': 'run', 'seeds': list(range(len(per_seed))),
-      'score': {'metric': 'test_error', 'unit': '%', 'per_seed': per_seed,
-                'mean': mean, 'std': 0.5},
-      'protocol': 'last', 'steps': 3000, 'full_steps': 29000, 'reduced': True,
-      'device': '1 x cpu (cpu; host: 2 cores)', 'data_note': '', **changes,
+    'row': row,
+    'kind': 'run',
+    'seeds': list(range(len(per_seed))),
+    'score': {
+      'metric': 'test_error',
+      'unit': '%',
+      'per_seed': per_seed,
+      'mean': mean,
+      'std': 0.5,
+    },
+    'protocol': 'last',
+    'steps': 3000,
+    'full_steps': 29000,
+    'reduced': True,
+    'device': '1 x cpu (cpu; host: 2 cores)',
+    'data_note': '',
+    **changes,
   }
 
 
 class ReproduceTest(absltest.TestCase):
-
   def test_list_has_every_row_and_says_which_run(self):
     text = reproduce.list_rows(rows.match(''))
     self.assertLen(text.splitlines(), len(rows.read()))
@@ -53,26 +65,29 @@ class ReproduceTest(absltest.TestCase):
     full = _result('NS-T6-8', [1.0] * 5, reduced=False, steps=29000)
     short = _result('NS-T6-8', [1.0] * 3)
     name = reproduce.file_name
-    self.assertEqual(name('NS-T6-8', full, 'gpu'),
-                     'NS-T6-8-gpu-full-seeds5.json')
-    self.assertEqual(name('NS-T6-8', short, 'cpu'),
-                     'NS-T6-8-cpu-reduced3000-seeds3.json')
+    self.assertEqual(
+      name('NS-T6-8', full, 'gpu'), 'NS-T6-8-gpu-full-seeds5.json'
+    )
+    self.assertEqual(
+      name('NS-T6-8', short, 'cpu'), 'NS-T6-8-cpu-reduced3000-seeds3.json'
+    )
 
   def test_rows_without_a_command(self):
     for row in (NOT_YET, rows.find('DN-T1-c-pi-1000')):
       with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
         reproduce.reproduce(
-            row, seeds=1, reduced=0,
-            workdir=pathlib.Path('/nowhere'), results=pathlib.Path('/nowhere'),
+          row,
+          seeds=1,
+          reduced=0,
+          workdir=pathlib.Path('/nowhere'),
+          results=pathlib.Path('/nowhere'),
         )
 
 
 class ReportTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory()))
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def _write(self, *results: dict):
     for number, result in enumerate(results):
@@ -80,29 +95,39 @@ class ReportTest(parameterized.TestCase):
 
   def test_differences_are_taken_from_the_supervised_row(self):
     self._write(
-        _result('NS-T6-1', [14.0, 15.0]), _result('NS-T6-7', [13.0, 14.5]),
-        _result('NS-T6-1', [11.0, 11.0], steps=29000, reduced=False),
+      _result('NS-T6-1', [14.0, 15.0]),
+      _result('NS-T6-7', [13.0, 14.5]),
+      _result('NS-T6-1', [11.0, 11.0], steps=29000, reduced=False),
     )
     lines = report.table(report.read(self.folder), 'NS-T6').splitlines()
     self.assertLen(lines, 5)
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[0], 'NS-T6-7')
-    self.assertEqual(cells[3:7], ['16.47 ± 0.18', '-0.78', '13.75 ± 0.50',
-                                  '-0.75'])
+    self.assertEqual(
+      cells[3:7], ['16.47 ± 0.18', '-0.78', '13.75 ± 0.50', '-0.75']
+    )
     self.assertEqual(cells[7], '2')
     self.assertIn('reduced from 29000', cells[8])
 
   def test_without_one_from_the_row_of_the_host(self):
     self._write(
-        _result('L2-T3-1', [40.0]), _result('L2-T3-4', [37.0]),
-        _result('L2-T3-13', [10.0]))
+      _result('L2-T3-1', [40.0]),
+      _result('L2-T3-4', [37.0]),
+      _result('L2-T3-13', [10.0]),
+    )
     lines = report.table(report.read(self.folder), 'L2-T3').splitlines()
     found = [
-        [cell.strip() for cell in line.strip('|').split('|')][2:7:2]
-        for line in lines[-3:]]
-    self.assertEqual(found, [
-        ['MT', '+0.00', '+0.00'], ['MT+V1', '-4.18', '-3.00'],
-        ['MM+V1', '-0.73', '']])
+      [cell.strip() for cell in line.strip('|').split('|')][2:7:2]
+      for line in lines[-3:]
+    ]
+    self.assertEqual(
+      found,
+      [
+        ['MT', '+0.00', '+0.00'],
+        ['MT+V1', '-4.18', '-3.00'],
+        ['MM+V1', '-0.73', ''],
+      ],
+    )
 
   def test_without_a_host_there_is_no_difference(self):
     self._write(_result('DN-T6-1', [40.0]), _result('DN-T6-2', [37.0]))
@@ -113,8 +138,8 @@ class ReportTest(parameterized.TestCase):
 
   def test_another_budget_is_no_baseline(self):
     self._write(
-        _result('NS-T6-7', [13.0]),
-        _result('NS-T6-1', [11.0], steps=29000, reduced=False),
+      _result('NS-T6-7', [13.0]),
+      _result('NS-T6-1', [11.0], steps=29000, reduced=False),
     )
     lines = report.table(report.read(self.folder), 'NS-T6-7').splitlines()
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
@@ -129,7 +154,8 @@ class ReportTest(parameterized.TestCase):
     self.assertIn('JPEG copy', report.table(report.read(self.folder), ''))
 
   @parameterized.parameters(
-      ('README.md', 'NS-T6-1 |'), ('docs/speed.md', '| usb |'))
+    ('README.md', 'NS-T6-1 |'), ('docs/speed.md', '| usb |')
+  )
   def test_the_tables_in_pages_are_those_of_the_ledger(self, page, row):
     root = pathlib.Path(__file__).resolve().parent.parent
     text = (root / page).read_text()
@@ -144,8 +170,12 @@ class ReportTest(parameterized.TestCase):
   def test_every_measurement_of_a_table_of_times(self):
     step = {'median_ms': 2.0, 'ratio': 1.0, 'floor': 1.0, 'expected': 1.0}
     kinds = dict.fromkeys(('training', 'inference', 'evaluation'), step)
-    times = {'kind': 'timing', 'row': 'DN-T7-1 DN-T7-2', 'steps': 3,
-             'methods': {'DN-T7-1': {'method': 'mean_teacher', **kinds}}}
+    times = {
+      'kind': 'timing',
+      'row': 'DN-T7-1 DN-T7-2',
+      'steps': 3,
+      'methods': {'DN-T7-1': {'method': 'mean_teacher', **kinds}},
+    }
     results = [{**times, 'device': '1 x cpu'}, {**times, 'device': '1 x gpu'}]
     text = report.table(results, 'DN-T7')
     for device in ('1 x cpu', '1 x gpu'):
@@ -155,15 +185,24 @@ class ReportTest(parameterized.TestCase):
       report.table(results, 'DN-T8')
 
   def test_step_times_between_marks(self):
-    one = {'images': 10, 'ms': [4.0], 'ms_empty': [2.0], 'compile_s': 1.0,
-           'memory_mb': None}
+    one = {
+      'images': 10,
+      'ms': [4.0],
+      'ms_empty': [2.0],
+      'compile_s': 1.0,
+      'memory_mb': None,
+    }
     (self.folder / 'bench').mkdir()
-    (self.folder / 'bench' / 'x.json').write_text(json.dumps(
-        {'kind': 'timing', 'methods': {'a': one, 'b': {**one, 'ms': [6.0]}}}))
-    mark = '<!-- table: python -m nsl_jax.report --bench x -->'
+    (self.folder / 'bench' / 'x.json').write_text(
+      json.dumps(
+        {'kind': 'timing', 'methods': {'a': one, 'b': {**one, 'ms': [6.0]}}}
+      )
+    )
+    mark = '<!-- table: python -m nsl_jax report --bench x -->'
     filled = report.fill(f'{mark}\nold\n<!-- end -->', self.folder)
-    self.assertEqual(filled, f'{mark}\n\n{report.times(self.folder, "x")}\n\n'
-                     '<!-- end -->')
+    self.assertEqual(
+      filled, f'{mark}\n\n{report.times(self.folder, "x")}\n\n<!-- end -->'
+    )
     self.assertIn('| b | 6.00 | 6.00 | 6.00 | 2.00 | 1.50 |', filled)
     with self.assertRaisesRegex(errors.UserError, 'no step times .*known: x'):
       report.times(self.folder, 'y')
@@ -185,21 +224,26 @@ _SETTING = stopwatch.Setting(2, 3, (8, 8, 1), 10, 1, 'float32', None)
 
 
 class BenchTest(absltest.TestCase):
-
   def test_times_every_method_and_keeps_every_call(self):
     folder = self.enterContext(tempfile.TemporaryDirectory())
     path = pathlib.Path(folder) / 'times.json'
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-      bench.main([
-          '--method=supervised,ns3l:passes=1', '--batch=4+4', '--image=8x8x1',
-          '--steps=2', '--augment=translate:1', f'--json={path}',
-          '--breakdown', '--kernels=default',
-      ])
+      bench.main(
+        [
+          '--method=supervised,ns3l:passes=1',
+          '--batch=4+4',
+          '--image=8x8x1',
+          '--steps=2',
+          '--augment=translate:1',
+          f'--json={path}',
+          '--breakdown',
+          '--kernels=default',
+        ]
+      )
     content = json.loads(path.read_text())
     self.assertEqual(content['kind'], 'timing')
-    self.assertEqual(list(content['methods']),
-                     ['supervised', 'ns3l:passes=1'])
+    self.assertEqual(list(content['methods']), ['supervised', 'ns3l:passes=1'])
     for times in content['methods'].values():
       self.assertLen(times['ms'], 2)
       self.assertLen(times['ms_empty'], 2)
@@ -209,37 +253,58 @@ class BenchTest(absltest.TestCase):
 
   def test_times_configs_with_their_own_batch(self):
     name = 'configs/digits_ns3l.py'
-    path = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory())) / 'times.json'
+    path = (
+      pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+      / 'times.json'
+    )
     with contextlib.redirect_stdout(io.StringIO()):
-      bench.main([f'--config={name}', '--image=8x8x1', '--steps=1',
-                  '--method=supervised', '--batch=2+3', f'--json={path}'])
+      bench.main(
+        [
+          f'--config={name}',
+          '--image=8x8x1',
+          '--steps=1',
+          '--method=supervised',
+          '--batch=2+3',
+          f'--json={path}',
+        ]
+      )
     methods = json.loads(path.read_text())['methods']
-    self.assertEqual({name: one['images'] for name, one in methods.items()},
-                     {'supervised': 5, name: 100})
+    self.assertEqual(
+      {name: one['images'] for name, one in methods.items()},
+      {'supervised': 5, name: 100},
+    )
 
   def test_rows_of_other_benchmarks(self):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-      bench.main([
-          '--rows', '--method=pimodel,unknown', '--model=small_cnn',
-          '--batch=2+3', '--image=8x8x1', '--steps=2', '--kernels=default',
-      ])
+      bench.main(
+        [
+          '--rows',
+          '--method=pimodel,unknown',
+          '--model=small_cnn',
+          '--batch=2+3',
+          '--image=8x8x1',
+          '--steps=2',
+          '--kernels=default',
+        ]
+      )
     lines = printed.getvalue().splitlines()
     self.assertLen(lines, 2)  # the paper's, and what the peers do
     for line, word in zip(lines, ('pi', 'pi:joint=False')):
       self.assertStartsWith(line, 'ROW ')
       row = json.loads(line.removeprefix('ROW '))
       self.assertEqual(
-          [row[k] for k in ('peer', 'method', 'variant', 'batch')],
-          ['nsl_jax', 'pimodel', word, '2+3'])
+        [row[k] for k in ('peer', 'method', 'variant', 'batch')],
+        ['nsl_jax', 'pimodel', word, '2+3'],
+      )
       self.assertLen(row['all'], 2)
 
   def test_every_row_can_be_built(self):
     for words in bench._ROWS.values():
       for word in words:
         if word.startswith('configs/'):
-          self.assertEqual(bench.of_config(
-              word, _SETTING, own_batch=False).setting.labelled, 2)
+          self.assertEqual(
+            bench.of_config(word, _SETTING, own_batch=False).setting.labelled, 2
+          )
         else:
           bench.of_word(word, 'small_cnn', _SETTING, '').make(False)
 
@@ -248,20 +313,23 @@ class BenchTest(absltest.TestCase):
     self.assertEqual(bench.with_kernels(works, ['default']), works)
     found = bench.with_kernels(works, ['default', 'eigen'])
     self.assertEqual(
-        {name: work.setting.kernels for name, work in found.items()},
-        {'vat [default]': 'default', 'vat [eigen]': 'eigen'})
+      {name: work.setting.kernels for name, work in found.items()},
+      {'vat [default]': 'default', 'vat [eigen]': 'eigen'},
+    )
 
   def test_a_config_is_timed_with_its_views_and_without(self):
     made = []
     with mock.patch.object(
-        experiment, 'build_method',
-        lambda config, *rest: made.append(config.data.augment),
+      experiment,
+      'build_method',
+      lambda config, *rest: made.append(config.data.augment),
     ):
       work = bench.of_config('configs/digits_ns3l.py', _SETTING)
       work.make(True), work.make(False)
     self.assertEqual(made, ['translate:1', ''])
-    self.assertEqual(stopwatch.sizes(work.setting),
-                     {'labelled': 50, 'unlabelled': 50})
+    self.assertEqual(
+      stopwatch.sizes(work.setting), {'labelled': 50, 'unlabelled': 50}
+    )
 
   def test_seconds_to_the_first_step(self):
     """The second start finds what the first has compiled."""
@@ -283,16 +351,18 @@ class BenchTest(absltest.TestCase):
 
   def test_wrong_words(self):
     for words, message in (
-        (['--batch=4'], 'write it like 64.64'),
-        (['--image=8x8'], 'write it like 32x32x3'),
-        (['--method=ns3'], "did you mean 'ns3l'"),
-        (['--kernels=eigne'], "did you mean 'eigen'"),
-        (['--rows', '--breakdown'], '--rows ignores --breakdown'),
-        (['--startup'], 'needs a config'),
-        (['--startup', '--config=x.py', '--batch=4+4'], 'ignores --batch'),
-        (['--startup', '--config=x.py', '--model=cnn3'],
-         '--startup ignores --model'),
-        (['--method=ns3l:pases=1', '--image=8x8x1'], 'pases'),
+      (['--batch=4'], 'write it like 64.64'),
+      (['--image=8x8'], 'write it like 32x32x3'),
+      (['--method=ns3'], "did you mean 'ns3l'"),
+      (['--kernels=eigne'], "did you mean 'eigen'"),
+      (['--rows', '--breakdown'], '--rows ignores --breakdown'),
+      (['--startup'], 'needs a config'),
+      (['--startup', '--config=x.py', '--batch=4+4'], 'ignores --batch'),
+      (
+        ['--startup', '--config=x.py', '--model=cnn3'],
+        '--startup ignores --model',
+      ),
+      (['--method=ns3l:pases=1', '--image=8x8x1'], 'pases'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):
         bench.main(words)
@@ -300,34 +370,48 @@ class BenchTest(absltest.TestCase):
   def test_words(self):
     self.assertEqual(bench.parse('ns3l'), ('ns3l', {}))
     self.assertEqual(
-        bench.parse('ns3l:passes=1+sampler=uniform'),
-        ('ns3l', {'passes': 1, 'sampler': 'uniform'}))
+      bench.parse('ns3l:passes=1+sampler=uniform'),
+      ('ns3l', {'passes': 1, 'sampler': 'uniform'}),
+    )
 
   def test_table_beside_other_libraries(self):
-    """Every way of ours beside every other; a cell of one side alone is left.
-    """
+    """Every way of ours beside every other; one without the other is left."""
     row = lambda peer, method, ms, **more: dict(
-        peer=peer, method=method, batch='4+4', median=ms, **more)
-    table = step_times.beside([
-        row('usb', 'vat', 3000.0), row('nsl_jax', 'vat', 1500.0, variant='vat'),
+      peer=peer, method=method, batch='4+4', median=ms, **more
+    )
+    table = step_times.beside(
+      [
+        row('usb', 'vat', 3000.0),
+        row('nsl_jax', 'vat', 1500.0, variant='vat'),
         row('nsl_jax', 'vat', 4000.0, variant='vat:joint=False'),
-        row('torchssl', 'vat', 6000.0), row('usb', 'flexmatch', 1.0),
-    ])
-    self.assertEqual(table.splitlines()[2:], [
+        row('torchssl', 'vat', 6000.0),
+        row('usb', 'flexmatch', 1.0),
+      ]
+    )
+    self.assertEqual(
+      table.splitlines()[2:],
+      [
         '| vat | 4+4 | usb | 3,000 | vat | 1,500 | 2.00 |',
         '| vat | 4+4 | usb | 3,000 | vat:joint=False | 4,000 | 0.75 |',
         '| vat | 4+4 | torchssl | 6,000 | vat | 1,500 | 4.00 |',
         '| vat | 4+4 | torchssl | 6,000 | vat:joint=False | 4,000 | 1.50 |',
-    ])
+      ],
+    )
 
   def test_table_of_ratios(self):
-    one = {'images': 10, 'ms': [2.0, 2.0, 4.0], 'ms_empty': [1.0] * 3,
-           'compile_s': 1.0, 'memory_mb': None}
+    one = {
+      'images': 10,
+      'ms': [2.0, 2.0, 4.0],
+      'ms_empty': [1.0] * 3,
+      'compile_s': 1.0,
+      'memory_mb': None,
+    }
     two = {**one, 'ms': [4.0, 6.0, 8.0]}
     lines = step_times.table({'a': one, 'b': two}).splitlines()
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
-    self.assertEqual(cells[:7],
-                     ['b', '6.00', '4.00', '8.00', '1.00', '2.00', '1,667'])
+    self.assertEqual(
+      cells[:7], ['b', '6.00', '4.00', '8.00', '1.00', '2.00', '1,667']
+    )
 
 
 if __name__ == '__main__':

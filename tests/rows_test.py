@@ -5,31 +5,53 @@ import csv
 import importlib.resources
 import pathlib
 
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax import rows
+from nsl_jax.papers import rows
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # (own rows, cited cells) per table; figures and L2-F6 are counted apart.
 COUNTS = {
-    'NS-T1': (24, 0), 'NS-T2': (2, 0), 'NS-T3': (4, 0), 'NS-T4': (4, 0),
-    'NS-T5': (2, 0), 'NS-T6': (10, 0),
-    'DN-T1': (3, 38), 'DN-T2': (2, 10), 'DN-T3': (2, 6), 'DN-T4': (3, 12),
-    'DN-T5': (8, 0), 'DN-T6': (4, 0), 'DN-T7': (3, 0),
-    'L2-T1': (30, 0), 'L2-T2': (24, 0), 'L2-T3': (36, 12), 'L2-T4': (12, 0),
-    'L2-T5': (7, 0), 'L2-F6': (6, 0),
+  'NS-T1': (24, 0),
+  'NS-T2': (2, 0),
+  'NS-T3': (4, 0),
+  'NS-T4': (4, 0),
+  'NS-T5': (2, 0),
+  'NS-T6': (10, 0),
+  'DN-T1': (3, 38),
+  'DN-T2': (2, 10),
+  'DN-T3': (2, 6),
+  'DN-T4': (3, 12),
+  'DN-T5': (8, 0),
+  'DN-T6': (4, 0),
+  'DN-T7': (3, 0),
+  'L2-T1': (30, 0),
+  'L2-T2': (24, 0),
+  'L2-T3': (36, 12),
+  'L2-T4': (12, 0),
+  'L2-T5': (7, 0),
+  'L2-F6': (6, 0),
 }
-FIGURES = ['NS-F2', 'NS-F3-L', 'NS-F3-M', 'NS-F3-R', 'DN-F4', 'DN-F5', 'DN-F6',
-           'DN-F7', 'DN-F8', 'L2-F2', 'L2-F3']
+FIGURES = [
+  'NS-F2',
+  'NS-F3-L',
+  'NS-F3-M',
+  'NS-F3-R',
+  'DN-F4',
+  'DN-F5',
+  'DN-F6',
+  'DN-F7',
+  'DN-F8',
+  'L2-F2',
+  'L2-F3',
+]
 
 
 class CompletenessTest(parameterized.TestCase):
-
   def test_ids_are_unique(self):
-    table = importlib.resources.files('nsl_jax').joinpath('paper_rows.csv')
+    table = importlib.resources.files('nsl_jax.papers').joinpath('rows.csv')
     lines = list(csv.reader(table.read_text(encoding='utf-8').splitlines()))
     ids = [line[0] for line in lines[1:]]
     self.assertLen(set(ids), len(ids))
@@ -51,31 +73,33 @@ class CompletenessTest(parameterized.TestCase):
 
   def test_own_rows_are_numbered_without_gaps(self):
     for table in COUNTS:
-      own = [row.id for row in rows.match(f'{table}-')
-             if row.kind == 'run' and row.id != 'L2-T1-mean']
+      own = [
+        row.id
+        for row in rows.match(f'{table}-')
+        if row.kind == 'run' and row.id != 'L2-T1-mean'
+      ]
       if own and own[0] == f'{table}-1':
         self.assertEqual(own, [f'{table}-{i + 1}' for i in range(len(own))])
 
 
 class ValueTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('NS-T1-3', 'cifar10', 4000, 16.03, 0.05),
-      ('NS-T3-2', 'cifar10', 250, 12.48, 1.21),
-      ('NS-T5-1', 'stl10', 1000, 22.20, 0.89),
-      ('NS-T6-1', 'fashion_mnist', 2000, 17.25, 0.22),
-      ('NS-T6-10', 'fashion_mnist', 2000, 15.20, 0.66),
-      ('DN-T1-1', 'cifar10', 1000, 87.87, None),
-      ('DN-T5-EPM3', 'cifar10', 4000, 94.29, None),
-      ('DN-T7-2', 'cifar10', 4000, 0.145, None),
-      ('L2-T1-29', 'aflw', 9110, 7.83, None),
-      ('L2-T1-mean', 'aflw', 9110, 16.58, None),
-      ('DN-T1-c-tssdl-mt-2000', 'cifar10', 2000, 86.46, None),
-      ('DN-T1-c-tnar-vae-4000', 'cifar10', 4000, 91.15, None),
-      ('L2-T3-7', 'cifar10', 250, 27.72, None),
-      ('L2-T5-7', 'tiny_imagenet', 100000, 43.89, 0.31),
-      ('L2-F6-V2-100', 'cifar10', 250, 42.47, None),
-      ('DN-T4-c-pi-sntg-100', 'mnist', 100, 93.34, None),
+    ('NS-T1-3', 'cifar10', 4000, 16.03, 0.05),
+    ('NS-T3-2', 'cifar10', 250, 12.48, 1.21),
+    ('NS-T5-1', 'stl10', 1000, 22.20, 0.89),
+    ('NS-T6-1', 'fashion_mnist', 2000, 17.25, 0.22),
+    ('NS-T6-10', 'fashion_mnist', 2000, 15.20, 0.66),
+    ('DN-T1-1', 'cifar10', 1000, 87.87, None),
+    ('DN-T5-EPM3', 'cifar10', 4000, 94.29, None),
+    ('DN-T7-2', 'cifar10', 4000, 0.145, None),
+    ('L2-T1-29', 'aflw', 9110, 7.83, None),
+    ('L2-T1-mean', 'aflw', 9110, 16.58, None),
+    ('DN-T1-c-tssdl-mt-2000', 'cifar10', 2000, 86.46, None),
+    ('DN-T1-c-tnar-vae-4000', 'cifar10', 4000, 91.15, None),
+    ('L2-T3-7', 'cifar10', 250, 27.72, None),
+    ('L2-T5-7', 'tiny_imagenet', 100000, 43.89, 0.31),
+    ('L2-F6-V2-100', 'cifar10', 250, 42.47, None),
+    ('DN-T4-c-pi-sntg-100', 'mnist', 100, 93.34, None),
   )
   def test_reported(self, row_id, data, labels, reported, std):
     row = rows.find(row_id)
@@ -107,9 +131,13 @@ class ValueTest(parameterized.TestCase):
         self.assertLess(row.reported_std or 0, 2, row.id)
 
   def test_cells_that_two_tables_share(self):
-    for one, other in [('DN-T5-EPM3', 'DN-T2-2'), ('DN-T6-4', 'DN-T2-2'),
-                       ('DN-T6-3', 'DN-T5-EP3'), ('L2-F6-V1-50', 'L2-T2-7'),
-                       ('L2-F6-V2-50', 'L2-T2-10')]:
+    for one, other in [
+      ('DN-T5-EPM3', 'DN-T2-2'),
+      ('DN-T6-4', 'DN-T2-2'),
+      ('DN-T6-3', 'DN-T5-EP3'),
+      ('L2-F6-V1-50', 'L2-T2-7'),
+      ('L2-F6-V2-50', 'L2-T2-10'),
+    ]:
       self.assertEqual(rows.find(one).reported, rows.find(other).reported)
 
   def test_dnlls_table_1_in_full(self):
@@ -126,7 +154,6 @@ class ValueTest(parameterized.TestCase):
 
 
 class ConfigTest(parameterized.TestCase):
-
   def test_table_6_is_runnable(self):
     runnable = [row.id for row in rows.read().values() if rows.is_runnable(row)]
     for i in range(1, 11):
@@ -147,14 +174,13 @@ class ConfigTest(parameterized.TestCase):
 
 
 class LookupTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('NS-T6-88', "did you mean 'NS-T6-8'?"),
-      ('ns-t6-8', "did you mean 'NS-T6-8'?"),
-      ('NS-F2-1', "did you mean 'NS-F2'?"),
-      ('DN-T1-c-pi-100', "did you mean 'DN-T1-c-pi-1000'?"),
-      ('NS-T66', "did you mean 'NS-T6'?"),
-      ('nonsense', 'known: DIG-1, '),
+    ('NS-T6-88', "did you mean 'NS-T6-8'?"),
+    ('ns-t6-8', "did you mean 'NS-T6-8'?"),
+    ('NS-F2-1', "did you mean 'NS-F2'?"),
+    ('DN-T1-c-pi-100', "did you mean 'DN-T1-c-pi-1000'?"),
+    ('NS-T66', "did you mean 'NS-T6'?"),
+    ('nonsense', 'known: DIG-1, '),
   )
   def test_unknown_id_suggests_another(self, row_id, hint):
     with self.assertRaises(errors.UserError) as caught:

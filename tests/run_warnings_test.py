@@ -1,13 +1,11 @@
 """What a run tells before it starts: rows, horizons, splits, networks."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 
 from nsl_jax import config_files
-from nsl_jax import run_warnings
-from nsl_jax.data import sources
-from nsl_jax.data import splits
+from nsl_jax.data import sources, splits
+from nsl_jax.training import run_warnings
 
 
 def load(argument, **changed):
@@ -19,17 +17,25 @@ def load(argument, **changed):
 
 
 class RowTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('configs/digits_ns3l.py', {}),
-      ('configs/digits_ns3l.py:reduced=100', {}),
-      ('configs/digits_ns3l.py:seeds=5', {}),
-      ('configs/cifar10_mixmatch_ns3l.py:labels=4000,quick=true', {}),
-      ('configs/digits_ns3l.py', dict(
-          seed=3, data__dir='/data', devices=2, steps_per_call=4,
-          checkpoint__every=10, checkpoint__keep=1, log_every=7,
-          eval__batch=100)),
-      ('configs/cifar10_l2i.py:labels=250,host=pl,variant=v1', {}),
+    ('configs/digits_ns3l.py', {}),
+    ('configs/digits_ns3l.py:reduced=100', {}),
+    ('configs/digits_ns3l.py:seeds=5', {}),
+    ('configs/cifar10_mixmatch_ns3l.py:labels=4000,quick=true', {}),
+    (
+      'configs/digits_ns3l.py',
+      dict(
+        seed=3,
+        data__dir='/data',
+        devices=2,
+        steps_per_call=4,
+        checkpoint__every=10,
+        checkpoint__keep=1,
+        log_every=7,
+        eval__batch=100,
+      ),
+    ),
+    ('configs/cifar10_l2i.py:labels=250,host=pl,variant=v1', {}),
   )
   def test_kept(self, argument, changed):
     config = load(argument, **changed)
@@ -38,17 +44,19 @@ class RowTest(parameterized.TestCase):
     self.assertEqual((after.row, warnings), (config.row, []))
 
   @parameterized.parameters(
-      ('configs/digits_ns3l.py:reduced=100', dict(
-          optimizer__lr=0.5, method__weight=0.0),
-       'method.weight is 0.0 and not 1.0, optimizer.lr is 0.5 and not 0.001'),
-      ('configs/digits_ns3l.py', dict(steps=100), 'steps'),
-      ('configs/digits_ns3l.py', dict(steps=4000), 'steps is 4000'),
-      ('configs/digits_ns3l.py', dict(data__name='mnist'), 'data.name'),
-      ('configs/digits_ns3l.py', dict(data__limit=100), 'data.limit'),
-      ('configs/digits_ns3l.py', dict(model__name='wide_resnet'), 'model.name'),
-      ('configs/digits_ns3l.py', dict(protocol='last'), 'protocol'),
-      ('configs/digits_ns3l.py', dict(precision='bfloat16'), 'precision'),
-      ('configs/digits_ns3l.py', dict(eval__every_steps=1), 'eval.every_steps'),
+    (
+      'configs/digits_ns3l.py:reduced=100',
+      dict(optimizer__lr=0.5, method__weight=0.0),
+      'method.weight is 0.0 and not 1.0, optimizer.lr is 0.5 and not 0.001',
+    ),
+    ('configs/digits_ns3l.py', dict(steps=100), 'steps'),
+    ('configs/digits_ns3l.py', dict(steps=4000), 'steps is 4000'),
+    ('configs/digits_ns3l.py', dict(data__name='mnist'), 'data.name'),
+    ('configs/digits_ns3l.py', dict(data__limit=100), 'data.limit'),
+    ('configs/digits_ns3l.py', dict(model__name='wide_resnet'), 'model.name'),
+    ('configs/digits_ns3l.py', dict(protocol='last'), 'protocol'),
+    ('configs/digits_ns3l.py', dict(precision='bfloat16'), 'precision'),
+    ('configs/digits_ns3l.py', dict(eval__every_steps=1), 'eval.every_steps'),
   )
   def test_cleared(self, argument, changed, message):
     """An override made of it what the row is not."""
@@ -60,8 +68,10 @@ class RowTest(parameterized.TestCase):
     self.assertEqual(config.row, 'DIG-2')  # the caller's own is left alone
 
   def test_two_rows_of_one_run(self):
-    config = load('configs/cifar10_l2i.py:labels=250,host=pl,variant=v1,'
-                  'holdout=50', batch__unlabelled=49)
+    config = load(
+      'configs/cifar10_l2i.py:labels=250,host=pl,variant=v1,holdout=50',
+      batch__unlabelled=49,
+    )
     self.assertLen(config.row.split(), 2)
     after, warnings = run_warnings.confirm_row(config)
     self.assertEqual(after.row, '')
@@ -73,11 +83,12 @@ class RowTest(parameterized.TestCase):
 
 
 class HorizonTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      'configs/digits_ns3l.py', 'configs/digits_ns3l.py:reduced=50',
-      'configs/digits_supervised.py:terms=ns3l', 'configs/cifar10_ns3l.py',
-      'configs/cifar10_mixmatch.py:smoke=true',
+    'configs/digits_ns3l.py',
+    'configs/digits_ns3l.py:reduced=50',
+    'configs/digits_supervised.py:terms=ns3l',
+    'configs/cifar10_ns3l.py',
+    'configs/cifar10_mixmatch.py:smoke=true',
   )
   def test_nothing_to_say(self, argument):
     self.assertEmpty(list(run_warnings.of_horizons(load(argument))))
@@ -94,12 +105,14 @@ class HorizonTest(parameterized.TestCase):
   def test_longer(self):
     config = load('configs/digits_ns3l.py', steps=3000)
     (line,) = run_warnings.of_horizons(config)
-    self.assertIn('method.ramp_steps=500 are set for 2000 steps: set them too',
-                  line)
+    self.assertIn(
+      'method.ramp_steps=500 are set for 2000 steps: set them too', line
+    )
 
   def test_running_statistics_of_a_short_run(self):
     (line,) = run_warnings.of_horizons(
-        load('configs/cifar10_supervised.py', steps=300))
+      load('configs/cifar10_supervised.py', steps=300)
+    )
     self.assertIn('eval.batch_norm=running', line)
 
   def test_nothing_is_set_for_a_length(self):
@@ -109,13 +122,13 @@ class HorizonTest(parameterized.TestCase):
   def test_reduced_keeps_passes(self):
     config = load('configs/usps_mnist.py:reduced=800')
     (line,) = run_warnings.of_horizons(config)
-    self.assertIn('not shortened, since they count passes over the data: ',
-                  line)
+    self.assertIn(
+      'not shortened, since they count passes over the data: ', line
+    )
     self.assertIn('method.ramp_steps=1335', line)
 
 
 class SplitTest(parameterized.TestCase):
-
   def source(self, *counts):
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     images = np.zeros((len(labels), 4, 4, 1), np.uint8)
@@ -123,9 +136,16 @@ class SplitTest(parameterized.TestCase):
     return sources.Source('own', len(counts), arrays, arrays, '')
 
   def lines(self, source, **options):
-    split = splits.make(source.train.labels, source.num_classes, **{
-        **dict(validation=0, rule='balanced', validation_rule='balanced',
-               seed=0), **options})
+    split = splits.make(
+      source.train.labels,
+      source.num_classes,
+      **{
+        **dict(
+          validation=0, rule='balanced', validation_rule='balanced', seed=0
+        ),
+        **options,
+      },
+    )
     return list(run_warnings.of_split(source, split))
 
   def test_even(self):
@@ -135,7 +155,8 @@ class SplitTest(parameterized.TestCase):
     """50 over 7: 7 each, and one more for the first that is drawn."""
     (line,) = self.lines(self.source(*(20,) * 7), labelled=50)
     self.assertStartsWith(
-        line, '50 labelled images are not the same number of each of 7')
+      line, '50 labelled images are not the same number of each of 7'
+    )
 
   @parameterized.parameters('proportional', 'uniform')
   def test_class_without_label(self, rule):
@@ -153,13 +174,18 @@ class SplitTest(parameterized.TestCase):
     arrays = sources.Arrays(np.zeros((9, 4, 4, 1), np.uint8), points)
     source = sources.Source('own', 0, arrays, arrays, '')
     split = splits.make(
-        np.zeros(9, np.int32), 1, labelled=4, validation=0, rule='uniform',
-        validation_rule='uniform', seed=0)
+      np.zeros(9, np.int32),
+      1,
+      labelled=4,
+      validation=0,
+      rule='uniform',
+      validation_rule='uniform',
+      seed=0,
+    )
     self.assertEmpty(list(run_warnings.of_split(source, split)))
 
 
 class NetworkTest(absltest.TestCase):
-
   def test_large_dense_layer(self):
     """224 / 4 = 56: 56 * 56 * 64 * 128 is 25.7 million."""
     config = load('configs/digits_supervised.py')

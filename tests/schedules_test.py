@@ -1,33 +1,30 @@
 """Schedules: ramps by hand, weights held for an epoch, the rate's decline."""
 
 import math
-
 import runpy
 import types
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import methods
-from nsl_jax import schedules
-
+from nsl_jax import config_files, errors, methods, schedules
 
 common = types.SimpleNamespace(
-    **runpy.run_path(str(config_files.root() / 'configs' / 'common.py'))
+  **runpy.run_path(str(config_files.root() / 'configs' / 'common.py'))
 )
 
 
 class RampTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (0, 0.006738), (100, 0.060055), (200, 0.286505), (400, 1.0),
-      (401, 1.0), (10**9, 1.0),
+    (0, 0.006738),
+    (100, 0.060055),
+    (200, 0.286505),
+    (400, 1.0),
+    (401, 1.0),
+    (10**9, 1.0),
   )
   def test_sigmoid(self, step, expected):
     """Invariant 14: exp(-5 (1 - t)^2), 1 at the end and for ever after."""
@@ -40,8 +37,11 @@ class RampTest(parameterized.TestCase):
     """Invariant 14: 0.006738, 0.286505 and 1 are e^-5, e^-1.25 and e^0."""
     ramp = schedules.sigmoid_ramp(50_000)
     for step, power, value in (
-        (0, 5.0, 0.006738), (12_500, 2.8125, 0.060055),
-        (25_000, 1.25, 0.286505), (50_000, 0.0, 1.0)):
+      (0, 5.0, 0.006738),
+      (12_500, 2.8125, 0.060055),
+      (25_000, 1.25, 0.286505),
+      (50_000, 0.0, 1.0),
+    ):
       self.assertEqual(round(math.exp(-power), 6), value)
       np.testing.assert_allclose(ramp(step), math.exp(-power), rtol=1e-6)
     self.assertEqual(ramp(50_000), 1.0)
@@ -52,7 +52,7 @@ class RampTest(parameterized.TestCase):
     want = []
     for step in range(60):
       done = step / 50 if step < 50 else 1.0
-      want.append(done if name == 'linear' else math.exp(-5 * (1 - done)**2))
+      want.append(done if name == 'linear' else math.exp(-5 * (1 - done) ** 2))
     ramp = jax.vmap(schedules.weight(1.0, name, 50))
     np.testing.assert_allclose(ramp(jnp.arange(60)), want, rtol=2e-6)
 
@@ -60,16 +60,20 @@ class RampTest(parameterized.TestCase):
     """Invariant 14: 64 images a step reach 1024 * 1024 at step 16,384."""
     own = methods.find('mixmatch').DEFAULTS
     ramp = schedules.weight(
-        *(own[name] for name in ('weight', 'ramp', 'ramp_steps')))
+      *(own[name] for name in ('weight', 'ramp', 'ramp_steps'))
+    )
     last = 1024 * 1024 // 64
     for step, expected in (
-        (0, 0.0), (last // 2, 37.5), (last - 1, 75 * (last - 1) / last),
-        (last, 75.0), (last + 1, 75.0)):
+      (0, 0.0),
+      (last // 2, 37.5),
+      (last - 1, 75 * (last - 1) / last),
+      (last, 75.0),
+      (last + 1, 75.0),
+    ):
       np.testing.assert_allclose(ramp(step), expected, rtol=1e-6)
 
   @parameterized.parameters(
-      (0, 0.0), (4096, 0.25), (16383, 16383 / 16384), (16384, 1.0),
-      (20000, 1.0),
+    (0, 0.0), (4096, 0.25), (16383, 16383 / 16384), (16384, 1.0), (20000, 1.0)
   )
   def test_linear(self, step, expected):
     """Invariant 14: the weight of MixMatch is whole at step 16,384."""
@@ -92,10 +96,12 @@ class RampTest(parameterized.TestCase):
 
 
 class WeightTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('none', 0, 3.0), ('none', 7, 3.0), ('linear', 5, 1.5),
-      ('sigmoid', 5, 3 * 0.286505), ('sigmoid', 10, 3.0),
+    ('none', 0, 3.0),
+    ('none', 7, 3.0),
+    ('linear', 5, 1.5),
+    ('sigmoid', 5, 3 * 0.286505),
+    ('sigmoid', 10, 3.0),
   )
   def test_value_times_ramp(self, ramp, step, expected):
     weight = schedules.weight(3.0, ramp, 10)
@@ -103,13 +109,14 @@ class WeightTest(parameterized.TestCase):
 
   def test_unknown_ramp(self):
     with self.assertRaisesRegex(
-        errors.UserError, "unknown ramp 'sigmod': did you mean 'sigmoid'"):
+      errors.UserError, "unknown ramp 'sigmod': did you mean 'sigmoid'"
+    ):
       schedules.weight(1.0, 'sigmod', 10)
 
 
 def released(epoch):
   """DNLL's weight in the code of its combinations, by epoch (F-D7)."""
-  return 75 * np.exp(-5 * (1 - epoch / 100)**2) if epoch <= 15 else 2.0
+  return 75 * np.exp(-5 * (1 - epoch / 100) ** 2) if epoch <= 15 else 2.0
 
 
 class DnllTest(parameterized.TestCase):
@@ -124,14 +131,16 @@ class DnllTest(parameterized.TestCase):
     for within in {0, epoch // 2, epoch - 1}:
       np.testing.assert_allclose(weight(first + within), expected, rtol=1e-5)
     np.testing.assert_allclose(
-        weight(first[jnp.array([0, 15, 16, 17, 119])]),
-        [0.505, 2.024, 2.0, 2.0, 2.0], atol=5e-4)
+      weight(first[jnp.array([0, 15, 16, 17, 119])]),
+      [0.505, 2.024, 2.0, 2.0, 2.0],
+      atol=5e-4,
+    )
 
   @parameterized.parameters(320, 464, 900, 267)
   def test_by_step(self, epoch):
     weight = schedules.weight(2.0, 'dnll', 100 * epoch)
     for step in (0, epoch // 3, 15 * epoch, 16 * epoch - 1):
-      expected = 75 * np.exp(-5 * (1 - step / epoch / 100)**2)
+      expected = 75 * np.exp(-5 * (1 - step / epoch / 100) ** 2)
       np.testing.assert_allclose(weight(step), expected, rtol=1e-5)
     for step in (16 * epoch, 16 * epoch + 1, 10**8):
       self.assertEqual(weight(step), 2.0)
@@ -143,12 +152,15 @@ class DnllTest(parameterized.TestCase):
     for hold in (*range(20, 60, 3), *range(60, epoch, 19)):
       for part in (hold - 0.499, hold - 0.25, hold + 0.25, hold + 0.499):
         config = ml_collections.ConfigDict(
-            dict(hold_steps=epoch, ramp_steps=100 * epoch))
+          dict(hold_steps=epoch, ramp_steps=100 * epoch)
+        )
         common.scale(config, part / epoch)
         self.assertEqual(config.hold_steps, hold)
         weight = schedules.weight(2.0, 'dnll', **config)
-        before, after = (np.asarray(weight(np.int32(step)))
-                         for step in (16 * hold - 1, 16 * hold))
+        before, after = (
+          np.asarray(weight(np.int32(step)))
+          for step in (16 * hold - 1, 16 * hold)
+        )
         self.assertEqual(after, 2.0, config)
         np.testing.assert_allclose(before, released(15), rtol=0.05)
         self.assertNotEqual(before, 2.0, config)
@@ -157,21 +169,22 @@ class DnllTest(parameterized.TestCase):
 
 
 class HoldTest(parameterized.TestCase):
-
-  @parameterized.product(ramp=('none', 'linear', 'sigmoid', 'dnll'),
-                         hold=(1, 7, 20))
+  @parameterized.product(
+    ramp=('none', 'linear', 'sigmoid', 'dnll'), hold=(1, 7, 20)
+  )
   def test_first_step_of_the_stretch(self, ramp, hold):
     held = jax.vmap(schedules.weight(3.0, ramp, 25 * hold, hold))
     free = jax.vmap(schedules.weight(3.0, ramp, 25 * hold))
     steps = np.arange(30 * hold)
     np.testing.assert_allclose(
-        held(steps), free(steps // hold * hold), rtol=1e-6)
+      held(steps), free(steps // hold * hold), rtol=1e-6
+    )
 
   def test_by_hand(self):
     """Dual Student: five epochs of sigmoid, by the epoch's number."""
     weight = schedules.weight(10.0, 'sigmoid', 5 * 267, 267)
     for epoch in range(7):
-      expected = 10 * np.exp(-5 * (1 - min(epoch / 5, 1))**2)
+      expected = 10 * np.exp(-5 * (1 - min(epoch / 5, 1)) ** 2)
       for step in (267 * epoch, 267 * epoch + 266):
         np.testing.assert_allclose(weight(step), expected, rtol=1e-5)
 
@@ -185,7 +198,8 @@ class HoldTest(parameterized.TestCase):
   def test_longer_than_the_ramp(self):
     weight = schedules.weight(1.0, 'sigmoid', 3, 10)
     np.testing.assert_allclose(
-        [weight(0), weight(9), weight(10)], [0.006738, 0.006738, 1], rtol=1e-4)
+      [weight(0), weight(9), weight(10)], [0.006738, 0.006738, 1], rtol=1e-4
+    )
 
   @parameterized.parameters((-1, 0, 'ramp_steps=-1'), (5, -2, 'hold_steps=-2'))
   def test_negative(self, ramp, hold, message):
@@ -194,17 +208,20 @@ class HoldTest(parameterized.TestCase):
 
 
 class LearningRateTest(absltest.TestCase):
-
   def test_without_drop(self):
     rate = schedules.learning_rate(
-        {'lr': 3e-4, 'drop_steps': 0, 'drop_factor': 0.2})
+      {'lr': 3e-4, 'drop_steps': 0, 'drop_factor': 0.2}
+    )
     for step in 0, 1, 10**6:
       np.testing.assert_allclose(rate(step), 3e-4, rtol=1e-6)
 
   def test_drops_exactly_once(self):
     """Invariant 14: times 0.2 at the given step, then never again."""
-    rate = jax.vmap(schedules.learning_rate(
-        {'lr': 3e-4, 'drop_steps': 130_000, 'drop_factor': 0.2}))
+    rate = jax.vmap(
+      schedules.learning_rate(
+        {'lr': 3e-4, 'drop_steps': 130_000, 'drop_factor': 0.2}
+      )
+    )
     values = np.asarray(rate(jnp.arange(200_000)))
     np.testing.assert_array_equal(np.flatnonzero(np.diff(values)), [129_999])
     np.testing.assert_allclose(values[[0, -1]], [3e-4, 6e-5], rtol=1e-6)
@@ -213,35 +230,46 @@ class LearningRateTest(absltest.TestCase):
   def test_a_cosine_that_lags(self):
     """Dual Student: the highest at epoch 1, (1 + cos((e - 1) pi / E)) / 2."""
     rate = schedules.learning_rate(
-        {'lr': 0.1, 'cosine_steps': 100 * 320, 'cosine_lag_steps': 320})
+      {'lr': 0.1, 'cosine_steps': 100 * 320, 'cosine_lag_steps': 320}
+    )
     for epoch in (0, 0.5, 1, 1.5, 2, 51, 99.5, 100):
       expected = 0.05 * (1 + np.cos((epoch - 1) * np.pi / 100))
       np.testing.assert_allclose(
-          rate(jnp.int32(320 * epoch)), expected, rtol=1e-4, atol=1e-8)
+        rate(jnp.int32(320 * epoch)), expected, rtol=1e-4, atol=1e-8
+      )
     np.testing.assert_allclose(
-        [rate(0), rate(320), rate(32_000)], [0.0999753, 0.1, 2.4672e-5],
-        rtol=2e-3)
+      [rate(0), rate(320), rate(32_000)], [0.0999753, 0.1, 2.4672e-5], rtol=2e-3
+    )
     self.assertEqual(rate(32_320), 0.0)
     self.assertEqual(rate(10**6), 0.0)
     plain = {'lr': 0.1, 'cosine_steps': 7}
     for step in range(9):
       self.assertEqual(
-          schedules.learning_rate(plain)(step),
-          schedules.learning_rate({**plain, 'cosine_lag_steps': 0})(step))
+        schedules.learning_rate(plain)(step),
+        schedules.learning_rate({**plain, 'cosine_lag_steps': 0})(step),
+      )
 
   def test_drops_at_each_of_several_steps(self):
     rate = schedules.learning_rate(
-        {'lr': 1e-3, 'drop_steps': (14_800, 18_500), 'drop_factor': 0.1})
+      {'lr': 1e-3, 'drop_steps': (14_800, 18_500), 'drop_factor': 0.1}
+    )
     for step, expected in (
-        (0, 1e-3), (14_799, 1e-3), (14_800, 1e-4), (18_499, 1e-4),
-        (18_500, 1e-5), (10**9, 1e-5)):
+      (0, 1e-3),
+      (14_799, 1e-3),
+      (14_800, 1e-4),
+      (18_499, 1e-4),
+      (18_500, 1e-5),
+      (10**9, 1e-5),
+    ):
       np.testing.assert_allclose(rate(jnp.int32(step)), expected, rtol=1e-5)
 
   def test_drops_that_meet_both_count(self):
     rate = schedules.learning_rate(
-        {'lr': 1.0, 'drop_steps': (3, 3, 0, 5), 'drop_factor': 0.5})
+      {'lr': 1.0, 'drop_steps': (3, 3, 0, 5), 'drop_factor': 0.5}
+    )
     np.testing.assert_allclose(
-        [rate(step) for step in range(7)], [1, 1, 1, .25, .25, .125, .125])
+      [rate(step) for step in range(7)], [1, 1, 1, 0.25, 0.25, 0.125, 0.125]
+    )
 
   def test_one_drop_of_a_tuple_is_the_same_program(self):
     config = {'lr': 3e-4, 'drop_steps': 7, 'drop_factor': 0.2}
@@ -250,7 +278,8 @@ class LearningRateTest(absltest.TestCase):
     for step in range(12):
       self.assertEqual(one(jnp.int32(step)), of_tuple(jnp.int32(step)))
     self.assertEqual(
-        str(jax.make_jaxpr(one)(3)), str(jax.make_jaxpr(of_tuple)(3)))
+      str(jax.make_jaxpr(one)(3)), str(jax.make_jaxpr(of_tuple)(3))
+    )
 
 
 if __name__ == '__main__':

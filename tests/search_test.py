@@ -8,13 +8,11 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
+from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
-from nsl_jax import errors
-from nsl_jax import experiment
-from nsl_jax import search
+from nsl_jax import config_files, errors
+from nsl_jax.commands import search
+from nsl_jax.training import experiment
 
 DIGITS = 'configs/digits_ns3l.py'
 
@@ -22,48 +20,51 @@ DIGITS = 'configs/digits_ns3l.py'
 def result(config, validation, test, protocol='last'):
   """What `experiment.run` gives, one seed a pair of errors."""
   reports = [
-      {'seed': seed, protocol: {'validation_error': v, 'test_error': t}}
-      for seed, (v, t) in enumerate(zip(validation, test))
+    {'seed': seed, protocol: {'validation_error': v, 'test_error': t}}
+    for seed, (v, t) in enumerate(zip(validation, test))
   ]
   mean = sum(test) / len(test)
   return {
-      'protocol': protocol, 'reports': reports, 'steps': config.steps,
-      'score': {'per_seed': test, 'mean': mean, 'std': None},
+    'protocol': protocol,
+    'reports': reports,
+    'steps': config.steps,
+    'score': {'per_seed': test, 'mean': mean, 'std': None},
   }
 
 
 class GridTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.config = config_files.load(DIGITS)
 
   @parameterized.parameters(
-      ('optimizer.lr=3e-4,6e-4', (0.0003, 0.0006)),
-      ('batch.labelled=10', (10,)),
-      ('data.rule=balanced,uniform', ('balanced', 'uniform')),
-      ('data.unlabelled_includes_labelled=false,True', (False, True)),
-      ('method.threshold=1', (1.0,)), ('data.validation=100', (100,)),
+    ('optimizer.lr=3e-4,6e-4', (0.0003, 0.0006)),
+    ('batch.labelled=10', (10,)),
+    ('data.rule=balanced,uniform', ('balanced', 'uniform')),
+    ('data.unlabelled_includes_labelled=false,True', (False, True)),
+    ('method.threshold=1', (1.0,)),
+    ('data.validation=100', (100,)),
   )
   def test_values_take_the_type_of_the_field(self, text, expected):
     axis = search.parse_axis(text, self.config)
     self.assertEqual(axis.values, expected)
-    self.assertEqual([type(v) for v in axis.values],
-                     [type(v) for v in expected])
+    self.assertEqual(
+      [type(v) for v in axis.values], [type(v) for v in expected]
+    )
 
   @parameterized.parameters(
-      ('optimizer.rl=1', "did you mean 'optimizer.lr'"),
-      ('optimizer=1', 'no such config field'),
-      ('optimizer.lr', "optimizer.lr=: must be float"),
-      ('optimizer.lr=1e-3,', 'must be float'),
-      ('optimizer.lr=1e-3,x', 'x: must be float'),
-      ('batch.labelled=1.5', 'must be int'),
-      ('data.unlabelled_includes_labelled=1', 'must be true or false'),
-      ('optimizer.lr=1e-3,0.001', 'twice'),
-      ('steps=10,20', 'use --seeds and --reduced'),
-      ('seeds=2', 'use --seeds and --reduced'),
-      ('data.validation=10,20', 'would not compare'),
-      ('protocol=last,best_validation', 'would not compare'),
+    ('optimizer.rl=1', "did you mean 'optimizer.lr'"),
+    ('optimizer=1', 'no such config field'),
+    ('optimizer.lr', 'optimizer.lr=: must be float'),
+    ('optimizer.lr=1e-3,', 'must be float'),
+    ('optimizer.lr=1e-3,x', 'x: must be float'),
+    ('batch.labelled=1.5', 'must be int'),
+    ('data.unlabelled_includes_labelled=1', 'must be true or false'),
+    ('optimizer.lr=1e-3,0.001', 'twice'),
+    ('steps=10,20', 'use --seeds and --reduced'),
+    ('seeds=2', 'use --seeds and --reduced'),
+    ('data.validation=10,20', 'would not compare'),
+    ('protocol=last,best_validation', 'would not compare'),
   )
   def test_refused_in_one_line(self, text, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
@@ -72,19 +73,26 @@ class GridTest(parameterized.TestCase):
 
   def test_cells_are_all_combinations(self):
     axes = [search.Axis('a', (1, 2)), search.Axis('b', ('x', 'y'))]
-    self.assertEqual(search.cells_of(axes), [
-        {'a': 1, 'b': 'x'}, {'a': 1, 'b': 'y'},
-        {'a': 2, 'b': 'x'}, {'a': 2, 'b': 'y'},
-    ])
+    self.assertEqual(
+      search.cells_of(axes),
+      [
+        {'a': 1, 'b': 'x'},
+        {'a': 1, 'b': 'y'},
+        {'a': 2, 'b': 'x'},
+        {'a': 2, 'b': 'y'},
+      ],
+    )
     with self.assertRaisesRegex(errors.UserError, 'twice'):
       search.cells_of([axes[0], axes[0]])
 
   def test_fields_are_set_in_a_copy(self):
     before = self.config.to_dict()
     config = search.with_fields(
-        self.config, {'optimizer.lr': 0.5, 'method.threshold': 0.25})
-    self.assertEqual((config.optimizer.lr, config.method.threshold),
-                     (0.5, 0.25))
+      self.config, {'optimizer.lr': 0.5, 'method.threshold': 0.25}
+    )
+    self.assertEqual(
+      (config.optimizer.lr, config.method.threshold), (0.5, 0.25)
+    )
     self.assertTrue(config.is_locked)
     self.assertEqual(self.config.to_dict(), before)
 
@@ -95,12 +103,12 @@ class GridTest(parameterized.TestCase):
 
 
 class ValidationTest(parameterized.TestCase):
-
   @parameterized.parameters('last', 'best_validation')
   def test_of_the_protocol(self, protocol):
     config = config_files.load(DIGITS)
     found = search.validation_errors(
-        result(config, [3.0, 5.0], [1.0, 2.0], protocol), pathlib.Path())
+      result(config, [3.0, 5.0], [1.0, 2.0], protocol), pathlib.Path()
+    )
     self.assertEqual(found, [3.0, 5.0])
 
   def test_median_of_the_last_20_evaluations(self):
@@ -108,24 +116,23 @@ class ValidationTest(parameterized.TestCase):
     (folder / 'seed_3').mkdir()
     every = [90.0] * 5 + [float(i) for i in range(20)]  # 0 ... 19: 9.5
     lines = [{'kind': 'train', 'step': 1, 'loss': 1.0}] + [
-        {'kind': 'eval', 'step': i, 'validation_error': value}
-        for i, value in enumerate(every)
+      {'kind': 'eval', 'step': i, 'validation_error': value}
+      for i, value in enumerate(every)
     ]
     (folder / 'seed_3' / 'metrics.jsonl').write_text(
-        ''.join(json.dumps(line) + '\n' for line in lines))
+      ''.join(json.dumps(line) + '\n' for line in lines)
+    )
     content = {
-        'protocol': 'median_last_20',
-        'reports': [{'seed': 3, 'median_last_20': {'test_error': 1.0}}],
+      'protocol': 'median_last_20',
+      'reports': [{'seed': 3, 'median_last_20': {'test_error': 1.0}}],
     }
     self.assertEqual(search.validation_errors(content, folder), [9.5])
 
 
 class SearchTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(
-        self.enterContext(tempfile.TemporaryDirectory()))
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def _run(self, outcome, *words):
     """The command with `outcome(config)` in place of training."""
@@ -133,14 +140,18 @@ class SearchTest(parameterized.TestCase):
     printed, progress = io.StringIO(), io.StringIO()
     run = mock.Mock(side_effect=lambda config, workdir: outcome(config))
     with (
-        mock.patch.object(experiment, 'run', run),
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(progress),
+      mock.patch.object(experiment, 'run', run),
+      contextlib.redirect_stdout(printed),
+      contextlib.redirect_stderr(progress),
     ):
-      search.main([
-          f'--config={DIGITS}', f'--out={out}', f'--workdir={self.folder}',
+      search.main(
+        [
+          f'--config={DIGITS}',
+          f'--out={out}',
+          f'--workdir={self.folder}',
           *words,
-      ])
+        ]
+      )
     with out.open() as file:
       lines = list(csv.DictReader(file))
     return lines, printed.getvalue(), progress.getvalue(), run
@@ -149,18 +160,23 @@ class SearchTest(parameterized.TestCase):
     # The lower the validation error, the higher the test error.
     validation = {0.1: 7.5, 0.2: 4.5, 0.3: 6.5}
     outcome = lambda config: result(
-        config, [validation[config.optimizer.lr] + s for s in (-0.5, 0.5)],
-        [81.0 - validation[config.optimizer.lr]] * 2,
+      config,
+      [validation[config.optimizer.lr] + s for s in (-0.5, 0.5)],
+      [81.0 - validation[config.optimizer.lr]] * 2,
     )
     lines, printed, progress, run = self._run(
-        outcome, '--grid=optimizer.lr=0.1,0.2,0.3', '--seeds=2',
-        '--reduced=100')
-    self.assertEqual([line['optimizer.lr'] for line in lines],
-                     ['0.2', '0.3', '0.1'])
-    self.assertEqual([line['validation_error'] for line in lines],
-                     ['4.5', '6.5', '7.5'])
-    self.assertEqual({(line['seeds'], line['steps'], line['full_steps'])
-                      for line in lines}, {('2', '100', '2000')})
+      outcome, '--grid=optimizer.lr=0.1,0.2,0.3', '--seeds=2', '--reduced=100'
+    )
+    self.assertEqual(
+      [line['optimizer.lr'] for line in lines], ['0.2', '0.3', '0.1']
+    )
+    self.assertEqual(
+      [line['validation_error'] for line in lines], ['4.5', '6.5', '7.5']
+    )
+    self.assertEqual(
+      {(line['seeds'], line['steps'], line['full_steps']) for line in lines},
+      {('2', '100', '2000')},
+    )
     self.assertIn('4.50 ± 0.71', printed)
     self.assertIn('lowest: --config.optimizer.lr=0.2\n', printed)
     self.assertNotIn('test', ''.join(lines[0]) + printed)
@@ -179,7 +195,8 @@ class SearchTest(parameterized.TestCase):
       return result(config, [50.0], [1.0])
 
     lines, printed, progress, _ = self._run(
-        outcome, '--grid=optimizer.lr=9.0,0.1')
+      outcome, '--grid=optimizer.lr=9.0,0.1'
+    )
     self.assertEqual([line['optimizer.lr'] for line in lines], ['0.1', '9.0'])
     self.assertEqual(lines[1]['validation_error'], '')
     self.assertEqual(lines[1]['failure'], 'loss is nan at step 3')
@@ -190,62 +207,77 @@ class SearchTest(parameterized.TestCase):
 
   def test_the_earlier_of_equals(self):
     lines, *_ = self._run(
-        lambda config: result(config, [5.0], [config.optimizer.lr]),
-        '--grid=optimizer.lr=0.2,0.1')
+      lambda config: result(config, [5.0], [config.optimizer.lr]),
+      '--grid=optimizer.lr=0.2,0.1',
+    )
     self.assertEqual([line['optimizer.lr'] for line in lines], ['0.2', '0.1'])
 
   def test_nothing_to_choose_by(self):
     run = mock.Mock()
     with mock.patch.object(experiment, 'run', run):
       for words, message in (
-          (['--grid=optimizer.lr=1.0'], 'test data never chooses.*--grid'),
-          (['--grid=optimizer.lr=1.0', '--grid=optimizer.lr=2.0'], 'twice'),
+        (['--grid=optimizer.lr=1.0'], 'test data never chooses.*--grid'),
+        (['--grid=optimizer.lr=1.0', '--grid=optimizer.lr=2.0'], 'twice'),
       ):
         with self.assertRaisesRegex(errors.UserError, message):
-          search.main([
+          search.main(
+            [
               '--config=configs/fashion_mnist_table6.py',
-              f'--workdir={self.folder}', *words,
-          ])
+              f'--workdir={self.folder}',
+              *words,
+            ]
+          )
     run.assert_not_called()
 
   def test_validation_images_can_be_set(self):
     outcome = lambda config: result(config, [config.data.validation], [0.0])
     lines, *_ = self._run(
-        outcome, '--grid=data.validation=77', '--grid=optimizer.lr=0.1,0.2')
-    self.assertEqual([line['validation_error'] for line in lines],
-                     ['77.0', '77.0'])
+      outcome, '--grid=data.validation=77', '--grid=optimizer.lr=0.1,0.2'
+    )
+    self.assertEqual(
+      [line['validation_error'] for line in lines], ['77.0', '77.0']
+    )
 
   def test_a_place_that_cannot_be_written_is_known_before_training(self):
     (self.folder / 'file').write_text('')
     run = mock.Mock()
     with mock.patch.object(experiment, 'run', run):
       with self.assertRaisesRegex(errors.UserError, 'choose another'):
-        search.main([
-            f'--config={DIGITS}', '--grid=optimizer.lr=0.1',
+        search.main(
+          [
+            f'--config={DIGITS}',
+            '--grid=optimizer.lr=0.1',
             f'--out={self.folder / "file" / "x.csv"}',
-        ])
+          ]
+        )
     run.assert_not_called()
 
   @parameterized.parameters(
-      (DIGITS, None, 'digits_ns3l'), (f'{DIGITS}:seeds=3', 50,
-                                      'digits_ns3l,reduced=50'),
-      (f'{DIGITS}:labels=20,seeds=2', None, 'digits_ns3l,labels=20'),
+    (DIGITS, None, 'digits_ns3l'),
+    (f'{DIGITS}:seeds=3', 50, 'digits_ns3l,reduced=50'),
+    (f'{DIGITS}:labels=20,seeds=2', None, 'digits_ns3l,labels=20'),
   )
   def test_default_workdir(self, argument, reduced, name):
-    self.assertEqual(search.default_workdir(argument, reduced),
-                     pathlib.Path('runs') / 'search' / name)
+    self.assertEqual(
+      search.default_workdir(argument, reduced),
+      pathlib.Path('runs') / 'search' / name,
+    )
 
   def test_real_cells_are_resumed(self):
     """One rate, then a second: the first is not trained again."""
     words = [
-        '--config=configs/digits_supervised.py', '--reduced=4',
-        f'--workdir={self.folder}', '--grid=data.limit=300',
-        '--grid=data.validation=20', '--grid=data.labelled=20',
-        '--grid=batch.labelled=4', '--grid=devices=1',
+      '--config=configs/digits_supervised.py',
+      '--reduced=4',
+      f'--workdir={self.folder}',
+      '--grid=data.limit=300',
+      '--grid=data.validation=20',
+      '--grid=data.labelled=20',
+      '--grid=batch.labelled=4',
+      '--grid=devices=1',
     ]
     files = lambda: {
-        path: path.read_bytes()
-        for path in sorted(self.folder.glob('*/seed_0/metrics.jsonl'))
+      path: path.read_bytes()
+      for path in sorted(self.folder.glob('*/seed_0/metrics.jsonl'))
     }
     with contextlib.redirect_stdout(io.StringIO()):
       search.main([*words, '--grid=optimizer.lr=1e-3'])
@@ -258,11 +290,12 @@ class SearchTest(parameterized.TestCase):
       lines = list(csv.DictReader(file))
     self.assertLen(lines, 2)
     for line in lines:
-      folder, = self.folder.glob(f'*optimizer.lr={line["optimizer.lr"]}')
+      (folder,) = self.folder.glob(f'*optimizer.lr={line["optimizer.lr"]}')
       content = json.loads((folder / 'results.json').read_text())
       report = content['reports'][0][content['protocol']]
       self.assertEqual(
-          float(line['validation_error']), report['validation_error'])
+        float(line['validation_error']), report['validation_error']
+      )
       self.assertEqual(content['config']['steps'], 4)
 
 

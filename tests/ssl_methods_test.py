@@ -6,17 +6,30 @@ import inspect
 
 import jax
 import jax.numpy as jnp
-from mixmatch_test import (
-    B, ICT, K, LABELS, MIX, NS3L, ONCE, Toy, build, check_moved_once,
-    make_batch, none_of, probs_of, run,
-)
-from model_helpers import quick_jit
 import numpy as np
 from absl.testing import absltest, parameterized
+from mixmatch_test import (
+  ICT,
+  LABELS,
+  MIX,
+  NS3L,
+  ONCE,
+  B,
+  K,
+  Toy,
+  build,
+  check_moved_once,
+  make_batch,
+  none_of,
+  probs_of,
+  run,
+)
+from model_helpers import quick_jit
 from scipy import special
 
-from nsl_jax import errors, methods, models, terms as terms_lib
+from nsl_jax import errors, methods, models
 from nsl_jax.methods import mean_teacher
+from nsl_jax.terms import library as terms_lib
 
 EXACT = dict(eps=0.5, mode='exact', **ONCE)
 PROBED = dict(eps=0.5, mode='finite_difference', **ONCE)
@@ -25,20 +38,38 @@ TWO = dict(NS3L, passes=2)
 # Options of every method, and the passes that its definition needs. The two
 # networks of a pair both learn on one view and teach on another.
 OWN = {
-    'supervised': ({}, 1), 'pseudo_label': (dict(threshold=0.9, **ONCE), 1),
-    'ns3l': (NS3L, 1), 'pi': (ONCE, 2), 'mean_teacher': (TEACHER, 2),
-    'vat': (EXACT, 2), 'mixup': (dict(alpha=0.75), 3), 'ict': (ICT, 3),
-    'mixmatch': (MIX, 5), 'soft_label': (dict(teacher=False, **ONCE), 3),
-    'dnll': (dict(selection='ep', count=1, unsupervised='both', **ONCE), 4),
-    'dual_student': (dict(
-        consistency=1.0, stabilisation=1.0, tie=0.01, threshold=0.8,
-        ramp='none', ramp_steps=0), 4),
+  'supervised': ({}, 1),
+  'pseudo_label': (dict(threshold=0.9, **ONCE), 1),
+  'ns3l': (NS3L, 1),
+  'pi': (ONCE, 2),
+  'mean_teacher': (TEACHER, 2),
+  'vat': (EXACT, 2),
+  'mixup': (dict(alpha=0.75), 3),
+  'ict': (ICT, 3),
+  'mixmatch': (MIX, 5),
+  'soft_label': (dict(teacher=False, **ONCE), 3),
+  'dnll': (dict(selection='ep', count=1, unsupervised='both', **ONCE), 4),
+  'dual_student': (
+    dict(
+      consistency=1.0,
+      stabilisation=1.0,
+      tie=0.01,
+      threshold=0.8,
+      ramp='none',
+      ramp_steps=0,
+    ),
+    4,
+  ),
 }
 # Options of every term, and the passes that it adds.
 ADDED = {
-    'entropy': (ONCE, 0), 'pseudo_label': (dict(threshold=0.9, **ONCE), 0),
-    'ns3l': (NS3L, 0), 'pi': (ONCE, 1), 'mean_teacher': (ONCE, 1),
-    'vat': (EXACT, 1), 'dnll': (dict(count=1, **ONCE), 1),
+  'entropy': (ONCE, 0),
+  'pseudo_label': (dict(threshold=0.9, **ONCE), 0),
+  'ns3l': (NS3L, 0),
+  'pi': (ONCE, 1),
+  'mean_teacher': (ONCE, 1),
+  'vat': (EXACT, 1),
+  'dnll': (dict(count=1, **ONCE), 1),
 }
 MIXED, PAIRS = ('mixup', 'ict', 'mixmatch'), ('dnll', 'dual_student')
 
@@ -63,12 +94,12 @@ def trace(name, **fields):
   state = jax.eval_shape(method.init, jax.random.key(0))
   toy.calls = 0
   _, metrics = jax.eval_shape(
-      method.update, state, make_batch(), jax.random.key(1))
+    method.update, state, make_batch(), jax.random.key(1)
+  )
   return toy.calls, metrics
 
 
 class CombinationsTest(parameterized.TestCase):
-
   def test_all_are_here(self):
     """A new method or term needs an entry, and with it these tests."""
     for name in methods.names():
@@ -103,30 +134,47 @@ class CombinationsTest(parameterized.TestCase):
       trace(name, terms={'ns3l': TWO}, **OWN[name][0])
 
   @parameterized.parameters(
-      ('ns3l', TWO, 2), ('vat', PROBED, 3),
-      ('vat', dict(PROBED, iterations=3), 5),
-      ('vat', dict(EXACT, iterations=3), 2),
-      ('mixmatch', dict(MIX, views=1), 3), ('mixmatch', dict(MIX, views=3), 7),
-      ('pi', dict(ONCE, terms={'ns3l': TWO}), 3),
-      ('mean_teacher', dict(TEACHER, terms={'ns3l': TWO}), 3),
-      ('vat', dict(EXACT, terms={'ns3l': TWO}), 3),
-      ('vat', dict(PROBED, terms={'ns3l': TWO}), 4),
-      ('vat', dict(EXACT, terms={
-          'ns3l': NS3L, 'entropy': ONCE, 'pseudo_label': dict(
-              threshold=0.9, **ONCE)}), 2),
-      ('mixmatch', dict(MIX, terms={'ns3l': NS3L, 'entropy': ONCE}), 5),
-      # Labelled and unlabelled images apart: one clean pass more.
-      ('ns3l', dict(NS3L, joint=False), 2), ('pi', dict(ONCE, joint=False), 3),
-      ('mean_teacher', dict(TEACHER, joint=False), 3),
-      ('vat', dict(EXACT, joint=False), 3),
-      ('vat', dict(PROBED, joint=False), 4),
+    ('ns3l', TWO, 2),
+    ('vat', PROBED, 3),
+    ('vat', dict(PROBED, iterations=3), 5),
+    ('vat', dict(EXACT, iterations=3), 2),
+    ('mixmatch', dict(MIX, views=1), 3),
+    ('mixmatch', dict(MIX, views=3), 7),
+    ('pi', dict(ONCE, terms={'ns3l': TWO}), 3),
+    ('mean_teacher', dict(TEACHER, terms={'ns3l': TWO}), 3),
+    ('vat', dict(EXACT, terms={'ns3l': TWO}), 3),
+    ('vat', dict(PROBED, terms={'ns3l': TWO}), 4),
+    (
+      'vat',
+      dict(
+        EXACT,
+        terms={
+          'ns3l': NS3L,
+          'entropy': ONCE,
+          'pseudo_label': dict(threshold=0.9, **ONCE),
+        },
+      ),
+      2,
+    ),
+    ('mixmatch', dict(MIX, terms={'ns3l': NS3L, 'entropy': ONCE}), 5),
+    # Labelled and unlabelled images apart: one clean pass more.
+    ('ns3l', dict(NS3L, joint=False), 2),
+    ('pi', dict(ONCE, joint=False), 3),
+    ('mean_teacher', dict(TEACHER, joint=False), 3),
+    ('vat', dict(EXACT, joint=False), 3),
+    ('vat', dict(PROBED, joint=False), 4),
   )
   def test_passes_with_options(self, name, fields, passes):
     self.assertEqual(trace(name, **fields)[0], passes)
 
   @parameterized.parameters(
-      ('supervised', {}), ('ns3l', TWO), ('pi', ONCE),
-      ('mean_teacher', TEACHER), ('vat', EXACT), ('vat', PROBED))
+    ('supervised', {}),
+    ('ns3l', TWO),
+    ('pi', ONCE),
+    ('mean_teacher', TEACHER),
+    ('vat', EXACT),
+    ('vat', PROBED),
+  )
   def test_clean_pass_alone_moves_the_statistics(self, name, fields):
     """Invariant 18, for family O."""
     toy = Toy(noise=0.1)
@@ -135,13 +183,13 @@ class CombinationsTest(parameterized.TestCase):
 
 
 class ApartTest(parameterized.TestCase):
-
   @parameterized.parameters('pi', 'mean_teacher', 'vat', 'ns3l')
   def test_each_group_for_itself(self, name):
     """Family M: each group is a batch and a mean of its own."""
     toy = Toy(noise=0.1)
     state, after, metrics = run(
-        name, toy, make_batch(5, 7), joint=False, **OWN[name][0])
+      name, toy, make_batch(5, 7), joint=False, **OWN[name][0]
+    )
     sizes = [len(view) for view in toy.views]
     self.assertEqual(sizes.count(5), 1)
     self.assertEqual(set(sizes), {5, 7})
@@ -149,18 +197,22 @@ class ApartTest(parameterized.TestCase):
     check_moved_once(after, labelled)
     probs = probs_of(labelled, state.params)
     np.testing.assert_allclose(
-        metrics['cross_entropy'],
-        -np.log(probs[np.arange(5), np.arange(5) % K]).mean(), rtol=1e-5)
+      metrics['cross_entropy'],
+      -np.log(probs[np.arange(5), np.arange(5) % K]).mean(),
+      rtol=1e-5,
+    )
 
 
 class ConsistencyTest(parameterized.TestCase):
-
   @parameterized.parameters(('pi', ONCE), ('mean_teacher', TEACHER))
   def test_value_against_a_loop(self, name, fields):
     """Also with NS3L and entropy on top (invariant 13: each row 1 / 12)."""
     toy = Toy(noise=0.5)
-    fields = dict(fields, weight=8.0, terms={
-        'ns3l': dict(TWO, weight=2.0), 'entropy': dict(ONCE, weight=0.5)})
+    fields = dict(
+      fields,
+      weight=8.0,
+      terms={'ns3l': dict(TWO, weight=2.0), 'entropy': dict(ONCE, weight=0.5)},
+    )
     state = quick_jit(build(name, toy, **fields).init)(jax.random.key(0))
     taught = state.params
     if name == 'mean_teacher':
@@ -168,13 +220,14 @@ class ConsistencyTest(parameterized.TestCase):
       state = state.replace(slots={'teacher': taught})
     _, _, metrics = run(name, toy, state=state, **fields)
     clean, teacher, second = (
-        probs_of(view, params) for view, params in zip(
-            toy.views, (state.params, taught, state.params)))
+      probs_of(view, params)
+      for view, params in zip(toy.views, (state.params, taught, state.params))
+    )
     found = dict.fromkeys(('cross_entropy', name, 'ns3l', 'entropy'), 0.0)
     for row in range(B):
       found['cross_entropy'] -= np.log(clean[row, LABELS[row]])
     for p, q, s in zip(clean[B:], teacher[B:], second[B:]):
-      found[name] += sum((p[k] - q[k])**2 for k in range(K)) / K
+      found[name] += sum((p[k] - q[k]) ** 2 for k in range(K)) / K
       found['ns3l'] += none_of(p, s, 0.2)
       found['entropy'] -= sum(p[k] * np.log(p[k]) for k in range(K))
     for part, value in found.items():
@@ -183,16 +236,21 @@ class ConsistencyTest(parameterized.TestCase):
       # weighs 1 / 2 B.
       rows = 2 * B if part == 'cross_entropy' else B
       np.testing.assert_allclose(
-          metrics[part], value / rows, rtol=1e-5, err_msg=part)
+        metrics[part], value / rows, rtol=1e-5, err_msg=part
+      )
     weights = dict(zip(found, (1.0, 8.0, 2.0, 0.5)))
     np.testing.assert_allclose(
-        metrics['loss'],
-        sum(weights[part] * found[part] for part in found) / (2 * B),
-        rtol=1e-5)
+      metrics['loss'],
+      sum(weights[part] * found[part] for part in found) / (2 * B),
+      rtol=1e-5,
+    )
 
   @parameterized.parameters(
-      ('pi', ONCE), ('mean_teacher', TEACHER),
-      ('vat', dict(EXACT, eps=1e-30)), ('vat', dict(PROBED, eps=1e-30)))
+    ('pi', ONCE),
+    ('mean_teacher', TEACHER),
+    ('vat', dict(EXACT, eps=1e-30)),
+    ('vat', dict(PROBED, eps=1e-30)),
+  )
   def test_nothing_where_passes_are_the_same(self, name, fields):
     """Invariant 9."""
     _, _, metrics = run(name, Toy(noise=0.0), **fields)
@@ -206,8 +264,9 @@ class ConsistencyTest(parameterized.TestCase):
 
     def by_hand(params, teaching):
       probs = lambda view, params: jax.nn.softmax(
-          view.reshape(2 * B, -1) @ params['head']['kernel']
-          + params['head']['bias'][None])
+        view.reshape(2 * B, -1) @ params['head']['kernel']
+        + params['head']['bias'][None]
+      )
       found = probs(student, params)
       gap = (found - probs(teacher, teaching))[B:]
       known = -jnp.log(found[jnp.arange(B), LABELS])
@@ -215,8 +274,12 @@ class ConsistencyTest(parameterized.TestCase):
 
     kernel = lambda tree: tree['head']['kernel']
     got = (kernel(state.params) - kernel(after.params)) / 0.1
-    constant, moving = (kernel(grad) for grad in quick_jit(
-        jax.grad(by_hand, (0, 1)))(state.params, state.params))
+    constant, moving = (
+      kernel(grad)
+      for grad in quick_jit(jax.grad(by_hand, (0, 1)))(
+        state.params, state.params
+      )
+    )
     np.testing.assert_allclose(got, constant, atol=1e-5)
     self.assertGreater(np.abs(moving).max(), 1e-3)
 
@@ -235,24 +298,28 @@ class ConsistencyTest(parameterized.TestCase):
 
 
 class TeacherTest(parameterized.TestCase):
-
   def test_the_teacher_is_judged(self):
     """By averages of all that the student was, weights and statistics."""
     images = jax.random.normal(jax.random.key(1), (2, B, 8, 8, 1))
     batch = make_batch()._replace(x=images[0], u=images[1])
     model = models.build({'name': 'small_cnn', 'batch_norm': True}, K)
     tools = Toy().tools(
-        model=model, image_shape=(8, 8, 1), augment=lambda images, key: images)
-    method = build('mean_teacher', tools=tools, **dict(
-        TEACHER, warm_up_decay=True, judged='teacher'))
+      model=model, image_shape=(8, 8, 1), augment=lambda images, key: images
+    )
+    method = build(
+      'mean_teacher',
+      tools=tools,
+      **dict(TEACHER, warm_up_decay=True, judged='teacher'),
+    )
     update = quick_jit(method.update)
     state = quick_jit(method.init)(jax.random.key(0))
     weights, stats = state.params, state.stats
     for number, keep in enumerate((0.0, 0.5, 2 / 3)):
       state, _ = update(state, batch, jax.random.key(number))
       weights, stats = (
-          jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, *trees)
-          for trees in ((weights, state.params), (stats, state.stats)))
+        jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, *trees)
+        for trees in ((weights, state.params), (stats, state.stats))
+      )
       state = state.replace(step=jnp.array(number + 1))
     logits = method.predict(state, batch.u)
     expected, _ = model.apply(weights, stats, batch.u, train=False)
@@ -262,8 +329,11 @@ class TeacherTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, "did you mean 'teacher'"):
       build('mean_teacher', **dict(TEACHER, judged='techer'))
     with self.assertRaisesRegex(errors.UserError, 'set config.ema_decay to 0'):
-      build('mean_teacher', tools=Toy().tools(ema_decay=0.9),
-            **dict(TEACHER, judged='teacher'))
+      build(
+        'mean_teacher',
+        tools=Toy().tools(ema_decay=0.9),
+        **dict(TEACHER, judged='teacher'),
+      )
 
   def steps(self, batch, count, **fields):
     """States after each of `count` steps, the first one before them."""
@@ -282,7 +352,8 @@ class TeacherTest(parameterized.TestCase):
     rows = np.concatenate([batch.x, batch.u]).reshape(2 * B, -1)
     rows = np.append(rows, np.ones((2 * B, 1)), axis=1).astype(np.float64)
     stack = lambda tree: np.concatenate(
-        [tree['head']['kernel'], tree['head']['bias'][None]])
+      [tree['head']['kernel'], tree['head']['bias'][None]]
+    )
     student = stack(states[0].params).astype(np.float64)
     teacher = student.copy()
     for state in states[1:]:
@@ -299,7 +370,8 @@ class TeacherTest(parameterized.TestCase):
       teacher = 0.9 * teacher + 0.1 * student
       np.testing.assert_allclose(stack(state.params), student, rtol=1e-4)
       np.testing.assert_allclose(
-          stack(state.slots['teacher']), teacher, rtol=1e-4)
+        stack(state.slots['teacher']), teacher, rtol=1e-4
+      )
 
   def test_warm_up_rule(self):
     """min(1 - 1 / (step + 1), 0.999): 0 at first, whole from step 999 on."""
@@ -315,40 +387,46 @@ class TeacherTest(parameterized.TestCase):
     all students so far until the decay is reached, here at step 3.
     """
     states = self.steps(
-        make_batch(), 5, warm_up_decay=True, **dict(TEACHER, decay=0.75))
-    kernels = [np.asarray(state.params['head']['kernel'])
-               for state in states[1:]]
-    teachers = [state.slots['teacher']['head']['kernel']
-                for state in states[1:]]
+      make_batch(), 5, warm_up_decay=True, **dict(TEACHER, decay=0.75)
+    )
+    kernels = [
+      np.asarray(state.params['head']['kernel']) for state in states[1:]
+    ]
+    teachers = [
+      state.slots['teacher']['head']['kernel'] for state in states[1:]
+    ]
     np.testing.assert_array_equal(teachers[0], kernels[0])
     for done in 2, 3, 4:
       np.testing.assert_allclose(
-          teachers[done - 1], np.mean(kernels[:done], axis=0), rtol=1e-5)
+        teachers[done - 1], np.mean(kernels[:done], axis=0), rtol=1e-5
+      )
     np.testing.assert_allclose(
-        teachers[4], 0.75 * teachers[3] + 0.25 * kernels[4], rtol=1e-5)
+      teachers[4], 0.75 * teachers[3] + 0.25 * kernels[4], rtol=1e-5
+    )
 
 
 class VatTest(parameterized.TestCase):
-
   def oracle(self, view, params):
     """Rows' Fisher matrices of softmax regression."""
     kernel = np.asarray(params['head']['kernel'], np.float64)
-    return [kernel @ (np.diag(p) - np.outer(p, p)) @ kernel.T
-            for p in probs_of(view, params)]
+    return [
+      kernel @ (np.diag(p) - np.outer(p, p)) @ kernel.T
+      for p in probs_of(view, params)
+    ]
 
   @parameterized.parameters('adversarial', 'clean')
   def test_exact_value_against_a_loop(self, direction):
     toy = Toy(noise=0.3)
-    state, _, metrics = run(
-        'vat', toy, kl_direction=direction, **EXACT)
-    clean, moved = (np.asarray(v, np.float64).reshape(2 * B, -1)
-                    for v in toy.views)
+    state, _, metrics = run('vat', toy, kl_direction=direction, **EXACT)
+    clean, moved = (
+      np.asarray(v, np.float64).reshape(2 * B, -1) for v in toy.views
+    )
     change = moved - clean
-    np.testing.assert_allclose(
-        np.linalg.norm(change, axis=1), 0.5, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(change, axis=1), 0.5, rtol=1e-4)
     total = 0.0
-    for row, p, q in zip(range(2 * B), probs_of(clean, state.params),
-                         probs_of(moved, state.params)):
+    for row, p, q in zip(
+      range(2 * B), probs_of(clean, state.params), probs_of(moved, state.params)
+    ):
       if row >= B:
         first, second = (q, p) if direction == 'adversarial' else (p, q)
         total += np.sum(first * np.log(first / second))
@@ -359,8 +437,10 @@ class VatTest(parameterized.TestCase):
     for fields in EXACT, dict(PROBED, xi=1e-2):
       toy = Toy(noise=0.0)
       state, _, _ = run('vat', toy, **fields)
-      clean, moved = (np.asarray(v, np.float64).reshape(2 * B, -1)
-                      for v in (toy.views[0], toy.views[-1]))
+      clean, moved = (
+        np.asarray(v, np.float64).reshape(2 * B, -1)
+        for v in (toy.views[0], toy.views[-1])
+      )
       change = (moved - clean) / 0.5
       for row, fisher in enumerate(self.oracle(clean, state.params)):
         # One power iteration from a random start ends in the range of F.
@@ -372,13 +452,16 @@ class VatTest(parameterized.TestCase):
     run('vat', toy, xi=1e-6, **PROBED)
     clean, _, moved = toy.views
     self.assertGreater(
-        np.linalg.norm(np.asarray(moved - clean).reshape(2 * B, -1),
-                       axis=1).max(), 0.6)
+      np.linalg.norm(
+        np.asarray(moved - clean).reshape(2 * B, -1), axis=1
+      ).max(),
+      0.6,
+    )
 
   @parameterized.parameters(
-      (dict(mode='exakt'), "did you mean 'exact'"),
-      (dict(kl_direction='cleann'), "did you mean 'clean'"),
-      (dict(eps=0.0), 'must be > 0'),
+    (dict(mode='exakt'), "did you mean 'exact'"),
+    (dict(kl_direction='cleann'), "did you mean 'clean'"),
+    (dict(eps=0.0), 'must be > 0'),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):

@@ -1,16 +1,13 @@
 """Points: how they are standardised, moved, learnt and judged."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
 
-from nsl_jax import errors
-from nsl_jax import losses
-from nsl_jax import methods
-from nsl_jax import tasks
+from nsl_jax import errors, losses, methods
+from nsl_jax.compose import tasks
 from nsl_jax.data import augment
 from nsl_jax.types import Batch, Model, Outputs, Tools
 
@@ -35,18 +32,26 @@ class Toy:
 
 def tools_of(toy, steps='translate:2', rate=0.1):
   return Tools(
-      model=Model(toy.init, toy.apply), tx=optax.sgd(rate),
-      augment=augment.build(steps), image_shape=SHAPE, task=tasks.REGRESSION,
-      moving=augment.build_moving(steps))
+    model=Model(toy.init, toy.apply),
+    tx=optax.sgd(rate),
+    augment=augment.build(steps),
+    image_shape=SHAPE,
+    task=tasks.REGRESSION,
+    moving=augment.build_moving(steps),
+  )
 
 
 def make_batch(labelled=5, unlabelled=0):
   rng = np.random.default_rng(0)
   draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   return Batch(
-      x=draw(labelled, *SHAPE), y=draw(labelled, P), u=draw(unlabelled, *SHAPE),
-      u_index=jnp.arange(unlabelled), side={},
-      scale=jnp.array([1.0, 2.0, 4.0, 8.0]))
+    x=draw(labelled, *SHAPE),
+    y=draw(labelled, P),
+    u=draw(unlabelled, *SHAPE),
+    u_index=jnp.arange(unlabelled),
+    side={},
+    scale=jnp.array([1.0, 2.0, 4.0, 8.0]),
+  )
 
 
 def how_far(view, image):
@@ -55,20 +60,20 @@ def how_far(view, image):
   padded = np.pad(image[..., 0], 2, mode='reflect')
   for right in range(-2, 3):
     for down in range(-2, 3):
-      at = padded[2 - down:2 - down + 6, 2 - right:2 - right + 8]
+      at = padded[2 - down : 2 - down + 6, 2 - right : 2 - right + 8]
       if np.array_equal(at, view[..., 0]):
         found.append((right, down))
   return found
 
 
 class ErrorTest(parameterized.TestCase):
-
   def test_by_hand(self):
     """Eyes 4 apart; the points are 0, 3 and 5 pixels off: 8 / 3 / 4."""
     true = jnp.array([[1.0, 1.0, 5.0, 1.0, 3.0, 3.0]])
     found = true + jnp.array([[0.0, 0.0, 0.0, 3.0, 3.0, -4.0]])
     np.testing.assert_allclose(
-        losses.interocular_error(found, true), [8 / 12], rtol=1e-6)
+      losses.interocular_error(found, true), [8 / 12], rtol=1e-6
+    )
 
   def test_against_a_loop(self):
     rng = np.random.default_rng(0)
@@ -76,23 +81,27 @@ class ErrorTest(parameterized.TestCase):
     expected = []
     for one, other in zip(found, true):
       eyes = np.hypot(other[2] - other[0], other[3] - other[1])
-      away = [np.hypot(one[i] - other[i], one[i + 1] - other[i + 1])
-              for i in range(0, 10, 2)]
+      away = [
+        np.hypot(one[i] - other[i], one[i + 1] - other[i + 1])
+        for i in range(0, 10, 2)
+      ]
       expected.append(np.mean(away) / eyes)
     np.testing.assert_allclose(
-        losses.interocular_error(found, true), expected, rtol=1e-5)
+      losses.interocular_error(found, true), expected, rtol=1e-5
+    )
 
   @parameterized.parameters(0.5, 3.0)
   def test_knows_no_unit(self, scale):
     rng = np.random.default_rng(1)
     found, true = rng.normal(size=(2, 7, 10)).astype(np.float32)
     np.testing.assert_allclose(
-        losses.interocular_error(scale * found + 1, scale * true + 1),
-        losses.interocular_error(found, true), rtol=1e-4)
+      losses.interocular_error(scale * found + 1, scale * true + 1),
+      losses.interocular_error(found, true),
+      rtol=1e-4,
+    )
 
 
 class RegressionTest(parameterized.TestCase):
-
   def labels(self):
     rng = np.random.default_rng(0)
     return (rng.normal(size=(50, P)) * 7 + 30).astype(np.float32)
@@ -105,7 +114,8 @@ class RegressionTest(parameterized.TestCase):
     self.assertEqual(encoded.dtype, np.float32)
     np.testing.assert_allclose(encoded[:20].mean(0), np.zeros(P), atol=1e-5)
     np.testing.assert_allclose(
-        encoded[:20].std(0, ddof=1), [1, 1, 1, 0], atol=1e-5)
+      encoded[:20].std(0, ddof=1), [1, 1, 1, 0], atol=1e-5
+    )
     self.assertGreater(np.abs(encoded[20:].mean(0)).max(), 0.01)
 
   def test_deviation_by_hand(self):
@@ -128,7 +138,8 @@ class RegressionTest(parameterized.TestCase):
     off = np.zeros_like(labels)
     off[:, 0::2] = (np.array([0.09, 0.11]) * eyes)[:, None]  # both points
     found = task.judge(
-        jnp.asarray(task.encode(fitted, labels + off)), labels, fitted)
+      jnp.asarray(task.encode(fitted, labels + off)), labels, fitted
+    )
     np.testing.assert_allclose(found['error'], [0.09, 0.11], rtol=1e-4)
     np.testing.assert_array_equal(found['failure'], [False, True])
 
@@ -137,23 +148,25 @@ class RegressionTest(parameterized.TestCase):
     """Means, not sums; in V2 after a tanh (F-L4, F-L11)."""
     outputs, belief = jnp.array([[0.5, 1.0]]), jnp.array([[0.2, 1.1]])
     if expected is None:
-      expected = np.mean((np.tanh([0.5, 1.0]) - np.tanh([0.2, 1.1]))**2)
+      expected = np.mean((np.tanh([0.5, 1.0]) - np.tanh([0.2, 1.1])) ** 2)
     inner = tasks.REGRESSION.inner
     np.testing.assert_allclose(
-        inner(outputs, belief, variant), expected, rtol=1e-5)
+      inner(outputs, belief, variant), expected, rtol=1e-5
+    )
     twice = lambda x: jnp.tile(x, (2, 1))
     np.testing.assert_allclose(
-        inner(twice(outputs), twice(belief), variant), expected, rtol=1e-5)
+      inner(twice(outputs), twice(belief), variant), expected, rtol=1e-5
+    )
 
 
 class MovingTest(parameterized.TestCase):
-
   def test_tells_how_far(self):
     """The same view as without telling, moved by what is told."""
     images = make_batch(40).x
     for seed in range(3):
       view, move = augment.build_moving('translate:2')(
-          images, jax.random.key(seed))
+        images, jax.random.key(seed)
+      )
       plain = augment.build('translate:2')(images, jax.random.key(seed))
       np.testing.assert_array_equal(view, plain)
       for one, image, told in zip(np.asarray(view), np.asarray(images), move):
@@ -180,19 +193,19 @@ class MovingTest(parameterized.TestCase):
     move = jnp.array([[4.0, -2.0], [0.0, 1.0]])
     scale = jnp.array([1.0, 2.0, 4.0, 8.0])
     np.testing.assert_allclose(
-        tasks.moved(labels, move, scale),
-        [[4, -1, 1, -0.25], [0, 0.5, 0, 0.125]])
+      tasks.moved(labels, move, scale), [[4, -1, 1, -0.25], [0, 0.5, 0, 0.125]]
+    )
     np.testing.assert_array_equal(tasks.moved(labels, None, scale), labels)
 
 
 class SupervisedTest(parameterized.TestCase):
-
   @parameterized.parameters((True, 0), (False, 3), (True, 3))
   def test_loss_by_hand(self, joint, unlabelled):
     """The points move as their images, by pixels over the scale."""
     toy = Toy()
     method = methods.build(
-        {'name': 'supervised', 'terms': {}, 'joint': joint}, tools_of(toy))
+      {'name': 'supervised', 'terms': {}, 'joint': joint}, tools_of(toy)
+    )
     state, batch = method.init(jax.random.key(0)), make_batch(5, unlabelled)
     toy.views.clear()
     _, metrics = method.update(state, batch, jax.random.key(1))
@@ -200,21 +213,30 @@ class SupervisedTest(parameterized.TestCase):
     w = np.asarray(state.params['w'], np.float64)
     squares, moves = [], set()
     for one, image, y in zip(view, np.asarray(batch.x), np.asarray(batch.y)):
-      (right, down), = how_far(one, image)
+      ((right, down),) = how_far(one, image)
       moves |= {(right, down)}
       target = y + np.array([right, down / 2, right / 4, down / 8])
-      squares.append(np.mean((one.ravel() @ w - target)**2))
+      squares.append(np.mean((one.ravel() @ w - target) ** 2))
     self.assertGreater(len(moves), 2)
     total = 5 + unlabelled * joint
-    np.testing.assert_allclose(
-        metrics['loss'], sum(squares) / total, rtol=1e-4)
+    np.testing.assert_allclose(metrics['loss'], sum(squares) / total, rtol=1e-4)
     self.assertIn('squared_error', metrics)
     self.assertNotIn('cross_entropy', metrics)
 
   @parameterized.parameters(
-      (dict(name='vat', terms={}, weight=1.0, ramp='none', ramp_steps=0,
-            eps=1.0, mode='exact'), "'vat' is not for config.task=regression"),
-      (dict(name='supervised', terms={'entropy': {}}), 'entropy is about'),
+    (
+      dict(
+        name='vat',
+        terms={},
+        weight=1.0,
+        ramp='none',
+        ramp_steps=0,
+        eps=1.0,
+        mode='exact',
+      ),
+      "'vat' is not for config.task=regression",
+    ),
+    (dict(name='supervised', terms={'entropy': {}}), 'entropy is about'),
   )
   def test_not_for_points(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message):

@@ -1,33 +1,37 @@
 """Terms from a config: weights, ramps, options, and what is refused."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import numpy as np
+from absl.testing import absltest, parameterized
 from terms_test import LOGITS, NEGATIVE, THRESHOLD, WEIGHT, rows, shared
 
-from nsl_jax import errors
-from nsl_jax import losses
-from nsl_jax import negatives
-from nsl_jax import term_configs
+from nsl_jax import errors, losses
+from nsl_jax.terms import from_config, negative_samplers
 
 
 class FromConfigTest(parameterized.TestCase):
-
   def test_nothing(self):
-    self.assertEqual(term_configs.from_config({}), {})
+    self.assertEqual(from_config.from_config({}), {})
 
   def test_weights_ramps_and_options(self):
-    built = term_configs.from_config({
+    built = from_config.from_config(
+      {
         'pseudo_label': dict(
-            weight=3.0, ramp='sigmoid', ramp_steps=10, threshold=0.5),
+          weight=3.0, ramp='sigmoid', ramp_steps=10, threshold=0.5
+        ),
         'ns3l': dict(
-            weight=2.0, ramp='linear', ramp_steps=8, passes=1, **THRESHOLD),
-    })
+          weight=2.0, ramp='linear', ramp_steps=8, passes=1, **THRESHOLD
+        ),
+      }
+    )
     self.assertEqual(list(built), ['pseudo_label', 'ns3l'])
     for name, step, expected in (
-        ('pseudo_label', 5, 3 * 0.286505), ('pseudo_label', 10, 3.0),
-        ('ns3l', 0, 0.0), ('ns3l', 2, 0.5), ('ns3l', 9, 2.0)):
+      ('pseudo_label', 5, 3 * 0.286505),
+      ('pseudo_label', 10, 3.0),
+      ('ns3l', 0, 0.0),
+      ('ns3l', 2, 0.5),
+      ('ns3l', 9, 2.0),
+    ):
       np.testing.assert_allclose(built[name][0](step), expected, rtol=1e-5)
     value = built['pseudo_label'][1](shared(), rows(), jax.random.key(0))
     self.assertTrue((value > 0).all())  # threshold 0.5: either row is confident
@@ -36,59 +40,72 @@ class FromConfigTest(parameterized.TestCase):
 
   def test_a_weight_may_be_held(self):
     fields = dict(weight=3.0, ramp='linear', ramp_steps=8, threshold=0.5)
-    held, _ = term_configs.from_config(
-        {'pseudo_label': dict(fields, hold_steps=4)})['pseudo_label']
+    held, _ = from_config.from_config(
+      {'pseudo_label': dict(fields, hold_steps=4)}
+    )['pseudo_label']
     np.testing.assert_allclose(
-        [held(step) for step in (0, 3, 4, 7, 8)], [0, 0, 1.5, 1.5, 3])
+      [held(step) for step in (0, 3, 4, 7, 8)], [0, 0, 1.5, 1.5, 3]
+    )
     with self.assertRaisesRegex(errors.UserError, 'hold_steps=-1'):
-      term_configs.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
+      from_config.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
 
   @parameterized.parameters(
-      ({'ns3': WEIGHT}, "unknown term 'ns3': did you mean 'ns3l'"),
-      ({'vat9': WEIGHT}, "unknown term 'vat9': "),
-      ({'ns3l': dict(passes=1, weight=1.0, **THRESHOLD)},
-       "term 'ns3l' lacks ramp, ramp_steps"),
-      ({'pseudo_label': WEIGHT}, "'pseudo_label': .*missing.*'threshold'"),
-      ({'pseudo_label': dict(WEIGHT, threshold=0.9, temperature=1)},
-       "'pseudo_label': .*unexpected.*'temperature'"),
-      ({'ns3l': dict(WEIGHT, passes=1)}, "'ns3l': .*missing.*'sampler'"),
-      ({'ns3l': dict(WEIGHT, **THRESHOLD)}, "'ns3l': .*missing.*'passes'"),
-      ({'ns3l': dict(WEIGHT, passes=1, sampler='treshold', threshold=0.05)},
-       "unknown sampler 'treshold': did you mean 'threshold'"),
-      ({'ns3l': dict(WEIGHT, passes=1, sampler='uniform', threshold=0.05)},
-       "sampler 'uniform': .*'threshold'"),
-      ({'ns3l': dict(WEIGHT, ramp='line', passes=1, **THRESHOLD)},
-       "unknown ramp 'line': did you mean 'linear'"),
+    ({'ns3': WEIGHT}, "unknown term 'ns3': did you mean 'ns3l'"),
+    ({'vat9': WEIGHT}, "unknown term 'vat9': "),
+    (
+      {'ns3l': dict(passes=1, weight=1.0, **THRESHOLD)},
+      "term 'ns3l' lacks ramp, ramp_steps",
+    ),
+    ({'pseudo_label': WEIGHT}, "'pseudo_label': .*missing.*'threshold'"),
+    (
+      {'pseudo_label': dict(WEIGHT, threshold=0.9, temperature=1)},
+      "'pseudo_label': .*unexpected.*'temperature'",
+    ),
+    ({'ns3l': dict(WEIGHT, passes=1)}, "'ns3l': .*missing.*'sampler'"),
+    ({'ns3l': dict(WEIGHT, **THRESHOLD)}, "'ns3l': .*missing.*'passes'"),
+    (
+      {'ns3l': dict(WEIGHT, passes=1, sampler='treshold', threshold=0.05)},
+      "unknown sampler 'treshold': did you mean 'threshold'",
+    ),
+    (
+      {'ns3l': dict(WEIGHT, passes=1, sampler='uniform', threshold=0.05)},
+      "sampler 'uniform': .*'threshold'",
+    ),
+    (
+      {'ns3l': dict(WEIGHT, ramp='line', passes=1, **THRESHOLD)},
+      "unknown ramp 'line': did you mean 'linear'",
+    ),
   )
   def test_errors_are_one_clear_line(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
-      term_configs.from_config(config)
+      from_config.from_config(config)
     self.assertNotIn('\n', str(caught.exception))
 
 
 class WithOwnTest(absltest.TestCase):
-
   def test_own_term_comes_first(self):
-    merged = term_configs.with_own('ns3l', THRESHOLD, {'pseudo_label': {}})
+    merged = from_config.with_own('ns3l', THRESHOLD, {'pseudo_label': {}})
     self.assertEqual(list(merged), ['ns3l', 'pseudo_label'])
 
   def test_the_same_term_twice(self):
     with self.assertRaisesRegex(errors.UserError, 'has the term ns3l already'):
-      term_configs.with_own('ns3l', THRESHOLD, {'ns3l': {}})
+      from_config.with_own('ns3l', THRESHOLD, {'ns3l': {}})
 
 
 class SideTablesTest(absltest.TestCase):
-
   def test_union_of_what_the_samplers_look_up(self):
     both = {
-        'a': dict(sampler='oracle'), 'b': dict(sampler='furthest'),
-        'c': dict(sampler='exclude_nearest'), 'd': dict(threshold=0.9),
+      'a': dict(sampler='oracle'),
+      'b': dict(sampler='furthest'),
+      'c': dict(sampler='exclude_nearest'),
+      'd': dict(threshold=0.9),
     }
     self.assertEqual(
-        term_configs.side_tables(both),
-        (negatives.DISTANCE, negatives.TRUE_CLASS))
-    self.assertEqual(term_configs.side_tables({'ns3l': THRESHOLD}), ())
-    self.assertEqual(term_configs.side_tables({}), ())
+      from_config.side_tables(both),
+      (negative_samplers.DISTANCE, negative_samplers.TRUE_CLASS),
+    )
+    self.assertEqual(from_config.side_tables({'ns3l': THRESHOLD}), ())
+    self.assertEqual(from_config.side_tables({}), ())
 
 
 if __name__ == '__main__':

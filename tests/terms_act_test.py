@@ -3,20 +3,19 @@
 import pathlib
 import tempfile
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
+from absl.testing import absltest, parameterized
 
 from configs import common
 from nsl_jax import config_files
-from nsl_jax import experiment
-from nsl_jax import log
-from nsl_jax import term_configs
+from nsl_jax.terms import from_config
+from nsl_jax.training import experiment, metrics_log
 
 CONFIGS = (
-    'configs/digits_supervised.py',
-    'configs/fashion_mnist_ssl.py:method=supervised',
-    'configs/cifar10_supervised.py', 'configs/cifar10_supervised.py:labels=250',
+  'configs/digits_supervised.py',
+  'configs/fashion_mnist_ssl.py:method=supervised',
+  'configs/cifar10_supervised.py',
+  'configs/cifar10_supervised.py:labels=250',
 )
 
 
@@ -26,22 +25,25 @@ def with_term(argument, name, **more):
 
 
 class WeightTest(parameterized.TestCase):
-
   @parameterized.product(
-      argument=CONFIGS, name=tuple(common.TERMS), reduced=(0, 100))
+    argument=CONFIGS, name=tuple(common.TERMS), reduced=(0, 100)
+  )
   def test_full_weight_from_a_quarter_of_the_run_on(
-      self, argument, name, reduced
+    self, argument, name, reduced
   ):
     config = with_term(argument, name, reduced=reduced)
     fields = config.method.terms[name].to_dict()
-    weight, _ = term_configs.from_config({name: fields})[name]
+    weight, _ = from_config.from_config({name: fields})[name]
     np.testing.assert_allclose(
-        float(weight(round(config.steps * 0.26))), fields['weight'], rtol=1e-6)
+      float(weight(round(config.steps * 0.26))), fields['weight'], rtol=1e-6
+    )
     self.assertEqual(fields['weight'], common.TERMS[name]['weight'])
     if fields['ramp'] == 'sigmoid':  # exp(-5 / 4) half-way up the ramp
       np.testing.assert_allclose(
-          float(weight(round(config.steps / 8))),
-          fields['weight'] * 0.286505, rtol=0.15)
+        float(weight(round(config.steps / 8))),
+        fields['weight'] * 0.286505,
+        rtol=0.15,
+      )
 
   def test_two_terms_on_a_method(self):
     config = config_files.load('configs/digits_ns3l.py:terms=pi+vat')
@@ -50,7 +52,6 @@ class WeightTest(parameterized.TestCase):
 
 
 class RunTest(parameterized.TestCase):
-
   @parameterized.parameters(*common.TERMS)
   def test_acts_on_digits(self, name):
     """Weight and value are logged, and the last weight is the one asked for."""
@@ -59,19 +60,24 @@ class RunTest(parameterized.TestCase):
       config.devices = 1
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     experiment.run(config, folder)
-    lines = [line for line in log.read(folder / 'seed_0' / 'metrics.jsonl')
-             if line['kind'] == 'train']
+    lines = [
+      line
+      for line in metrics_log.read(folder / 'seed_0' / 'metrics.jsonl')
+      if line['kind'] == 'train'
+    ]
     last = lines[-1]
     np.testing.assert_allclose(
-        last[f'{name}_weight'], common.TERMS[name]['weight'], rtol=1e-6)
+      last[f'{name}_weight'], common.TERMS[name]['weight'], rtol=1e-6
+    )
     np.testing.assert_allclose(last['learning_rate'], 1e-3, rtol=1e-6)
     self.assertGreaterEqual(last[name], 0.0)
     # Supervised rows weigh 1 / (B_l + B_u), as do a term's (family O).
     share = 16 / 32
     self.assertAlmostEqual(
-        last['loss'],
-        last['cross_entropy'] + share * last[f'{name}_weight'] * last[name],
-        delta=1e-4 * last['loss'] + 1e-6)
+      last['loss'],
+      last['cross_entropy'] + share * last[f'{name}_weight'] * last[name],
+      delta=1e-4 * last['loss'] + 1e-6,
+    )
 
 
 if __name__ == '__main__':

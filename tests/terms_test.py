@@ -1,16 +1,13 @@
 """Terms: which logits they read, what stays constant, how they are built."""
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 from scipy import special
 
-from nsl_jax import errors
-from nsl_jax import losses
-from nsl_jax import negatives
-from nsl_jax import terms
+from nsl_jax import errors, losses
+from nsl_jax.terms import library, negative_samplers
 from nsl_jax.types import Aux, Batch, CleanPass
 
 LOGITS = jnp.array([[1.0, -2.0, 0.5, 0.4], [0.0, 3.0, -1.0, 0.2]])
@@ -21,25 +18,37 @@ WEIGHT = dict(weight=2.0, ramp='none', ramp_steps=0)
 
 
 def shared(logits=LOGITS, belief=BELIEF, again=None, **more):
-  return Aux(logits_u=logits, belief_u=belief, total=4, again=again, stats={},
-             metrics={}, **{'slots': {}, **more})
+  return Aux(
+    logits_u=logits,
+    belief_u=belief,
+    total=4,
+    again=again,
+    stats={},
+    metrics={},
+    **{'slots': {}, **more},
+  )
 
 
 def rows(side=None):
   images = jnp.zeros((2, 1, 1, 1))
-  return Batch(x=images, y=jnp.zeros(2, jnp.int32), u=images,
-               u_index=jnp.arange(2), side=side or {})
+  return Batch(
+    x=images,
+    y=jnp.zeros(2, jnp.int32),
+    u=images,
+    u_index=jnp.arange(2),
+    side=side or {},
+  )
 
 
 class NS3LTest(parameterized.TestCase):
-
   def test_one_pass(self):
     """Algorithm 1: negatives by belief, probabilities from the same pass."""
-    term = terms.ns3l(passes=1, **THRESHOLD)
+    term = library.ns3l(passes=1, **THRESHOLD)
     refused = lambda key: self.fail('one pass must not run a second one')
     value = term(shared(again=refused), rows(), jax.random.key(0))
     np.testing.assert_allclose(
-        value, losses.none_of(LOGITS, NEGATIVE), rtol=1e-6)
+      value, losses.none_of(LOGITS, NEGATIVE), rtol=1e-6
+    )
 
   def test_two_passes(self):
     """F-N2: negatives by belief, probabilities from one more pass."""
@@ -49,19 +58,20 @@ class NS3LTest(parameterized.TestCase):
       views.append(key)
       return LOGITS + jax.random.normal(key, LOGITS.shape)
 
-    term = terms.ns3l(passes=2, **THRESHOLD)
+    term = library.ns3l(passes=2, **THRESHOLD)
     value = term(shared(again=again), rows(), jax.random.key(0))
     self.assertLen(views, 1)
     second = LOGITS + jax.random.normal(jax.random.clone(views[0]), (2, 4))
     np.testing.assert_allclose(
-        value, losses.none_of(second, NEGATIVE), rtol=1e-6)
+      value, losses.none_of(second, NEGATIVE), rtol=1e-6
+    )
     term(shared(again=again), rows(), jax.random.key(1))
     self.assertNotEqual(*(jax.random.key_data(k).tolist() for k in views))
 
   @parameterized.parameters(1, 2)
   def test_gradient(self, passes):
     """Invariant 6: it comes from the pass that gives p, not by the belief."""
-    term = terms.ns3l(passes=passes, **THRESHOLD)
+    term = library.ns3l(passes=passes, **THRESHOLD)
 
     def total(first, second, belief):
       aux = shared(first, belief, lambda key: second)
@@ -73,28 +83,32 @@ class NS3LTest(parameterized.TestCase):
       np.testing.assert_allclose(grad, used * expected, rtol=1e-6, atol=1e-7)
 
   def test_second_pass_without_one(self):
-    term = terms.ns3l(passes=2, **THRESHOLD)
+    term = library.ns3l(passes=2, **THRESHOLD)
     with self.assertRaisesRegex(errors.UserError, 'set passes=1'):
       term(shared(), rows(), jax.random.key(0))
 
   @parameterized.parameters(0, 3, '1')
   def test_number_of_passes(self, passes):
     with self.assertRaisesRegex(errors.UserError, 'passes must be 1 or 2'):
-      terms.ns3l(passes=passes, **THRESHOLD)
+      library.ns3l(passes=passes, **THRESHOLD)
 
   def test_sampler_sees_the_side_tables(self):
     distance = jnp.array([[1.0, 2.0, 9.0, 3.0], [8.0, 0.0, 1.0, 2.0]])
-    term = terms.ns3l(sampler='furthest', passes=1)
-    value = term(shared(), rows({negatives.DISTANCE: distance}),
-                 jax.random.key(0))
+    term = library.ns3l(sampler='furthest', passes=1)
+    value = term(
+      shared(), rows({negative_samplers.DISTANCE: distance}), jax.random.key(0)
+    )
     probs = jax.nn.softmax(LOGITS)
     expected = -np.log1p(-np.array([probs[0, 2], probs[1, 0]]))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
   def test_negatives_are_drawn_anew_with_each_key(self):
     """F-N17: the drawn class shows in the value, -log(1 - p_j)."""
-    term = jax.jit(lambda key: terms.ns3l(
-        sampler='uniform', count=1, passes=1)(shared(), rows(), key))
+    term = jax.jit(
+      lambda key: library.ns3l(sampler='uniform', count=1, passes=1)(
+        shared(), rows(), key
+      )
+    )
     values = np.stack([term(jax.random.key(seed)) for seed in range(60)])
     expected = -np.log1p(-np.asarray(jax.nn.softmax(LOGITS), np.float64))
     for row in range(2):
@@ -104,11 +118,16 @@ class NS3LTest(parameterized.TestCase):
 
   def test_negatives_of_an_image_can_be_kept(self):
     """F-N17: without redraw they hang on the image's row and on the run."""
-    term = terms.ns3l(sampler='uniform', count=2, passes=1, redraw=False)
+    term = library.ns3l(sampler='uniform', count=2, passes=1, redraw=False)
     draw = lambda indices, seed, run=0: term(
-        shared(jnp.tile(LOGITS[:1], (8, 1)), jnp.tile(BELIEF[:1], (8, 1)),
-               run=jax.random.key(run)),
-        rows()._replace(u_index=indices), jax.random.key(seed))
+      shared(
+        jnp.tile(LOGITS[:1], (8, 1)),
+        jnp.tile(BELIEF[:1], (8, 1)),
+        run=jax.random.key(run),
+      ),
+      rows()._replace(u_index=indices),
+      jax.random.key(seed),
+    )
     first = draw(jnp.arange(8), 1)
     np.testing.assert_array_equal(first, draw(jnp.arange(8), 2))
     np.testing.assert_array_equal(first[::-1], draw(jnp.arange(8)[::-1], 3))
@@ -117,23 +136,25 @@ class NS3LTest(parameterized.TestCase):
 
 
 class PseudoLabelTest(absltest.TestCase):
-
   def test_reads_the_clean_pass(self):
-    value = terms.pseudo_label(threshold=0.95)(
-        shared(), rows(), jax.random.key(0))
+    value = library.pseudo_label(threshold=0.95)(
+      shared(), rows(), jax.random.key(0)
+    )
     self.assertEqual(value[0], 0.0)
     self.assertGreater(value[1], 0.0)
     np.testing.assert_array_equal(
-        value, losses.pseudo_label(LOGITS, BELIEF, threshold=0.95))
+      value, losses.pseudo_label(LOGITS, BELIEF, threshold=0.95)
+    )
 
 
 class EntropyTest(absltest.TestCase):
-
   def test_against_a_loop(self):
     """F-N7: of the clean pass."""
-    value = terms.entropy()(shared(), rows(), jax.random.key(0))
-    want = [-sum(p * np.log(p) for p in row)
-            for row in special.softmax(np.asarray(LOGITS), axis=-1)]
+    value = library.entropy()(shared(), rows(), jax.random.key(0))
+    want = [
+      -sum(p * np.log(p) for p in row)
+      for row in special.softmax(np.asarray(LOGITS), axis=-1)
+    ]
     np.testing.assert_allclose(value, want, rtol=1e-5)
 
 
@@ -148,8 +169,8 @@ class AgreementTest(parameterized.TestCase):
       self.assertEqual(params is slot, name == 'mean_teacher')
       return teacher
 
-    term = {'pi': terms.pi, 'mean_teacher': terms.mean_teacher}[name]()
-    aux = shared(student, again=again, slots={terms.TEACHER: slot})
+    term = {'pi': library.pi, 'mean_teacher': library.mean_teacher}[name]()
+    aux = shared(student, again=again, slots={library.TEACHER: slot})
     return term(aux, rows(), jax.random.key(0))
 
   @parameterized.parameters('pi', 'mean_teacher')
@@ -157,9 +178,10 @@ class AgreementTest(parameterized.TestCase):
     """Invariant 9: 0 where both passes agree, else more."""
     teacher = LOGITS[::-1] * 0.5
     want = []
-    for p, q in zip(*(special.softmax(np.asarray(z), axis=-1)
-                      for z in (LOGITS, teacher))):
-      want.append(sum((p[k] - q[k])**2 for k in range(4)) / 4)
+    for p, q in zip(
+      *(special.softmax(np.asarray(z), axis=-1) for z in (LOGITS, teacher))
+    ):
+      want.append(sum((p[k] - q[k]) ** 2 for k in range(4)) / 4)
     found = self.call(name, LOGITS, teacher)
     np.testing.assert_allclose(found, want, rtol=1e-5)
     self.assertGreater(min(want), 1e-3)
@@ -202,16 +224,24 @@ class VATTest(parameterized.TestCase):
       return network(view)
 
     clean = CleanPass(
-        images=jnp.asarray(self.images), view=jnp.asarray(self.images),
-        logits=logits + shift, consistency=logits, push=push, same=apply,
-        fresh=apply, unlabelled=lambda values: values[2:])
-    return terms.vat(**options)(
-        shared(clean=clean), rows(), jax.random.key(3))
+      images=jnp.asarray(self.images),
+      view=jnp.asarray(self.images),
+      logits=logits + shift,
+      consistency=logits,
+      push=push,
+      same=apply,
+      fresh=apply,
+      unlabelled=lambda values: values[2:],
+    )
+    return library.vat(**options)(
+      shared(clean=clean), rows(), jax.random.key(3)
+    )
 
   def by_hand(self, eps, mode, xi, iterations, kl_direction):
     """Loops over rows; the start is drawn from the same key."""
     start = jax.random.normal(
-        jax.random.split(jax.random.key(3))[0], self.images.shape, float)
+      jax.random.split(jax.random.key(3))[0], self.images.shape, float
+    )
     found = []
     for image, d in zip(self.images, np.asarray(start)):
       x, d = image.reshape(-1), d.reshape(-1)
@@ -233,8 +263,10 @@ class VATTest(parameterized.TestCase):
     return v / np.sqrt(1e-6 + sum(v**2))
 
   @parameterized.product(
-      mode=('exact', 'finite_difference'), iterations=(1, 3),
-      kl_direction=('adversarial', 'clean'))
+    mode=('exact', 'finite_difference'),
+    iterations=(1, 3),
+    kl_direction=('adversarial', 'clean'),
+  )
   def test_against_a_loop(self, **options):
     """Invariant 9: also that no row is below 0."""
     options.update(eps=0.7, xi=0.5)
@@ -244,26 +276,26 @@ class VATTest(parameterized.TestCase):
     self.assertGreater(found.min(), 1e-3)
 
   @parameterized.product(
-      mode=('exact', 'finite_difference'), eps=(1e-3, 1.0, 6.0))
+    mode=('exact', 'finite_difference'), eps=(1e-3, 1.0, 6.0)
+  )
   def test_length_of_the_change(self, mode, eps):
     """Invariant 10: eps to 1e-6 in every image."""
     seen = []
     self.call(self.kernel, seen=seen, mode=mode, eps=eps, xi=1e-2)
     change = np.asarray(seen[-1] - self.images).reshape(5, -1)
-    np.testing.assert_allclose(
-        np.linalg.norm(change, axis=1), eps, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(change, axis=1), eps, rtol=1e-6)
 
   @parameterized.product(
-      mode=('exact', 'finite_difference'),
-      kl_direction=('adversarial', 'clean'))
+    mode=('exact', 'finite_difference'), kl_direction=('adversarial', 'clean')
+  )
   def test_no_change_no_loss(self, **options):
     """Invariant 9: an eps that is lost in the pixels."""
     found = self.call(self.kernel, eps=1e-30, xi=1e-2, **options)
     np.testing.assert_array_equal(found, 0.0)
 
   @parameterized.product(
-      mode=('exact', 'finite_difference'),
-      kl_direction=('adversarial', 'clean'))
+    mode=('exact', 'finite_difference'), kl_direction=('adversarial', 'clean')
+  )
   def test_gradient(self, mode, kl_direction):
     """Invariant 9: none into the clean prediction; the change is constant."""
     seen = []

@@ -7,25 +7,19 @@ import pathlib
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl.testing import absltest, parameterized
 
-from nsl_jax import bench
 from nsl_jax import errors
-from nsl_jax import experiment
-from nsl_jax import mesh as mesh_lib
-from nsl_jax import report
-from nsl_jax import reproduce
-from nsl_jax import rows
-from nsl_jax import step_times
-from nsl_jax import stopwatch
-from nsl_jax import timing
+from nsl_jax.benchmarks import step_times, stopwatch, table7
+from nsl_jax.commands import bench, report, reproduce
+from nsl_jax.papers import rows
+from nsl_jax.training import experiment, sharding as mesh_lib
 from nsl_jax.types import Batch
 
-real_configs = timing.configs
+real_configs = table7.configs
 METHODS = ('mean_teacher', 'dual_student', 'dnll')
 
 
@@ -57,94 +51,105 @@ def flops(config, labelled, unlabelled):
   abstract = lambda *size: jax.ShapeDtypeStruct(size, jnp.float32)
   index = lambda size: jax.ShapeDtypeStruct((size,), jnp.int32)
   batch = Batch(
-      x=abstract(labelled, *shape), y=index(labelled),
-      u=abstract(unlabelled, *shape), u_index=index(unlabelled), side={})
+    x=abstract(labelled, *shape),
+    y=index(labelled),
+    u=abstract(unlabelled, *shape),
+    u_index=index(unlabelled),
+    side={},
+  )
   key = jax.eval_shape(lambda: jax.random.key(0))
   state = jax.eval_shape(method.init, key)
-  count = lambda f, *inputs: (
-      jax.jit(f).lower(*inputs).cost_analysis()['flops'])
+  count = lambda f, *inputs: jax.jit(f).lower(*inputs).cost_analysis()['flops']
   images = abstract(labelled + unlabelled, *shape)
   return {
-      timing.TRAINING: count(method.update, state, batch, key),
-      timing.EVALUATION: count(method.predict, state, images),
+    table7.TRAINING: count(method.update, state, batch, key),
+    table7.EVALUATION: count(method.predict, state, images),
   }
 
 
 class PassesTest(parameterized.TestCase):
-
   def test_by_hand(self):
     units = {
-        method: {
-            kind: cost.units()
-            for kind, cost in timing.passes(method, 50, 50).items()
-        } for method in METHODS
+      method: {
+        kind: cost.units()
+        for kind, cost in table7.passes(method, 50, 50).items()
+      }
+      for method in METHODS
     }
-    self.assertEqual(units, {
+    self.assertEqual(
+      units,
+      {
         'mean_teacher': {'training': 350, 'inference': 100, 'evaluation': 100},
         'dual_student': {'training': 800, 'inference': 100, 'evaluation': 200},
         'dnll': {'training': 700, 'inference': 100, 'evaluation': 200},
-    })
+      },
+    )
 
   def test_floors_are_ratios_of_the_arithmetic_of_the_real_steps(self):
-    """Another pass in a method would show here; uneven sizes tell them apart.
-    """
+    """A further pass in a method would show; uneven sizes tell them apart."""
     labelled, unlabelled = 4, 8
     found = {}
-    for config in timing.configs().values():
+    for config in table7.configs().values():
       config = config.copy_and_resolve_references().unlock()
       config.model.width = 0.25
       found[config.method.name] = flops(config, labelled, unlabelled)
     first = found['mean_teacher']
-    cost = lambda method: timing.passes(method, labelled, unlabelled)
+    cost = lambda method: table7.passes(method, labelled, unlabelled)
     for method in METHODS:
       for kind, count in found[method].items():
-        floor = cost(method)[kind].units() / cost(
-            'mean_teacher')[kind].units()
+        floor = cost(method)[kind].units() / cost('mean_teacher')[kind].units()
         self.assertAlmostEqual(
-            count / first[kind], floor, delta=0.01, msg=f'{method} {kind}')
+          count / first[kind], floor, delta=0.01, msg=f'{method} {kind}'
+        )
 
 
 class ConfigTest(absltest.TestCase):
-
   def test_the_three_rows(self):
-    found = timing.configs()
+    found = table7.configs()
     self.assertEqual([c.method.name for c in found.values()], list(METHODS))
     for config in found.values():
       self.assertEqual(config.model.name, 'cnn13')
       self.assertEqual(config.data.labelled, 4000)
-      self.assertEqual(config.batch.to_dict(), {
-          'labelled': 50, 'unlabelled': 50})
+      self.assertEqual(
+        config.batch.to_dict(), {'labelled': 50, 'unlabelled': 50}
+      )
       self.assertEqual(config.precision, 'float32')
     dnll = found['DN-T7-3'].method
-    self.assertEqual((dnll.selection, dnll.count, dnll.unsupervised),
-                     ('epm', 3, 'both'))
-    self.assertEqual({reproduce.state_of(rows.find(i)) for i in timing.ROWS},
-                     {'ready'})
+    self.assertEqual(
+      (dnll.selection, dnll.count, dnll.unsupervised), ('epm', 3, 'both')
+    )
+    self.assertEqual(
+      {reproduce.state_of(rows.find(i)) for i in table7.ROWS}, {'ready'}
+    )
     self.assertIn(' 0.145 s ', reproduce.list_rows(rows.match('DN-T7')))
 
 
 class MeasureTest(absltest.TestCase):
-
   def test_any_row_measures_all_three_into_one_file(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     printed = io.StringIO()
     with (
-        mock.patch.object(timing, 'configs', small_configs),
-        mock.patch.object(timing, 'LABELLED', 2),
-        mock.patch.object(timing, 'UNLABELLED', 2),
-        mock.patch.object(timing, '_SHAPE', (8, 8, 3)),
-        mock.patch.object(stopwatch, '_WARM_UP', 1),
-        contextlib.redirect_stdout(printed),
+      mock.patch.object(table7, 'configs', small_configs),
+      mock.patch.object(table7, 'LABELLED', 2),
+      mock.patch.object(table7, 'UNLABELLED', 2),
+      mock.patch.object(table7, '_SHAPE', (8, 8, 3)),
+      mock.patch.object(stopwatch, '_WARM_UP', 1),
+      contextlib.redirect_stdout(printed),
     ):
-      reproduce.main([
-          '--row=DN-T7-2', '--reduced=2', f'--results={folder}',
+      reproduce.main(
+        [
+          '--row=DN-T7-2',
+          '--reduced=2',
+          f'--results={folder}',
           f'--workdir={folder}/runs',
-      ])
+        ]
+      )
     path = folder / 'DN-T7-cpu-reduced2-seeds1.json'
     content = json.loads(path.read_text())
     self.assertEqual(report.read(folder), [content])
-    self.assertEqual((content['row'], content['kind']),
-                     ('DN-T7-1 DN-T7-2 DN-T7-3', 'timing'))
+    self.assertEqual(
+      (content['row'], content['kind']), ('DN-T7-1 DN-T7-2 DN-T7-3', 'timing')
+    )
     self.assertEqual((content['steps'], content['full_steps']), (2, 20))
     for row_id, one in content['methods'].items():
       self.assertEqual(one['config']['data']['labelled'], 4000)
@@ -156,39 +161,62 @@ class MeasureTest(absltest.TestCase):
       self.assertIn(f'| {row_id} | {one["method"]} |', printed.getvalue())
     first = content['methods']['DN-T7-1']
     self.assertEqual(first['training']['ratio'], 1.0)
-    self.assertEqual(first['training']['passes'], {
-        'backward': 4, 'forward': 2})
+    self.assertEqual(first['training']['passes'], {'backward': 4, 'forward': 2})
     self.assertIn(str(path), printed.getvalue())
 
   def test_table_of_ratios(self):
     step = lambda ms, ratio, **more: {'median_ms': ms, 'ratio': ratio, **more}
     one = {'inference': step(0.8125, 1.0), 'evaluation': step(506.25, 2.0)}
-    text = timing.table({'methods': {
-        'DN-T7-3': {
-            'method': 'dnll', **one,
-            'training': step(2812.5, 1.867, floor=1.75, expected=1.8333)},
-    }})
+    text = table7.table(
+      {
+        'methods': {
+          'DN-T7-3': {
+            'method': 'dnll',
+            **one,
+            'training': step(2812.5, 1.867, floor=1.75, expected=1.8333),
+          }
+        }
+      }
+    )
     cells = [c.strip() for c in text.splitlines()[-1].strip('|').split('|')]
-    self.assertEqual(cells, [
-        'DN-T7-3', 'dnll', '2812', '1.87', '1.99', '1.75', '1.83',
-        '0.8125', '1.00', '1.01', '506.2', '2.00',
-    ])
+    self.assertEqual(
+      cells,
+      [
+        'DN-T7-3',
+        'dnll',
+        '2812',
+        '1.87',
+        '1.99',
+        '1.75',
+        '1.83',
+        '0.8125',
+        '1.00',
+        '1.01',
+        '506.2',
+        '2.00',
+      ],
+    )
 
   def test_expected_ratio(self):
     """Inference takes 0.25 ms an image, a pass with gradient 5.5 of these:
     60 units less the teacher's 5, of 10 images."""
     setting = stopwatch.Setting(
-        5, 5, (8, 8, 3), 10, 1, 'float32', mesh_lib.make(1))
-    times = {'training': [15.0, 15.0], 'inference': [2.5, 2.5],
-             'evaluation': [2.5, 2.5]}
+      5, 5, (8, 8, 3), 10, 1, 'float32', mesh_lib.make(1)
+    )
+    times = {
+      'training': [15.0, 15.0],
+      'inference': [2.5, 2.5],
+      'evaluation': [2.5, 2.5],
+    }
     found = small_configs()
-    taken = {(row_id, kind): ms for row_id in found
-             for kind, ms in times.items()}
+    taken = {
+      (row_id, kind): ms for row_id in found for kind, ms in times.items()
+    }
     with (
-        mock.patch.object(timing, '_subjects', return_value=times),
-        mock.patch.object(stopwatch, 'in_turn', return_value=taken),
+      mock.patch.object(table7, '_subjects', return_value=times),
+      mock.patch.object(stopwatch, 'in_turn', return_value=taken),
     ):
-      measured = timing.measure(found, setting, steps=2)
+      measured = table7.measure(found, setting, steps=2)
     expected = [one['training']['expected'] for one in measured.values()]
     np.testing.assert_allclose(expected, [1.0, 130 / 60, 120 / 60])
     floors = [one['training']['floor'] for one in measured.values()]
@@ -196,23 +224,24 @@ class MeasureTest(absltest.TestCase):
 
   def test_wrong_numbers(self):
     with self.assertRaisesRegex(errors.UserError, 'has no seeds'):
-      timing.run(seeds=2)
-    for steps in (-1, timing.whole_steps() + 1):
+      table7.run(seeds=2)
+    for steps in (-1, table7.whole_steps() + 1):
       with self.assertRaisesRegex(errors.UserError, 'timing has 20 steps'):
-        timing.run(reduced=steps)
+        table7.run(reduced=steps)
 
 
 class StopwatchTest(absltest.TestCase):
-
   def test_calls_take_turns(self):
     called = []
     subjects = {
-        name: stopwatch.Subject(
-            lambda name=name: called.append(name), 0, None, None, str)
-        for name in 'ab'
+      name: stopwatch.Subject(
+        lambda name=name: called.append(name), 0, None, None, str
+      )
+      for name in 'ab'
     }
     setting = stopwatch.Setting(
-        1, 1, (8, 8, 1), 10, 4, 'float32', mesh_lib.make(1))
+      1, 1, (8, 8, 1), 10, 4, 'float32', mesh_lib.make(1)
+    )
     taken = stopwatch.in_turn(subjects, setting, steps=9)
     self.assertEqual({k: len(v) for k, v in taken.items()}, {'a': 3, 'b': 3})
     self.assertEqual(''.join(called[-6:]), 'ababab')
@@ -223,7 +252,8 @@ class StopwatchTest(absltest.TestCase):
 
   def test_inference_goes_through_all_images_of_a_call(self):
     setting = stopwatch.Setting(
-        2, 1, (8, 8, 1), 10, 2, 'float32', mesh_lib.make(1))
+      2, 1, (8, 8, 1), 10, 2, 'float32', mesh_lib.make(1)
+    )
     data = stopwatch.random_data((), setting, 'standard')
     seen = []
 
@@ -233,7 +263,8 @@ class StopwatchTest(absltest.TestCase):
       return {'a': images[:, 0, 0] + state, 'b': images[:, 0, :, 0]}
 
     one = stopwatch.inference(
-        predict, jnp.zeros(()), setting, lambda fitted, x: x / 255.0, data)
+      predict, jnp.zeros(()), setting, lambda fitted, x: x / 255.0, data
+    )
     one.call()
     jax.effects_barrier()
     first = data.images[jnp.asarray([0, 3]), 0, 0, 0]
@@ -242,13 +273,20 @@ class StopwatchTest(absltest.TestCase):
   def test_bench_takes_a_batched_pair_inference_and_bfloat16(self):
     printed = io.StringIO()
     with (
-        mock.patch.object(stopwatch, '_WARM_UP', 1),
-        contextlib.redirect_stdout(printed),
+      mock.patch.object(stopwatch, '_WARM_UP', 1),
+      contextlib.redirect_stdout(printed),
     ):
-      bench.main([
-          '--method=dnll:batched=True', '--batch=2+2', '--image=8x8x1',
-          '--steps=1', '--augment=', '--precision=bfloat16', '--inference',
-      ])
+      bench.main(
+        [
+          '--method=dnll:batched=True',
+          '--batch=2+2',
+          '--image=8x8x1',
+          '--steps=1',
+          '--augment=',
+          '--precision=bfloat16',
+          '--inference',
+        ]
+      )
     lines = printed.getvalue().splitlines()
     self.assertStartsWith(lines[3], '| dnll:batched=True |')
     self.assertGreater(float(lines[3].strip('|').split('|')[-1]), 0.0)
@@ -257,10 +295,15 @@ class StopwatchTest(absltest.TestCase):
   def test_the_empty_pipeline_can_be_left_out(self):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-      bench.main([
-          '--method=supervised', '--batch=2+2', '--image=8x8x1', '--steps=1',
+      bench.main(
+        [
+          '--method=supervised',
+          '--batch=2+2',
+          '--image=8x8x1',
+          '--steps=1',
           '--full_only',
-      ])
+        ]
+      )
     self.assertNotIn('empty pipeline', printed.getvalue())
     header, rule, row = printed.getvalue().splitlines()[1:4]
     self.assertEqual(header.count('|'), row.count('|'))

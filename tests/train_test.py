@@ -3,27 +3,29 @@
 import contextlib
 import functools
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl.testing import absltest, parameterized
 
-from nsl_jax import mesh as mesh_lib
-from nsl_jax import methods
-from nsl_jax import models
-from nsl_jax import train
-from nsl_jax.data import augment
-from nsl_jax.data import normalise
+from nsl_jax import methods, models
+from nsl_jax.data import augment, normalize
+from nsl_jax.training import sharding as mesh_lib, train_step
 from nsl_jax.types import Data, Method, State, Tools
 
 SHAPE, CLASSES, COUNT = (8, 8, 1), 4, 64
-UNIT = functools.partial(normalise.apply, 'unit')
-READ = functools.partial(train.gather, UNIT)
+UNIT = functools.partial(normalize.apply, 'unit')
+READ = functools.partial(train_step.gather, UNIT)
 NS3L = dict(
-    name='ns3l', weight=1.0, ramp='sigmoid', ramp_steps=8, sampler='threshold',
-    threshold=0.2, passes=2, terms={},
+  name='ns3l',
+  weight=1.0,
+  ramp='sigmoid',
+  ramp_steps=8,
+  sampler='threshold',
+  threshold=0.2,
+  passes=2,
+  terms={},
 )
 
 
@@ -34,16 +36,20 @@ def arrays(seed=0):
   images = rng.integers(0, 160, (COUNT, *SHAPE))
   for image, label in zip(images, labels):
     row, column = divmod(int(label), 2)
-    image[4 * row:4 * row + 4, 4 * column:4 * column + 4] += 90
+    image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 90
   return images.astype(np.uint8), labels
 
 
 def data_on(mesh, labels=None, side=None):
   images, known = arrays()
   return mesh_lib.put(
-      Data(images=images, labels=known if labels is None else labels,
-           normaliser={}, side=side or {}),
-      mesh_lib.everywhere(mesh),
+    Data(
+      images=images,
+      labels=known if labels is None else labels,
+      normaliser={},
+      side=side or {},
+    ),
+    mesh_lib.everywhere(mesh),
   )
 
 
@@ -51,24 +57,28 @@ def rows_of(steps, seed=0, unlabelled=8):
   """Rows of the first half as labelled, of the second as unlabelled."""
   rng = np.random.default_rng(seed)
   draw = lambda low, size: rng.integers(
-      low, low + COUNT // 2, (40, size)).astype(np.int32)[:steps]
+    low, low + COUNT // 2, (40, size)
+  ).astype(np.int32)[:steps]
   return {'labelled': draw(0, 8), 'unlabelled': draw(COUNT // 2, unlabelled)}
 
 
 def method_of(config, tx, views='', batch_norm=False):
   tools = Tools(
-      model=models.build(
-          {'name': 'small_cnn', 'batch_norm': batch_norm}, CLASSES
-      ),
-      tx=tx, augment=augment.build(views), image_shape=SHAPE, ema_decay=0.5,
+    model=models.build(
+      {'name': 'small_cnn', 'batch_norm': batch_norm}, CLASSES
+    ),
+    tx=tx,
+    augment=augment.build(views),
+    image_shape=SHAPE,
+    ema_decay=0.5,
   )
   return methods.build(config, tools)
 
 
 @functools.cache
 def chunk_of(method, devices):
-  return train.make_chunk(
-      train.one_step(method, READ), mesh=mesh_lib.make(devices)
+  return train_step.make_chunk(
+    train_step.one_step(method, READ), mesh=mesh_lib.make(devices)
   )
 
 
@@ -94,10 +104,10 @@ def run(method, counts, *, devices=1, seed=0):
   """
   mesh = mesh_lib.make(devices)
   chunk = chunk_of(method, devices)
-  state, data = train.initial_state(method, seed, mesh), data_on(mesh)
+  state, data = train_step.initial_state(method, seed, mesh), data_on(mesh)
   rows, at, history, seen = rows_of(40), 0, [], set()
   for count in counts:
-    here = {k: v[at:at + count] for k, v in rows.items()}
+    here = {k: v[at : at + count] for k, v in rows.items()}
     here = mesh_lib.put(here, mesh_lib.split(mesh, axis=1))
     with compilations() as found:
       state, metrics = chunk(state, data, here)
@@ -113,31 +123,37 @@ def run(method, counts, *, devices=1, seed=0):
 
 def assert_close(one, other, atol):
   jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=atol, atol=atol),
-      one, other,
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=atol, atol=atol),
+    one,
+    other,
   )
 
 
 def counting():
   """A method whose state is arithmetic: no network, nothing to round."""
+
   def init(key):
     return State(
-        step=jnp.zeros((), jnp.int32), key=key,
-        params=jnp.zeros((3,), jnp.int32), stats={}, opt=(), slots={},
+      step=jnp.zeros((), jnp.int32),
+      key=key,
+      params=jnp.zeros((3,), jnp.int32),
+      stats={},
+      opt=(),
+      slots={},
     )
 
   def update(state, batch, key):
     seen = jnp.stack([batch.y.sum(), batch.u_index.sum(), state.step])
     noise = jax.random.uniform(key)
     return state.replace(params=state.params + seen), {
-        'noise': noise, 'step': state.step.astype(jnp.float32),
+      'noise': noise,
+      'step': state.step.astype(jnp.float32),
     }
 
   return Method(init, update, predict=None)
 
 
 class ChunkTest(parameterized.TestCase):
-
   def test_compilations_are_noticed(self):
     # `run` relies on it.
     double = jax.jit(lambda x: 2 * x)
@@ -152,23 +168,25 @@ class ChunkTest(parameterized.TestCase):
     state, history = run(counting(), counts, seed=3)
     labels, rows = arrays()[1], rows_of(7)
     expected = [
-        labels[rows['labelled'][:7]].sum(), rows['unlabelled'][:7].sum(),
-        sum(range(7)),
+      labels[rows['labelled'][:7]].sum(),
+      rows['unlabelled'][:7].sum(),
+      sum(range(7)),
     ]
     np.testing.assert_array_equal(state.params, expected)
     self.assertEqual(state.step, 7)
     np.testing.assert_array_equal(history['step'], np.arange(7))
     key = jax.random.key(3)
-    np.testing.assert_array_equal(history['noise'], [
-        jax.random.uniform(jax.random.fold_in(key, step)) for step in range(7)
-    ])
+    np.testing.assert_array_equal(
+      history['noise'],
+      [jax.random.uniform(jax.random.fold_in(key, step)) for step in range(7)],
+    )
     np.testing.assert_array_equal(state.key, jax.random.key_data(key))
 
   @parameterized.parameters(2, 5)
   def test_the_compiler_knows_the_number_of_steps(self, count):
     """Else an accelerator asks the host after every step."""
     mesh, method = mesh_lib.make(1), counting()
-    state = train.initial_state(method, 0, mesh)
+    state = train_step.initial_state(method, 0, mesh)
     rows = mesh_lib.put(rows_of(count), mesh_lib.split(mesh, axis=1))
     program = chunk_of(method, 1).lower(state, data_on(mesh), rows).compile()
     self.assertIn(f'"known_trip_count":{{"n":"{count}"', program.as_text())
@@ -180,9 +198,10 @@ class ChunkTest(parameterized.TestCase):
     assert_close(one_by_one, history, 1e-5)
     assert_close(one, state, 1e-5)
     self.assertGreater(one_by_one['ns3l'].min(), 0)
-    self.assertEqual(set(one_by_one), {
-        'loss', 'cross_entropy', 'ns3l', 'ns3l_weight', 'params_norm'
-    })
+    self.assertEqual(
+      set(one_by_one),
+      {'loss', 'cross_entropy', 'ns3l', 'ns3l_weight', 'params_norm'},
+    )
 
   def test_loss_falls(self):
     method = method_of(dict(name='supervised', terms={}), optax.adam(3e-3))
@@ -193,7 +212,7 @@ class ChunkTest(parameterized.TestCase):
   def test_state_is_donated_and_data_are_not(self, count):
     mesh, method = mesh_lib.make(4), counting()
     chunk = chunk_of(method, 4)
-    state, data = train.initial_state(method, 0, mesh), data_on(mesh)
+    state, data = train_step.initial_state(method, 0, mesh), data_on(mesh)
     rows = mesh_lib.put(rows_of(count), mesh_lib.split(mesh, axis=1))
     new, _ = chunk(state, data, rows)
     self.assertTrue(state.params.is_deleted())
@@ -209,8 +228,7 @@ class DevicesTest(parameterized.TestCase):
     # rounding, which Adam would blow up to the size of its rate.
     method = method_of(NS3L, optax.sgd(0.1), 'translate:1', batch_norm=True)
     (one, history), (four, spread) = (
-        run(method, (1,) * 6, devices=devices)
-        for devices in (1, 4)
+      run(method, (1,) * 6, devices=devices) for devices in (1, 4)
     )
     assert_close(history, spread, 1e-5)
     assert_close(one, four, 1e-5)
@@ -220,7 +238,6 @@ class DevicesTest(parameterized.TestCase):
 
 
 class GatherTest(parameterized.TestCase):
-
   def gather(self, labels=None, side=None, rows=None):
     data = data_on(mesh_lib.make(1), labels, side)
     rows = rows or {k: v[0] for k, v in rows_of(1).items()}
@@ -243,7 +260,7 @@ class GatherTest(parameterized.TestCase):
     labels = arrays()[1]
     hidden = np.where(np.arange(COUNT) < COUNT // 2, labels, -1)
     jax.tree.map(
-        np.testing.assert_array_equal, self.gather(), self.gather(hidden)
+      np.testing.assert_array_equal, self.gather(), self.gather(hidden)
     )
 
   def test_no_unlabelled_rows(self):
@@ -259,7 +276,7 @@ class GatherTest(parameterized.TestCase):
     rows = mesh_lib.put(rows_of(1), mesh_lib.split(mesh, axis=1))
     found = []
     for hidden in (labels, np.where(np.arange(COUNT) < COUNT // 2, labels, 0)):
-      state = train.initial_state(method, 0, mesh)
+      state = train_step.initial_state(method, 0, mesh)
       found.append(chunk(state, data_on(mesh, hidden), rows)[0].params)
     jax.tree.map(np.testing.assert_array_equal, *found)
 

@@ -8,18 +8,21 @@ import subprocess
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
-from absl.testing import parameterized
 import jax
+from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax import workdir
+from nsl_jax.training import workdir
 
 CONFIG = {
-    'steps': 100, 'seeds': 1, 'steps_per_call': 0, 'devices': 0, 'row': '',
-    'data': {'name': 'digits', 'dir': '', 'labelled': 50},
-    'checkpoint': {'every': 500, 'keep': 2},
-    'method': {'name': 'ns3l', 'terms': {}},
+  'steps': 100,
+  'seeds': 1,
+  'steps_per_call': 0,
+  'devices': 0,
+  'row': '',
+  'data': {'name': 'digits', 'dir': '', 'labelled': 50},
+  'checkpoint': {'every': 500, 'keep': 2},
+  'method': {'name': 'ns3l', 'terms': {}},
 }
 
 
@@ -36,7 +39,6 @@ def changed(**fields):
 
 
 class WorkdirTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -51,7 +53,6 @@ class WorkdirTest(parameterized.TestCase):
 
 
 class ClaimTest(WorkdirTest):
-
   def test_makes_folders(self):
     folder = self.folder / 'runs' / 'one'
     workdir.claim(folder, CONFIG)
@@ -67,9 +68,12 @@ class ClaimTest(WorkdirTest):
     workdir.claim(self.folder, CONFIG | {'widths': (1, 2)})
 
   @parameterized.parameters(
-      (dict(seeds=5),), (dict(data__dir='/elsewhere'),), (dict(devices=4),),
-      (dict(steps_per_call=32),), (dict(checkpoint__keep=9),),
-      (dict(seeds=2, data__dir='/elsewhere', steps_per_call=1),),
+    (dict(seeds=5),),
+    (dict(data__dir='/elsewhere'),),
+    (dict(devices=4),),
+    (dict(steps_per_call=32),),
+    (dict(checkpoint__keep=9),),
+    (dict(seeds=2, data__dir='/elsewhere', steps_per_call=1),),
   )
   def test_what_may_change(self, fields):
     workdir.claim(self.folder, CONFIG)
@@ -77,15 +81,17 @@ class ClaimTest(WorkdirTest):
     self.assertEqual(workdir.read_json(self.path), changed(**fields))
 
   @parameterized.parameters(
-      (dict(steps=50), 'steps was 100 there and is 50 here .a run can be made'),
-      (dict(data__labelled=51), 'data.labelled was 50 there and is 51 here'),
-      (dict(data__name='svhn'), "data.name was 'digits' there and is 'svhn'"),
-      (dict(checkpoint__every=1), 'checkpoint.every was 500'),
-      (dict(method__weight=2.0), 'method.weight was None there and is 2.0'),
-      (dict(method__terms={'ns3l': {'weight': 1}}),
-       'method.terms.ns3l.weight was None there and is 1 here'),
-      # The first by name, wherever it was changed.
-      (dict(steps=200, data__labelled=51, seeds=9), 'data.labelled was 50'),
+    (dict(steps=50), 'steps was 100 there and is 50 here .a run can be made'),
+    (dict(data__labelled=51), 'data.labelled was 50 there and is 51 here'),
+    (dict(data__name='svhn'), "data.name was 'digits' there and is 'svhn'"),
+    (dict(checkpoint__every=1), 'checkpoint.every was 500'),
+    (dict(method__weight=2.0), 'method.weight was None there and is 2.0'),
+    (
+      dict(method__terms={'ns3l': {'weight': 1}}),
+      'method.terms.ns3l.weight was None there and is 1 here',
+    ),
+    # The first by name, wherever it was changed.
+    (dict(steps=200, data__labelled=51, seeds=9), 'data.labelled was 50'),
   )
   def test_another_config_is_refused(self, fields, message):
     workdir.claim(self.folder, CONFIG)
@@ -95,8 +101,11 @@ class ClaimTest(WorkdirTest):
 
   def longer(self, **before):
     """Claims for 100 steps, then for 200."""
-    config = CONFIG | {'eval': {'every_steps': 20}, 'log_every': 50,
-                       'optimizer': {'lr': 0.1, 'cosine_steps': 0}}
+    config = CONFIG | {
+      'eval': {'every_steps': 20},
+      'log_every': 50,
+      'optimizer': {'lr': 0.1, 'cosine_steps': 0},
+    }
     config |= before
     workdir.claim(self.folder, config)
     return config | {'steps': 200}
@@ -107,9 +116,9 @@ class ClaimTest(WorkdirTest):
     self.assertEqual(workdir.read_json(self.path), config)
 
   @parameterized.parameters(
-      (dict(eval={'every_steps': 30}), '100 is no multiple of eval.every_step'),
-      (dict(log_every=7), 'no multiple of log_every=7'),
-      (dict(optimizer={'cosine_steps': 100}), 'optimizer.cosine_steps has let'),
+    (dict(eval={'every_steps': 30}), '100 is no multiple of eval.every_step'),
+    (dict(log_every=7), 'no multiple of log_every=7'),
+    (dict(optimizer={'cosine_steps': 100}), 'optimizer.cosine_steps has let'),
   )
   def test_longer_is_another_run(self, before, message):
     longer = self.longer(**before)
@@ -120,7 +129,7 @@ class ClaimTest(WorkdirTest):
     self.refused(CONFIG, 'method.weight was 2.0 there and is None here')
 
   @parameterized.parameters(
-      b'', b'{"steps": 100', b'\xff\xfe\x00', b'[]', b'null', b'3'
+    b'', b'{"steps": 100', b'\xff\xfe\x00', b'[]', b'null', b'3'
   )
   def test_damaged(self, content):
     self.path.write_bytes(content)
@@ -144,12 +153,12 @@ class ClaimTest(WorkdirTest):
     error = OSError(28, 'No space left on device')
     with mock.patch.object(pathlib.Path, 'write_bytes', side_effect=error):
       with self.assertRaisesRegex(
-          errors.UserError, 'cannot write .*config.json .No space left'):
+        errors.UserError, 'cannot write .*config.json .No space left'
+      ):
         workdir.claim(self.folder, CONFIG)
 
 
 class JsonTest(WorkdirTest):
-
   def test_round_trip(self):
     content = {'b': [1, 2.5, None], 'a': {'mean': 'x ± y'}}
     workdir.write_json(self.path, content)
@@ -186,28 +195,36 @@ class JsonTest(WorkdirTest):
 
 
 class ProvenanceTest(parameterized.TestCase):
-
   def test_keys(self):
     found = workdir.provenance(2)
     self.assertEqual(set(found), {'device', 'commit', 'versions'})
     self.assertEqual(json.loads(json.dumps(found)), found)
     self.assertRegex(found['device'], r'^2 x \w+ \(cpu; host: \d+ cores\)$')
-    for package in ('python', 'nsl-jax', 'jax', 'jaxlib', 'flax', 'optax',
-                    'numpy', 'orbax-checkpoint', 'tensorflow-datasets'):
+    for package in (
+      'python',
+      'nsl-jax',
+      'jax',
+      'jaxlib',
+      'flax',
+      'optax',
+      'numpy',
+      'orbax-checkpoint',
+      'tensorflow-datasets',
+    ):
       self.assertIn(package, found['versions'])
     self.assertEqual(found['versions']['jax'], jax.__version__)
 
   def test_commit(self):
     file = pathlib.Path(workdir.__file__).resolve()
     git = lambda *words: subprocess.run(
-        ['git', '-C', str(file.parent), *words], capture_output=True, text=True
+      ['git', '-C', str(file.parent), *words], capture_output=True, text=True
     )
     if git('ls-files', '--error-unmatch', str(file)).returncode:
       self.skipTest('not in a repository')
     changes = '+changes' if git('status', '--porcelain', '.').stdout else ''
     self.assertEqual(
-        workdir.provenance(2)['commit'],
-        git('rev-parse', 'HEAD').stdout.strip() + changes,
+      workdir.provenance(2)['commit'],
+      git('rev-parse', 'HEAD').stdout.strip() + changes,
     )
 
   def test_without_git(self):

@@ -13,8 +13,8 @@ from nsl_jax.types import Array, Augment, Key, Moving
 
 AUGMENT = 'augment'  # name of views in a profile
 _STEPS = (
-    'flip, translate:PIXELS, translate_x:PIXELS, noise:STD, '
-    'jitter:BRIGHTNESS:CONTRAST:SATURATION:HUE'
+  'flip, translate:PIXELS, translate_x:PIXELS, noise:STD, '
+  'jitter:BRIGHTNESS:CONTRAST:SATURATION:HUE'
 )
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
@@ -67,7 +67,7 @@ def translate_x(images: Array, key: Key, *, pixels: int) -> Array:
 
 
 def _moved(
-    images: Array, offset: Array, pad: tuple[int, int], step: str
+  images: Array, offset: Array, pad: tuple[int, int], step: str
 ) -> Array:
   """Crops at `offset` i32[B, 2] of images that are reflected at the borders.
 
@@ -76,8 +76,8 @@ def _moved(
   shape = images.shape[1:]
   if pad[0] >= shape[0] or pad[1] >= shape[1]:
     raise errors.UserError(
-        f'{step} is too far for images of {shape[0]}x{shape[1]}: move them '
-        'less in config.data.augment and config.data.strong'
+      f'{step} is too far for images of {shape[0]}x{shape[1]}: move them '
+      'less in config.data.augment and config.data.strong'
     )
   widths = ((0, 0), (pad[0], pad[0]), (pad[1], pad[1]), (0, 0))
   padded = jnp.pad(images, widths, mode='reflect')
@@ -108,10 +108,11 @@ def turn_hue(images: Array, turns: Array) -> Array:
   # Not `value == red`: a compiler may compute a channel twice, and round it
   # differently.
   sixths = jnp.where(
-      (red >= green) & (red >= blue), (green - blue) / unit,
-      jnp.where(
-          green >= blue, 2.0 + (blue - red) / unit, 4.0 + (red - green) / unit
-      ),
+    (red >= green) & (red >= blue),
+    (green - blue) / unit,
+    jnp.where(
+      green >= blue, 2.0 + (blue - red) / unit, 4.0 + (red - green) / unit
+    ),
   )
   # A channel is `value` less what of `chroma` the distance to its own hue
   # takes away.
@@ -137,11 +138,11 @@ def recolour(images: Array, amounts: Array, order: Array) -> Array:
   luma = jnp.array([0.299, 0.587, 0.114]).reshape(1, 1, 1, 3)
   for place in range(4):
     which = order[:, place].reshape(-1, 1, 1, 1)
-    amount = jnp.take_along_axis(amounts, order[:, place:place + 1], axis=1)
+    amount = jnp.take_along_axis(amounts, order[:, place : place + 1], axis=1)
     amount = amount.reshape(-1, 1, 1, 1)
     grey = (images * luma).sum(-1, keepdims=True)
     other = jnp.where(
-        which == _SATURATION, grey, grey.mean((1, 2), keepdims=True)
+      which == _SATURATION, grey, grey.mean((1, 2), keepdims=True)
     )
     other = jnp.where(which == _BRIGHTNESS, 0.0, other)
     blend = jnp.clip(amount * images + (1.0 - amount) * other, 0.0, 1.0)
@@ -150,7 +151,7 @@ def recolour(images: Array, amounts: Array, order: Array) -> Array:
 
 
 def draw_jitter(
-    key: Key, count: int, strengths: tuple[float, float, float, float]
+  key: Key, count: int, strengths: tuple[float, float, float, float]
 ) -> tuple[Array, Array]:
   """Amounts and orders of `recolour` for each of `count` images.
 
@@ -168,8 +169,11 @@ def draw_jitter(
 
 
 def jitter(
-    images: Array, key: Key, *,
-    strengths: tuple[float, float, float, float], pixels: Pixels,
+  images: Array,
+  key: Key,
+  *,
+  strengths: tuple[float, float, float, float],
+  pixels: Pixels,
 ) -> Array:
   """Colour jitter: `recolour` by amounts and in an order drawn per image.
 
@@ -184,8 +188,8 @@ def jitter(
   """
   if images.shape[-1] != 3:
     raise errors.UserError(
-        f'jitter needs images of 3 channels, not {images.shape[-1]}: leave it '
-        'out of config.data.augment and config.data.strong'
+      f'jitter needs images of 3 channels, not {images.shape[-1]}: leave it '
+      'out of config.data.augment and config.data.strong'
     )
   unit = jnp.clip(pixels.unit(images), 0.0, 1.0)
   drawn = draw_jitter(key, images.shape[0], strengths)
@@ -203,7 +207,7 @@ def _parse_jitter(values: str) -> tuple[float, float, float, float] | None:
 
 
 def _parse(
-    step: str, field: str, pixels: Callable[[], Pixels] | None
+  step: str, field: str, pixels: Callable[[], Pixels] | None
 ) -> Augment:
   name, _, value = step.partition(':')
   movers = {'translate': translate, 'translate_x': translate_x}
@@ -219,19 +223,20 @@ def _parse(
     strengths = None
   if strengths is None:
     raise errors.UserError(
-        f'{field}: {step!r} is none of {_STEPS} (a hue of at most 0.5)'
+      f'{field}: {step!r} is none of {_STEPS} (a hue of at most 0.5)'
     )
   if pixels is None:
     raise errors.UserError(
-        f'{field}: there is no way from these images to colours, leave {step} '
-        'out'
+      f'{field}: there is no way from these images to colours, leave {step} out'
     )
   return functools.partial(jitter, strengths=strengths, pixels=pixels())
 
 
 def build(
-    steps: str, *, field: str = 'config.data.augment',
-    pixels: Callable[[], Pixels] | None = None,
+  steps: str,
+  *,
+  field: str = 'config.data.augment',
+  pixels: Callable[[], Pixels] | None = None,
 ) -> Augment:
   """The view that a list such as `flip,translate:2,noise:0.15` describes.
 
@@ -244,8 +249,9 @@ def build(
     errors.UserError: for a step that does not exist.
   """
   parts = [
-      _parse(step.strip(), field, pixels)
-      for step in steps.split(',') if step.strip()
+    _parse(step.strip(), field, pixels)
+    for step in steps.split(',')
+    if step.strip()
   ]
 
   @jax.named_scope(AUGMENT)
@@ -258,8 +264,10 @@ def build(
 
 
 def build_moving(
-    steps: str, *, field: str = 'config.data.augment',
-    pixels: Callable[[], Pixels] | None = None,
+  steps: str,
+  *,
+  field: str = 'config.data.augment',
+  pixels: Callable[[], Pixels] | None = None,
 ) -> Moving:
   """`build` for images whose labels are points: the same view, and by how far
   it moved each image, f32[B, 2] pixels to the right and down.
@@ -273,8 +281,8 @@ def build_moving(
   for name, part in zip(names, parts):
     if part is flip or getattr(part, 'func', part) is translate_x:
       raise errors.UserError(
-          f'{field}: points do not follow {name}: use translate:PIXELS, noise '
-          'or jitter'
+        f'{field}: points do not follow {name}: use translate:PIXELS, noise '
+        'or jitter'
       )
 
   @jax.named_scope(AUGMENT)

@@ -1,15 +1,15 @@
 """Pairs of arrays kept on disk: a damaged or stale entry counts as absent."""
 
-from collections.abc import Callable, Iterable
 import hashlib
 import json
 import math
 import os
 import pathlib
 import uuid
+from collections.abc import Callable, Iterable
 
-from absl import logging
 import numpy as np
+from absl import logging
 
 from nsl_jax import errors, memory
 
@@ -59,7 +59,7 @@ def digest(header: bytes, arrays: Iterable[np.ndarray]) -> str:
 
 
 def fetch(
-    path: pathlib.Path, key: str, make: Callable[[], ArrayPair]
+  path: pathlib.Path, key: str, make: Callable[[], ArrayPair]
 ) -> ArrayPair:
   """Reads two arrays from `path`, or makes them and writes them there.
 
@@ -75,7 +75,7 @@ def fetch(
 
 
 def fetch_counted(
-    path: pathlib.Path, key: str, make: Callable[[], tuple[ArrayPair, Facts]]
+  path: pathlib.Path, key: str, make: Callable[[], tuple[ArrayPair, Facts]]
 ) -> tuple[ArrayPair, Facts]:
   """Like `fetch`, with counts that are kept beside the arrays."""
   entry = _read(path, key)
@@ -85,10 +85,10 @@ def fetch_counted(
       _write(path, key, *entry)
     except OSError as error:
       logging.warning(
-          'not kept for the next run: cannot write %s (%s); set NSL_JAX_CACHE '
-          'to a folder that can be written',
-          path,
-          error.strerror,
+        'not kept for the next run: cannot write %s (%s); set NSL_JAX_CACHE '
+        'to a folder that can be written',
+        path,
+        error.strerror,
       )
   return entry
 
@@ -117,15 +117,15 @@ def _read(path: pathlib.Path, key: str) -> tuple[ArrayPair, Facts] | None:
 
 
 def _write(
-    path: pathlib.Path, key: str, pair: ArrayPair, counts: Facts
+  path: pathlib.Path, key: str, pair: ArrayPair, counts: Facts
 ) -> None:
   """Writes digest, header and arrays to a temporary file, then renames it."""
   pair = np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1])
   facts = {
-      'format': _FORMAT,
-      'key': key,
-      'counts': counts,
-      'arrays': [(array.dtype.str, array.shape) for array in pair],
+    'format': _FORMAT,
+    'key': key,
+    'counts': counts,
+    'arrays': [(array.dtype.str, array.shape) for array in pair],
   }
   header = json.dumps(facts).encode() + b'\n'
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,9 @@ import contextlib
 import pathlib
 import sys
 import threading
-from typing import Any
 import urllib.parse
 import urllib.request
+from typing import Any
 
 from nsl_jax import errors
 
@@ -14,7 +14,7 @@ _CONNECT_SECONDS = 5.0  # Longest wait before a machine counts as offline.
 
 
 def prepare(
-    name: str, tfds_name: str, data_dir: pathlib.Path, command: str
+  name: str, tfds_name: str, data_dir: pathlib.Path, command: str
 ) -> pathlib.Path:
   """Has TFDS make a data set in array_record form; never edits its checksums.
 
@@ -42,26 +42,30 @@ def prepare(
 
   tf.config.set_visible_devices([], 'GPU')
   config = tfds.download.DownloadConfig(
-      manual_dir=manual, try_download_gcs=False
+    manual_dir=manual, try_download_gcs=False
   )
   where = {'data_dir': data_dir, 'try_gcs': False}
   try:
     with contextlib.redirect_stdout(sys.stderr):
       builder = tfds.builder(tfds_name, file_format='array_record', **where)
       builder.download_and_prepare(
-          download_dir=downloads, download_config=config
+        download_dir=downloads, download_config=config
       )
   except Exception as error:  # Network, disk or archive: TFDS raises each kind.
     raise errors.UserError(
-        f'cannot prepare {name} ({reason(error)}); archives are taken from '
-        f'{manual}; then run again: {command}'
+      f'cannot prepare {name} ({reason(error)}); archives are taken from '
+      f'{manual}; then run again: {command}'
     ) from error
   return pathlib.Path(builder.data_dir)
 
 
 def _check_archives(
-    name: str, tfds_name: str, downloads: pathlib.Path, manual: pathlib.Path,
-    archives: dict[str, Any], command: str,
+  name: str,
+  tfds_name: str,
+  downloads: pathlib.Path,
+  manual: pathlib.Path,
+  archives: dict[str, Any],
+  command: str,
 ) -> None:
   """Fails in seconds where TFDS would retry for minutes.
 
@@ -83,9 +87,9 @@ def _check_archives(
     path = manual / info.filename
     if path.is_file() and path.stat().st_size != info.size:
       raise errors.UserError(
-          f'{path} has {path.stat().st_size} bytes, but {name} needs '
-          f'{_describe(info)}; replace it, or put the archives of {name} into '
-          f'{manual / tfds_name}'
+        f'{path} has {path.stat().st_size} bytes, but {name} needs '
+        f'{_describe(info)}; replace it, or put the archives of {name} into '
+        f'{manual / tfds_name}'
       )
     cached = resource.get_dl_fname(url, info.checksum)
     if not path.is_file() and not (downloads / cached).is_file():
@@ -93,8 +97,8 @@ def _check_archives(
   if absent and not _reachable(absent[0]):
     files = ', '.join(_describe(archives[url]) for url in absent)
     raise errors.UserError(
-        f'{urllib.parse.urlsplit(absent[0]).netloc} cannot be reached; put '
-        f'{files} into {manual}, then run: {command}'
+      f'{urllib.parse.urlsplit(absent[0]).netloc} cannot be reached; put '
+      f'{files} into {manual}, then run: {command}'
     )
 
 

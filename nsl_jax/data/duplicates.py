@@ -1,7 +1,7 @@
 """Images that are in two splits: what is learnt must not be tested."""
 
-from collections.abc import Mapping
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -9,8 +9,9 @@ _JUDGED = ('validation', 'test')
 
 
 def across(
-    train_images: np.ndarray, rows: Mapping[str, np.ndarray],
-    test_images: np.ndarray,
+  train_images: np.ndarray,
+  rows: Mapping[str, np.ndarray],
+  test_images: np.ndarray,
 ) -> list[str]:
   """Finds images that are the same, pixel by pixel, in two splits.
 
@@ -27,7 +28,7 @@ def across(
     split's are in the other, and the first of them.
   """
   splits = {
-      name: _hashes(train_images, chosen) for name, chosen in rows.items()
+    name: _hashes(train_images, chosen) for name, chosen in rows.items()
   }
   splits['test'] = _hashes(test_images, np.arange(len(test_images)))
   names, lines = list(splits), []
@@ -41,16 +42,15 @@ def across(
 def _hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
   """Row -> hash of its pixels, by row."""
   return {
-      row: hashlib.blake2b(
-          np.ascontiguousarray(images[row]).data, digest_size=16
-      ).digest()
-      for row in np.sort(rows).tolist()
+    row: hashlib.blake2b(
+      np.ascontiguousarray(images[row]).data, digest_size=16
+    ).digest()
+    for row in np.sort(rows).tolist()
   }
 
 
 def _shared(
-    name: str, found: Mapping[int, bytes],
-    other: str, among: Mapping[int, bytes],
+  name: str, found: Mapping[int, bytes], other: str, among: Mapping[int, bytes]
 ) -> list[str]:
   """The line on two splits, if there is one."""
   first_with = {code: row for row, code in reversed(list(among.items()))}
@@ -60,7 +60,7 @@ def _shared(
   row = twice[0]
   kind = 'test' if other == 'test' else 'training'
   return [
-      f'{len(twice):,} of the {len(found):,} {name} images are also {other} '
-      f'images (first pair: training row {row}, {kind} row '
-      f'{first_with[found[row]]})'
+    f'{len(twice):,} of the {len(found):,} {name} images are also {other} '
+    f'images (first pair: training row {row}, {kind} row '
+    f'{first_with[found[row]]})'
   ]

@@ -1,8 +1,8 @@
 """What a prepared data set says of its images and of their labels."""
 
-from collections.abc import Mapping
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from nsl_jax import errors
@@ -29,9 +29,9 @@ def image(folder: pathlib.Path, features: Features) -> tuple[int, bool]:
   channels = int(found['shape']['dimensions'][-1])
   if channels not in _CHANNELS:
     raise errors.UserError(
-        f'{folder}: images have {channels} channels; only 1 and 3 are read, 2 '
-        'and 4 where the last is transparency: write the data set with '
-        'tfds.features.Image of grey or RGB images'
+      f'{folder}: images have {channels} channels; only 1 and 3 are read, 2 '
+      'and 4 where the last is transparency: write the data set with '
+      'tfds.features.Image of grey or RGB images'
     )
   return _CHANNELS[channels], found.get('encodingFormat') == 'jpeg'
 
@@ -47,8 +47,12 @@ def target(folder: pathlib.Path, features: Features) -> tuple[int, int]:
   label = _feature(folder, features, 'label', 'classLabel', 'ClassLabel')
   classes = int(label.get('numClasses') or 0)
   if classes < 1:
-    raise _wrong(folder, 'label', 'ClassLabel without num_classes',
-                 'ClassLabel(num_classes=...)')
+    raise _wrong(
+      folder,
+      'label',
+      'ClassLabel without num_classes',
+      'ClassLabel(num_classes=...)',
+    )
   return classes, 0
 
 
@@ -62,15 +66,15 @@ def counts(folder: pathlib.Path) -> dict[str, int]:
 
 
 def _feature(
-    folder: pathlib.Path, features: Features, name: str, kind: str, needed: str
+  folder: pathlib.Path, features: Features, name: str, kind: str, needed: str
 ) -> Mapping[str, Any]:
   """What features.json says of a feature, which must be of that kind."""
   if name not in features:
     found = ', '.join(sorted(features)) or 'none'
     raise errors.UserError(
-        f'{folder}: there is no feature {name!r}, which must be '
-        f'tfds.features.{needed}, among its features ({found}); write the data '
-        'set with it'
+      f'{folder}: there is no feature {name!r}, which must be '
+      f'tfds.features.{needed}, among its features ({found}); write the data '
+      'set with it'
     )
   found = features[name]
   if kind not in found:
@@ -83,12 +87,12 @@ def _feature(
 
 
 def _wrong(
-    folder: pathlib.Path, name: str, found: str, needed: str
+  folder: pathlib.Path, name: str, found: str, needed: str
 ) -> errors.UserError:
   """The error for a feature that cannot be read."""
   return errors.UserError(
-      f'{folder}: feature {name!r} is {found}, but tfds.features.{needed} is '
-      'needed; write the data set with that'
+    f'{folder}: feature {name!r} is {found}, but tfds.features.{needed} is '
+    'needed; write the data set with that'
   )
 
 
@@ -97,6 +101,10 @@ def _points(folder: pathlib.Path, features: Features) -> int:
   tensor = _feature(folder, features, 'landmarks', 'tensor', 'Tensor')
   shape = [int(size) for size in tensor['shape'].get('dimensions', ())]
   if len(shape) != 2 or shape[0] < 2 or shape[1] != 2:
-    raise _wrong(folder, 'landmarks', f'Tensor of shape {shape}',
-                 'Tensor of shape [points, 2], x and y with the eyes first,')
+    raise _wrong(
+      folder,
+      'landmarks',
+      f'Tensor of shape {shape}',
+      'Tensor of shape [points, 2], x and y with the eyes first,',
+    )
   return shape[0]

@@ -19,9 +19,10 @@ def folder(data_dir: pathlib.Path) -> pathlib.Path:
 
 
 def build(
-    builder_cls: type[tfds.core.GeneratorBasedBuilder],
-    files: Sequence[pathlib.Path], data_dir: pathlib.Path,
-    cache_dir: pathlib.Path,
+  builder_cls: type[tfds.core.GeneratorBasedBuilder],
+  files: Sequence[pathlib.Path],
+  data_dir: pathlib.Path,
+  cache_dir: pathlib.Path,
 ) -> pathlib.Path:
   """Writes a data set in array_record form, without TensorFlow.
 
@@ -41,21 +42,21 @@ def build(
   if not _writable(data_dir):
     target = cache_dir / f'prepared-{cache.fingerprint(files)[:12]}'
   config = tfds.download.DownloadConfig(
-      manual_dir=folder(data_dir), try_download_gcs=False
+    manual_dir=folder(data_dir), try_download_gcs=False
   )
   try:
     builder = builder_cls(data_dir=target, file_format='array_record')
     with contextlib.redirect_stdout(sys.stderr):
       builder.download_and_prepare(
-          download_dir=target / 'downloads', download_config=config
+        download_dir=target / 'downloads', download_config=config
       )
   except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
     # TFDS says what it was doing first, and why that failed last.
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     raise errors.UserError(
-        f'cannot prepare {builder_cls.name} in {target} from {files[0]} '
-        f'({reason[:120]}); check that the file is whole and the folder can be '
-        'written'
+      f'cannot prepare {builder_cls.name} in {target} from {files[0]} '
+      f'({reason[:120]}); check that the file is whole and the folder can be '
+      'written'
     ) from error
   return pathlib.Path(builder.data_dir)
 

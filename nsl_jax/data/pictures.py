@@ -4,19 +4,21 @@ A colour picture of 16 bits is read by Pillow itself, which keeps the upper
 eight bits.
 """
 
-from collections.abc import Mapping
 import io
 import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 BACKGROUND = 255  # white, which is put behind transparent pixels
 # What is said of pictures that are not read as they are: fact -> words.
-FACTS: Mapping[str, str] = types.MappingProxyType({
+FACTS: Mapping[str, str] = types.MappingProxyType(
+  {
     'composited': 'with transparency composited on white',
     'scaled': 'of 16 bits scaled to 8',
-})
+  }
+)
 # Where a prepared data set says how many it holds for, of images that were
 # changed when it was made.
 COUNTS = 'nsl_jax_pictures'
@@ -74,8 +76,8 @@ def pixels(picture: Any, channels: int) -> Pixels:
   """
   if picture.mode == 'F':
     raise ValueError(
-        'pixels are floating-point numbers (mode F), of which it is not known '
-        'which is white: save the image with 8 or 16 bits'
+      'pixels are floating-point numbers (mode F), of which it is not known '
+      'which is white: save the image with 8 or 16 bits'
     )
   if picture.mode.startswith('I'):
     return _of_16_bits(picture, channels)
@@ -95,8 +97,11 @@ def pixels(picture: Any, channels: int) -> Pixels:
 
 def counted(facts: Mapping[str, int]) -> list[str]:
   """Says how many pictures each fact holds for."""
-  return [f'{count:,} image{"s" * (count > 1)} {FACTS[fact]}'
-          for fact, count in facts.items() if count and fact in FACTS]
+  return [
+    f'{count:,} image{"s" * (count > 1)} {FACTS[fact]}'
+    for fact, count in facts.items()
+    if count and fact in FACTS
+  ]
 
 
 def _of_16_bits(picture: Any, channels: int) -> Pixels:
@@ -104,8 +109,8 @@ def _of_16_bits(picture: Any, channels: int) -> Pixels:
   low, high = values.min(), values.max()
   if low < 0 or high > _WHITE:
     raise ValueError(
-        f'pixels lie in [{low}, {high}] (mode {picture.mode}), outside [0, '
-        f'{_WHITE}]: save the image with 8 or 16 bits'
+      f'pixels lie in [{low}, {high}] (mode {picture.mode}), outside [0, '
+      f'{_WHITE}]: save the image with 8 or 16 bits'
     )
   grey = ((values + _STEP // 2) // _STEP).astype(np.uint8)
   hidden = values == picture.info.get('transparency')

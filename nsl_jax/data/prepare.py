@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from nsl_jax import errors
-from nsl_jax.data import cache
-from nsl_jax.data import download
-from nsl_jax.data import features as features_lib
-from nsl_jax.data import versions
+from nsl_jax.data import cache, download, features as features_lib, versions
 
 
 class Recipe(NamedTuple):
@@ -56,24 +53,24 @@ class Layout(NamedTuple):
 
 
 RECIPES = {
-    'mnist': Recipe('mnist'),
-    'fashion_mnist': Recipe('fashion_mnist'),
-    'cifar10': Recipe('cifar10'),
-    'cifar100': Recipe('cifar100'),
-    'svhn': Recipe('svhn_cropped'),
-    'svhn_extra': Recipe('svhn_cropped', labelled=('train', 'extra')),
-    'stl10': Recipe('stl10', unlabelled=('unlabelled',)),
-    'usps': Recipe('usps'),
-    'aflw': Recipe('aflw', papers=(10_122, 2_991)),
-    'tiny_imagenet': Recipe('tiny_imagenet'),
+  'mnist': Recipe('mnist'),
+  'fashion_mnist': Recipe('fashion_mnist'),
+  'cifar10': Recipe('cifar10'),
+  'cifar100': Recipe('cifar100'),
+  'svhn': Recipe('svhn_cropped'),
+  'svhn_extra': Recipe('svhn_cropped', labelled=('train', 'extra')),
+  'stl10': Recipe('stl10', unlabelled=('unlabelled',)),
+  'usps': Recipe('usps'),
+  'aflw': Recipe('aflw', papers=(10_122, 2_991)),
+  'tiny_imagenet': Recipe('tiny_imagenet'),
 }
 NAMES = ('digits', *RECIPES)
 # What TFDS has not: name -> files in its manual folder, any of which says all
 # is there to make it.
 MANUAL = {
-    'usps': ('usps.h5',),
-    'aflw': ('aflw/aflw_train_images.txt', 'aflw/training.txt'),
-    'tiny_imagenet': ('tiny-imagenet-200/wnids.txt', 'tiny-imagenet-200.zip'),
+  'usps': ('usps.h5',),
+  'aflw': ('aflw/aflw_train_images.txt', 'aflw/training.txt'),
+  'tiny_imagenet': ('tiny-imagenet-200/wnids.txt', 'tiny-imagenet-200.zip'),
 }
 # Who makes the data sets that `command` makes again as they were.
 _MAKERS = ('tensorflow_datasets.', 'nsl_jax.')
@@ -97,7 +94,7 @@ def directory(data_dir: str | None = None) -> pathlib.Path:
   chosen = os.fspath(chosen or '~/tensorflow_datasets')
   if '://' in chosen:
     raise errors.UserError(
-        f'data_dir {chosen} is not a local folder; copy the data set to one'
+      f'data_dir {chosen} is not a local folder; copy the data set to one'
     )
   return pathlib.Path(chosen).expanduser().absolute()
 
@@ -105,7 +102,7 @@ def directory(data_dir: str | None = None) -> pathlib.Path:
 def command(name: str, data_dir: str | None = None) -> str:
   """The command line that puts data set `name` into `data_dir`."""
   folder = directory(data_dir)
-  return f'python -m nsl_jax.data --prepare {name} --data_dir {folder}'
+  return f'python -m nsl_jax data --prepare {name} --data_dir {folder}'
 
 
 def newest(name: str, data_dir: str | None = None) -> pathlib.Path | None:
@@ -124,14 +121,15 @@ def _versions(name: str, data_dir: str | None) -> dict[str, pathlib.Path]:
   """Version -> folder of all that are prepared."""
   folder = directory(data_dir) / RECIPES[name].tfds_name
   return {
-      path.name: path for path in (folder.iterdir() if folder.is_dir() else ())
-      if re.fullmatch(r'\d+\.\d+\.\d+', path.name)
-      and (path / 'dataset_info.json').is_file()
+    path.name: path
+    for path in (folder.iterdir() if folder.is_dir() else ())
+    if re.fullmatch(r'\d+\.\d+\.\d+', path.name)
+    and (path / 'dataset_info.json').is_file()
   }
 
 
 def read_layout(
-    name: str, folder: pathlib.Path, data_dir: str | None = None
+  name: str, folder: pathlib.Path, data_dir: str | None = None
 ) -> Layout:
   """Reads what `folder` holds from its JSON files.
 
@@ -154,8 +152,13 @@ def read_layout(
 
 
 def unreadable(
-    name: str, what: Any, error: Exception, data_dir: str | None = None, *,
-    folder: pathlib.Path | None = None, item: str = 'its files',
+  name: str,
+  what: Any,
+  error: Exception,
+  data_dir: str | None = None,
+  *,
+  folder: pathlib.Path | None = None,
+  item: str = 'its files',
 ) -> errors.UserError:
   """The error for files that cannot be read, on one line.
 
@@ -171,7 +174,7 @@ def unreadable(
   if not _maker(folder or what).startswith(_MAKERS):
     again = f'replace {item}, or {again}'
   return errors.UserError(
-      f'cannot read {what} ({download.reason(error)}); {again}'
+    f'cannot read {what} ({download.reason(error)}); {again}'
   )
 
 
@@ -185,14 +188,14 @@ def _maker(folder: pathlib.Path) -> str:
 
 
 def tfrecord_only(
-    name: str, folder: pathlib.Path, data_dir: str | None = None
+  name: str, folder: pathlib.Path, data_dir: str | None = None
 ) -> errors.UserError:
   """The error for a data set that cannot be read without TensorFlow."""
   return errors.UserError(
-      f'{folder} holds only TFRecord files; either pip install '
-      'tensorflow to read them through TensorFlow (once: the decoded '
-      'images are kept), or move that version away and, on a machine with '
-      f'TensorFlow, run: {command(name, data_dir)}'
+    f'{folder} holds only TFRecord files; either pip install '
+    'tensorflow to read them through TensorFlow (once: the decoded '
+    'images are kept), or move that version away and, on a machine with '
+    f'TensorFlow, run: {command(name, data_dir)}'
   )
 
 
@@ -242,15 +245,15 @@ def prepare(name: str, data_dir: str | None = None) -> str:
   tfds_name, folder = RECIPES[name].tfds_name, directory(data_dir)
   if not has_module('tensorflow'):
     raise errors.UserError(
-        f'preparing {name} needs TensorFlow: pip install tensorflow (here, or '
-        f'on another machine and copy the folder {tfds_name} into {folder})'
+      f'preparing {name} needs TensorFlow: pip install tensorflow (here, or '
+      f'on another machine and copy the folder {tfds_name} into {folder})'
     )
   made = download.prepare(name, tfds_name, folder, command(name, data_dir))
   return f'{name} is ready: {made}'
 
 
 def make(
-    name: str, data_dir: str | None = None, cache_dir: str | None = None
+  name: str, data_dir: str | None = None, cache_dir: str | None = None
 ) -> pathlib.Path:
   """Makes a data set of `MANUAL` from the files placed by hand.
 
@@ -260,11 +263,12 @@ def make(
   Raises:
     UserError: a file is missing, or is not as it should be.
   """
-  from nsl_jax.data import aflw, tiny_imagenet, usps  # These import TFDS.
+  from nsl_jax.data.datasets import aflw, tiny_imagenet, usps
 
   own = {
-      'aflw': aflw.prepare, 'tiny_imagenet': tiny_imagenet.prepare,
-      'usps': usps.prepare,
+    'aflw': aflw.prepare,
+    'tiny_imagenet': tiny_imagenet.prepare,
+    'usps': usps.prepare,
   }
   try:
     return own[name](directory(data_dir), cache.directory(cache_dir))
@@ -273,6 +277,6 @@ def make(
     if not older:
       raise
     raise errors.UserError(
-        f'{error}; {name} {older} there is not read, since {name} '
-        f'{versions.MADE[name]} is made by another rule'
+      f'{error}; {name} {older} there is not read, since {name} '
+      f'{versions.MADE[name]} is made by another rule'
     ) from error

@@ -1,16 +1,14 @@
 """The records of one split of a prepared data set, and what they hold."""
 
-from collections.abc import Iterator
 import itertools
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from nsl_jax import errors, memory
-from nsl_jax.data import cache
-from nsl_jax.data import pictures
-from nsl_jax.data import prepare
+from nsl_jax.data import cache, pictures, prepare
 
 _BLOCK = 1000  # Records per read; larger blocks are no faster.
 
@@ -20,7 +18,7 @@ class BadImage(ValueError):
 
 
 def decode(
-    layout: prepare.Layout, split: str
+  layout: prepare.Layout, split: str
 ) -> tuple[cache.ArrayPair, cache.Facts]:
   """Decodes one split.
 
@@ -48,9 +46,9 @@ def decode(
     found = _pixels(layout, record, row)
     if found.values.shape != shape:
       raise errors.UserError(
-          f'{layout.folder}: images of split {split} differ in size (row 0 has '
-          f'{_size(shape)} pixels, row {row} {_size(found.values.shape)}); '
-          'make them all the same size'
+        f'{layout.folder}: images of split {split} differ in size (row 0 has '
+        f'{_size(shape)} pixels, row {row} {_size(found.values.shape)}); '
+        'make them all the same size'
       )
     images[row] = found.values
     labels[row] = np.reshape(record[field], labels.shape[1:])
@@ -62,7 +60,7 @@ def decode(
 
 
 def _pixels(
-    layout: prepare.Layout, record: dict[str, Any], row: int
+  layout: prepare.Layout, record: dict[str, Any], row: int
 ) -> pictures.Pixels:
   try:
     return pictures.decode(record['image'], layout.channels)
@@ -75,18 +73,19 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _open(
-    layout: prepare.Layout, split: str
+  layout: prepare.Layout, split: str
 ) -> tuple[int, Iterator[dict[str, Any]]]:
   """The number of records of a split, and the records, images encoded."""
   import tensorflow_datasets as tfds
 
   builder = tfds.builder_from_directory(layout.folder)
-  splits = [key for key, info in builder.info.splits.items()
-            if info.num_examples]
+  splits = [
+    key for key, info in builder.info.splits.items() if info.num_examples
+  ]
   if split not in splits:
     raise errors.UserError(
-        f'{layout.folder} has no examples in split {split!r}; it has: '
-        + ', '.join(splits)
+      f'{layout.folder} has no examples in split {split!r}; it has: '
+      + ', '.join(splits)
     )
   decoders = {'image': tfds.decode.SkipDecoding()}
   if not layout.direct:
@@ -103,7 +102,7 @@ def _in_blocks(rows: Any) -> Iterator[dict[str, Any]]:
 
 
 def _open_tfrecord(
-    builder: Any, split: str, decoders: Any
+  builder: Any, split: str, decoders: Any
 ) -> tuple[int, Iterator[dict[str, Any]]]:
   """Like `_open`, through TensorFlow, which is kept off the accelerator."""
   import tensorflow as tf
@@ -112,6 +111,6 @@ def _open_tfrecord(
   tf.config.set_visible_devices([], 'GPU')
   in_order = tfds.ReadConfig(interleave_cycle_length=1)
   rows = builder.as_dataset(
-      split=split, decoders=decoders, read_config=in_order
+    split=split, decoders=decoders, read_config=in_order
   )
   return builder.info.splits[split].num_examples, iter(tfds.as_numpy(rows))

@@ -29,6 +29,6 @@ class Stream:
     parts, at, end = [], step * self._batch, (step + 1) * self._batch
     while at < end:
       epoch, offset = divmod(at, size)
-      parts.append(self._permutation(epoch)[offset:offset + end - at])
+      parts.append(self._permutation(epoch)[offset : offset + end - at])
       at += len(parts[-1])
     return np.concatenate(parts) if parts else self._rows[:0]

@@ -1,26 +1,22 @@
 """A name becomes uint8 images and their labels, read without TensorFlow."""
 
-from collections.abc import Iterable, Mapping
 import functools
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from nsl_jax import errors, memory
-from nsl_jax.data import cache
-from nsl_jax.data import digits
-from nsl_jax.data import face_lists
-from nsl_jax.data import pictures
-from nsl_jax.data import points as points_lib
-from nsl_jax.data import prepare
-from nsl_jax.data import records
+from nsl_jax.data import cache, pictures, prepare, records
+from nsl_jax.data.datasets import digits, face_lists, points as points_lib
 
 # Domain adaptations: name -> the labelled set and the set to adapt to.
 ADAPTATIONS = {'usps_to_mnist': ('usps', 'mnist')}
 # Every set that is made of others when it is loaded: name -> of which.
 DERIVED: dict[str, tuple[str, ...]] = {
-    **ADAPTATIONS, 'mnist_points': ('mnist',)
+  **ADAPTATIONS,
+  'mnist_points': ('mnist',),
 }
 NAMES = (*prepare.NAMES, *DERIVED)
 
@@ -75,7 +71,7 @@ def _without_labels(count: int, like: np.ndarray) -> np.ndarray:
 
 
 def load(
-    name: str, data_dir: str | None = None, *, cache_dir: str | None = None
+  name: str, data_dir: str | None = None, *, cache_dir: str | None = None
 ) -> Source:
   """Reads a data set from disk; never uses the network.
 
@@ -109,7 +105,7 @@ def load(
   for split in recipe.labelled:
     _check_labels(layout, split, parts[split].labels)
   unknown = sum(
-      int((~has_label(parts[split].labels)).sum()) for split in recipe.labelled
+    int((~has_label(parts[split].labels)).sum()) for split in recipe.labelled
   )
   test = parts.pop('test')
   _check_labels(layout, 'test', test.labels, all_known=True)
@@ -122,7 +118,7 @@ def load(
   if unknown:
     notes.append(f'{unknown:,} training images without a label')
   return Source(
-      name, layout.num_classes, train, test, '; '.join(filter(None, notes))
+    name, layout.num_classes, train, test, '; '.join(filter(None, notes))
   )
 
 
@@ -134,24 +130,24 @@ def _check_sizes(layout: prepare.Layout, parts: Mapping[str, Arrays]) -> None:
     if shape != shapes[first]:
       sizes = ['x'.join(map(str, shapes[name])) for name in (first, split)]
       raise errors.UserError(
-          f'{layout.folder}: images of split {first} are {sizes[0]} (height x '
-          f'width x channels), those of split {split} {sizes[1]}; make them '
-          'all the same size'
+        f'{layout.folder}: images of split {first} are {sizes[0]} (height x '
+        f'width x channels), those of split {split} {sizes[1]}; make them '
+        'all the same size'
       )
 
 
 def _counted(
-    layout: prepare.Layout, counts: Iterable[Mapping[str, int]]
+  layout: prepare.Layout, counts: Iterable[Mapping[str, int]]
 ) -> list[str]:
   """What is said of images that are not shown as they were."""
   every = layout.counts, *counts
-  return pictures.counted({
-      fact: sum(one.get(fact, 0) for one in every) for fact in pictures.FACTS
-  })
+  return pictures.counted(
+    {fact: sum(one.get(fact, 0) for one in every) for fact in pictures.FACTS}
+  )
 
 
 def _adaptation(
-    name: str, data_dir: str | None, cache_dir: str | None
+  name: str, data_dir: str | None, cache_dir: str | None
 ) -> Source:
   """Labelled images of one set, then the other's without labels and its test.
 
@@ -165,10 +161,10 @@ def _adaptation(
   images = target.train.images
   resized = _resized(known.train.images, *images.shape[1:3])
   train = Arrays(
-      np.concatenate([resized, images]),
-      np.concatenate([
-          known.train.labels, _without_labels(len(images), known.train.labels)
-      ]),
+    np.concatenate([resized, images]),
+    np.concatenate(
+      [known.train.labels, _without_labels(len(images), known.train.labels)]
+    ),
   )
   note = '; '.join(filter(None, (known.note, target.note)))
   return Source(name, target.num_classes, train, target.test, note)
@@ -186,8 +182,8 @@ def _points(name: str, known: Source) -> Source:
   """Every image at a random place and size, the same for everybody."""
   parts = (known.train, known.test)
   train, test = (
-      Arrays(*points_lib.scatter(part.images, seed=seed))
-      for seed, part in enumerate(parts)
+    Arrays(*points_lib.scatter(part.images, seed=seed))
+    for seed, part in enumerate(parts)
   )
   return Source(name, 0, train, test, known.note)
 
@@ -205,7 +201,7 @@ def _resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _find(
-    name: str, data_dir: str | None, cache_dir: str | None
+  name: str, data_dir: str | None, cache_dir: str | None
 ) -> prepare.Layout:
   """The prepared data set of that name; makes one of our own if needed."""
   folder = prepare.newest(name, data_dir)
@@ -213,8 +209,8 @@ def _find(
     folder = prepare.make(name, data_dir, cache_dir)
   if folder is None:
     raise errors.UserError(
-        f'{name} is not in {prepare.directory(data_dir)}; run: '
-        f'{prepare.command(name, data_dir)}'
+      f'{name} is not in {prepare.directory(data_dir)}; run: '
+      f'{prepare.command(name, data_dir)}'
     )
   return prepare.read_layout(name, folder, data_dir)
 
@@ -225,8 +221,8 @@ def _note(layout: prepare.Layout) -> str:
     return ''
   folder = layout.folder
   return (
-      f'JPEG copy of {folder.parent.name} {folder.name}: its pixels differ '
-      'slightly from the original, which is PNG'
+    f'JPEG copy of {folder.parent.name} {folder.name}: its pixels differ '
+    'slightly from the original, which is PNG'
   )
 
 
@@ -235,16 +231,16 @@ def _sizes_note(recipe: prepare.Recipe, sizes: tuple[int, int]) -> str:
   if recipe.papers in (None, sizes):
     return ''
   return '{} of {:,} + {:,} images, not the {:,} + {:,} of the papers'.format(
-      recipe.tfds_name, *sizes, *recipe.papers
+    recipe.tfds_name, *sizes, *recipe.papers
   )
 
 
 def _read_split(
-    name: str,
-    layout: prepare.Layout,
-    data_dir: str | None,
-    cache_dir: str | None,
-    split: str,
+  name: str,
+  layout: prepare.Layout,
+  data_dir: str | None,
+  cache_dir: str | None,
+  split: str,
 ) -> tuple[Arrays, cache.Facts]:
   """One split, from the cache if it is there; how often facts hold for it."""
   folder = layout.folder
@@ -262,8 +258,12 @@ def _read_split(
     except Exception as error:  # The readers raise every kind.
       bad_image = isinstance(error, records.BadImage)
       raise prepare.unreadable(
-          name, f'split {split} of {folder}', error, data_dir, folder=folder,
-          item='that image' if bad_image else 'its files',
+        name,
+        f'split {split} of {folder}',
+        error,
+        data_dir,
+        folder=folder,
+        item='that image' if bad_image else 'its files',
       ) from error
 
   path = cache.directory(cache_dir) / entry
@@ -272,8 +272,10 @@ def _read_split(
 
 
 def _check_labels(
-    layout: prepare.Layout, split: str, labels: np.ndarray,
-    all_known: bool = False,
+  layout: prepare.Layout,
+  split: str,
+  labels: np.ndarray,
+  all_known: bool = False,
 ) -> None:
   """Raises UserError unless the labels of a split are as described.
 
@@ -287,22 +289,22 @@ def _check_labels(
     _check_points(layout, split, labels)
   elif labels.min() < -1 or labels.max() >= layout.num_classes:
     raise errors.UserError(
-        f'{layout.folder}: labels of split {split} lie in [{labels.min()}, '
-        f'{labels.max()}], outside [0, {layout.num_classes}); correct '
-        'numClasses in features.json or prepare the data set again'
+      f'{layout.folder}: labels of split {split} lie in [{labels.min()}, '
+      f'{labels.max()}], outside [0, {layout.num_classes}); correct '
+      'numClasses in features.json or prepare the data set again'
     )
   unknown = np.flatnonzero(~has_label(labels))
   if all_known and len(unknown):
     raise errors.UserError(
-        f'{layout.folder}: {len(unknown):,} of the {len(labels):,} images of '
-        f'split {split} have no label (the first is row {unknown[0]}), so '
-        'that no error can be measured on them; label them or take them out '
-        'of the split'
+      f'{layout.folder}: {len(unknown):,} of the {len(labels):,} images of '
+      f'split {split} have no label (the first is row {unknown[0]}), so '
+      'that no error can be measured on them; label them or take them out '
+      'of the split'
     )
 
 
 def _check_points(
-    layout: prepare.Layout, split: str, labels: np.ndarray
+  layout: prepare.Layout, split: str, labels: np.ndarray
 ) -> None:
   """Raises UserError unless f32[N, P] are positions, or NaN for whole rows."""
   points = labels.reshape(len(labels), -1, 2)
@@ -312,16 +314,16 @@ def _check_points(
     row, point = np.argwhere(absent)[0]
     x, y = points[row, point]
     raise errors.UserError(
-        f'{layout.folder}: point {point + 1} of row {row} of split {split} has '
-        f'no position (x {x:g}, y {y:g}); take the row out, or give it NaN '
-        'for all points, which is no label'
+      f'{layout.folder}: point {point + 1} of row {row} of split {split} has '
+      f'no position (x {x:g}, y {y:g}); take the row out, or give it NaN '
+      'for all points, which is no label'
     )
   same = (points[:, 0] == points[:, 1]).all(1)
   if same.any():
     raise errors.UserError(
-        f'{layout.folder}: both eyes of row {np.argmax(same)} of split {split} '
-        'are at the same place, so errors have no unit; correct the row or '
-        'take it out'
+      f'{layout.folder}: both eyes of row {np.argmax(same)} of split {split} '
+      'are at the same place, so errors have no unit; correct the row or '
+      'take it out'
     )
 
 

@@ -44,7 +44,7 @@ class Split(NamedTuple):
 
 
 def _balanced(
-    takeable: np.ndarray, size: int, rng: np.random.Generator
+  takeable: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
   """n/K of every class; what is left over goes to classes that have more."""
   num_classes = len(takeable)
@@ -58,7 +58,7 @@ def _balanced(
 
 
 def _proportional(
-    available: np.ndarray, takeable: np.ndarray, size: int
+  available: np.ndarray, takeable: np.ndarray, size: int
 ) -> np.ndarray:
   """Each class's share of `size`, rounded by the largest remainder."""
   share = available * (size / available.sum())
@@ -82,8 +82,15 @@ def _rank(labels: np.ndarray) -> np.ndarray:
 
 
 def _draw(
-    labels: np.ndarray, pool: np.ndarray, size: int, num_classes: int,
-    rule: str, what: str, rng: np.random.Generator, *, leave: int = 0,
+  labels: np.ndarray,
+  pool: np.ndarray,
+  size: int,
+  num_classes: int,
+  rule: str,
+  what: str,
+  rng: np.random.Generator,
+  *,
+  leave: int = 0,
 ) -> np.ndarray:
   """`size` rows of the pool by the rule, in no particular order.
 
@@ -92,7 +99,7 @@ def _draw(
   if rule not in RULES:
     field = 'rule' if what == 'labelled' else f'{what}_rule'
     raise errors.UserError(
-        f'config.data.{field}={rule!r}: {errors.did_you_mean(rule, RULES)}'
+      f'config.data.{field}={rule!r}: {errors.did_you_mean(rule, RULES)}'
     )
   if size < 0:
     raise errors.UserError(f'config.data.{what}={size}: must not be negative')
@@ -104,8 +111,8 @@ def _draw(
   kept = f' once {leave} of each class is left to be labelled' * bool(leave)
   if size > takeable.sum():
     raise errors.UserError(
-        f'config.data.{what}={size}: only {takeable.sum()} labelled images '
-        f'can be taken{kept}: lower config.data.{what}'
+      f'config.data.{what}={size}: only {takeable.sum()} labelled images '
+      f'can be taken{kept}: lower config.data.{what}'
     )
   rank = _rank(labels[pool])
   if rule == 'uniform':
@@ -118,17 +125,24 @@ def _draw(
   if len(short):
     k = short[0]
     raise errors.UserError(
-        f'config.data.{what}={size}: the {rule} rule needs {counts[k]} images '
-        f'of class {k}, of which {takeable[k]} can be taken{kept}: lower '
-        f'config.data.{what}, or use another rule'
+      f'config.data.{what}={size}: the {rule} rule needs {counts[k]} images '
+      f'of class {k}, of which {takeable[k]} can be taken{kept}: lower '
+      f'config.data.{what}, or use another rule'
     )
   return pool[rank < counts[labels[pool]]]
 
 
 def make(
-    labels: np.ndarray, num_classes: int, *, labelled: int, validation: int,
-    rule: str, validation_rule: str, seed: int, holdout: int = 0,
-    unlabelled_includes_labelled: bool = False,
+  labels: np.ndarray,
+  num_classes: int,
+  *,
+  labelled: int,
+  validation: int,
+  rule: str,
+  validation_rule: str,
+  seed: int,
+  holdout: int = 0,
+  unlabelled_includes_labelled: bool = False,
 ) -> Split:
   """Holds out the validation images first, then draws the labelled ones.
 
@@ -154,16 +168,22 @@ def make(
   """
   if labelled < num_classes:
     raise errors.UserError(
-        f'{labelled} labelled images asked for, but there are {num_classes} '
-        f'classes: raise config.data.labelled to at least {num_classes}'
+      f'{labelled} labelled images asked for, but there are {num_classes} '
+      f'classes: raise config.data.labelled to at least {num_classes}'
     )
   if seed < 0:
     raise errors.UserError(f'config.seed={seed}: must not be negative')
   rng = np.random.default_rng([seed, 0x5EED])
   pool = np.flatnonzero(labels >= 0)
   held_out = _draw(
-      labels, pool, validation, num_classes, validation_rule, 'validation', rng,
-      leave=1,
+    labels,
+    pool,
+    validation,
+    num_classes,
+    validation_rule,
+    'validation',
+    rng,
+    leave=1,
   )
   pool = np.setdiff1d(pool, held_out)
   rest = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -171,19 +191,20 @@ def make(
   if holdout:
     stream = np.random.default_rng([seed, 0x401D])
     apart = _draw(
-        labels, held_out, holdout, num_classes, rule, 'holdout', stream
+      labels, held_out, holdout, num_classes, rule, 'holdout', stream
     )
     held_out = np.setdiff1d(held_out, apart)
   chosen = _draw(labels, pool, labelled, num_classes, rule, 'labelled', rng)
   if not unlabelled_includes_labelled:
     rest = np.setdiff1d(rest, chosen)
-  return Split(*(np.sort(rows).astype(np.int32)
-                 for rows in (chosen, rest, held_out, apart)))
+  return Split(
+    *(
+      np.sort(rows).astype(np.int32) for rows in (chosen, rest, held_out, apart)
+    )
+  )
 
 
-def content_sha256(
-    split: Split, images: np.ndarray, labels: np.ndarray
-) -> str:
+def content_sha256(split: Split, images: np.ndarray, labels: np.ndarray) -> str:
   """Hash of the images and labels behind the rows that have a label.
 
   Row numbers name other images once a data set is prepared in another order,
@@ -203,9 +224,7 @@ def content_sha256(
   return digest.hexdigest()
 
 
-def save(
-    split: Split, path: str | os.PathLike, *, content: str = ''
-) -> None:
+def save(split: Split, path: str | os.PathLike, *, content: str = '') -> None:
   """Writes `split.npz` whole or not at all; `content` is `content_sha256`."""
   buffer = io.BytesIO()
   arrays: dict[str, Any] = {**split._asdict(), _CONTENT: np.array(content)}
@@ -233,14 +252,19 @@ def load_content(path: str | os.PathLike) -> str:
 
 
 def _arrays(
-    path: str | os.PathLike, names: Sequence[str]
+  path: str | os.PathLike, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
   try:
     with np.load(path) as file:
       return {name: file[name] for name in names}
   except (
-      OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
   ) as error:
     raise errors.UserError(
-        f'{path} is damaged ({error}): restore it or start a new workdir'
+      f'{path} is damaged ({error}): restore it or start a new workdir'
     ) from error

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from nsl_jax.data import augment, normalise
+from nsl_jax.data import augment, normalize
 from nsl_jax.types import Augment, Moving
 
 Fitted = Callable[[], Mapping[str, Any]]
 
 
 def build(
-    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int],
-    fitted: Fitted,
+  config: ml_collections.ConfigDict,
+  image_shape: tuple[int, int, int],
+  fitted: Fitted,
 ) -> tuple[Augment, Augment | None]:
   """The view of a config, and the strong one or None if it has none.
 
@@ -33,7 +34,7 @@ def build(
   pixels = _pixels(config, fitted)
   weak = augment.build(config.data.augment, pixels=pixels)
   strong = augment.build(
-      config.data.strong, field='config.data.strong', pixels=pixels
+    config.data.strong, field='config.data.strong', pixels=pixels
   )
   image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   for view in (weak, strong):
@@ -48,12 +49,12 @@ def moving(config: ml_collections.ConfigDict, fitted: Fitted) -> Moving:
     errors.UserError: for a step that points do not follow.
   """
   return augment.build_moving(
-      config.data.augment, pixels=_pixels(config, fitted)
+    config.data.augment, pixels=_pixels(config, fitted)
   )
 
 
 def _pixels(
-    config: ml_collections.ConfigDict, fitted: Fitted
+  config: ml_collections.ConfigDict, fitted: Fitted
 ) -> Callable[[], augment.Pixels]:
   """The way from its normalised images to colours, fitted if asked for."""
   kind = config.data.normalise
@@ -61,8 +62,8 @@ def _pixels(
   def pixels() -> augment.Pixels:
     arrays = fitted()
     return augment.Pixels(
-        functools.partial(normalise.invert, kind, arrays),
-        functools.partial(normalise.from_unit, kind, arrays),
+      functools.partial(normalize.invert, kind, arrays),
+      functools.partial(normalize.from_unit, kind, arrays),
     )
 
   return pixels

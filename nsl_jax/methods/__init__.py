@@ -1,36 +1,74 @@
-"""One file per method; its name in a config is the file's name."""
+"""Methods: a file each, found by its name; a term alone makes a method, too.
+
+A method's file builds on `compose/` and `terms/`; it reads no config and no
+data.
+"""
 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from nsl_jax import compose, errors, tasks
+from nsl_jax import errors, terms as terms_lib
+from nsl_jax.compose import combinators, tasks
+from nsl_jax.methods import supervised
 from nsl_jax.types import Method, Tools
+
+# Methods that are the supervised loss and one term.
+OF_ONE_TERM = ('ns3l', 'pi', 'pseudo_label', 'vat')
 
 
 def names() -> list[str]:
-  """Names of all methods."""
-  return sorted(module.name for module in pkgutil.iter_modules(__path__))
+  """Names of all methods of the package."""
+  return sorted(
+    [*(module.name for module in pkgutil.iter_modules(__path__)), *OF_ONE_TERM]
+  )
 
 
-def find(name: str) -> Any:
-  """The module of a method.
+def find(name: str) -> Callable[..., Method | combinators.Recipe]:
+  """The function that builds a method.
 
-  It has `build(tools, **options) -> Method`, or `recipe(tools, **options) ->
-  compose.Recipe` if it is a loss on one network that others may build on;
-  `DEFAULTS`, options of the paper's main row from which benchmarks and tests
-  start; and `TASKS`, the tasks that it is for, if it is not for classes alone.
+  It is `build(tools, *, terms, **options) -> Method` of the file, or
+  `recipe(tools, *, terms, **options) -> combinators.Recipe` if the method is a
+  loss on one network that others may build on. A file's `TASKS` are the tasks
+  that it is for, if it is not for classes alone.
+
+  Args:
+    name: of a file of this folder, one of `OF_ONE_TERM`, or `package.module` of
+      a file elsewhere.
 
   Raises:
     errors.UserError: if there is none of that name.
   """
+  if name in OF_ONE_TERM:
+    return _of_one_term(name)
+  module = _module(name)
+  return getattr(module, 'build', None) or module.recipe
+
+
+def _module(name: str) -> Any:
+  if '.' in name:
+    return errors.import_module(name, 'method')
   if name not in names():
     raise errors.UserError(
-        f'unknown method {name!r}: {errors.did_you_mean(name, names())}'
+      f'unknown method {name!r}: {errors.did_you_mean(name, names())}'
     )
   return importlib.import_module(f'{__name__}.{name}')
+
+
+def _of_one_term(name: str) -> Callable[..., Method]:
+  def build(
+    tools: Tools,
+    *,
+    terms: Mapping[str, Mapping[str, Any]],
+    joint: bool = True,
+    **options: Any,
+  ) -> Method:
+    own = terms_lib.with_own(name, options, terms)
+    return supervised.with_terms(tools, own, joint=joint)
+
+  return build
 
 
 def build(config: Mapping[str, Any], tools: Tools) -> Method:
@@ -39,16 +77,18 @@ def build(config: Mapping[str, Any], tools: Tools) -> Method:
   Raises:
     errors.UserError: for an unknown method, or fields it does not take.
   """
+  name = config['name']
   options = {k: v for k, v in config.items() if k != 'name'}
-  module = find(config['name'])
-  make = getattr(module, 'build', None) or module.recipe
+  make = find(name)
+  known: tuple[str, ...] = (tasks.CLASSIFICATION.name,)
+  if name not in OF_ONE_TERM:
+    known = getattr(_module(name), 'TASKS', known)
   try:
     inspect.signature(make).bind(tools, **options)
   except TypeError as error:
-    raise errors.UserError(f'method {config["name"]!r}: {error}') from error
-  known = getattr(module, 'TASKS', (tasks.CLASSIFICATION.name,))
-  tasks.check_method(tools, config['name'], options, known)
+    raise errors.UserError(f'method {name!r}: {error}') from error
+  tasks.check_method(tools, name, options, known)
   made = make(tools, **options)
-  if isinstance(made, compose.Recipe):
-    return compose.method_of(made, tools)
+  if isinstance(made, combinators.Recipe):
+    return combinators.method_of(made, tools)
   return made

@@ -8,20 +8,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import (
-    compose, errors, losses, pair, perception, schedules, term_configs,
-)
+from nsl_jax import errors, losses, options, schedules, terms as terms_lib
+from nsl_jax.compose import combinators, two_networks
+from nsl_jax.terms import error_perception
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Method, Outputs, Schedule, Tools,
+  Array,
+  Aux,
+  Batch,
+  Key,
+  Method,
+  Outputs,
+  Schedule,
+  Tools,
 )
 
-# CIFAR-10, epochs of 320 steps.
-DEFAULTS: dict[str, Any] = {
-    'consistency': 10.0, 'stabilisation': 100.0, 'tie': 0.01,
-    'threshold': 0.8, 'ramp': 'sigmoid', 'ramp_steps': 1600,
-    'hold_steps': 320, 'terms': {},
-}
-_VIEWS = dict(zip(pair.NAMES, (0, 1)))  # which of the two a network learns on
+_VIEWS = dict(
+  zip(two_networks.NAMES, (0, 1))
+)  # which of the two a network learns on
 
 
 class Stability(NamedTuple):
@@ -37,7 +40,7 @@ class Stability(NamedTuple):
 
 
 def stability(
-    logits: Array, consistency: Array, elsewhere: Array, *, threshold: float
+  logits: Array, consistency: Array, elsewhere: Array, *, threshold: float
 ) -> Stability:
   """Stability of a network on its images.
 
@@ -64,14 +67,18 @@ class _Negatives(NamedTuple):
   """DNLL's part: see `build`."""
 
   size: int
-  replace: bool
   weight: Schedule
 
 
 def dual_student_loss(
-    tools: Tools, *, consistency: Schedule, stabilisation: Schedule,
-    tie: float, threshold: float, negatives: _Negatives | None, batched: bool,
-) -> pair.PairLoss:
+  tools: Tools,
+  *,
+  consistency: Schedule,
+  stabilisation: Schedule,
+  tie: float,
+  threshold: float,
+  negatives: _Negatives | None,
+) -> two_networks.PairLoss:
   """Of either network: cross-entropy, ties between its heads, consistency with
   itself on the other view, stabilisation by the other network.
 
@@ -79,75 +86,93 @@ def dual_student_loss(
   gradient on its own, without on the other's, and each moves its statistics.
   Every sum is divided by the number of all images.
   """
-  apply = pair.forward(tools, batched=batched)
+  apply = two_networks.forward(tools)
 
   def loss(params, state, batch, key):
     if not batch.u.shape[0]:
       raise errors.UserError(
-          'dual_student needs unlabelled images: set config.batch.unlabelled'
+        'dual_student needs unlabelled images: set config.batch.unlabelled'
       )
     *views, learn, look, draws = jax.random.split(key, 5)
     images = jnp.concatenate([batch.x, batch.u])
     seen = [tools.augment(images, view) for view in views]
     own = {n: seen[at] for n, at in _VIEWS.items()}
-    swapped = {n: own[pair.other(n)] for n in pair.NAMES}
+    swapped = {n: own[two_networks.other(n)] for n in two_networks.NAMES}
     outputs, stats = apply(params, state.stats, own, learn)
     elsewhere, stats = apply(  # in train mode too, as released (F-D20)
-        *jax.lax.stop_gradient((params, stats)), swapped, look
+      *jax.lax.stop_gradient((params, stats)), swapped, look
     )
     values, aux = {}, {}
     cut = batch.x.shape[0]
-    for n, draw in pair.keys(draws).items():
+    for n, draw in two_networks.keys(draws).items():
       values[n], metrics = learnt(
-          n, outputs, elsewhere, batch, state.step, draw
+        n, outputs, elsewhere, batch, state.step, draw
       )
       aux[n] = Aux(
-          logits_u=outputs[n].logits[cut:],
-          belief_u=jax.nn.softmax(elsewhere[n].logits[cut:]),
-          total=images.shape[0], stats=stats[n], slots={},
-          metrics=metrics, consistency_u=outputs[n].consistency[cut:],
-          again=pair.another_pass(tools, params[n], state.stats[n], batch),
+        logits_u=outputs[n].logits[cut:],
+        belief_u=jax.nn.softmax(elsewhere[n].logits[cut:]),
+        total=images.shape[0],
+        stats=stats[n],
+        slots={},
+        metrics=metrics,
+        consistency_u=outputs[n].consistency[cut:],
+        again=two_networks.another_pass(
+          tools, params[n], state.stats[n], batch
+        ),
       )
     return values, aux
 
   def learnt(
-      name: str, outputs: Mapping[str, Outputs],
-      elsewhere: Mapping[str, Outputs], batch: Batch, step: Array, key: Key,
+    name: str,
+    outputs: Mapping[str, Outputs],
+    elsewhere: Mapping[str, Outputs],
+    batch: Batch,
+    step: Array,
+    key: Key,
   ) -> tuple[Array, dict[str, Array]]:
     """The loss of one network from what both made of the batch."""
-    cut, rival = batch.x.shape[0], pair.other(name)
+    cut, rival = batch.x.shape[0], two_networks.other(name)
     own = outputs[name]
     rows = own.logits.shape[0]
     there = jax.nn.softmax(elsewhere[name].logits)
     # A row may learn from the other network only where it has no label.
     states = {
-        n: stability(
-            o.logits[cut:], o.consistency[cut:], elsewhere[n].logits[cut:],
-            threshold=threshold,
-        ) for n, o in outputs.items()
+      n: stability(
+        o.logits[cut:],
+        o.consistency[cut:],
+        elsewhere[n].logits[cut:],
+        threshold=threshold,
+      )
+      for n, o in outputs.items()
     }
     taught = learns_from(states[name], states[rival])
     target = jax.nn.softmax(outputs[rival].logits[cut:])
     second = own.consistency[cut:]
     metrics = {
-        'cross_entropy': losses.cross_entropy(
-            own.logits[:cut], batch.y).sum() / rows,
-        'tie': jnp.mean((own.logits - own.consistency) ** 2),
-        'consistency': losses.squared_error(own.consistency, there).mean(),
-        'stabilisation': jnp.where(
-            taught, losses.squared_error(second, target), 0.0).sum() / rows,
-        'consistency_weight': jnp.asarray(consistency(step)),
-        'stabilisation_weight': jnp.asarray(stabilisation(step)),
+      'cross_entropy': losses.cross_entropy(own.logits[:cut], batch.y).sum()
+      / rows,
+      'tie': jnp.mean((own.logits - own.consistency) ** 2),
+      'consistency': losses.squared_error(own.consistency, there).mean(),
+      'stabilisation': jnp.where(
+        taught, losses.squared_error(second, target), 0.0
+      ).sum()
+      / rows,
+      'consistency_weight': jnp.asarray(consistency(step)),
+      'stabilisation_weight': jnp.asarray(stabilisation(step)),
     }
     value = (
-        metrics['cross_entropy'] + tie * metrics['tie']
-        + metrics['consistency_weight'] * metrics['consistency']
-        + metrics['stabilisation_weight'] * metrics['stabilisation']
+      metrics['cross_entropy']
+      + tie * metrics['tie']
+      + metrics['consistency_weight'] * metrics['consistency']
+      + metrics['stabilisation_weight'] * metrics['stabilisation']
     )
     if negatives is not None:
-      negative = perception.draw(
-          key, None, elsewhere[rival].logits[cut:].argmax(-1),
-          second.shape[-1], negatives.size, replace=negatives.replace,
+      negative = error_perception.draw(
+        key,
+        None,
+        elsewhere[rival].logits[cut:].argmax(-1),
+        second.shape[-1],
+        negatives.size,
       )
       each = jnp.where(taught, 0.0, losses.each_not(second, negative))
       metrics['dnll'] = each.sum() / jnp.maximum((~taught).sum(), 1)
@@ -158,13 +183,24 @@ def dual_student_loss(
   return loss
 
 
+@options.declare(
+  consistency='>= 0', stabilisation='>= 0', tie='>= 0', threshold='[0, 1]'
+)
 def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]],
-    consistency: float, stabilisation: float, tie: float, threshold: float,
-    ramp: str, ramp_steps: int, hold_steps: int = 0,
-    negatives: Mapping[str, Any] | None = None, batched: bool = False,
+  tools: Tools,
+  *,
+  terms: Mapping[str, Mapping[str, Any]],
+  consistency: float = 10.0,
+  stabilisation: float = 100.0,
+  tie: float = 0.01,
+  threshold: float = 0.8,
+  ramp: str = 'sigmoid',
+  ramp_steps: int = 1600,
+  hold_steps: int = 320,
+  negatives: Mapping[str, Any] | None = None,
 ) -> Method:
-  """Builds Dual Student.
+  """Builds Dual Student; the defaults are those of CIFAR-10, with epochs of 320
+  steps.
 
   Args:
     tools: what it is built from. With a network of one head the second head
@@ -180,46 +216,38 @@ def build(
     negatives: DNLL on top (section 4.4 and the released code): an image that
       the other network does not teach gives `count` negative labels, drawn
       among the classes that the other does not predict on the view of this
-      one. Fields `count`, `weight`, `ramp`, `ramp_steps`, and if wanted
-      `hold_steps`, `replace`.
-    batched: both networks as one computation, see `pair.forward`.
-
-  Raises:
-    errors.UserError: for an unknown field or a number out of range.
+      one. Fields `count`, `weight`, `ramp`, `ramp_steps`, `hold_steps`.
   """
-  if not 0.0 <= threshold <= 1.0:
-    raise errors.UserError(
-        f'dual_student threshold={threshold}: must be in [0, 1]'
-    )
-  if not tie >= 0.0:
-    raise errors.UserError(f'dual_student tie={tie}: must be >= 0')
   ramped = lambda value: schedules.weight(value, ramp, ramp_steps, hold_steps)
   loss = dual_student_loss(
-      tools, consistency=ramped(consistency),
-      stabilisation=ramped(stabilisation), tie=tie, threshold=threshold,
-      negatives=_negatives(negatives) if negatives else None,
-      batched=batched,
+    tools,
+    consistency=ramped(consistency),
+    stabilisation=ramped(stabilisation),
+    tie=tie,
+    threshold=threshold,
+    negatives=_negatives(**negatives) if negatives else None,
   )
-  loss = pair.add_terms(loss, term_configs.from_config(terms))
-  step = pair.descend(loss, tools.tx)
+  loss = two_networks.add_terms(loss, terms_lib.from_config(terms))
+  step = two_networks.descend(loss, tools.tx)
   return Method(
-      pair.init(tools), compose.finish_step(step, tools), pair.predict(tools),
-      term_configs.side_tables(terms), recompute=pair.recompute(tools),
+    two_networks.init(tools),
+    combinators.finish_step(step, tools),
+    two_networks.predict(tools),
+    terms_lib.side_tables(terms),
+    recompute=two_networks.recompute(tools),
   )
 
 
-def _negatives(fields: Mapping[str, Any]) -> _Negatives:
-  known = {'hold_steps': 0, 'replace': False, **fields}
-  wanted = ('count', 'replace', 'weight', 'ramp', 'ramp_steps', 'hold_steps')
-  wrong = set(wanted) ^ set(known)
-  if wrong:
-    word = min(wrong)
-    raise errors.UserError(
-        f'dual_student negatives lacks {word}' if word in wanted else
-        f'dual_student negatives.{word}: {errors.did_you_mean(word, wanted)}'
-    )
-  schedule = schedules.weight(
-      known['weight'], known['ramp'], known['ramp_steps'],
-      known['hold_steps'],
+@options.declare(count='>= 1')
+def _negatives(
+  *,
+  count: int = 3,
+  weight: float = 1.0,
+  ramp: str = 'sigmoid',
+  ramp_steps: int = 1600,
+  hold_steps: int = 320,
+) -> _Negatives:
+  """The `negatives` of `build`."""
+  return _Negatives(
+    count, schedules.weight(weight, ramp, ramp_steps, hold_steps)
   )
-  return _Negatives(known['count'], known['replace'], schedule)

@@ -6,18 +6,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import (
-    compose, losses, perturb, schedules, term_configs, terms as terms_lib,
-)
+from nsl_jax import losses, options, schedules, terms as terms_lib
+from nsl_jax.compose import combinators, mixing
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Method, Params, Schedule, State, Tools,
+  Array,
+  Aux,
+  Batch,
+  Key,
+  Loss,
+  Method,
+  Params,
+  Schedule,
+  State,
+  Tools,
 )
-
-# CIFAR-10 as in MixMatch's baselines: the warm-up is 0.4 of the run.
-DEFAULTS: dict[str, Any] = {
-    'weight': 1000.0, 'ramp': 'linear', 'ramp_steps': 122_880, 'alpha': 0.75,
-    'decay': 0.999, 'terms': {},
-}
 
 
 def ict_loss(tools: Tools, *, weight: Schedule, alpha: float) -> Loss:
@@ -25,53 +27,71 @@ def ict_loss(tools: Tools, *, weight: Schedule, alpha: float) -> Loss:
   between the student's prediction for mixed unlabelled images and the mixed
   predictions of the teacher, which runs in train mode.
   """
+
   def loss(
-      params: Params, state: State, batch: Batch, key: Key
+    params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
     keys = jax.random.split(key, 6)
 
     def forward(params: Params, images: Array, key: Key):
-      return tools.model.apply(
-          params, state.stats, images, train=True, key=key
-      )
+      return tools.model.apply(params, state.stats, images, train=True, key=key)
 
-    labelled, stats = forward(
-        params, tools.augment(batch.x, keys[0]), keys[1]
-    )
+    labelled, stats = forward(params, tools.augment(batch.x, keys[0]), keys[1])
     u = tools.augment(batch.u, keys[2])
-    teacher, _ = forward(state.slots[terms_lib.TEACHER], u, keys[3])
+    teacher, _ = forward(state.slots[combinators.TEACHER], u, keys[3])
     probs = jax.lax.stop_gradient(jax.nn.softmax(teacher.logits))
-    ratio = perturb.mix_ratio(keys[4], alpha, u.shape[0], per_batch=False)
-    belief = perturb.mix(probs, probs[::-1], ratio)
-    student, _ = forward(
-        params, perturb.mix(u, u[::-1], ratio), keys[5]
-    )
+    ratio = mixing.mix_ratio(keys[4], alpha, u.shape[0], per_batch=False)
+    belief = mixing.mix(probs, probs[::-1], ratio)
+    student, _ = forward(params, mixing.mix(u, u[::-1], ratio), keys[5])
     parts = {
-        'cross_entropy': losses.cross_entropy(
-            labelled.logits, batch.y).mean(),
-        'ict': losses.squared_error(student.logits, belief).mean(),
-        'ict_weight': jnp.asarray(weight(state.step)),
+      'cross_entropy': losses.cross_entropy(labelled.logits, batch.y).mean(),
+      'ict': losses.squared_error(student.logits, belief).mean(),
+      'ict_weight': jnp.asarray(weight(state.step)),
     }
     aux = Aux(
-        logits_u=student.logits, belief_u=belief, total=u.shape[0],
-        again=None, stats=stats, slots=state.slots, metrics=parts,
+      logits_u=student.logits,
+      belief_u=belief,
+      total=u.shape[0],
+      again=None,
+      stats=stats,
+      slots=state.slots,
+      metrics=parts,
     )
     return parts['cross_entropy'] + parts['ict_weight'] * parts['ict'], aux
 
   return loss
 
 
+@options.declare(alpha='> 0', decay='[0, 1)')
 def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], weight: float,
-    ramp: str, ramp_steps: int, alpha: float, decay: float,
+  tools: Tools,
+  *,
+  terms: Mapping[str, Mapping[str, Any]],
+  weight: float = 1000.0,
+  ramp: str = 'linear',
+  ramp_steps: int = 122_880,
+  alpha: float = 0.75,
+  decay: float = 0.999,
 ) -> Method:
-  """Builds ICT; `decay` is the teacher's, the rest as in MixMatch."""
-  term_configs.refuse_single_images('ict', terms)
+  """Builds ICT; the defaults are those of MixMatch's baseline on CIFAR-10.
+
+  Args:
+    tools: what it is built from.
+    terms: terms over the mixed unlabelled rows.
+    weight: of the unlabelled loss.
+    ramp: its ramp.
+    ramp_steps: length of the ramp, 0.4 of that run.
+    alpha: of the Beta distribution that mixing ratios are drawn from.
+    decay: of the teacher's weights.
+  """
+  terms_lib.refuse_single_images('ict', terms)
   loss = ict_loss(
-      tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha
+    tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha
   )
-  loss = compose.add_terms(loss, term_configs.from_config(terms))
-  recipe = compose.Recipe(
-      loss, (compose.follow(terms_lib.TEACHER, decay),), (terms_lib.TEACHER,)
+  loss = combinators.add_terms(loss, terms_lib.from_config(terms))
+  recipe = combinators.Recipe(
+    loss,
+    (combinators.follow(combinators.TEACHER, decay),),
+    (combinators.TEACHER,),
   )
-  return compose.method_of(recipe, tools)
+  return combinators.method_of(recipe, tools)

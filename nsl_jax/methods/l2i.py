@@ -9,61 +9,67 @@ from typing import Any
 import jax
 import optax
 
-from nsl_jax import compose, errors, imputation, schedules, tasks
-from nsl_jax.methods import mixmatch, soft_label
+from nsl_jax import errors, options, schedules
+from nsl_jax.compose import combinators, imputation, tasks
+from nsl_jax.methods import mixmatch, pseudo_label_l2i
 from nsl_jax.types import (
-    Array, Batch, Key, Method, Metrics, Params, Schedule, State, Tools, Update,
+  Array,
+  Batch,
+  Key,
+  Method,
+  Metrics,
+  Params,
+  Schedule,
+  State,
+  Tools,
+  Update,
 )
 
-# V2 on the Pseudo-Label of its Table 2 at Adam's 0.003.
-DEFAULTS: dict[str, Any] = {
-    'host': {'name': 'soft_label', **soft_label.DEFAULTS}, 'variant': 'v2',
-    'inner_rate': 0.15,
-}
 TASKS = tuple(tasks.TASKS)
 _WATCHED = 256  # test images, the first ones
-_HOSTS: dict[str, Callable[..., compose.Recipe]] = {
-    'mixmatch': mixmatch.recipe, 'soft_label': soft_label.recipe,
-}
-_CHOICES = {
-    'variant': ('v1', 'v2'),
-    'imputer': ('student', 'host'),
-    'label_space': ('logits', 'labels'),
-    'gradient': ('nested', 'tangent', 'last_layer', 'last_layer_step'),
+HOSTS: dict[str, Callable[..., combinators.Recipe]] = {
+  'mixmatch': mixmatch.recipe,
+  'pseudo_label_l2i': pseudo_label_l2i.recipe,
 }
 
 
+@options.declare(
+  variant=('v1', 'v2'),
+  inner_rate='> 0',
+  label_rate='>= 0',
+  label_space=('logits', 'labels'),
+  gradient=('nested', 'last_layer'),
+)
 def build(
-    tools: Tools, *, host: Mapping[str, Any], variant: str, inner_rate: float,
-    inner_steps: int = 1, inner_supervised: bool = False,
-    label_rate: float = 1.0, label_space: str = 'logits',
-    imputer: str = 'student', gradient: str = 'nested', watch: bool = False,
-    follow_rate: bool = False,
+  tools: Tools,
+  *,
+  host: Mapping[str, Any],
+  variant: str = 'v2',
+  inner_rate: float = 0.15,
+  label_rate: float = 1.0,
+  label_space: str = 'logits',
+  gradient: str = 'nested',
+  watch: bool = False,
+  follow_rate: bool = False,
 ) -> Method:
-  """Builds a host and the step that follows each of its own.
+  """Builds a host and the step that follows each of its own; the defaults are
+  V2 on the Pseudo-Label of Table 2 at Adam's rate of 0.003.
 
   Args:
     tools: what it is built from.
-    host: `name` (soft_label or mixmatch) and options of the host.
+    host: `name` (one of `HOSTS`) and options of the host.
     variant: `v1` moves the labels, then learns them; `v2` moves the
-      parameters that impute them.
+      parameters that impute them, by the student's softmax (F-L8).
     inner_rate: learning rate of the inner step, on a sum over images and
       classes, or on a mean over images and points (F-L4); of `last_layer` a
       mere factor of the gradient.
-    inner_steps: number of inner steps.
-    inner_supervised: add the labelled loss to the inner one (F-L3); for one
-      step it changes theta* only.
     label_rate: V1's step on the labels; 0 learns them as they are, to tell what
       the second update alone does.
     label_space: whether V1 moves `logits`, as the code does, or `labels`,
       which are then put back on the simplex (F-L5). Points just move.
-    imputer: who imputes in this step: the `student` by its softmax, as the
-      code has it, or the `host` in its own way (F-L8).
-    gradient: `nested` and, for one inner step, `tangent` are the same number,
-      see `bilevel.label_gradient`; `last_layer` is the closed form for many
-      classes (appendix A.3), which knows neither of the other two inner
-      options; `last_layer_step` the same after a step of that layer on the sum
-      of cross-entropies, for which `inner_rate` is to be small (F-L12).
+    gradient: `nested` differentiates through the inner step, see
+      `bilevel.label_gradient`; `last_layer` is the closed form for many
+      classes (appendix A.3, F-L12).
     watch: report the loss on the held-out batch, and that of some test images,
       before and after the step that is added (L2I Figure 2); and, as
       `virtual_before` and `virtual_after`, what the step is made to lower: the
@@ -73,69 +79,38 @@ def build(
     follow_rate: count `inner_rate` in what the optimiser's rate then is.
 
   Raises:
-    errors.UserError: for an unknown choice, a number out of range, or options
-      that contradict each other.
+    errors.UserError: for an unknown host or option, or options that contradict
+      each other.
   """
-  _check_choices(variant=variant, imputer=imputer, label_space=label_space,
-                 gradient=gradient)
-  for field, value in ('inner_rate', inner_rate), ('inner_steps', inner_steps):
-    if not value > 0:
-      raise errors.UserError(f'l2i {field}={value}: must be > 0')
-  if not label_rate >= 0:
-    raise errors.UserError(f'l2i label_rate={label_rate}: must be >= 0')
   task = tasks.of(tools)
-  closed = gradient.startswith('last_layer')
+  closed = gradient == 'last_layer'
   if closed and task is tasks.REGRESSION:
     raise errors.UserError(
-        f'l2i gradient={gradient} is for classes: use gradient=nested'
-    )
-  if closed and (inner_steps != 1 or inner_supervised):
-    raise errors.UserError(
-        f'l2i gradient={gradient} is for one step on imputed labels: leave '
-        'inner_steps at 1 and inner_supervised at false, or use gradient=nested'
+      f'l2i gradient={gradient} is for classes: use gradient=nested'
     )
   recipe = _recipe(tools, host)
-  if imputer == 'host' and recipe.impute is None:
-    raise errors.UserError(
-        'l2i imputer=host: hard labels have no gradient, use imputer=student '
-        'or host.hard=false'
-    )
   through = functools.partial(
-      imputation.through_step, steps=inner_steps, tangent=gradient == 'tangent',
-      labelled=inner_supervised,
-      unlabelled=lambda said, z: task.inner(said, z, variant),
-  )
-  if gradient == 'tangent' and inner_steps != 1:
-    raise errors.UserError(
-        f'l2i inner_steps={inner_steps}: gradient=tangent is for one, use '
-        'gradient=nested'
-    )
-  from_last_layer = functools.partial(
-      imputation.last_layer, step=gradient == 'last_layer_step'
+    imputation.through_step,
+    unlabelled=lambda logits, z: task.inner(logits, z, variant),
   )
   space = 'points' if task is tasks.REGRESSION else label_space
   step = impute_and_learn(
-      tools, recipe, variant=variant, host_imputes=imputer == 'host',
-      inner_rate=_rate(tools, inner_rate, follow_rate),
-      move=functools.partial(imputation.moved, rate=label_rate, space=space),
-      gradient=from_last_layer if closed else through,
-      watch=watch,
+    tools,
+    recipe,
+    variant=variant,
+    inner_rate=_rate(tools, inner_rate, follow_rate),
+    move=functools.partial(imputation.moved, rate=label_rate, space=space),
+    gradient=imputation.last_layer if closed else through,
+    watch=watch,
   )
   return Method(
-      compose.single_network(tools, *recipe.slots),
-      compose.finish_step(step, tools, *recipe.after),
-      compose.student(tools), recipe.side, _WATCHED if watch else 0,
-      compose.recompute(tools),
+    combinators.single_network(tools, *recipe.slots),
+    combinators.finish_step(step, tools, *recipe.after),
+    combinators.student(tools),
+    recipe.side,
+    _WATCHED if watch else 0,
+    combinators.recompute(tools),
   )
-
-
-def _check_choices(**given: str) -> None:
-  for field, value in given.items():
-    if value not in _CHOICES[field]:
-      raise errors.UserError(
-          f'l2i {field}={value!r}: '
-          f'{errors.did_you_mean(value, _CHOICES[field])}'
-      )
 
 
 def _rate(tools: Tools, value: float, follow: bool) -> Schedule:
@@ -147,25 +122,30 @@ def _rate(tools: Tools, value: float, follow: bool) -> Schedule:
   return lambda step: value * rate(step)
 
 
-def _recipe(tools: Tools, host: Mapping[str, Any]) -> compose.Recipe:
-  options = {k: v for k, v in host.items() if k != 'name'}
+def _recipe(tools: Tools, host: Mapping[str, Any]) -> combinators.Recipe:
+  own = {k: v for k, v in host.items() if k != 'name'}
   name = host.get('name')
-  if name not in _HOSTS:
+  if name not in HOSTS:
     raise errors.UserError(
-        f'l2i host {name!r}: {errors.did_you_mean(str(name), _HOSTS)}'
+      f'l2i host {name!r}: {errors.did_you_mean(str(name), HOSTS)}'
     )
-  known = TASKS if name == 'soft_label' else (tasks.CLASSIFICATION.name,)
-  tasks.check_method(tools, name, options, known)
+  known = TASKS if name == 'pseudo_label_l2i' else (tasks.CLASSIFICATION.name,)
+  tasks.check_method(tools, name, own, known)
   try:
-    return _HOSTS[name](tools, **options)
+    return HOSTS[name](tools, **own)
   except TypeError as error:
     raise errors.UserError(f'l2i host {name!r}: {error}') from error
 
 
 def impute_and_learn(
-    tools: Tools, recipe: compose.Recipe, *, variant: str, host_imputes: bool,
-    inner_rate: Schedule, move: Callable[[Array, Array], Array],
-    gradient: imputation.Gradient, watch: bool,
+  tools: Tools,
+  recipe: combinators.Recipe,
+  *,
+  variant: str,
+  inner_rate: Schedule,
+  move: Callable[[Array, Array], Array],
+  gradient: imputation.Gradient,
+  watch: bool,
 ) -> Update:
   """The host's step, then the one that L2I adds, by the same optimiser at the
   same rate.
@@ -174,54 +154,55 @@ def impute_and_learn(
     tools: network, optimiser, views.
     recipe: the host.
     variant: see `build`.
-    host_imputes: whether the host does, not the student.
     inner_rate: step -> learning rate of the inner step.
     move: `(labels, their gradient) -> labels`, V1's step.
     gradient: how labels should change.
     watch: see `build`.
   """
-  host_impute = recipe.impute if host_imputes else None
   task = tasks.of(tools)
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     if batch.held_x is None or batch.held_y is None:
       raise errors.UserError(
-          'l2i needs batches that judge its steps: set config.batch.holdout'
+        'l2i needs batches that judge its steps: set config.batch.holdout'
       )
     first, hold, *rest = jax.random.split(key, 5)
     judged = tasks.known_view(
-        tools, batch.held_x, batch.held_y, batch.scale, hold
+      tools, batch.held_x, batch.held_y, batch.scale, hold
     )
-    state, metrics, views = compose.advance(
-        recipe.loss, tools.tx, state, batch, first
+    state, metrics, views = combinators.advance(
+      recipe.loss, tools.tx, state, batch, first
     )
     if tools.ema_decay and task is tasks.REGRESSION:
       # The released code averages landmarks' weights after both steps (F-L11).
-      state, _ = compose.follow(compose.EMA, tools.ema_decay)(
-          state, batch, first
+      state, _ = combinators.follow(combinators.EMA, tools.ema_decay)(
+        state, batch, first
       )
     if views is None:
       raise errors.UserError('l2i needs a host that makes two views')
-    passes = imputation.make_passes(
-        tools, host_impute, state, views, judged, rest
-    )
+    passes = imputation.make_passes(tools, state, views, judged, rest)
     z, back = jax.vjp(passes.impute, state.params)
     metrics['held'], change, stats = gradient(
-        passes, state.params, z, judged[1], inner_rate(state.step)
+      passes, state.params, z, judged[1], inner_rate(state.step)
     )
     if variant == 'v2':
       grads = back(change)[0]
     else:
       better = move(z, change)
-      grads = jax.grad(lambda params: task.disagreement(
-          passes.learnt(params)[0].logits, better).mean())(state.params)
+      grads = jax.grad(
+        lambda params: task.disagreement(
+          passes.learnt(params)[0].logits, better
+        ).mean()
+      )(state.params)
     opt = schedules.at_step(state.opt, state.step)
-    params, opt = compose.apply_gradients(tools.tx, grads, opt, state.params)
+    params, opt = combinators.apply_gradients(
+      tools.tx, grads, opt, state.params
+    )
     if watch:
       labels = passes.impute(params) if variant == 'v2' else better
       metrics['virtual_before'] = metrics['held']
       metrics['virtual_after'] = gradient(
-          passes, state.params, labels, judged[1], inner_rate(state.step)
+        passes, state.params, labels, judged[1], inner_rate(state.step)
       )[0]
       metrics |= _losses_around(passes, state.params, params, batch)
     return state.replace(params=params, opt=opt, stats=stats), metrics
@@ -230,7 +211,7 @@ def impute_and_learn(
 
 
 def _losses_around(
-    passes: imputation.Passes, before: Params, after: Params, batch: Batch
+  passes: imputation.Passes, before: Params, after: Params, batch: Batch
 ) -> Metrics:
   """Losses of the held-out and of some test images with either weights."""
   found = {}

@@ -7,16 +7,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from nsl_jax import compose, tasks
+from nsl_jax.compose import combinators, tasks
 from nsl_jax.types import Array, Batch, Key, Method, Metrics, State, Tools
 
-DEFAULTS: dict[str, Any] = {'terms': {}}
 TASKS = (tasks.REGRESSION.name,)
 
 
-def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]]
-) -> Method:
+def build(tools: Tools, *, terms: Mapping[str, Mapping[str, Any]]) -> Method:
   """Builds the method, which learns nothing.
 
   Points are standardised by the mean of the labelled ones, so that 0 is it.
@@ -31,9 +28,9 @@ def build(
     value = task.loss(jnp.zeros_like(batch.y), batch.y).mean()
     return state, {'loss': value, task.loss_name: value}
 
-  network = compose.student(tools)  # for the number of points alone
+  network = combinators.student(tools)  # for the number of points alone
 
   def predict(state: State, images: Array) -> Array:
     return jnp.zeros_like(network(state, images))
 
-  return Method(compose.single_network(tools), update, predict)
+  return Method(combinators.single_network(tools), update, predict)

@@ -6,20 +6,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import (
-    compose, errors, losses, perturb, schedules, term_configs,
-)
+from nsl_jax import errors, losses, options, schedules, terms as terms_lib
+from nsl_jax.compose import combinators, mixing
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Params, Schedule, State, Stats, Tools, Views,
+  Array,
+  Aux,
+  Batch,
+  Key,
+  Loss,
+  Params,
+  Schedule,
+  State,
+  Stats,
+  Tools,
+  Views,
 )
-
-# CIFAR-10. A batch of 64 is 64 images of MixMatch's own step counter, whose
-# ramp of 1,048,576 images are these 16,384 steps.
-DEFAULTS: dict[str, Any] = {
-    'weight': 75.0, 'ramp': 'linear', 'ramp_steps': 16_384, 'alpha': 0.75,
-    'temperature': 0.5, 'views': 2, 'ratio_per_batch': False, 'terms': {},
-}
-_MOVED_BY = ('first', 'all')
 
 
 class Mixed(NamedTuple):
@@ -35,8 +36,13 @@ class Mixed(NamedTuple):
 
 
 def each_pass(
-    tools: Tools, params: Params, stats: Stats, batches: Sequence[Array],
-    key: Key, *, moved_by: str,
+  tools: Tools,
+  params: Params,
+  stats: Stats,
+  batches: Sequence[Array],
+  key: Key,
+  *,
+  moved_by: str,
 ) -> tuple[Array, Stats]:
   """Logits of batches that each are normalised with their own statistics.
 
@@ -56,7 +62,7 @@ def each_pass(
 
   def forward(stats: Stats, images: Array, key: Key) -> tuple[Array, Stats]:
     outputs, stats = tools.model.apply(
-        params, stats, images, train=True, key=key
+      params, stats, images, train=True, key=key
     )
     return outputs.logits, stats
 
@@ -75,8 +81,14 @@ def each_pass(
 
 
 def average(
-    tools: Tools, params: Params, stats: Stats, views: Sequence[Array],
-    key: Key, temperature: float, *, moved_by: str = 'first',
+  tools: Tools,
+  params: Params,
+  stats: Stats,
+  views: Sequence[Array],
+  key: Key,
+  temperature: float,
+  *,
+  moved_by: str = 'first',
 ) -> tuple[Array, Stats]:
   """Sharpened mean prediction over the views of each image, with gradient.
 
@@ -85,105 +97,139 @@ def average(
   Returns:
     f32[B, K] and the moved statistics.
   """
-  logits, moved = each_pass(
-      tools, params, stats, views, key, moved_by=moved_by
-  )
-  return perturb.sharpen(jax.nn.softmax(logits).mean(0), temperature), moved
-
-
-def guess(*args: Any, **options: Any) -> tuple[Array, Stats]:
-  """`average`, constant: the labels that unlabelled images are given."""
-  return jax.lax.stop_gradient(average(*args, **options))
+  logits, moved = each_pass(tools, params, stats, views, key, moved_by=moved_by)
+  return mixing.sharpen(jax.nn.softmax(logits).mean(0), temperature), moved
 
 
 def mix_all(
-    images: Array, labels: Array, key: Key, *, alpha: float, per_batch: bool
+  images: Array, labels: Array, key: Key, *, alpha: float, per_batch: bool
 ) -> Mixed:
   """Mixes every row with the row that one random permutation gives it."""
   order, ratio = jax.random.split(key)
   rows = images.shape[0]
   other = jax.random.permutation(order, rows)
-  share = perturb.mix_ratio(ratio, alpha, rows, per_batch=per_batch)
+  share = mixing.mix_ratio(ratio, alpha, rows, per_batch=per_batch)
   return Mixed(
-      perturb.mix(images, images[other], share),
-      perturb.mix(labels, labels[other], share),
+    mixing.mix(images, images[other], share),
+    mixing.mix(labels, labels[other], share),
   )
 
 
 def interleaved_pass(
-    tools: Tools, params: Params, stats: Stats, images: Array, chunks: int,
-    key: Key, *, moved_by: str,
+  tools: Tools,
+  params: Params,
+  stats: Stats,
+  images: Array,
+  chunks: int,
+  key: Key,
+  *,
+  moved_by: str,
 ) -> tuple[Array, Stats]:
   """Logits of all rows by passes over interleaved chunks.
 
   Each pass normalises with its own chunk's statistics. The running ones are
   moved by the first alone, or one after the other by all.
   """
-  shuffled = perturb.interleave(jnp.split(images, chunks))
+  shuffled = mixing.interleave(jnp.split(images, chunks))
   logits, moved = each_pass(
-      tools, params, stats, shuffled, key, moved_by=moved_by
+    tools, params, stats, shuffled, key, moved_by=moved_by
   )
-  return jnp.concatenate(perturb.interleave(list(logits))), moved
+  return jnp.concatenate(mixing.interleave(list(logits))), moved
 
 
 def mixmatch_loss(
-    tools: Tools, *, weight: Schedule, alpha: float, temperature: float,
-    views: int, ratio_per_batch: bool, moved_by: str,
+  tools: Tools,
+  *,
+  weight: Schedule,
+  alpha: float,
+  temperature: float,
+  views: int,
+  ratio_per_batch: bool,
+  moved_by: str,
 ) -> Loss:
   """Cross-entropy on the mixed labelled rows plus `weight` times the squared
   error, mean over rows and classes, on the mixed unlabelled ones.
   """
+
   def loss(
-      params: Params, state: State, batch: Batch, key: Key
+    params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
     if batch.x.shape[0] != batch.u.shape[0]:
       raise errors.UserError(
-          'mixmatch mixes equal batches: set config.batch.labelled and '
-          'config.batch.unlabelled to the same number'
+        'mixmatch mixes equal batches: set config.batch.labelled and '
+        'config.batch.unlabelled to the same number'
       )
     first, guessing, mixing, passing, *rest = jax.random.split(key, 4 + views)
     x = tools.augment(batch.x, first)
     u = [tools.augment(batch.u, view) for view in rest]
-    q, moved = guess(
-        tools, params, state.stats, u, guessing, temperature,
-        moved_by=moved_by,
+    q, moved = jax.lax.stop_gradient(
+      average(
+        tools, params, state.stats, u, guessing, temperature, moved_by=moved_by
+      )
     )
     known = jax.nn.one_hot(batch.y, q.shape[-1], dtype=q.dtype)
     mixed = mix_all(
-        jnp.concatenate([x, *u]), jnp.concatenate([known, *[q] * views]),
-        mixing, alpha=alpha, per_batch=ratio_per_batch,
+      jnp.concatenate([x, *u]),
+      jnp.concatenate([known, *[q] * views]),
+      mixing,
+      alpha=alpha,
+      per_batch=ratio_per_batch,
     )
     logits, stats = interleaved_pass(
-        tools, params, moved if moved_by == 'all' else state.stats,
-        mixed.images, 1 + views, passing, moved_by=moved_by,
+      tools,
+      params,
+      moved if moved_by == 'all' else state.stats,
+      mixed.images,
+      1 + views,
+      passing,
+      moved_by=moved_by,
     )
     cut = x.shape[0]
     parts = {
-        'cross_entropy': losses.cross_entropy(
-            logits[:cut], mixed.labels[:cut]).mean(),
-        'mixmatch': losses.squared_error(
-            logits[cut:], mixed.labels[cut:]).mean(),
+      'cross_entropy': losses.cross_entropy(
+        logits[:cut], mixed.labels[:cut]
+      ).mean(),
+      'mixmatch': losses.squared_error(logits[cut:], mixed.labels[cut:]).mean(),
     }
     parts['mixmatch_weight'] = jnp.asarray(weight(state.step))
     value = (
-        parts['cross_entropy'] + parts['mixmatch_weight'] * parts['mixmatch']
+      parts['cross_entropy'] + parts['mixmatch_weight'] * parts['mixmatch']
     )
     aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
-        logits_u=logits, belief_u=mixed.labels, total=logits.shape[0],
-        again=None, stats=stats, slots=state.slots, metrics=parts,
-        views=Views(x, u[0], u[1], batch.y) if views > 1 else None,
+      logits_u=logits,
+      belief_u=mixed.labels,
+      total=logits.shape[0],
+      again=None,
+      stats=stats,
+      slots=state.slots,
+      metrics=parts,
+      views=Views(x, u[0], u[1], batch.y) if views > 1 else None,
     )
     return value, aux
 
   return loss
 
 
+@options.declare(
+  alpha='> 0', temperature='> 0', views='>= 1', moved_by=('first', 'all')
+)
 def recipe(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], weight: float,
-    ramp: str, ramp_steps: int, alpha: float, temperature: float, views: int,
-    ratio_per_batch: bool = False, moved_by: str = 'first',
-) -> compose.Recipe:
-  """MixMatch's recipe.
+  tools: Tools,
+  *,
+  terms: Mapping[str, Mapping[str, Any]],
+  weight: float = 75.0,
+  ramp: str = 'linear',
+  ramp_steps: int = 16_384,
+  alpha: float = 0.75,
+  temperature: float = 0.5,
+  views: int = 2,
+  ratio_per_batch: bool = False,
+  moved_by: str = 'first',
+) -> combinators.Recipe:
+  """MixMatch's recipe; the defaults are those of CIFAR-10.
+
+  A batch of 64 is 64 images of MixMatch's own step counter, whose ramp of
+  1,048,576 images are 16,384 steps.
 
   Args:
     tools: what it is built from.
@@ -200,31 +246,19 @@ def recipe(
       code makes in train mode (F-L23).
 
   Raises:
-    errors.UserError: for numbers out of range, or a term that needs what
-      mixed rows do not have.
+    errors.UserError: for a term that needs what mixed rows do not have.
   """
-  for name, value in (
-      ('alpha', alpha), ('temperature', temperature), ('views', views)):
-    if not value > 0:
-      raise errors.UserError(f'mixmatch {name}={value}: must be > 0')
-  if moved_by not in _MOVED_BY:
-    raise errors.UserError(
-        f'mixmatch moved_by={moved_by!r}: '
-        f'{errors.did_you_mean(moved_by, _MOVED_BY)}'
-    )
-  term_configs.refuse_single_images('mixmatch', terms)
+  terms_lib.refuse_single_images('mixmatch', terms)
   loss = mixmatch_loss(
-      tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha,
-      temperature=temperature, views=views, ratio_per_batch=ratio_per_batch,
-      moved_by=moved_by,
+    tools,
+    weight=schedules.weight(weight, ramp, ramp_steps),
+    alpha=alpha,
+    temperature=temperature,
+    views=views,
+    ratio_per_batch=ratio_per_batch,
+    moved_by=moved_by,
   )
 
-  def impute(
-      params: Params, state: State, views: Views, key: Key
-  ) -> Array:
-    pair = (views.learnt, views.asked)
-    return average(tools, params, state.stats, pair, key, temperature)[0]
-
-  return compose.Recipe(
-      compose.add_terms(loss, term_configs.from_config(terms)), impute=impute
+  return combinators.Recipe(
+    combinators.add_terms(loss, terms_lib.from_config(terms))
   )

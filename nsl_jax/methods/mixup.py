@@ -6,61 +6,79 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import compose, losses, perturb, term_configs
+from nsl_jax import losses, options, terms as terms_lib
+from nsl_jax.compose import combinators, mixing
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Method, Params, State, Tools,
+  Array,
+  Aux,
+  Batch,
+  Key,
+  Loss,
+  Method,
+  Params,
+  State,
+  Tools,
 )
-
-# CIFAR-10; 0.25 on SVHN.
-DEFAULTS: dict[str, Any] = {'alpha': 0.75, 'terms': {}}
 
 
 def mixup_loss(tools: Tools, *, alpha: float) -> Loss:
   """Cross-entropy on labelled images mixed with the reversed batch, plus the
   same on unlabelled ones with the network's prediction as their label.
   """
+
   def loss(
-      params: Params, state: State, batch: Batch, key: Key
+    params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
     keys = jax.random.split(key, 7)
 
     def forward(images: Array, key: Key):
-      return tools.model.apply(
-          params, state.stats, images, train=True, key=key
-      )
+      return tools.model.apply(params, state.stats, images, train=True, key=key)
 
     def mixed(rows: Array, labels: Array, key: Key) -> tuple[Array, Array]:
-      ratio = perturb.mix_ratio(key, alpha, rows.shape[0], per_batch=False)
-      return (perturb.mix(rows, rows[::-1], ratio),
-              perturb.mix(labels, labels[::-1], ratio))
+      ratio = mixing.mix_ratio(key, alpha, rows.shape[0], per_batch=False)
+      return (
+        mixing.mix(rows, rows[::-1], ratio),
+        mixing.mix(labels, labels[::-1], ratio),
+      )
 
     u = tools.augment(batch.u, keys[0])
-    guess = jax.lax.stop_gradient(
-        jax.nn.softmax(forward(u, keys[1])[0].logits)
-    )
+    guess = jax.lax.stop_gradient(jax.nn.softmax(forward(u, keys[1])[0].logits))
     known = jax.nn.one_hot(batch.y, guess.shape[-1], dtype=guess.dtype)
     x, y = mixed(tools.augment(batch.x, keys[2]), known, keys[3])
     labelled, stats = forward(x, keys[4])
     u, belief = mixed(u, guess, keys[5])
     unlabelled, _ = forward(u, keys[6])
     parts = {
-        'cross_entropy': losses.cross_entropy(labelled.logits, y).mean(),
-        'mixup': losses.cross_entropy(unlabelled.logits, belief).mean(),
+      'cross_entropy': losses.cross_entropy(labelled.logits, y).mean(),
+      'mixup': losses.cross_entropy(unlabelled.logits, belief).mean(),
     }
     aux = Aux(
-        logits_u=unlabelled.logits, belief_u=belief, total=u.shape[0],
-        again=None, stats=stats, slots=state.slots, metrics=parts,
+      logits_u=unlabelled.logits,
+      belief_u=belief,
+      total=u.shape[0],
+      again=None,
+      stats=stats,
+      slots=state.slots,
+      metrics=parts,
     )
     return jnp.sum(jnp.stack(list(parts.values()))), aux
 
   return loss
 
 
+@options.declare(alpha='> 0')
 def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], alpha: float
+  tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], alpha: float = 0.75
 ) -> Method:
-  """`alpha` of the Beta distribution that mixing ratios are drawn from."""
-  term_configs.refuse_single_images('mixup', terms)
+  """Builds mixup.
+
+  Args:
+    tools: what it is built from.
+    terms: terms over the mixed unlabelled rows.
+    alpha: of the Beta distribution that mixing ratios are drawn from; 0.75 on
+      CIFAR-10, 0.25 on SVHN.
+  """
+  terms_lib.refuse_single_images('mixup', terms)
   loss = mixup_loss(tools, alpha=alpha)
-  loss = compose.add_terms(loss, term_configs.from_config(terms))
-  return compose.method_of(compose.Recipe(loss), tools)
+  loss = combinators.add_terms(loss, terms_lib.from_config(terms))
+  return combinators.method_of(combinators.Recipe(loss), tools)

@@ -9,18 +9,32 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import compose, tasks, term_configs
+from nsl_jax import terms as terms_lib
+from nsl_jax.compose import combinators, tasks
 from nsl_jax.types import (
-    Array, Aux, Batch, Key, Loss, Method, Params, State, Stats, Tools, Update,
+  Array,
+  Aux,
+  Batch,
+  Key,
+  Loss,
+  Method,
+  Params,
+  State,
+  Stats,
+  Tools,
+  Update,
 )
 
-DEFAULTS: dict[str, Any] = {'terms': {}}
 TASKS = tuple(tasks.TASKS)
 
 
 def supervised_loss(
-    tools: Tools, *, joint: bool = True, push: bool = False, tie: float = 0.0,
-    second_pass: str = 'all',
+  tools: Tools,
+  *,
+  joint: bool = True,
+  push: bool = False,
+  tie: float = 0.0,
+  second_pass: str = 'all',
 ) -> Loss:
   """Loss of the labelled images.
 
@@ -30,13 +44,13 @@ def supervised_loss(
   network itself moves the statistics as the clean one does, as in DNLL's
   released code.
   """
-  passes = compose.passes(
-      tools, joint=joint, push=push, second_pass=second_pass
+  passes = combinators.passes(
+    tools, joint=joint, push=push, second_pass=second_pass
   )
   task = tasks.of(tools)
 
   def loss(
-      params: Params, state: State, batch: Batch, key: Key
+    params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
     (logits, y), clean, stats = passes.clean(params, state, batch, key)
     labelled, unlabelled = passes.totals(batch)
@@ -53,16 +67,20 @@ def supervised_loss(
 
     def again_moving(stats: Stats, key: Key) -> tuple[Array, Stats]:
       return passes.again_moving(
-          jax.lax.stop_gradient(params), stats, batch, key
+        jax.lax.stop_gradient(params), stats, batch, key
       )
 
     aux = Aux(
-        logits_u=logits_u,
-        belief_u=jax.lax.stop_gradient(task.belief(logits_u)),
-        total=unlabelled, again=again, stats=stats, slots=state.slots,
-        metrics=metrics, clean=clean,
-        consistency_u=clean.unlabelled(clean.consistency),
-        again_moving=again_moving if second_pass == 'unlabelled' else None,
+      logits_u=logits_u,
+      belief_u=jax.lax.stop_gradient(task.belief(logits_u)),
+      total=unlabelled,
+      again=again,
+      stats=stats,
+      slots=state.slots,
+      metrics=metrics,
+      clean=clean,
+      consistency_u=clean.unlabelled(clean.consistency),
+      again_moving=again_moving if second_pass == 'unlabelled' else None,
     )
     return value, aux
 
@@ -70,17 +88,26 @@ def supervised_loss(
 
 
 def build(
-    tools: Tools, *, terms: Mapping[str, Mapping[str, Any]],
-    joint: bool = True,
+  tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], joint: bool = True
 ) -> Method:
-  """The loss plus the configured terms."""
+  """The loss plus the configured terms.
+
+  Args:
+    tools: what it is built from.
+    terms: their configs.
+    joint: see `combinators.passes`.
+  """
   return with_terms(tools, terms, joint=joint)
 
 
 def with_terms(
-    tools: Tools, terms: Mapping[str, Mapping[str, Any]], *after: Update,
-    joint: bool, slots: tuple[str, ...] = (), tie: float = 0.0,
-    second_pass: str = 'all',
+  tools: Tools,
+  terms: Mapping[str, Mapping[str, Any]],
+  *after: Update,
+  joint: bool,
+  slots: tuple[str, ...] = (),
+  tie: float = 0.0,
+  second_pass: str = 'all',
 ) -> Method:
   """The loss plus terms on one network.
 
@@ -94,9 +121,12 @@ def with_terms(
     second_pass: see `compose.passes`.
   """
   base = supervised_loss(
-      tools, joint=joint, push=term_configs.needs_push(terms), tie=tie,
-      second_pass=second_pass,
+    tools,
+    joint=joint,
+    push=terms_lib.needs_linearized_pass(terms),
+    tie=tie,
+    second_pass=second_pass,
   )
-  loss = compose.add_terms(base, term_configs.from_config(terms))
-  recipe = compose.Recipe(loss, after, slots, term_configs.side_tables(terms))
-  return compose.method_of(recipe, tools)
+  loss = combinators.add_terms(base, terms_lib.from_config(terms))
+  recipe = combinators.Recipe(loss, after, slots, terms_lib.side_tables(terms))
+  return combinators.method_of(recipe, tools)

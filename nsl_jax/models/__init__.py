@@ -1,16 +1,16 @@
 """Networks by name, each as a pair of pure functions."""
 
-from collections.abc import Mapping
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax import errors
-from nsl_jax.models.cnn13 import CNN13
 from nsl_jax.models.cnn3 import CNN3
+from nsl_jax.models.cnn13 import CNN13
 from nsl_jax.models.resnet26 import ResNet26
 from nsl_jax.models.small_cnn import SmallCNN
 from nsl_jax.models.tcdcn import TCDCN
@@ -18,12 +18,12 @@ from nsl_jax.models.wide_resnet import WideResNet
 from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
-    'cnn13': CNN13,
-    'cnn3': CNN3,
-    'resnet26': ResNet26,
-    'small_cnn': SmallCNN,
-    'tcdcn': TCDCN,
-    'wide_resnet': WideResNet,
+  'cnn13': CNN13,
+  'cnn3': CNN3,
+  'resnet26': ResNet26,
+  'small_cnn': SmallCNN,
+  'tcdcn': TCDCN,
+  'wide_resnet': WideResNet,
 }
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _NOT_CONFIGURED = ('num_classes', 'dtype', 'parent', 'name')
@@ -61,14 +61,14 @@ def fields(name: str) -> dict[str, Any]:
     UserError: no network has this name.
   """
   return {
-      field.name: field.default
-      for field in dataclasses.fields(_lookup('network', name, NETWORKS))
-      if field.name not in _NOT_CONFIGURED
+    field.name: field.default
+    for field in dataclasses.fields(_lookup('network', name, NETWORKS))
+    if field.name not in _NOT_CONFIGURED
   }
 
 
 def build(
-    config: Mapping[str, Any], num_classes: int, *, precision: str = 'float32'
+  config: Mapping[str, Any], num_classes: int, *, precision: str = 'float32'
 ) -> Model:
   """Builds a network.
 
@@ -94,16 +94,14 @@ def build(
     _check_type(f'{name}: {field}', value, default)
   dtype = _lookup('precision', precision, _PRECISIONS)
   return _as_functions(
-      NETWORKS[name](num_classes=num_classes, dtype=dtype, **config)
+    NETWORKS[name](num_classes=num_classes, dtype=dtype, **config)
   )
 
 
 def _as_functions(module: nn.Module) -> Model:
   """Splits the variables of a Linen module in parameters and statistics."""
 
-  def init(
-      key: Key, image_shape: tuple[int, int, int]
-  ) -> tuple[Params, Stats]:
+  def init(key: Key, image_shape: tuple[int, int, int]) -> tuple[Params, Stats]:
     images = jnp.zeros((1, *image_shape))
     variables = jax.jit(lambda key: module.init(key, images, train=False))(key)
     return variables['params'], variables.get('batch_stats', {})
@@ -113,19 +111,23 @@ def _as_functions(module: nn.Module) -> Model:
     still = module.clone(dropout=0.0)
 
   def apply(
-      params: Params, stats: Stats, images: Array, *, train: bool,
-      key: Key | None = None,
+    params: Params,
+    stats: Stats,
+    images: Array,
+    *,
+    train: bool,
+    key: Key | None = None,
   ) -> tuple[Outputs, Stats]:
     variables = {'params': params, 'batch_stats': stats}
     if not train:
       outputs: Any = module.apply(variables, images, train=False)
       return outputs, stats
     outputs, moved = (still if key is None else module).apply(
-        variables,
-        images,
-        train=True,
-        mutable=['batch_stats'],
-        rngs=None if key is None else {'dropout': key},
+      variables,
+      images,
+      train=True,
+      mutable=['batch_stats'],
+      rngs=None if key is None else {'dropout': key},
     )
     return outputs, moved.get('batch_stats', {})
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flax import linen as nn
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax import errors
 from nsl_jax.models import layers
@@ -11,17 +11,17 @@ from nsl_jax.types import Array, Outputs
 
 # Momentum and epsilon of the norms, and whether the logits have one.
 _VARIANTS = {
-    'vat': (0.99, 1e-6, False),
-    'l2i': (0.9, 1e-5, True),
-    'dual_student': (0.9, 1e-5, False),
+  'vat': (0.99, 1e-6, False),
+  'l2i': (0.9, 1e-5, True),
+  'dual_student': (0.9, 1e-5, False),
 }
 _FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _XAVIER = nn.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
 # Filters, kernel size and padding of each convolution, in three blocks.
 _BLOCKS = (
-    ((128, 3, 'SAME'),) * 3,
-    ((256, 3, 'SAME'),) * 3,
-    ((512, 3, 'VALID'), (256, 1, 'SAME'), (128, 1, 'SAME')),
+  ((128, 3, 'SAME'),) * 3,
+  ((256, 3, 'SAME'),) * 3,
+  ((512, 3, 'VALID'), (256, 1, 'SAME'), (128, 1, 'SAME')),
 )
 
 
@@ -50,29 +50,27 @@ class CNN13(nn.Module):
     """Raises UserError where a field or the image size has no meaning."""
     if self.variant not in _VARIANTS:
       raise errors.UserError(
-          f'cnn13 has no variant {self.variant!r}; '
-          + errors.did_you_mean(str(self.variant), _VARIANTS)
+        f'cnn13 has no variant {self.variant!r}; '
+        + errors.did_you_mean(str(self.variant), _VARIANTS)
       )
     if not self.width > 0:
       raise errors.UserError(
-          f'cnn13: width must be positive, not {self.width!r}'
+        f'cnn13: width must be positive, not {self.width!r}'
       )
     if not 0 <= self.dropout < 1:
       raise errors.UserError(
-          f'cnn13: dropout must be in [0, 1), not {self.dropout!r}'
+        f'cnn13: dropout must be in [0, 1), not {self.dropout!r}'
       )
     if min(images.shape[1:3]) < 12:
       raise errors.UserError(
-          'cnn13 needs images of at least 12x12 pixels, not '
-          f'{images.shape[1]}x{images.shape[2]}; use small_cnn'
+        'cnn13 needs images of at least 12x12 pixels, not '
+        f'{images.shape[1]}x{images.shape[2]}; use small_cnn'
       )
 
   def _norm(self, x: Array, train: bool) -> Array:
     """Batch normalisation of the variant, f[B, ..., C] -> f[B, ..., C]."""
     momentum, epsilon, _ = _VARIANTS[self.variant]
-    return layers.batch_norm(
-        x, train=train, momentum=momentum, epsilon=epsilon
-    )
+    return layers.batch_norm(x, train=train, momentum=momentum, epsilon=epsilon)
 
   def _conv(self, x: Array, filters: int, size: int, padding: str) -> Array:
     """Convolution of the variant, f[B, H, W, C] -> f[B, H', W', width C']."""
@@ -85,13 +83,13 @@ class CNN13(nn.Module):
     else:
       kernel_init = _FAN_OUT
     return nn.Conv(
-        filters,
-        shape,
-        padding=padding,
-        use_bias=self.variant == 'l2i',
-        kernel_init=kernel_init,
-        bias_init=layers.uniform_bias(size * size * x.shape[-1]),
-        dtype=self.dtype,
+      filters,
+      shape,
+      padding=padding,
+      use_bias=self.variant == 'l2i',
+      kernel_init=kernel_init,
+      bias_init=layers.uniform_bias(size * size * x.shape[-1]),
+      dtype=self.dtype,
     )(x)
 
   def _head(self, features: Array, train: bool) -> Array:
@@ -119,7 +117,7 @@ class CNN13(nn.Module):
     for index, block in enumerate(_BLOCKS):
       if index > 0:
         x = nn.Dropout(self.dropout, deterministic=not train)(
-            layers.max_pool(x)
+          layers.max_pool(x)
         )
       for filters, size, padding in block:
         x = self._conv(x, filters, size, padding)

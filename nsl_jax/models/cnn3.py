@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax import errors
 from nsl_jax.models import layers
@@ -41,26 +41,26 @@ class CNN3(nn.Module):
     """Raises UserError where a field or the image shape has no meaning."""
     if self.channels not in (1, 3):
       raise errors.UserError(
-          f'cnn3: channels must be 1 or 3, not {self.channels!r}'
+        f'cnn3: channels must be 1 or 3, not {self.channels!r}'
       )
     if not self.noise >= 0:
       raise errors.UserError(
-          f'cnn3: noise must not be negative, it is {self.noise!r}'
+        f'cnn3: noise must not be negative, it is {self.noise!r}'
       )
     if not 0 <= self.dropout < 1:
       raise errors.UserError(
-          f'cnn3: dropout must be in [0, 1), not {self.dropout!r}'
+        f'cnn3: dropout must be in [0, 1), not {self.dropout!r}'
       )
     height, width, channels = images.shape[1:]
     if channels not in (1, self.channels):
       raise errors.UserError(
-          f'cnn3: the images have {channels} channels, not {self.channels}; '
-          f'set channels={channels}'
+        f'cnn3: the images have {channels} channels, not {self.channels}; '
+        f'set channels={channels}'
       )
     if min(height, width) < 4 * _WINDOW:
       raise errors.UserError(
-          f'cnn3 needs images of at least {4 * _WINDOW}x{4 * _WINDOW} pixels, '
-          f'not {height}x{width}; use small_cnn'
+        f'cnn3 needs images of at least {4 * _WINDOW}x{4 * _WINDOW} pixels, '
+        f'not {height}x{width}; use small_cnn'
       )
 
   def _input(self, images: Array, train: bool) -> Array:
@@ -75,7 +75,7 @@ class CNN3(nn.Module):
     """Convolution, norm and activation, f[B, H, W, C] -> f[B, H, W, C']."""
     x = layers.WeightNormConv(filters, (3, 3), dtype=self.dtype)(x)
     return layers.leaky_relu(
-        layers.batch_norm(x, train=train, momentum=0.9, epsilon=1e-5)
+      layers.batch_norm(x, train=train, momentum=0.9, epsilon=1e-5)
     )
 
   @nn.compact

@@ -3,9 +3,9 @@
 import functools
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax.types import Array, Key
 
@@ -39,7 +39,7 @@ def max_pool(x: Array) -> Array:
     f[B, H // 2, W // 2, C]; an odd last row or column is dropped.
   """
   height, width = x.shape[1] // 2, x.shape[2] // 2
-  x = x[:, :2 * height, :2 * width]
+  x = x[:, : 2 * height, : 2 * width]
   rows = jnp.maximum(x[:, ::2], x[:, 1::2])
   return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
@@ -47,9 +47,7 @@ def max_pool(x: Array) -> Array:
 def mean_pool(x: Array) -> Array:
   """2x2 mean-pooling: f[B, 2 H, 2 W, C] -> f[B, H, W, C]."""
   batch, height, width, channels = x.shape
-  return x.reshape(
-      batch, height // 2, 2, width // 2, 2, channels
-  ).mean((2, 4))
+  return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 def global_mean(x: Array) -> Array:
@@ -80,16 +78,16 @@ class BatchNorm(nn.Module):
   def __call__(self, x: Array, *, train: bool) -> Array:
     """f[B, ..., C] -> f[B, ..., C]; `train` normalizes with the batch."""
     count = self.variable(
-        'batch_stats', 'count', lambda: jnp.zeros((), jnp.float32)
+      'batch_stats', 'count', lambda: jnp.zeros((), jnp.float32)
     )
     momentum: Any = jnp.minimum(  # nn.BatchNorm's annotation asks for a float
-        self.momentum, count.value / (count.value + 9.0)
+      self.momentum, count.value / (count.value + 9.0)
     )
     norm = nn.BatchNorm(
-        use_running_average=not train,
-        momentum=momentum,
-        epsilon=self.epsilon,
-        dtype=x.dtype,
+      use_running_average=not train,
+      momentum=momentum,
+      epsilon=self.epsilon,
+      dtype=x.dtype,
     )
     nn.share_scope(self, norm)
     y = norm(x)
@@ -99,7 +97,7 @@ class BatchNorm(nn.Module):
 
 
 def batch_norm(
-    x: Array, *, train: bool, momentum: float, epsilon: float
+  x: Array, *, train: bool, momentum: float, epsilon: float
 ) -> Array:
   """`BatchNorm` as a function, to be called inside a compact module."""
   return BatchNorm(momentum, epsilon)(x, train=train)
@@ -140,11 +138,11 @@ class WeightNormConv(nn.Module):
   def __call__(self, x: Array) -> Array:
     shape = (*self.kernel_size, x.shape[-1], self.features)
     y = jax.lax.conv_general_dilated(
-        x.astype(self.dtype),
-        _weight(self, shape).astype(self.dtype),
-        window_strides=(1, 1),
-        padding=self.padding,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      x.astype(self.dtype),
+      _weight(self, shape).astype(self.dtype),
+      window_strides=(1, 1),
+      padding=self.padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
     bias = _bias(self, shape).astype(self.dtype)
     return y + jnp.broadcast_to(bias, y.shape)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flax import linen as nn
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax import errors
 from nsl_jax.models import layers
@@ -38,33 +38,33 @@ class ResNet26(nn.Module):
     """Raises UserError where a field or the image size has no meaning."""
     if not self.width > 0:
       raise errors.UserError(
-          f'resnet26: width must be positive, not {self.width!r}'
+        f'resnet26: width must be positive, not {self.width!r}'
       )
     if self.blocks < 1:
       raise errors.UserError(
-          f'resnet26: blocks must be at least 1, not {self.blocks!r}'
+        f'resnet26: blocks must be at least 1, not {self.blocks!r}'
       )
     height, width = images.shape[1:3]
     if height % 8 or width % 8:
       raise errors.UserError(
-          'resnet26 halves its map three times: give it images whose sides '
-          f'are multiples of 8, not {height}x{width}'
+        'resnet26 halves its map three times: give it images whose sides '
+        f'are multiples of 8, not {height}x{width}'
       )
 
   def _filters(self, count: int) -> int:
     return max(1, round(self.width * count))
 
   def _conv(
-      self, x: Array, filters: int, train: bool, *, stride: int = 1
+    self, x: Array, filters: int, train: bool, *, stride: int = 1
   ) -> Array:
     """Convolution and norm, f[B, H, W, C] -> f[B, H/stride, W/stride, C']."""
     x = nn.Conv(
-        filters,
-        (3, 3),
-        (stride, stride),
-        use_bias=False,
-        kernel_init=_FAN_OUT,
-        dtype=self.dtype,
+      filters,
+      (3, 3),
+      (stride, stride),
+      use_bias=False,
+      kernel_init=_FAN_OUT,
+      dtype=self.dtype,
     )(x)
     return self._norm(x, train)
 
@@ -72,7 +72,7 @@ class ResNet26(nn.Module):
     return layers.batch_norm(x, train=train, momentum=0.9, epsilon=1e-5)
 
   def _block(
-      self, x: Array, filters: int, train: bool, *, stride: int
+    self, x: Array, filters: int, train: bool, *, stride: int
   ) -> Array:
     """f[B, H, W, C] -> f[B, H / stride, W / stride, filters]."""
     h = nn.relu(self._conv(x, filters, train, stride=stride))
@@ -95,10 +95,10 @@ class ResNet26(nn.Module):
     for count in _STAGES:
       for block in range(self.blocks):
         x = self._block(
-            x, self._filters(count), train, stride=1 if block else 2
+          x, self._filters(count), train, stride=1 if block else 2
         )
     features = layers.global_mean(nn.relu(self._norm(x, train)))
     logits = nn.Dense(
-        self.num_classes, kernel_init=nn.initializers.glorot_normal()
+      self.num_classes, kernel_init=nn.initializers.glorot_normal()
     )(features)
     return Outputs(logits, features, logits)

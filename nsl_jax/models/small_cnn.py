@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flax import linen as nn
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax import errors
 from nsl_jax.models import layers
@@ -36,8 +36,8 @@ class SmallCNN(nn.Module):
     """
     if min(images.shape[1:3]) < 4:
       raise errors.UserError(
-          'small_cnn pools twice: give it images of at least 4x4 pixels, '
-          f'not {images.shape[1]}x{images.shape[2]}'
+        'small_cnn pools twice: give it images of at least 4x4 pixels, '
+        f'not {images.shape[1]}x{images.shape[2]}'
       )
     he_normal = nn.initializers.he_normal()
     x = images.astype(self.dtype)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flax import linen as nn
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax import errors
 from nsl_jax.models import layers
@@ -38,16 +38,19 @@ class TCDCN(nn.Module):
     """
     if min(images.shape[1:3]) < _LEAST:
       raise errors.UserError(
-          f'tcdcn needs images of at least {_LEAST}x{_LEAST} pixels, not '
-          f'{images.shape[1]}x{images.shape[2]}; use small_cnn'
+        f'tcdcn needs images of at least {_LEAST}x{_LEAST} pixels, not '
+        f'{images.shape[1]}x{images.shape[2]}; use small_cnn'
       )
     x = images.astype(self.dtype)
     for block, (filters, side) in enumerate(_BLOCKS):
       fan_in = side * side * x.shape[-1]
       x = nn.Conv(
-          filters, (side, side), padding='VALID', dtype=self.dtype,
-          kernel_init=layers.uniform_fan_in,
-          bias_init=layers.uniform_bias(fan_in),
+        filters,
+        (side, side),
+        padding='VALID',
+        dtype=self.dtype,
+        kernel_init=layers.uniform_fan_in,
+        bias_init=layers.uniform_bias(fan_in),
       )(x)
       if block < len(_BLOCKS) - 1:
         x = layers.max_pool(x)  # commutes with clipping, and costs less first
@@ -59,6 +62,8 @@ class TCDCN(nn.Module):
 
   def _dense(self, x: Array, size: int, dtype: Any) -> Array:
     return nn.Dense(
-        size, dtype=dtype, kernel_init=layers.uniform_fan_in,
-        bias_init=layers.uniform_bias(x.shape[-1]),
+      size,
+      dtype=dtype,
+      kernel_init=layers.uniform_fan_in,
+      bias_init=layers.uniform_bias(x.shape[-1]),
     )(x)

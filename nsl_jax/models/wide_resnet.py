@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flax import linen as nn
 import jax.numpy as jnp
+from flax import linen as nn
 
 from nsl_jax import errors
 from nsl_jax.models import layers
@@ -11,9 +11,9 @@ from nsl_jax.types import Array, Outputs
 
 # Bias of the first convolution, bias of the others, epsilon of the norms.
 _VARIANTS = {
-    'oliver': (False, False, 1e-3),
-    'mixmatch': (True, True, 1e-3),
-    'l2i': (False, True, 1e-5),
+  'oliver': (False, False, 1e-3),
+  'mixmatch': (True, True, 1e-3),
+  'l2i': (False, True, 1e-5),
 }
 _FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -42,45 +42,50 @@ class WideResNet(nn.Module):
     """Raises UserError where a field has no meaning."""
     if self.variant not in _VARIANTS:
       raise errors.UserError(
-          f'wide_resnet has no variant {self.variant!r}; '
-          + errors.did_you_mean(str(self.variant), _VARIANTS)
+        f'wide_resnet has no variant {self.variant!r}; '
+        + errors.did_you_mean(str(self.variant), _VARIANTS)
       )
     if self.stages not in (3, 4):
       raise errors.UserError(
-          f'wide_resnet: stages must be 3 or 4, not {self.stages!r}'
+        f'wide_resnet: stages must be 3 or 4, not {self.stages!r}'
       )
     if self.width < 1:
       raise errors.UserError(
-          f'wide_resnet: width must be at least 1, not {self.width!r}'
+        f'wide_resnet: width must be at least 1, not {self.width!r}'
       )
     if self.depth < 10 or self.depth % 6 != 4:
       raise errors.UserError(
-          f'wide_resnet: depth must be 10, 16, 22, 28, ..., not {self.depth!r}'
+        f'wide_resnet: depth must be 10, 16, 22, 28, ..., not {self.depth!r}'
       )
 
   def _norm(self, x: Array, train: bool) -> Array:
     """Batch normalisation and leaky ReLU, f[B, H, W, C] -> f[B, H, W, C]."""
     epsilon = _VARIANTS[self.variant][2]
     return layers.leaky_relu(
-        layers.batch_norm(x, train=train, momentum=0.999, epsilon=epsilon)
+      layers.batch_norm(x, train=train, momentum=0.999, epsilon=epsilon)
     )
 
   def _conv(
-      self, x: Array, filters: int, *, size: int = 3, stride: int = 1,
-      first: bool = False,
+    self,
+    x: Array,
+    filters: int,
+    *,
+    size: int = 3,
+    stride: int = 1,
+    first: bool = False,
   ) -> Array:
     """SAME convolution, f[B, H, W, C] -> f[B, H/stride, W/stride, filters]."""
     return nn.Conv(
-        filters,
-        (size, size),
-        (stride, stride),
-        use_bias=bool(_VARIANTS[self.variant][0 if first else 1]),
-        kernel_init=_FAN_OUT,
-        dtype=self.dtype,
+      filters,
+      (size, size),
+      (stride, stride),
+      use_bias=bool(_VARIANTS[self.variant][0 if first else 1]),
+      kernel_init=_FAN_OUT,
+      dtype=self.dtype,
     )(x)
 
   def _unit(
-      self, x: Array, filters: int, *, stride: int, first: bool, train: bool
+    self, x: Array, filters: int, *, stride: int, first: bool, train: bool
   ) -> Array:
     """One residual unit; only the first of all activates before it branches.
 
@@ -114,14 +119,14 @@ class WideResNet(nn.Module):
     for stage in range(self.stages):
       for unit in range((self.depth - 4) // 6):
         x = self._unit(
-            x,
-            16 * self.width * 2**stage,
-            stride=2 if stage > 0 and unit == 0 else 1,
-            first=stage == 0 and unit == 0,
-            train=train,
+          x,
+          16 * self.width * 2**stage,
+          stride=2 if stage > 0 and unit == 0 else 1,
+          first=stage == 0 and unit == 0,
+          train=train,
         )
     features = layers.global_mean(self._norm(x, train))
     logits = nn.Dense(
-        self.num_classes, kernel_init=nn.initializers.glorot_normal()
+      self.num_classes, kernel_init=nn.initializers.glorot_normal()
     )(features)
     return Outputs(logits, features, logits)

@@ -1,0 +1,1 @@
+"""Step times, where they go, and the time to start; nothing here trains."""

@@ -1,0 +1,74 @@
+"""Seconds from the command line to the first step, in a new process."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+
+from nsl_jax import errors
+
+_LOOK_S = 0.02  # between looks at the file that the first step is written to
+
+
+def first_step(config: str, cache: str) -> float:
+  """Starts training, waits for the metrics of one step, and ends it.
+
+  Args:
+    config: as after `--config=`.
+    cache: folder of compiled programs and decoded data.
+
+  Raises:
+    errors.UserError: if the run ends before, with its last line.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    output = pathlib.Path(folder) / 'output'
+    begun = time.perf_counter()
+    with (
+      output.open('wb') as stream,
+      subprocess.Popen(
+        [
+          sys.executable,
+          '-m',
+          'nsl_jax.main',
+          f'--config={config}',
+          f'--workdir={folder}/run',
+          '--config.log_every=1',
+        ],
+        stdout=stream,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, 'NSL_JAX_CACHE': cache},
+      ) as process,
+    ):
+      while not any(
+        path.stat().st_size
+        for path in pathlib.Path(folder).glob('run/seed_*/metrics.jsonl')
+      ):
+        if process.poll() is not None:
+          *_, last = output.read_text().strip().splitlines() or ['no output']
+          raise errors.UserError(f'{config}: {last.removeprefix("error: ")}')
+        time.sleep(_LOOK_S)
+      seconds = time.perf_counter() - begun
+      process.kill()
+  return seconds
+
+
+def measure(configs: Iterable[str]) -> dict[str, dict[str, float]]:
+  """By config: `cold_s` with an empty cache, `warm_s` with the filled one."""
+  found = {}
+  for config in configs:
+    with tempfile.TemporaryDirectory() as cache:
+      found[config] = {
+        name: first_step(config, cache) for name in ('cold_s', 'warm_s')
+      }
+  return found
+
+
+def table(measured: Mapping[str, Mapping[str, float]]) -> str:
+  """A Markdown table, a row a config."""
+  lines = ['| config | cold s | warm s |', '| --- | --- | --- |']
+  for name, one in measured.items():
+    lines.append(f'| {name} | {one["cold_s"]:.1f} | {one["warm_s"]:.1f} |')
+  return '\n'.join(lines)

@@ -1,0 +1,224 @@
+"""Compiled programs timed in turn, a call of each after the other.
+
+A machine's speed drifts: only what is timed side by side has ratios that hold.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+import tqdm
+
+from nsl_jax.data import normalize, sampler
+from nsl_jax.training import kernels, loop, sharding as mesh_lib, train_step
+from nsl_jax.types import Array, Data, Method, State
+
+_WARM_UP = 2
+_IMAGES = 4096
+_Name = TypeVar('_Name', bound=Hashable)
+Predict = Callable[[State, Array], Any]
+
+
+class Setting(NamedTuple):
+  """What everything that is timed shares.
+
+  Attributes:
+    labelled: B_l.
+    unlabelled: B_u.
+    shape: (H, W, C).
+    classes: K.
+    steps_per_call: steps of one timed call.
+    precision: as in a config.
+    mesh: the devices.
+    holdout: labelled images that judge a step (L2I).
+    kernels: see `kernels.options`.
+  """
+
+  labelled: int
+  unlabelled: int
+  shape: tuple[int, int, int]
+  classes: int
+  steps_per_call: int
+  precision: str
+  mesh: jax.sharding.Mesh
+  holdout: int = 0
+  kernels: str = 'default'
+
+
+class Subject(NamedTuple):
+  """One thing to time.
+
+  Attributes:
+    call: runs and waits for `steps_per_call` steps.
+    compile_s: seconds to trace and to compile it.
+    memory_mb: of the compiled program, its arguments included.
+    gflop: floating-point operations of a step by XLA's count, in 10^9.
+    program: the text of the compiled program.
+  """
+
+  call: Callable[[], None]
+  compile_s: float
+  memory_mb: float | None
+  gflop: float | None
+  program: Callable[[], str]
+
+
+def sizes(setting: Setting) -> dict[str, int]:
+  """Images of each stream in a batch; no hold-out stream if it has none."""
+  streams = {'labelled': setting.labelled, 'unlabelled': setting.unlabelled}
+  return streams | ({'holdout': setting.holdout} if setting.holdout else {})
+
+
+def random_data(side: Sequence[str], setting: Setting, kind: str) -> Data:
+  """Random images, normalisation fitted to them, and random side tables.
+
+  Args:
+    side: the tables that the method wants.
+    setting: sizes.
+    kind: of normalisation.
+  """
+  rng = np.random.default_rng(0)
+  size = _IMAGES
+  images = rng.integers(0, 256, (size, *setting.shape), np.uint8)
+  labels = rng.integers(0, setting.classes, size, np.int32)
+  tables = {
+    name: labels
+    if name == 'true_class'
+    else rng.random((size, setting.classes), np.float32)
+    for name in side
+  }
+  whole = mesh_lib.everywhere(setting.mesh)
+  fitted = normalize.fit(kind, images)
+  return Data(*mesh_lib.put((images, labels, fitted, tables), whole))
+
+
+def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
+  """The program, and what a `Subject` tells of it."""
+  begun = time.perf_counter()
+  lowered = function.lower(*arguments)
+  program = lowered.compile()
+  seconds = time.perf_counter() - begun
+  memory, cost = program.memory_analysis(), lowered.cost_analysis() or {}
+  return program, {
+    'compile_s': seconds,
+    'program': program.as_text,
+    'memory_mb': None
+    if memory is None
+    else (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20,
+    # A loop counts as one turn; not every device has the count.
+    'gflop': cost['flops'] / 1e9 if 'flops' in cost else None,
+  }
+
+
+def training(
+  method: Method, setting: Setting, read: train_step.Read, data: Any
+) -> Subject:
+  """The step as training runs it: rows drawn and sent by the host.
+
+  Args:
+    method: what is timed.
+    setting: sizes.
+    read: `(data, rows) -> Batch`.
+    data: where rows are read; if it is no `Data`, every step gets the same.
+  """
+  streams = {
+    name: sampler.Stream(np.arange(_IMAGES), size, seed=0, name=name)
+    for name, size in sizes(setting).items()
+  }
+  count = setting.steps_per_call
+  chunk = train_step.make_chunk(
+    train_step.one_step(method, read),
+    mesh=setting.mesh,
+    compiler_options=kernels.options(setting.kernels),
+  )
+  state = train_step.initial_state(method, 0, setting.mesh)
+  rows_at = lambda step: loop.rows_at(
+    streams, range(step, step + count), setting.mesh
+  )
+  first = rows_at(0)
+  program, known = _compiled(chunk, state, data, first)
+  step = 0
+
+  def call() -> None:
+    nonlocal state, step
+    here = first
+    if isinstance(data, Data):
+      here = rows_at(step)
+    state, history = program(state, data, here)
+    jax.block_until_ready(history)
+    step += count
+
+  return Subject(call, **known)
+
+
+def inference(
+  predict: Predict,
+  state: State,
+  setting: Setting,
+  apply: train_step.Normalise,
+  data: Data,
+) -> Subject:
+  """The classes of as many images as a step of training sees.
+
+  Args:
+    predict: `(state, images) -> logits`, of one network or by name.
+    state: its weights.
+    setting: sizes.
+    apply: normalisation, part of what is timed.
+    data: the images, which are on the device already.
+  """
+  size, count = setting.labelled + setting.unlabelled, setting.steps_per_call
+  rows = np.arange(size * count).reshape((count, size)) % len(data.images)
+  images = data.images[rows]
+
+  def classes(state: State, fitted: Any, images: Array) -> Any:
+    logits = predict(state, apply(fitted, images))
+    return jax.tree.map(lambda one: one.argmax(-1), logits)
+
+  def several(state: State, fitted: Any, images: Array) -> Any:
+    if count == 1:  # a rolled loop is slow on CPU
+      return classes(state, fitted, images[0])
+    return jax.lax.map(lambda one: classes(state, fitted, one), images)
+
+  inputs = (state, data.normaliser, images)
+  program, known = _compiled(
+    jax.jit(several, compiler_options=kernels.options(setting.kernels)), *inputs
+  )
+  return Subject(lambda: jax.block_until_ready(program(*inputs)), **known)
+
+
+def in_turn(
+  subjects: Mapping[_Name, Subject], setting: Setting, *, steps: int
+) -> dict[_Name, list[float]]:
+  """Times everything, a call of each after the other.
+
+  Args:
+    subjects: what to time.
+    setting: steps of a call.
+    steps: of each, rounded up to whole calls; more come before, untimed.
+
+  Returns:
+    A step's milliseconds, of every call.
+  """
+  calls = -(-steps // setting.steps_per_call)
+  taken: dict[_Name, list[float]] = {name: [] for name in subjects}
+  for at in tqdm.trange(-_WARM_UP, calls, desc='timing', leave=False):
+    for name, one in subjects.items():
+      begun = time.perf_counter()
+      one.call()
+      seconds = time.perf_counter() - begun
+      if at >= 0:
+        taken[name].append(1e3 * seconds / setting.steps_per_call)
+  return taken
+
+
+def peak_memory_mb() -> float:
+  """Peak of the first device, or of the process where it does not tell."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  peak = stats.get('peak_bytes_in_use')
+  if peak is None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return peak / 2**20

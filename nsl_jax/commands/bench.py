@@ -1,0 +1,469 @@
+"""Step times: python -m nsl_jax bench --method supervised,ns3l,ns3l:passes=1
+
+Methods are timed in turn, a call of each after the other, so that their ratios
+hold on a machine whose speed drifts. An option of a method follows its name:
+ns3l:passes=1, several joined by +. --config times the method, network,
+optimiser, batch and augmentation of a config instead.
+
+A row a method: milliseconds a step (median, min, max) with the data pipeline
+(row sampler, transfer, gather, normalisation, augmentation), the median with
+an empty one (a batch that is already there, as it is), the ratio to the first
+method, images a second, memory of the compiled step, its arithmetic, compile
+time; with --inference also the time to predict as many images, by all networks
+that are evaluated. Images are random: only time is measured.
+
+--breakdown adds where the time of a step goes, by the profiler. --kernels
+default,eigen times every method with either on a CPU. --rows prints a line
+`ROW {...}` for each method instead, without the data pipeline and under the
+names that other libraries' benchmarks use (pimodel, l2i-o(meanteacher), ...).
+--startup prints instead the seconds from the command that trains a --config to
+its first step, when nothing is compiled yet and when it has run before.
+"""
+
+import ast
+import copy
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import config_files, errors, files, methods, models, optimizers
+from nsl_jax.benchmarks import breakdown, startup, step_times, stopwatch
+from nsl_jax.benchmarks.stopwatch import Setting, Subject
+from nsl_jax.commands import cli
+from nsl_jax.compose import tasks
+from nsl_jax.data import augment, normalize
+from nsl_jax.training import (
+  experiment,
+  kernels as kernels_lib,
+  loop,
+  sharding as mesh_lib,
+  train_step,
+  workdir as workdir_lib,
+)
+from nsl_jax.types import Method, Tools
+
+# Times in the results: with the data pipeline, without, of inference.
+_FULL, _BARE, _INFERENCE = step_times.WAYS
+_PROFILED = 5  # steps
+# Other libraries' name of a method -> words of --method, or configs, that do
+# it; the second with as many images in each pass as they have.
+_L2I = 'configs/cifar10_l2i.py:host=mt,variant='
+_ROWS = {
+  'supervised': ['supervised'],
+  'pseudolabel': ['pseudo_label'],
+  'pimodel': ['pi', 'pi:joint=False'],
+  'meanteacher': ['mean_teacher', 'mean_teacher:second_pass=unlabelled'],
+  'vat': ['vat', 'vat:joint=False'],
+  'mixmatch': ['mixmatch'],
+  'l2i-o(meanteacher)': [_L2I + 'v2'],
+  'l2i-l(meanteacher)': [_L2I + 'v1'],
+  'dualstudent': ['configs/cifar10_dual_student.py'],
+}
+
+
+def parse(word: str) -> tuple[str, dict[str, Any]]:
+  """`name:k=v+k=v` -> the name and its options, as Python literals."""
+  name, _, rest = word.partition(':')
+  options = {}
+  for item in filter(None, rest.split('+')):
+    key, _, text = item.partition('=')
+    try:
+      options[key] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      options[key] = text
+  return name, options
+
+
+def _numbers(text: str, example: str) -> list[int]:
+  mark = '+' if '+' in example else 'x'
+  parts = text.split(mark)
+  if len(parts) != len(example.split(mark)) or not all(
+    part.isdigit() for part in parts
+  ):
+    raise errors.UserError(f'{text!r}: write it like {example}')
+  return [int(part) for part in parts]
+
+
+def build(word: str, model: str, setting: Setting, view: str) -> Method:
+  """The method of a command-line word, the rest of its options by default."""
+  name, options = parse(word)
+  network, fields = parse(model)
+  bfloat16 = setting.precision == 'bfloat16'
+  tools = Tools(
+    model=models.build(
+      {'name': network, **fields},
+      setting.classes,
+      precision='bfloat16' if bfloat16 else 'float32',
+    ),
+    tx=optimizers.build({'name': 'adam', 'lr': 1e-3, 'drop_steps': 0}),
+    augment=augment.build(view),
+    image_shape=setting.shape,
+  )
+  return methods.build({'name': name, 'terms': {}, **options}, tools)
+
+
+class Work(NamedTuple):
+  """What is timed.
+
+  Attributes:
+    make: builds the method, with its augmentation or without.
+    normalise: kind of normalisation.
+    setting: sizes.
+  """
+
+  make: Callable[[bool], Method]
+  normalise: str
+  setting: Setting
+
+
+def of_word(word: str, model: str, setting: Setting, view: str) -> Work:
+  """The work of a word of --method."""
+  return Work(
+    lambda augmented: build(word, model, setting, view if augmented else ''),
+    'signed',
+    setting,
+  )
+
+
+def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
+  """The work of a --config, with its own batch or with that of `setting`."""
+  config = config_files.load(name).copy_and_resolve_references().unlock()
+  if config.task != tasks.CLASSIFICATION.name:
+    raise errors.UserError(f'{name}: only steps on classes are timed')
+  config.precision = setting.precision
+  kind, plain = config.data.normalise, copy.deepcopy(config)
+  plain.data.augment = plain.data.strong = ''
+  if own_batch:
+    setting = setting._replace(
+      labelled=config.batch.labelled,
+      unlabelled=config.batch.unlabelled,
+      holdout=config.batch.get('holdout', 0),
+    )
+  elif config.batch.get('holdout'):
+    setting = setting._replace(holdout=setting.labelled)
+  return Work(
+    lambda augmented: experiment.build_method(
+      config if augmented else plain,
+      setting.classes,
+      setting.shape,
+      lambda: stopwatch.random_data((), setting, kind).normaliser,
+    ),
+    kind,
+    setting,
+  )
+
+
+def subjects_of(
+  work: Work, *, inference: bool, empty: bool = True
+) -> dict[str, Subject]:
+  """A method with the data pipeline and, if wanted, on one batch that is
+  already there, and its predictions.
+  """
+  setting = work.setting
+  apply = functools.partial(normalize.apply, work.normalise)
+  read = functools.partial(train_step.gather, apply)
+  full, bare = work.make(True), work.make(False)
+  data = stopwatch.random_data(full.side, setting, work.normalise)
+  rows = {
+    name: jnp.arange(size) for name, size in stopwatch.sizes(setting).items()
+  }
+  batch = jax.jit(read)(data, rows)
+  found = {_FULL: stopwatch.training(full, setting, read, data)}
+  if empty:
+    found[_BARE] = stopwatch.training(
+      bare, setting, lambda batch, rows: batch, batch
+    )
+  if inference:
+    state = train_step.initial_state(full, 0, setting.mesh)
+    found[_INFERENCE] = stopwatch.inference(
+      full.predict, state, setting, apply, data
+    )
+  return found
+
+
+def measure(
+  works: Mapping[str, Work],
+  *,
+  steps: int,
+  inference: bool = False,
+  parts: bool = False,
+  empty: bool = True,
+) -> dict[str, dict[str, Any]]:
+  """Times everything, all ways, in turn.
+
+  Returns:
+    By name: `images` of a step's labelled and unlabelled batch, `ms` and, if
+    wanted, `ms_empty` and `ms_inference` (a step's milliseconds, of every
+    call), `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms`,
+    of a step with the data pipeline.
+  """
+  subjects = {
+    (name, way): one
+    for name, work in works.items()
+    for way, one in subjects_of(work, inference=inference, empty=empty).items()
+  }
+  setting = next(iter(works.values())).setting
+  taken = stopwatch.in_turn(subjects, setting, steps=steps)
+  found: dict[str, dict[str, Any]] = {
+    name: {
+      'images': work.setting.labelled + work.setting.unlabelled,
+      **{way: ms for (owner, way), ms in taken.items() if owner == name},
+      'compile_s': subjects[name, _FULL].compile_s,
+      'memory_mb': subjects[name, _FULL].memory_mb,
+      'gflop': subjects[name, _FULL].gflop,
+    }
+    for name, work in works.items()
+  }
+  if parts:
+    for name in works:
+      full = subjects[name, _FULL]
+      calls = breakdown.measure(full.call, full.program(), steps=_PROFILED)
+      found[name]['parts_ms'] = {
+        part: ms / setting.steps_per_call for part, ms in calls.items()
+      }
+  return found
+
+
+def with_kernels(
+  works: Mapping[str, Work], choices: Sequence[str]
+) -> dict[str, Work]:
+  """Every work with each choice of kernels, which its name then tells."""
+  several = len(choices) > 1
+  return {
+    f'{name} [{choice}]' if several else name: work._replace(
+      setting=work.setting._replace(kernels=choice)
+    )
+    for name, work in works.items()
+    for choice in choices
+  }
+
+
+def print_rows(
+  name: str, model: str, setting: Setting, view: str, steps: int
+) -> None:
+  """Prints the lines of --rows; for an unknown method a message on stderr."""
+  if name not in _ROWS:
+    print(
+      f'no row {name!r}: {errors.did_you_mean(name, _ROWS)}', file=sys.stderr
+    )
+  for word in _ROWS.get(name, []):
+    if word.startswith('configs/'):
+      work = of_config(word, setting, own_batch=False)
+    else:
+      work = of_word(word, model, setting, view)
+    subject = subjects_of(work, inference=False)[_BARE]
+    taken = stopwatch.in_turn({word: subject}, setting, steps=steps)
+    print(
+      'ROW '
+      + json.dumps(
+        {
+          'peer': 'nsl_jax',
+          'method': name,
+          'variant': word,
+          'batch': f'{setting.labelled}+{setting.unlabelled}',
+          'kernels': setting.kernels,
+          'compile_s': subject.compile_s,
+          'all': taken[word],
+        }
+      ),
+      flush=True,
+    )
+
+
+def _parser() -> cli.Parser:
+  parser = cli.Parser('bench', __doc__)
+  add = parser.add_argument
+  add(
+    '--method',
+    help='methods, by comma; supervised,ns3l if there is no --config',
+  )
+  add(
+    '--config',
+    action='append',
+    default=[],
+    help='a config, with its own '
+    'method, network, batch and augmentation; may be given several times',
+  )
+  add(
+    '--model',
+    help='network; options as for methods '
+    '(small_cnn:batch_norm=True); small_cnn if not given, with --rows '
+    'wide_resnet',
+  )
+  add('--batch', default='64+64', help='labelled+unlabelled images')
+  add('--image', default='32x32x3', help='height x width x channels')
+  add('--classes', type=int, default=10, help='number of classes')
+  add('--steps', type=int, default=50, help='timed steps of each method')
+  add(
+    '--steps_per_call',
+    type=int,
+    default=0,
+    help='steps a call; 0 for 1 on CPU, 25 elsewhere',
+  )
+  add(
+    '--precision',
+    default='float32',
+    choices=['float32', 'tf32', 'bfloat16'],
+    help='arithmetic',
+  )
+  add('--augment', default='flip,translate:2', help='augmentation')
+  add(
+    '--inference',
+    action='store_true',
+    help='time the prediction of as many images too',
+  )
+  add(
+    '--full_only',
+    action='store_true',
+    help='leave the empty pipeline out, which is a program more to compile',
+  )
+  add('--breakdown', action='store_true', help='where the time of a step goes')
+  add(
+    '--kernels',
+    default='measured',
+    help='of convolutions on a CPU: '
+    'measured, default, eigen, or several by comma',
+  )
+  add(
+    '--rows',
+    action='store_true',
+    help='lines for the benchmarks of other libraries',
+  )
+  add(
+    '--startup',
+    action='store_true',
+    help='seconds to the first step of each --config',
+  )
+  add('--json', type=pathlib.Path, help='file for the time of every call')
+  return parser
+
+
+# Options that act in a mode; all act in none of the two.
+_ACTS_IN = {
+  'rows': {
+    'method',
+    'model',
+    'batch',
+    'image',
+    'classes',
+    'steps',
+    'steps_per_call',
+    'precision',
+    'augment',
+    'kernels',
+  },
+  'startup': {'config', 'json'},
+}
+
+
+def _refuse_ignored(parser: cli.Parser, options: Any) -> None:
+  """Raises UserError if an option would have no effect."""
+  given = {
+    name
+    for name, value in vars(options).items()
+    if value != parser.get_default(name) and name != 'verbosity'
+  }
+  for mode in given & _ACTS_IN.keys():
+    ignored = sorted(f'--{name}' for name in given - _ACTS_IN[mode] - {mode})
+    if ignored:
+      raise errors.UserError(f'--{mode} ignores {", ".join(ignored)}: omit it')
+  if options.startup and not options.config:
+    raise errors.UserError(
+      '--startup needs a config: add --config=configs/digits_ns3l.py'
+    )
+
+
+def _write(path: pathlib.Path | None, content: Mapping[str, Any]) -> None:
+  if path is not None:
+    files.write(path, (json.dumps(content, indent=1) + '\n').encode())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Measures and prints."""
+  parser = _parser()
+  options = parser.parse_args(argv)
+  _refuse_ignored(parser, options)
+  if options.json is not None:
+    files.make_folder(options.json.parent, '--json')
+  if options.startup:
+    seconds = startup.measure(options.config)
+    print(startup.table(seconds))
+    _write(
+      options.json,
+      {'kind': 'startup', **workdir_lib.provenance(1), 'configs': seconds},
+    )
+    return
+  jax.config.update('jax_enable_compilation_cache', False)
+  train_step.use_precision(options.precision)
+  labelled, unlabelled = _numbers(options.batch, '64+64')
+  height, width, channels = _numbers(options.image, '32x32x3')
+  if min(options.steps, options.classes - 1, 1 + options.steps_per_call) < 1:
+    raise errors.UserError('--steps and --classes must be positive')
+  per_call = options.steps_per_call or loop.default_steps_per_call()
+  setting = Setting(
+    labelled,
+    unlabelled,
+    (height, width, channels),
+    options.classes,
+    per_call,
+    options.precision,
+    mesh_lib.make(1),
+  )
+  choices = [kernels_lib.choose(one) for one in options.kernels.split(',')]
+  if options.rows:
+    for name in (options.method or ','.join(_ROWS)).split(','):
+      for choice in choices:
+        print_rows(
+          name,
+          options.model or 'wide_resnet',
+          setting._replace(kernels=choice),
+          options.augment,
+          options.steps,
+        )
+    return
+  model = options.model or 'small_cnn'
+  words = options.method or ('' if options.config else 'supervised,ns3l')
+  works = {
+    word: of_word(word, model, setting, options.augment)
+    for word in filter(None, words.split(','))
+  } | {name: of_config(name, setting) for name in options.config}
+  measured = measure(
+    with_kernels(works, choices),
+    steps=options.steps,
+    inference=options.inference,
+    parts=options.breakdown,
+    empty=not options.full_only,
+  )
+  where = workdir_lib.provenance(1)
+  of_words = f'{model}, batch {options.batch}, ' if words else ''
+  print(
+    f'{of_words}images {options.image}, {options.precision}, '
+    f'{"/".join(choices)} kernels, {per_call} steps a call, '
+    f'{options.steps} steps, {where["device"]}'
+  )
+  print(step_times.table(measured))
+  if options.breakdown:
+    print('\nms a step by part; operations may overlap')
+    print(breakdown.table({n: m['parts_ms'] for n, m in measured.items()}))
+  print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
+  _write(
+    options.json,
+    {
+      'kind': 'timing',
+      'model': model,
+      'batch': options.batch,
+      'image': options.image,
+      'precision': options.precision,
+      'steps_per_call': per_call,
+      'kernels': choices,
+      **where,
+      'peak_memory_mb': stopwatch.peak_memory_mb(),
+      'methods': measured,
+    },
+  )

@@ -1,0 +1,199 @@
+"""What every command shares: one-line errors and exit statuses."""
+
+import argparse
+import os
+import pathlib
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import jax
+from absl import app, flags, logging
+
+from nsl_jax import errors, memory
+from nsl_jax.data import cache
+from nsl_jax.training import checkpoint, loop
+
+
+def fail(message: object, status: int) -> NoReturn:
+  """Prints one line and exits; with --verbosity=1 the traceback before it."""
+  words = ' '.join(sys.argv[1:]).replace('=', ' ')
+  if '--verbosity 1' in words:
+    traceback.print_exc()
+  line = ' '.join(str(message).split())
+  print(f'error: {line}', file=sys.stderr)
+  sys.exit(status)
+
+
+def _keep_compilations() -> None:
+  """Compiled programs outlive the process, in JAX_COMPILATION_CACHE_DIR or
+  beside the decoded data."""
+  if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    folder = str(cache.directory() / 'compiled')
+    jax.config.update('jax_compilation_cache_dir', folder)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  for word, following in zip(argv, [*argv[1:], '']):
+    if word != '--config' and not word.startswith('--config='):
+      continue
+    name = word.partition('=')[2] or following
+    path = pathlib.Path(name.partition(':')[0])
+    if not path.is_file():
+      fail(f'no config file {path}: see the folder configs/', 2)
+    # Config files import their neighbours as `configs.x`.
+    sys.path.insert(0, str(path.resolve().parent.parent))
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    fail(_last_line(error), 2)
+  except (AttributeError, KeyError) as error:
+    text = ' '.join(str(part) for part in error.args)
+    hint = text.partition('Did you mean ')[2].split()
+    if not hint and not _overrides(argv):
+      fail(f'the config file raised {type(error).__name__}: {text}', 2)
+    fail(
+      f'no such config field in {" ".join(_overrides(argv))}'
+      + (f': did you mean {hint[0]}?' if hint else ''),
+      2,
+    )
+  except BrokenPipeError:  # of --help
+    raise
+  except Exception as error:  # a config file may raise anything
+    fail(f'{type(error).__name__}: {error}', 2)
+
+
+def _last_line(error: Exception) -> str:
+  """What was wrong, without the traceback that config_flags prints."""
+  text = str(error)
+  if 'Traceback' not in text:
+    return text
+  return text.strip().splitlines()[-1].partition(': ')[2]
+
+
+def _overrides(argv: list[str]) -> list[str]:
+  return [word for word in argv if word.startswith('--config.')]
+
+
+@contextmanager
+def _readers_may_leave() -> Iterator[None]:
+  """Exits quietly, as if by SIGPIPE, when what reads the output is gone.
+
+  The signal itself stays ignored: it would also end a run one of whose
+  connections to other processes breaks.
+  """
+  try:
+    try:
+      yield
+    finally:
+      sys.stdout.flush()  # now, since Python's own last flush complains
+  except BrokenPipeError:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+      os.dup2(nowhere, stream.fileno())
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def guard(body: Callable[[], None]) -> None:
+  """Runs `body`, turning what it raises into one line and an exit status.
+
+  2 for wrong input, 1 for a run that cannot go on, and 128 plus the signal for
+  one that was stopped and can be resumed, or whose output nobody reads.
+  Anything else that is raised is shown whole, and ends the process at once.
+  """
+  memory.keep()
+  checkpoint.log_no_errors()
+  with _readers_may_leave():
+    _guard(body)
+
+
+def _leave(status: int) -> None:
+  """Ends the process whatever threads it has; a writer may never end."""
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except OSError:  # nobody reads it
+      pass
+  os._exit(status)
+
+
+def _guard(body: Callable[[], None]) -> None:
+  try:
+    _keep_compilations()
+    body()
+  except errors.UserError as error:
+    fail(error, 2)
+  except (errors.TrainingError, errors.WriteError) as error:
+    try:
+      fail(error, 1)
+    finally:
+      # Processes that run together fail together, and take leave of one
+      # another at their exit; a lone one need not wait for its threads.
+      if not jax.distributed.is_initialized():
+        _leave(1)
+  except BrokenPipeError:
+    raise
+  except loop.Interrupted as stop:
+    print(f'{stop}; the same command resumes', file=sys.stderr)
+    sys.exit(128 + stop.signal)
+  except KeyboardInterrupt:
+    print('stopped; the same command starts again', file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
+  except Exception:
+    traceback.print_exc()
+    _leave(1)
+
+
+def run_with_config(body: Callable[[], None]) -> None:
+  """Parses absl flags, the config's among them, and runs `body` guarded."""
+
+  def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+      fail(f'what is {argv[1]!r}? options start with --, see --help', 2)
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)
+    guard(body)
+
+  with _readers_may_leave():
+    app.run(main, flags_parser=_parse)
+
+
+class Parser(argparse.ArgumentParser):
+  """argparse with the description as written, options written out, folders
+  that are folders, and errors of one line."""
+
+  def __init__(self, command: str, description: str | None):
+    super().__init__(
+      prog=f'python -m nsl_jax {command}',
+      description=description,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+    self.add_argument(
+      '--verbosity', type=int, default=0, help='1 shows tracebacks'
+    )
+
+  def parse_known_args(  # type: ignore[override]
+    self, args: Sequence[str] | None = None, namespace: Any = None
+  ) -> tuple[Any, list[str]]:
+    """Names an unknown option before those that are missing, and refuses
+    paths that are none."""
+    for word in sys.argv[1:] if args is None else args:
+      name = word.partition('=')[0]
+      written_out = name in self._option_string_actions
+      if name.startswith('--') and name != '--' and not written_out:
+        hint = errors.did_you_mean(name, self._option_string_actions)
+        self.error(f'no such option: {name}; {hint}')
+    options, rest = super().parse_known_args(args, namespace)
+    for name, value in vars(options).items():
+      if isinstance(value, pathlib.Path):
+        errors.refuse_address(value, f'--{name}')
+    return options, rest
+
+  def error(self, message: str) -> NoReturn:
+    """One line and status 2."""
+    fail(f'{message}; see --help', 2)

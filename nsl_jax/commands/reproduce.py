@@ -1,0 +1,167 @@
+"""Reproduces results of the papers by id: python -m nsl_jax reproduce --list
+
+A run is resumed by the same command, and leaves one JSON file in --results,
+from which `python -m nsl_jax report` makes its table. A figure leaves its
+picture and the numbers in it as well, in the folder figures/ there. Rows of a
+table of times are measured together, and printed.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from nsl_jax import config_files, errors, files
+from nsl_jax.benchmarks import table7
+from nsl_jax.commands import cli
+from nsl_jax.papers import rows
+from nsl_jax.reports import figures
+from nsl_jax.training import experiment, summary, workdir as workdir_lib
+
+
+def state_of(row: rows.Row) -> str:
+  """`ready`, `cited` (another paper's number) or `not implemented yet`."""
+  if row.kind == 'cited':
+    return 'cited'
+  ready = not row.config or config_files.exists(row.config)
+  if row.kind == 'figure':
+    ready = ready and figures.name_of(row.id) is not None
+  else:
+    ready = ready and rows.is_runnable(row)
+  return 'ready' if ready else 'not implemented yet'
+
+
+def list_rows(found: list[rows.Row]) -> str:
+  """One line a row."""
+  lines = []
+  for row in found:
+    labels = f'@{row.labels}' if row.labels else ''
+    value = summary.plus_minus(row.reported, row.reported_std) or '-'
+    if row.kind == 'timing':
+      value = f'{row.reported:g}'
+    command = f'--row {row.id}' if state_of(row) == 'ready' else ''
+    lines.append(
+      f'{row.id:<18} {row.kind:<7} {row.data + labels:<20} '
+      f'{row.model:<22} {row.method:<24} {value:>15} {row.unit:<2} '
+      f'{state_of(row):<20} {command}'.rstrip()
+    )
+  return '\n'.join(lines)
+
+
+def file_name(row_id: str, content: dict[str, Any], platform: str) -> str:
+  """Name of the ledger file of a result."""
+  size = f'reduced{content["steps"]}' if content['reduced'] else 'full'
+  seeds = len(content['seeds'])
+  return f'{row_id}-{platform}-{size}-seeds{seeds}.json'
+
+
+def _run(
+  row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
+) -> dict[str, Any]:
+  config = config_files.load(row.config, seeds=seeds, reduced=reduced)
+  if row.id not in config.row.split():
+    raise errors.UserError(f'{row.config} is row {config.row}, not {row.id}')
+  return experiment.run(config, workdir)
+
+
+def reproduce(
+  row: rows.Row,
+  *,
+  seeds: int,
+  reduced: int,
+  workdir: pathlib.Path,
+  results: pathlib.Path,
+) -> pathlib.Path:
+  """Trains the seeds of a row, or draws or times it, and writes its file into
+  the ledger.
+
+  Returns:
+    That file.
+
+  Raises:
+    errors.UserError: if the row has no command, or `results` is not a folder
+      that can be written to.
+  """
+  state = state_of(row)
+  if state != 'ready':
+    raise errors.UserError(
+      f'row {row.id} cannot be run: {state} ({row.method}, {row.model})'
+    )
+  files.make_folder(results, '--results')
+  size = f'reduced{reduced}' if reduced else 'full'
+  folder = workdir / f'{row.id}-{size}'
+  name = row.id
+  if row.kind == 'figure':
+    content = figures.make(
+      row, seeds=seeds, reduced=reduced, workdir=folder, results=results
+    )
+  elif row.kind == 'timing':
+    content, name = table7.run(seeds=seeds, reduced=reduced), table7.TABLE
+  else:
+    content = _run(row, seeds=seeds, reduced=reduced, workdir=folder)
+  path = results / file_name(name, content, jax.default_backend())
+  workdir_lib.write_json(path, content)
+  return path
+
+
+def _headline(content: dict[str, Any]) -> str:
+  """The score of a run, the files of a figure, a table of times."""
+  if content['kind'] == 'timing':
+    return f'{content["device"]}\n{table7.table(content)}\n'
+  if content['kind'] == 'figure':
+    return ', '.join(content['files'])
+  score = content['score']
+  text = summary.plus_minus(score['mean'], score['std'])
+  return f'{score["metric"]} {text} {score["unit"]}'
+
+
+def _parser() -> cli.Parser:
+  parser = cli.Parser('reproduce', __doc__)
+  parser.add_argument('--list', action='store_true', help='list the rows')
+  parser.add_argument(
+    '--match', default='', help='list only rows whose id starts so'
+  )
+  parser.add_argument('--row', help='id of the row to run, as NS-T6-8')
+  parser.add_argument('--seeds', type=int, default=1, help='number of seeds')
+  parser.add_argument(
+    '--reduced',
+    type=int,
+    default=0,
+    metavar='STEPS',
+    help='train so many steps, every horizon scaled, instead of all',
+  )
+  parser.add_argument(
+    '--workdir',
+    default='runs',
+    type=pathlib.Path,
+    help='folder under which each row gets its own (default: runs)',
+  )
+  parser.add_argument(
+    '--results',
+    default='results',
+    type=pathlib.Path,
+    help='folder of the ledger (default: results)',
+  )
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Lists or runs."""
+  options = _parser().parse_args(argv)
+  if options.list:
+    found = rows.match(options.match)
+    if not found:
+      raise errors.UserError(f'no row starts with {options.match!r}')
+    print(list_rows(found))
+    return
+  if options.row is None:
+    raise errors.UserError('give --list, or --row ID (see --help)')
+  path = reproduce(
+    rows.find(options.row),
+    seeds=options.seeds,
+    reduced=options.reduced,
+    workdir=options.workdir,
+    results=options.results,
+  )
+  print(f'{options.row}: {_headline(workdir_lib.read_json(path))} -> {path}')

@@ -1,0 +1,103 @@
+"""How labels should change for a step that learns them to help elsewhere.
+
+The labels z of unlabelled images enter an inner step of gradient descent,
+theta*(z) = theta - eta d/dtheta C_in(theta; z), and are judged by the loss
+C_held(theta*) on images whose classes are known (Li, Foo & Bilen, section 4).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from nsl_jax.types import Array, Params
+
+# (params, z) -> scalar and what else the pass behind it gives
+Inner = Callable[[Params, Array], tuple[Array, Any]]
+Held = Callable[[Params], Array]  # params -> scalar
+Rate = Array | float
+
+
+def _minus(params: Params, rate: Rate, grads: Params) -> Params:
+  return jax.tree.map(lambda p, g: p - rate * g, params, grads)
+
+
+def adapt(
+  inner: Inner, params: Params, labels: Array, *, rate: Rate
+) -> tuple[Params, Any]:
+  """theta* after the inner step, a function of the labels, and what else the
+  inner pass gave.
+  """
+  grads, rest = jax.grad(inner, has_aux=True)(params, labels)
+  return _minus(params, rate, grads), rest
+
+
+def label_gradient(
+  inner: Inner, held: Held, params: Params, labels: Array, *, rate: Rate
+) -> tuple[Array, Array, Any]:
+  """C_held(theta*) and its gradient in the labels; theta is constant (F-L7).
+
+  Reverse mode over reverse mode. Forward over reverse gives the same number,
+  takes as long and keeps more memory
+  (results/bench/cpu-fashion_mnist_l2i-gradient.json).
+
+  Args:
+    inner: C_in, and what else its pass gives.
+    held: C_held.
+    params: theta.
+    labels: f32[N, K], z.
+    rate: eta, the inner learning rate.
+
+  Returns:
+    f32[], f32[N, K], and what else the inner pass gave.
+  """
+  params = jax.lax.stop_gradient(params)
+
+  def held_loss(labels: Array) -> tuple[Array, Any]:
+    adapted, rest = adapt(inner, params, labels, rate=rate)
+    return held(adapted), rest
+
+  (value, rest), gradient = jax.value_and_grad(held_loss, has_aux=True)(labels)
+  return value, gradient, rest
+
+
+def last_layer_gradient(
+  features: Array,
+  held_features: Array,
+  held_probs: Array,
+  held_labels: Array,
+  *,
+  rate: Rate = 1.0,
+  bias: bool = False,
+) -> Array:
+  """The gradient where only the last layer adapts and C_in is cross-entropy.
+
+  eta (F_U F_H^T) (P_H - Y_H): an image's label should move away from the
+  classes that images with similar features are wrongly given (appendix A.3,
+  F-L12). Both losses are sums.
+
+  Args:
+    features: f32[N, D], F_U, input of the last layer for the images z is of.
+    held_features: f32[M, D], F_H.
+    held_probs: f32[M, K], P_H, predictions for the held-out images.
+    held_labels: f32[M, K], Y_H, their one-hot classes.
+    rate: eta.
+    bias: whether the layer has a bias that adapts too.
+
+  Returns:
+    f32[N, K].
+  """
+  chex.assert_equal_shape([held_probs, held_labels])
+  alike = jnp.matmul(features, held_features.T, precision='highest')
+  if bias:
+    alike = alike + 1.0
+  wrong = held_probs - held_labels
+  return rate * jnp.matmul(alike, wrong, precision='highest')
+
+
+def to_logits(gradient: Array, probs: Array) -> Array:
+  """A gradient in z = softmax(a) as one in a; f32[N, K] all (F-L5)."""
+  mean = jnp.sum(gradient * probs, axis=-1, keepdims=True)
+  return probs * (gradient - mean)

@@ -1,0 +1,134 @@
+"""What a step of learning to impute computes: its passes, how the labels should
+change, and the labels that have.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nsl_jax.compose import bilevel, tasks
+from nsl_jax.types import (
+  Array,
+  Key,
+  Outputs,
+  Params,
+  State,
+  Stats,
+  Tools,
+  Views,
+)
+
+
+class Passes(NamedTuple):
+  """What a step of L2I asks of the network, as functions of its parameters.
+
+  Attributes:
+    impute: f32[B_u, K], the labels z.
+    learnt: outputs for the images that z is learnt on, and moved statistics.
+    held: f32[], mean loss of the held-out images, and their outputs.
+    loss_of: `(parameters, images, labels)` -> the same of other images.
+  """
+
+  impute: Callable[[Params], Array]
+  learnt: Callable[[Params], tuple[Outputs, Stats]]
+  held: Callable[[Params], tuple[Array, Outputs]]
+  loss_of: Callable[[Params, Array, Array], tuple[Array, Outputs]]
+
+
+# (Passes, parameters, z, held-out classes, inner rate) -> what is held after
+# the inner step, its gradient in z, statistics moved by a pass over `learnt`.
+Gradient = Callable[..., tuple[Array, Array, Stats]]
+
+
+def make_passes(
+  tools: Tools,
+  state: State,
+  views: Views,
+  judged: tuple[Array, Array],
+  keys: Sequence[Key],
+) -> Passes:
+  """The passes of a step, each with the same dropout every time.
+
+  Args:
+    tools: network.
+    state: after the host's step.
+    views: what the host saw.
+    judged: held-out images, augmented, and their labels.
+    keys: the first two are of the dropout of two passes.
+  """
+  imputing, learning, *_ = keys
+  task = tasks.of(tools)
+
+  def forward(
+    params: Params, images: Array, key: Key | None
+  ) -> tuple[Outputs, Stats]:
+    noise = None if key is None else jax.random.clone(key)
+    return tools.model.apply(params, state.stats, images, train=True, key=noise)
+
+  def impute(params: Params) -> Array:
+    outputs, _ = forward(params, views.asked, imputing)
+    return tasks.imputed(tools, outputs.logits, views)
+
+  def loss_of(
+    params: Params, images: Array, labels: Array
+  ) -> tuple[Array, Outputs]:
+    outputs, _ = forward(params, images, None)  # F-L13
+    return task.loss(outputs.logits, labels).mean(), outputs
+
+  return Passes(
+    impute,
+    lambda params: forward(params, views.learnt, learning),
+    lambda params: loss_of(params, *judged),
+    loss_of,
+  )
+
+
+def moved(z: Array, change: Array, *, rate: float, space: str) -> Array:
+  """V1's labels after a step against their gradient; classes have sum 1."""
+  if space == 'points':
+    return z - rate * change
+  if space == 'labels':
+    moved = jnp.maximum(z - rate * change, 0.0)
+    total = moved.sum(axis=-1, keepdims=True)
+    return jnp.where(total > 0.0, moved / jnp.maximum(total, 1e-12), z)
+  logits = jnp.log(jnp.maximum(z, 1e-30))
+  return jax.nn.softmax(logits - rate * bilevel.to_logits(change, z))
+
+
+def through_step(
+  passes: Passes,
+  params: Params,
+  z: Array,
+  held_y: Array,
+  rate: bilevel.Rate,
+  *,
+  unlabelled: Callable[[Array, Array], Array],
+) -> tuple[Array, Array, Stats]:
+  """See `Gradient`."""
+
+  def inner(params: Params, z: Array) -> tuple[Array, Stats]:
+    outputs, stats = passes.learnt(params)
+    return unlabelled(outputs.logits, z), stats
+
+  return bilevel.label_gradient(
+    inner, lambda params: passes.held(params)[0], params, z, rate=rate
+  )
+
+
+def last_layer(
+  passes: Passes, params: Params, z: Array, held_y: Array, rate: bilevel.Rate
+) -> tuple[Array, Array, Stats]:
+  """See `Gradient`; in closed form, the features held constant (F-L12)."""
+  value, held = passes.held(params)
+  outputs, stats = passes.learnt(params)
+  true = jax.nn.one_hot(held_y, z.shape[-1], dtype=z.dtype)
+  change = bilevel.last_layer_gradient(
+    outputs.features,
+    held.features,
+    jax.nn.softmax(held.logits),
+    true,
+    rate=rate,
+  )
+  return value, change / len(held_y), stats  # C_held is a mean

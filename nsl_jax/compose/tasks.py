@@ -1,0 +1,201 @@
+"""Classes or points: what outputs mean, how they are learnt and judged."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nsl_jax import errors, losses
+from nsl_jax.types import Array, Batch, Key, Task, Tools, Views
+
+_FAILED = 0.1  # a mean error above this, in distances of the eyes, is a failure
+_MEAN, _STD = 'target_mean', 'target_std'
+
+
+def _judge_classes(
+  logits: Array, labels: Array, fitted: Mapping[str, Array]
+) -> dict[str, Array]:
+  return {
+    'error': jnp.argmax(logits, axis=-1) != labels,
+    'cross_entropy': losses.cross_entropy(logits, jnp.maximum(labels, 0)),
+  }
+
+
+def _inner_of_classes(logits: Array, belief: Array, variant: str) -> Array:
+  """A sum over images and classes, the same for both variants (F-L4)."""
+  return jnp.sum((jax.nn.softmax(logits) - belief) ** 2)
+
+
+CLASSIFICATION = Task(
+  name='classification',
+  loss_name='cross_entropy',
+  fit=lambda labels: {},
+  encode=lambda fitted, labels: labels,
+  loss=losses.cross_entropy,
+  belief=jax.nn.softmax,
+  disagreement=losses.squared_error,
+  reduce=jnp.sum,
+  inner=_inner_of_classes,
+  judge=_judge_classes,
+)
+
+
+def _fit_points(labels: np.ndarray) -> dict[str, np.ndarray]:
+  """Mean and standard deviation (over N - 1) of every coordinate, f32[P] in
+  pixels, before any move (F-L11); a constant one is not scaled, nor is one row.
+  """
+  std = np.zeros(labels.shape[1])
+  if len(labels) > 1:
+    std = labels.std(0, dtype=np.float64, ddof=1)
+  return {
+    _MEAN: labels.mean(0, dtype=np.float64).astype(np.float32),
+    _STD: np.where(std < 1e-6, 1.0, std).astype(np.float32),
+  }
+
+
+def _encode_points(
+  fitted: Mapping[str, np.ndarray], labels: np.ndarray
+) -> np.ndarray:
+  return (labels - fitted[_MEAN][None]) / fitted[_STD][None]
+
+
+def points_of(fitted: Mapping[str, Array], outputs: Array) -> Array:
+  """Outputs f32[B, P] as coordinates in pixels."""
+  return outputs * fitted[_STD][None] + fitted[_MEAN][None]
+
+
+def _judge_points(
+  outputs: Array, labels: Array, fitted: Mapping[str, Array]
+) -> dict[str, Array]:
+  error = losses.interocular_error(points_of(fitted, outputs), labels)
+  return {'error': error, 'failure': error > _FAILED}
+
+
+def _inner_of_points(outputs: Array, belief: Array, variant: str) -> Array:
+  """A mean over images and coordinates, in V2 of what tanh leaves (F-L11)."""
+  if variant == 'v2':
+    outputs, belief = jnp.tanh(outputs), jnp.tanh(belief)
+  return jnp.mean((outputs - belief) ** 2)
+
+
+REGRESSION = Task(
+  name='regression',
+  loss_name='squared_error',
+  fit=_fit_points,
+  encode=_encode_points,
+  loss=losses.mean_square,
+  belief=lambda outputs: outputs,
+  disagreement=lambda outputs, belief: losses.mean_square(
+    outputs, jax.lax.stop_gradient(belief)
+  ),
+  reduce=jnp.mean,
+  inner=_inner_of_points,
+  judge=_judge_points,
+)
+TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}
+
+
+def find(name: str) -> Task:
+  """The task of that name.
+
+  Raises:
+    errors.UserError: if there is none.
+  """
+  if name not in TASKS:
+    raise errors.UserError(
+      f'config.task={name!r}: {errors.did_you_mean(name, TASKS)}'
+    )
+  return TASKS[name]
+
+
+def of(tools: Tools) -> Task:
+  """The task of a method's tools."""
+  return tools.task or CLASSIFICATION
+
+
+def check_method(
+  tools: Tools, name: str, options: Mapping[str, Any], known: Sequence[str]
+) -> None:
+  """Makes sure that a method is one for the task.
+
+  Args:
+    tools: what it is built from.
+    name: of the method.
+    options: its options; terms are about classes.
+    known: names of the tasks that it is for.
+
+  Raises:
+    errors.UserError: if it is not.
+  """
+  task = of(tools)
+  if task.name not in known:
+    raise errors.UserError(
+      f'method {name!r} is not for config.task={task.name}: use supervised, '
+      'soft_label or l2i'
+    )
+  if task is REGRESSION and options.get('terms'):
+    raise errors.UserError(
+      f'config.task=regression: {", ".join(options["terms"])} is about '
+      'classes, take it out of the terms'
+    )
+
+
+def scale_of(fitted: Mapping[str, Array]) -> Array | None:
+  """`Batch.scale` from the arrays that go with the normaliser."""
+  return fitted.get(_STD)
+
+
+def view(tools: Tools, images: Array, key: Key) -> tuple[Array, Array | None]:
+  """A random view of images, and f32[B, 2] how far it moved each, in pixels to
+  the right and down; None where labels do not move.
+  """
+  if tools.moving is None:
+    return tools.augment(images, key), None
+  return tools.moving(images, key)
+
+
+def moved(labels: Array, move: Array | None, scale: Array | None) -> Array:
+  """Labels of images that were moved by `view`.
+
+  Args:
+    labels: f32[B, P] points, standardised, or whatever does not move.
+    move: f32[B, 2] pixels; None for not at all.
+    scale: f32[P] pixels.
+  """
+  if move is None or scale is None:
+    return labels
+  return labels + _in_labels(move, scale)
+
+
+def _in_labels(move: Array, scale: Array) -> Array:
+  """Pixels f32[B, 2] as a change of standardised points f32[B, P]."""
+  return jnp.tile(move, (1, scale.shape[0] // 2)) / scale[None]
+
+
+def known_view(
+  tools: Tools, images: Array, labels: Array, scale: Array | None, key: Key
+) -> tuple[Array, Array]:
+  """A view of images, and their labels in it."""
+  images, move = view(tools, images, key)
+  return images, moved(labels, move, scale)
+
+
+def three_views(tools: Tools, batch: Batch, keys: Sequence[Key]) -> Views:
+  """One of the labelled images, two of the unlabelled ones."""
+  x, y = known_view(tools, batch.x, batch.y, batch.scale, keys[0])
+  learnt, one = view(tools, batch.u, keys[1])
+  asked, other = view(tools, batch.u, keys[2])
+  change = None
+  if one is not None and other is not None and batch.scale is not None:
+    change = _in_labels(one - other, batch.scale)
+  return Views(x, learnt, asked, y, change)
+
+
+def imputed(tools: Tools, outputs: Array, views: Views) -> Array:
+  """What outputs for `views.asked` say of `views.learnt`: f32[B_u, K]
+  probabilities, or points that have shifted with the crop.
+  """
+  belief = of(tools).belief(outputs)
+  return belief if views.change is None else belief + views.change

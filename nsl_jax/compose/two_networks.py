@@ -1,0 +1,202 @@
+"""Two networks of one shape trained side by side, each with its own optimiser.
+
+What one network keeps in `State.params`, `stats` and `opt` is here a dict of
+the two by name; `both` and `split` go back and forth.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from nsl_jax.compose import combinators
+from nsl_jax.types import (
+  Array,
+  Aux,
+  Batch,
+  Key,
+  Metrics,
+  Outputs,
+  Params,
+  Schedule,
+  State,
+  Stats,
+  Term,
+  Tools,
+  Update,
+)
+
+NAMES = ('a', 'b')
+Pair = dict[str, Any]  # the same thing of either network
+PairLoss = Callable[
+  [Pair, State, Batch, Key], tuple[dict[str, Array], dict[str, Aux]]
+]
+Apply = Callable[[Pair, Pair, Pair, Key], tuple[dict[str, Outputs], Pair]]
+
+
+def other(name: str) -> str:
+  """The name of the other network."""
+  return NAMES[1 - NAMES.index(name)]
+
+
+def keys(key: Key) -> Pair:
+  """A key for either."""
+  return dict(zip(NAMES, jax.random.split(key, len(NAMES))))
+
+
+def forward(tools: Tools) -> Apply:
+  """`(params, stats, images, key) -> (outputs, stats)` of both, in train mode.
+
+  One network after the other: as one computation with a leading axis of two
+  they take several times as long on a CPU.
+  """
+
+  def apply(params, stats, images, key):
+    results = {
+      n: tools.model.apply(params[n], stats[n], images[n], train=True, key=own)
+      for n, own in keys(key).items()
+    }
+    return (
+      {n: outputs for n, (outputs, _) in results.items()},
+      {n: updated for n, (_, updated) in results.items()},
+    )
+
+  return apply
+
+
+def init(
+  tools: Tools, slots: Callable[[], dict[str, Any]] = dict
+) -> Callable[[Key], State]:
+  """Stock init: both networks drawn independently.
+
+  Args:
+    tools: what the method is built from.
+    slots: makes what else the method remembers at the start.
+  """
+
+  def start(key: Key) -> State:
+    drawn = keys(key)
+    states = {n: combinators.single_network(tools)(drawn[n]) for n in NAMES}
+    split = lambda field: {n: getattr(states[n], field) for n in NAMES}
+    kept = slots()
+    if tools.ema_decay:
+      kept[combinators.EMA] = jax.tree.map(jnp.copy, split('params'))
+    return State(
+      step=jnp.zeros((), jnp.int32),
+      key=states['a'].key,
+      params=split('params'),
+      stats=split('stats'),
+      opt=split('opt'),
+      slots=kept,
+    )
+
+  return start
+
+
+def another_pass(
+  tools: Tools, params: Params, stats: Stats, batch: Batch
+) -> Callable[..., Array]:
+  """`Aux.again` of one of the networks."""
+
+  def again(key: Key, others: Params | None = None) -> Array:
+    view, noise = jax.random.split(key)
+    outputs, _ = tools.model.apply(
+      params if others is None else others,
+      stats,
+      tools.augment(batch.u, view),
+      train=True,
+      key=noise,
+    )
+    return outputs.logits
+
+  return again
+
+
+def add_terms(
+  loss: PairLoss, terms: Mapping[str, tuple[Schedule, Term]]
+) -> PairLoss:
+  """The loss plus weighted terms on the rows of either network."""
+  if not terms:
+    return loss
+
+  def total(params, state, batch, key):
+    base, drawn = jax.random.split(key)
+    values, aux = loss(params, state, batch, base)
+    found = {
+      n: combinators.plus_terms(values[n], aux[n], terms, state, batch, own)
+      for n, own in keys(drawn).items()
+    }
+    return (
+      {n: value for n, (value, _) in found.items()},
+      {n: more for n, (_, more) in found.items()},
+    )
+
+  return total
+
+
+def descend(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
+  """One optimiser step of both networks.
+
+  Args:
+    loss: a value and an Aux of either; its value must not have a gradient in
+      the other's parameters.
+    tx: the optimiser of each.
+  """
+
+  def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
+    def total(params):
+      values, aux = loss(params, state, batch, key)
+      rest = {n: (aux[n].stats, aux[n].slots, aux[n].metrics) for n in NAMES}
+      return jnp.stack([values[n] for n in NAMES]).sum(), (values, rest)
+
+    grad = jax.value_and_grad(total, has_aux=True)
+    (_, (values, rest)), grads = grad(state.params)
+    params, opt, stats = {}, {}, {}
+    slots, metrics = dict(state.slots), {}
+    for n in NAMES:
+      params[n], opt[n] = combinators.apply_gradients(
+        tx, grads[n], state.opt[n], state.params[n]
+      )
+      stats[n], own_slots, own_metrics = rest[n]
+      slots.update(own_slots)
+      metrics[f'loss_{n}'] = values[n]
+      metrics.update({f'{k}_{n}': v for k, v in own_metrics.items()})
+    metrics['loss'] = metrics['loss_a'] + metrics['loss_b']
+    state = state.replace(params=params, opt=opt, stats=stats, slots=slots)
+    return state, metrics
+
+  return update
+
+
+def recompute(tools: Tools) -> Callable[[State, Array, Key], State]:
+  """`Method.recompute` of both networks, which see the same images."""
+
+  def recomputed(state: State, images: Array, key: Key) -> State:
+    params = state.slots[combinators.EMA] if tools.ema_decay else state.params
+    return state.replace(
+      stats={
+        n: combinators.batch_statistics(
+          tools, params[n], state.stats[n], images, own
+        )
+        for n, own in keys(key).items()
+      }
+    )
+
+  return recomputed
+
+
+def predict(tools: Tools) -> Callable[[State, Array], dict[str, Array]]:
+  """Logits of either network, with averaged weights if they are kept."""
+
+  def submodels(state: State, images: Array) -> dict[str, Array]:
+    params = state.slots[combinators.EMA] if tools.ema_decay else state.params
+    return {
+      n: tools.model.apply(params[n], state.stats[n], images, train=False)[
+        0
+      ].logits
+      for n in NAMES
+    }
+
+  return submodels

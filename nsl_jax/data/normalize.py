@@ -1,0 +1,189 @@
+"""uint8 images -> float32 inputs; what is fitted is fitted on training data."""
+
+import math
+import os
+import sys
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from nsl_jax import errors
+from nsl_jax.data import cache
+from nsl_jax.types import Array
+
+KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
+_NORM = 55.0  # of every image after global contrast normalisation
+_REGULARISER = 0.1  # added to the covariance before its square root is taken
+_MATRICES = 7  # of float64, that fitting holds at once
+_ROWS = 5000  # images looked at together, which bounds the memory
+_VERSION = 1  # of the whitening; changes whenever kept ones must not be used
+
+
+def contrast(images):
+  """Global contrast normalisation: mean 0 and L2 norm 55 per image.
+
+  Args:
+    images: [B, ...] of any dtype, numpy or jax; so is what comes back.
+
+  Returns:
+    f32[B, D]; an image without contrast stays 0.
+  """
+  xp = np if isinstance(images, np.ndarray) else jnp
+  width = math.prod(images.shape[1:])  # there may be no rows to infer it
+  flat = images.reshape(images.shape[0], width).astype(xp.float32)
+  flat = flat - flat.mean(axis=1, keepdims=True)
+  norm = xp.sqrt((flat**2).sum(axis=1, keepdims=True))
+  return flat * (_NORM / xp.where(norm < 1e-10, 1.0, norm))
+
+
+def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
+  """ZCA whitening fitted on contrast-normalised images (family O).
+
+  Args:
+    images: u8[N, H, W, C], all training images, validation included.
+
+  Returns:
+    mean f32[D] and matrix f32[D, D], the symmetric inverse root of the
+    covariance (N - 1) plus 0.1 on its diagonal.
+  """
+  total = np.zeros(int(np.prod(images.shape[1:])))
+  second = np.zeros((total.size, total.size))
+  for start in range(0, len(images), _ROWS):
+    flat = contrast(images[start : start + _ROWS]).astype(np.float64)
+    total += flat.sum(0)
+    second += flat.T @ flat
+  mean = total / len(images)
+  covariance = (second - len(images) * np.outer(mean, mean)) / (len(images) - 1)
+  values, vectors = scipy.linalg.eigh(
+    covariance + _REGULARISER * np.eye(total.size),
+    driver='evd',
+    overwrite_a=True,
+  )
+  matrix = (vectors / np.sqrt(values + 1e-10)) @ vectors.T
+  return {'mean': mean.astype(np.float32), 'matrix': matrix.astype(np.float32)}
+
+
+def _histogram(images: np.ndarray) -> np.ndarray:
+  """How often each channel has each level: u8[N, H, W, C] -> int[C, 256]."""
+  return np.stack(
+    [
+      np.bincount(images[..., channel].ravel(), minlength=256)
+      for channel in range(images.shape[-1])
+    ]
+  )
+
+
+def _check_memory(image_shape: tuple[int, ...]) -> None:
+  """Raises UserError where the matrices of `whitening` do not fit."""
+  size = math.prod(image_shape)
+  needed = _MATRICES * 8 * size**2
+  if not hasattr(os, 'sysconf'):
+    return  # Windows does not tell
+  there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > there:
+    sides = 'x'.join(map(str, image_shape))
+    raise errors.UserError(
+      f'config.data.normalise=gcn_zca of {sides} images fits a matrix of '
+      f'{size:,} x {size:,} and needs {needed / 2**30:,.0f} GiB for it, of '
+      f'{there / 2**30:,.0f} GiB here: use standard, or smaller images'
+    )
+
+
+def _kept_whitening(
+  images: np.ndarray, cache_dir: str | None
+) -> dict[str, np.ndarray]:
+  """`whitening`, read from the cache where these images were fitted before."""
+  _check_memory(images.shape[1:])
+  facts = repr((_VERSION, _NORM, _REGULARISER, images.shape))
+  key = cache.digest(facts.encode(), [images])
+
+  def make() -> cache.ArrayPair:
+    what = f'the whitening matrix of {len(images):,} images'
+    print(f'fitting {what}, once ...', file=sys.stderr, flush=True)
+    found = whitening(images)
+    return found['mean'], found['matrix']
+
+  path = cache.directory(cache_dir) / f'whitening-{key[:12]}.arrays'
+  mean, matrix = cache.fetch(path, key, make)
+  return {'mean': mean, 'matrix': matrix}
+
+
+def fit(
+  kind: str, images: np.ndarray, *, cache_dir: str | None = None
+) -> dict[str, np.ndarray]:
+  """The arrays that `apply` needs for a kind of normalisation.
+
+  Args:
+    kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
+      deviation 1 per channel; a constant channel becomes 0) or `gcn_zca`.
+    images: u8[N, H, W, C], all training images.
+    cache_dir: folder of fitted whitenings; None for the default of `cache`.
+
+  Raises:
+    errors.UserError: for another kind.
+  """
+  if kind not in KINDS:
+    raise errors.UserError(
+      f'config.data.normalise={kind!r}: {errors.did_you_mean(kind, KINDS)}'
+    )
+  if kind == 'gcn_zca':
+    return _kept_whitening(images, cache_dir)
+  if kind == 'standard':
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), _ROWS):
+      counts += _histogram(images[start : start + _ROWS])
+    levels = np.arange(256) / 255.0
+    share = counts / counts.sum(1, keepdims=True)
+    mean = share @ levels
+    variance = share @ levels**2 - mean**2
+    std = np.sqrt(np.where(variance < 1e-14, 1.0, variance))
+    return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
+  return {}
+
+
+def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
+  """f32[B, H, W, C] in [0, 1] -> normalised, by arrays from `fit`; not for
+  `gcn_zca`.
+  """
+  if kind == 'signed':
+    return unit * 2.0 - 1.0
+  if kind == 'standard':
+    mean, std = _of_channels(fitted)
+    return (unit - mean) / std
+  return unit
+
+
+def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
+  """The images in [0, 1] that `from_unit` made f32[B, H, W, C] of.
+
+  Raises:
+    errors.UserError: for `gcn_zca`, which forgets the contrast.
+  """
+  if kind == 'gcn_zca':
+    raise errors.UserError(
+      'config.data.normalise=gcn_zca cannot be undone, as changing colours '
+      'needs: use unit, signed or standard'
+    )
+  if kind == 'signed':
+    return (images + 1.0) / 2.0
+  if kind == 'standard':
+    mean, std = _of_channels(fitted)
+    return images * std + mean
+  return images
+
+
+def _of_channels(fitted: Mapping[str, Array]) -> tuple[Array, Array]:
+  """Mean and standard deviation, f32[1, 1, 1, C]."""
+  mean, std = (fitted[k].reshape((1, 1, 1, -1)) for k in ('mean', 'std'))
+  return mean, std
+
+
+def apply(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
+  """u8[B, H, W, C] -> f32[B, H, W, C], by arrays from `fit`."""
+  if kind == 'gcn_zca':
+    flat = contrast(images) - fitted['mean'][None]
+    white = jnp.matmul(flat, fitted['matrix'], precision='highest')
+    return white.reshape(images.shape)
+  return from_unit(kind, fitted, images.astype(jnp.float32) / 255.0)

@@ -1,0 +1,170 @@
+"""Soft labels from another view, by the network itself or by its average:
+Pseudo-Label and Mean Teacher as Learning to Impute has them (sections 3, A.2).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import errors, losses, options, schedules, terms as terms_lib
+from nsl_jax.compose import combinators, tasks
+from nsl_jax.methods import mixmatch
+from nsl_jax.methods.mean_teacher import warm_up
+from nsl_jax.types import (
+  Array,
+  Aux,
+  Batch,
+  Key,
+  Loss,
+  Params,
+  Schedule,
+  State,
+  Tools,
+)
+
+TASKS = tuple(tasks.TASKS)
+
+
+def pseudo_label_loss(
+  tools: Tools, *, weight: Schedule, teacher: bool, hard: bool, interleave: bool
+) -> Loss:
+  """Mean labelled loss plus `weight` times how far the prediction of one view
+  is from the constant one of another: their mean squared difference, or with
+  `hard` the mean cross-entropy with the latter's most likely class (F-L10).
+  Points predicted for the other view are moved to where this one has them.
+
+  Labelled and unlabelled images go through in two chunks, interleaved so that
+  both are in each batch's statistics, as in MixMatch; the imputing pass is a
+  batch of its own. Both chunks move the statistics, as in L2I's code (F-L23).
+  """
+  task = tasks.of(tools)
+  differ = losses.cross_entropy if hard else task.disagreement
+
+  def loss(
+    params: Params, state: State, batch: Batch, key: Key
+  ) -> tuple[Array, Aux]:
+    if interleave and batch.x.shape[0] != batch.u.shape[0]:
+      raise errors.UserError(
+        'pseudo_label_l2i interleaves equal batches: set config.batch.labelled '
+        'and config.batch.unlabelled to the same number, or '
+        'config.method.interleave=false'
+      )
+    first, *drawn, imputing, passing = jax.random.split(key, 5)
+    views = tasks.three_views(tools, batch, (first, *drawn))
+    imputer = state.slots[combinators.TEACHER] if teacher else params
+    said = _logits(tools, imputer, state, views.asked, imputing)
+    z = jax.lax.stop_gradient(tasks.imputed(tools, said, views))
+    if hard:
+      z = jax.nn.one_hot(z.argmax(axis=-1), z.shape[-1], dtype=z.dtype)
+    logits, stats = _both(
+      tools, params, state, views.x, views.learnt, interleave, passing
+    )
+    cut = views.x.shape[0]
+    logits_u = logits[cut:]
+    known = task.loss(logits[:cut], views.y).mean()
+    parts = {task.loss_name: known, 'soft_label': differ(logits_u, z).mean()}
+    parts['soft_label_weight'] = jnp.asarray(weight(state.step))
+    value = known + parts['soft_label_weight'] * parts['soft_label']
+
+    def again(key: Key, others: Params | None = None) -> Array:
+      view, noise = jax.random.split(key)
+      chosen = params if others is None else others
+      return _logits(tools, chosen, state, tools.augment(batch.u, view), noise)
+
+    aux = Aux(
+      logits_u=logits_u,
+      belief_u=z,
+      total=logits_u.shape[0],
+      again=again,
+      stats=stats,
+      slots=state.slots,
+      metrics=parts,
+      views=views,
+    )
+    return value, aux
+
+  return loss
+
+
+def _logits(
+  tools: Tools, params: Params, state: State, view: Array, key: Key
+) -> Array:
+  outputs, _ = tools.model.apply(params, state.stats, view, train=True, key=key)
+  return outputs.logits
+
+
+def _both(
+  tools: Tools,
+  params: Params,
+  state: State,
+  x: Array,
+  u: Array,
+  interleave: bool,
+  key: Key,
+) -> tuple[Array, Any]:
+  """Logits of labelled and unlabelled rows, and moved statistics."""
+  images = jnp.concatenate([x, u])
+  if interleave:
+    return mixmatch.interleaved_pass(
+      tools, params, state.stats, images, 2, key, moved_by='all'
+    )
+  outputs, stats = tools.model.apply(
+    params, state.stats, images, train=True, key=key
+  )
+  return outputs.logits, stats
+
+
+@options.declare(decay='[0, 1)')
+def recipe(
+  tools: Tools,
+  *,
+  terms: Mapping[str, Mapping[str, Any]],
+  weight: float = 75.0,
+  ramp: str = 'linear',
+  ramp_steps: int = 16_000,
+  teacher: bool = False,
+  hard: bool = False,
+  decay: float = 0.999,
+  warm_up_decay: bool = True,
+  interleave: bool = True,
+) -> combinators.Recipe:
+  """The recipe of Pseudo-Label, or of Mean Teacher; the defaults are those of
+  Pseudo-Label in Table 2.
+
+  Args:
+    tools: what it is built from.
+    terms: further terms, on the view that is learnt from.
+    weight: of the unlabelled loss.
+    ramp: its ramp.
+    ramp_steps: length of the ramp.
+    teacher: let an average of past weights impute, instead of the network.
+    hard: impute the most likely class, and learn it by cross-entropy.
+    decay: of that average.
+    warm_up_decay: let the decay grow from 0, see `mean_teacher.warm_up`.
+    interleave: see `pseudo_label_loss`; else all images are one batch.
+
+  Raises:
+    errors.UserError: if points are to be hard.
+  """
+  if hard and tasks.of(tools) is tasks.REGRESSION:
+    raise errors.UserError(
+      'pseudo_label_l2i hard=true is for classes: set it false'
+    )
+  loss = pseudo_label_loss(
+    tools,
+    weight=schedules.weight(weight, ramp, ramp_steps),
+    teacher=teacher,
+    hard=hard,
+    interleave=interleave,
+  )
+  rule = warm_up(decay) if warm_up_decay else decay
+
+  slots = (combinators.TEACHER,) if teacher else ()
+  return combinators.Recipe(
+    combinators.add_terms(loss, terms_lib.from_config(terms)),
+    after=tuple(combinators.follow(slot, rule) for slot in slots),
+    slots=slots,
+    side=terms_lib.side_tables(terms),
+  )

@@ -1,0 +1,185 @@
+"""Options of a part: one declaration for the config, Python and --help.
+
+A part (a method, term, sampler, network, optimizer) is built by a function or a
+dataclass. Its signature has the options and their defaults, the `Args:` of its
+docstring their meaning, and `declare` which values are allowed:
+
+    @options.declare(eps='> 0', mode=('exact', 'finite_difference'))
+    def build(*, eps: float = 1.0, mode: str = 'exact') -> Term:
+
+A config may set exactly these options; the built function checks its arguments
+when called from Python, too.
+"""
+
+import dataclasses
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from nsl_jax import errors
+
+Part = Callable[..., Any]
+Limit = str | tuple[str, ...]
+_INTERVAL = re.compile(r'([\[(])(\S+), (\S+)([\])])')
+_BOUND = re.compile(r'(>=?) (\S+)')
+
+
+class Option(NamedTuple):
+  """One option.
+
+  Attributes:
+    name: of the argument.
+    default: its value where none is given.
+    limit: `'> 0'`, `'[0, 1)'`, a tuple of choices, or '' for any value of the
+      default's type.
+    doc: its line of the docstring.
+  """
+
+  name: str
+  default: Any
+  limit: Limit
+  doc: str
+
+
+def declare(**limits: Limit) -> Callable[[Any], Any]:
+  """Decorator that says which values the arguments of a part may have.
+
+  Args:
+    **limits: by argument an interval (`'> 0'`, `'>= 1'`, `'[0, 1)'`) or a tuple
+      of choices. Arguments without one are checked for their type alone.
+  """
+
+  def decorate(part: Any) -> Any:
+    if inspect.isclass(part):
+      part.option_limits = limits
+      return part
+
+    @functools.wraps(part)
+    def checked(*args: Any, **values: Any) -> Any:
+      check(checked, values, part.__module__.rpartition('.')[2])
+      return part(*args, **values)
+
+    checked.option_limits = limits  # type: ignore[attr-defined]
+    return checked
+
+  return decorate
+
+
+def of(part: Part) -> dict[str, Option]:
+  """The options of a part by name: its keyword-only arguments with a default,
+  or the fields of a dataclass.
+  """
+  limits = getattr(part, 'option_limits', {})
+  docs = _docs(inspect.getdoc(part) or '')
+  if dataclasses.is_dataclass(part):
+    defaults = {f.name: f.default for f in dataclasses.fields(part)}
+  else:
+    defaults = {
+      name: argument.default
+      for name, argument in inspect.signature(part).parameters.items()
+      if argument.kind is argument.KEYWORD_ONLY
+    }
+  return {
+    name: Option(name, default, limits.get(name, ''), docs.get(name, ''))
+    for name, default in defaults.items()
+    if default is not inspect.Parameter.empty
+  }
+
+
+def _docs(text: str) -> dict[str, str]:
+  """Argument -> its description, from `Args:` or `Attributes:`."""
+  found: dict[str, str] = {}
+  name = None
+  for line in re.split(r'\n(?:Args|Attributes):\n', text)[-1].splitlines():
+    entry = re.fullmatch(r'  (\w+): (.*)', line)
+    if entry:
+      name = entry[1]
+      found[name] = entry[2]
+    elif name and line.startswith('    '):
+      found[name] += ' ' + line.strip()
+    else:
+      name = None
+  return found
+
+
+def check(part: Part, values: Mapping[str, Any], where: str) -> None:
+  """Checks values for options of a part.
+
+  Args:
+    part: what they are for.
+    values: by name; other arguments of the part are not looked at.
+    where: what a message names before the option, such as `vat`.
+
+  Raises:
+    errors.UserError: if one has another type or is not allowed.
+  """
+  for name, option in of(part).items():
+    if name in values:
+      _check_value(option, values[name], f'{where} {name}={values[name]!r}')
+
+
+def _check_value(option: Option, value: Any, text: str) -> None:
+  if isinstance(option.limit, tuple):
+    if value not in option.limit:
+      hint = errors.did_you_mean(str(value), map(str, option.limit))
+      raise errors.UserError(f'{text}: {hint}')
+    return
+  kinds = {bool: bool, int: int, float: (int, float), str: str}
+  kind: Any = kinds.get(type(option.default))
+  if kind is not None and (
+    not isinstance(value, kind)
+    or isinstance(value, bool) != isinstance(option.default, bool)
+  ):
+    word = 'true or false' if kind is bool else f'a {_word(option.default)}'
+    raise errors.UserError(f'{text}: must be {word}')
+  if option.limit and value is not None and not allows(option.limit, value):
+    raise errors.UserError(f'{text}: must be {_sentence(option.limit)}')
+
+
+def _word(default: Any) -> str:
+  return {int: 'whole number', float: 'number', str: 'word'}[type(default)]
+
+
+def _sentence(limit: str) -> str:
+  return f'in {limit}' if limit[0] in '[(' else limit
+
+
+def allows(interval: str, value: float) -> bool:
+  """Whether a number is in an interval such as `'> 0'` or `'[0, 1)'`.
+
+  >>> allows('[0, 1)', 1.0), allows('>= 1', 1)
+  (False, True)
+  """
+  bound = _BOUND.fullmatch(interval)
+  if bound:
+    low, strict = float(bound[2]), bound[1] == '>'
+    return value > low if strict else value >= low
+  ends = _INTERVAL.fullmatch(interval)
+  assert ends, interval
+  low, high = float(ends[2]), float(ends[3])
+  above = value > low if ends[1] == '(' else value >= low
+  return above and (value < high if ends[4] == ')' else value <= high)
+
+
+def refuse_unknown(part: Part, values: Mapping[str, Any], where: str) -> None:
+  """Raises errors.UserError for a name that is not an option of the part."""
+  known = of(part)
+  for name in values:
+    if name not in known:
+      raise errors.UserError(
+        f'{where} has no option {name}: {errors.did_you_mean(name, known)}'
+      )
+
+
+def table(part: Part) -> str:
+  """A line an option: name, default, what is allowed, meaning."""
+  lines = []
+  for name, option in of(part).items():
+    limit = option.limit
+    if isinstance(limit, tuple):
+      limit = ' | '.join(map(str, limit))
+    head = f'{name}={option.default!r}'
+    lines.append(f'  {head:<34} {limit:<16} {option.doc}'.rstrip())
+  return '\n'.join(lines)

@@ -1,0 +1,81 @@
+"""Every row the papers report, and ours, by id: what to run, what to expect.
+
+The table is `rows.csv`; docs/readings.md explains the ids and profiles.
+"""
+
+import csv
+import importlib.resources
+from typing import Any, NamedTuple
+
+from nsl_jax import errors
+
+
+class Row(NamedTuple):
+  """One reported cell; an empty text or None means that the paper has none."""
+
+  id: str  # paper, table or figure, row: 'NS-T6-8'
+  paper: str  # 'NS3L', 'DNLL', 'L2I', or 'ours' for a comparison of our own
+  kind: str  # 'run', 'figure', 'timing' or 'cited' (not the authors' own run)
+  data: str  # a data set name as configs write it
+  labels: int | None
+  model: str
+  method: str
+  profile: str  # the bundle of hyper-parameters, as 'FM' or 'M-C10+NS'
+  config: str  # the argument of --config that runs the row, or ''
+  metric: str
+  unit: str
+  reported: float | None
+  reported_std: float | None
+  note: str
+
+
+_NUMBERS = {'labels': int, 'reported': float, 'reported_std': float}
+
+
+def _parse(name: str, text: str) -> Any:
+  """The value of one cell: a blank number is None, a blank text is ''."""
+  if name not in _NUMBERS:
+    return text
+  return _NUMBERS[name](text) if text else None
+
+
+def read() -> dict[str, Row]:
+  """All rows by id, in the order of the file (by paper, then by table)."""
+  table = importlib.resources.files('nsl_jax.papers').joinpath('rows.csv')
+  records = csv.DictReader(table.read_text(encoding='utf-8').splitlines())
+  rows = (
+    Row._make(_parse(name, record[name]) for name in Row._fields)
+    for record in records
+  )
+  return {row.id: row for row in rows}
+
+
+def _table(row_id: str) -> str:
+  """The paper and table of an id: 'NS-T6' for 'NS-T6-8'."""
+  return '-'.join(row_id.split('-')[:2])
+
+
+def find(row_id: str) -> Row:
+  """The row with this id.
+
+  Raises:
+    errors.UserError: if there is none; suggests a row of the same table, or a
+      table where the table does not exist either.
+  """
+  rows = read()
+  if row_id in rows:
+    return rows[row_id]
+  word = row_id.upper()
+  siblings = [known for known in rows if _table(known) == _table(word)]
+  hint = errors.did_you_mean(word, siblings or set(map(_table, rows)))
+  raise errors.UserError(f'no row {row_id!r} in the papers; {hint}')
+
+
+def match(prefix: str) -> list[Row]:
+  """The rows whose id starts with `prefix`, in the order of the file."""
+  return [row for row in read().values() if row.id.startswith(prefix)]
+
+
+def is_runnable(row: Row) -> bool:
+  """Whether a config of this repository runs the row."""
+  return row.kind != 'cited' and row.config != ''

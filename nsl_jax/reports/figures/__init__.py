@@ -1,0 +1,75 @@
+"""Figures of the papers, by row id: a file per kind of figure.
+
+A file has `draw(row, *, seeds, reduced, workdir) -> style.Drawing`.
+"""
+
+import importlib
+import pathlib
+from typing import Any
+
+from nsl_jax import files
+from nsl_jax.papers import rows
+
+# Row id, or what stands before the dash of its panels -> file of this folder.
+_DRAWN_BY = {
+  'NS-F2': 'toy',
+  'NS-F3': 'grid',
+  'DN-F4': 'curves',
+  'DN-F5': 'features',
+  'DN-F6': 'curves',
+  'DN-F7': 'curves',
+  'DN-F8': 'scatter',
+  'L2-F2': 'meta',
+  'L2-F3': 'examples',
+  'PTS-F2': 'meta',
+}
+
+
+def name_of(row_id: str) -> str | None:
+  """The file that draws a row; None where there is none yet."""
+  for figure, name in _DRAWN_BY.items():
+    if row_id == figure or row_id.startswith(f'{figure}-'):
+      return name
+  return None
+
+
+def make(
+  row: rows.Row,
+  *,
+  seeds: int,
+  reduced: int,
+  workdir: pathlib.Path,
+  results: pathlib.Path,
+) -> dict[str, Any]:
+  """Draws a row and writes its CSV and PNG files under `results/figures`.
+
+  They are named after the row, and after the steps too where it is reduced,
+  so that a short try never takes the place of the real one.
+
+  Args:
+    row: of kind 'figure', with a file that draws it.
+    seeds: number of seeds.
+    reduced: steps of each run instead of all; 0 for all.
+    workdir: the figure's own folder for its runs, from which the same call
+      resumes.
+    results: folder of the ledger.
+
+  Returns:
+    What the ledger keeps of it.
+
+  Raises:
+    errors.UserError: for wrong input, or if the files cannot be written.
+  """
+  folder = results / 'figures'
+  files.make_folder(folder, '--results')
+  module = importlib.import_module(f'{__name__}.{name_of(row.id)}')
+  drawing = module.draw(row, seeds=seeds, reduced=reduced, workdir=workdir)
+  stem = f'{row.id}-reduced{reduced}' if reduced else row.id
+  files.write_csv(folder / f'{stem}.csv', drawing.lines)
+  files.write(folder / f'{stem}.png', drawing.png)
+  return {
+    'row': row.id,
+    'kind': 'figure',
+    'files': [f'figures/{stem}.png', f'figures/{stem}.csv'],
+    **drawing.content,
+  }

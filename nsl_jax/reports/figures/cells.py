@@ -1,0 +1,205 @@
+"""Runs that a figure is drawn from, each in a folder of its own.
+
+A cell is what `python -m nsl_jax.main` trains with the same config and folder,
+so cells may be trained before the figure, one per process or machine; those
+that are done are found so.
+"""
+
+import math
+import pathlib
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from nsl_jax import config_files, errors
+from nsl_jax.papers import rows
+from nsl_jax.reports.figures import style
+from nsl_jax.training import (
+  checkpoint,
+  experiment,
+  metrics_log,
+  train_step as train_lib,
+)
+from nsl_jax.types import State
+
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+
+
+class Cell(NamedTuple):
+  """One run.
+
+  Attributes:
+    name: of its folder, and in the CSV file.
+    label: in the picture.
+    config: the whole config.
+    argument: what --config must be for `main` to train it; '' if nothing.
+  """
+
+  name: str
+  label: str
+  config: ml_collections.ConfigDict
+  argument: str
+
+
+class Trained(NamedTuple):
+  """A cell, its folder, and what `experiment.run` gave."""
+
+  cell: Cell
+  folder: pathlib.Path
+  results: dict[str, Any]
+
+
+def make(
+  name: str, label: str, argument: str, *, seeds: int, reduced: int
+) -> Cell:
+  """The cell of a --config argument.
+
+  Raises:
+    errors.UserError: if the config refuses its arguments.
+  """
+  extra: dict[str, int] = {'seeds': seeds}
+  if reduced:
+    extra['reduced'] = reduced
+  config = config_files.load(argument, **extra)
+  file, _, words = argument.partition(':')
+  more = [f'{key}={value}' for key, value in extra.items()]
+  whole = f'{file}:{",".join(filter(None, [words, *more]))}'
+  return Cell(name, label, config, whole)
+
+
+def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
+  """Trains the cells that are not done yet, one after another.
+
+  Raises:
+    errors.UserError: for wrong input or data that is not there.
+    errors.TrainingError: if a loss is not finite.
+  """
+  trained = []
+  for number, cell in enumerate(cells, 1):
+    folder = workdir / cell.name
+    how = cell.name
+    if cell.argument:
+      how = f'--config={cell.argument} --workdir={folder}'
+    print(f'cell {number} of {len(cells)}: {how}', file=sys.stderr, flush=True)
+    results = experiment.run(cell.config, folder)
+    trained.append(Trained(cell, folder, results))
+  return trained
+
+
+def last_state(
+  parts: experiment.Parts, seed: int, folder: pathlib.Path
+) -> State:
+  """The state of a seed after its last step.
+
+  Raises:
+    errors.UserError: if there is no checkpoint of it.
+  """
+  like = train_lib.initial_state(parts.method, seed, parts.mesh)
+  store = checkpoint.Checkpoints(folder / 'checkpoints', keep=parts.plan.keep)
+  try:
+    found = store.restore(like)
+  finally:
+    store.close()
+  if found is None or int(found[0].step) != parts.plan.steps:
+    raise errors.UserError(
+      f'{folder} has lost the checkpoint of its last step: remove '
+      f'{folder / "result.json"} to train it again'
+    )
+  return found[0]
+
+
+def accuracy(trained: Trained) -> tuple[float, float | None]:
+  """Mean and standard deviation over seeds of the headline, in %."""
+  score = trained.results['score']
+  return 100.0 - score['mean'], score['std']
+
+
+def logged(trained: Trained, kind: str) -> dict[int, list[dict[str, Any]]]:
+  """By step what every seed logged of that kind (`train`, `eval`), in order."""
+  found: dict[int, list[dict[str, Any]]] = {}
+  for seed in trained.results['seeds']:
+    lines = metrics_log.read(trained.folder / f'seed_{seed}' / 'metrics.jsonl')
+    for line in lines:
+      if line['kind'] == kind:
+        found.setdefault(line['step'], []).append(line)
+  return dict(sorted(found.items()))
+
+
+def _of_cell(one: Trained) -> dict[str, Any]:
+  kept = (
+    'protocol',
+    'seeds',
+    'steps',
+    'full_steps',
+    'score',
+    'scores',
+    'reports',
+    'commit',
+    'wall_time_s',
+    'data_note',
+    'split_sha256',
+    'config',
+  )
+  return {
+    'cell': one.cell.name,
+    'label': one.cell.label,
+    'argument': one.cell.argument,
+    **{name: one.results[name] for name in kept},
+  }
+
+
+def content(trained: Sequence[Trained]) -> dict[str, Any]:
+  """What the ledger keeps of the cells, see `style.Drawing`."""
+  every = [one.results for one in trained]
+  last = every[-1]
+  where = {
+    name: last[name] for name in ('seeds', 'device', 'commit', 'data_note')
+  }
+  seconds = math.fsum(results['wall_time_s'] for results in every)
+  return {
+    **where,
+    'steps': max(results['steps'] for results in every),
+    'full_steps': max(results['full_steps'] for results in every),
+    'reduced': any(results['reduced'] for results in every),
+    'versions': last['versions'] | style.version(),
+    'wall_time_s': round(seconds, 3),
+    'cells': [_of_cell(t) for t in trained],
+  }
+
+
+def title(row: rows.Row, found: Mapping[str, Any]) -> str:
+  """What stands above a picture: row, data, seeds and steps, by `content`."""
+  count = len(found['seeds'])
+  steps = f'{found["steps"]:,} steps'
+  if found['reduced']:
+    steps += f' (reduced from {found["full_steps"]:,})'
+  labels = f'@{row.labels:,}' if row.labels else ''
+  seeds = f'{count} seed' + 's' * (count > 1)
+  return f'{row.id}: {row.data}{labels}, {seeds}, {steps}'
+
+
+def drawing(
+  row: rows.Row,
+  trained: Sequence[Trained],
+  lines: list[dict[str, Any]],
+  picture: Callable[[str], bytes],
+  *,
+  facts: Mapping[str, Any] = _NOTHING,
+  versions: Mapping[str, str] = _NOTHING,
+) -> style.Drawing:
+  """The figure of these runs.
+
+  Args:
+    row: what it is called.
+    trained: the runs.
+    lines: the numbers in it.
+    picture: makes it, given its title.
+    facts: what else the ledger keeps.
+    versions: of libraries that are not of every run.
+  """
+  found = content(trained) | dict(facts)
+  found['versions'] |= versions
+  return style.Drawing(picture(title(row, found)), lines, found)

@@ -1,0 +1,164 @@
+"""DN-F4, DN-F6, DN-F7: test accuracy against epoch, a line per run.
+
+Read from what the runs logged while training. Of two networks a line is the
+one that the validation images prefer at that moment, the first where none are
+held out (F-D12); the CSV file has the ensemble beside it. The band is one
+standard deviation over seeds.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib import axes as axes_lib
+
+from nsl_jax.data import splits
+from nsl_jax.papers import rows
+from nsl_jax.reports.figures import cells, style
+from nsl_jax.training import evaluate, summary
+
+
+class Line(NamedTuple):
+  """A cell: its name, what stands in the legend, arguments of its config."""
+
+  name: str
+  label: str
+  words: str
+
+
+_COMBOS = (
+  ('dual_student', 'Dual Student'),
+  ('dual_student_dnll', 'Dual Student + DNLL'),
+  ('mean_teacher', 'Mean Teacher'),
+  ('mean_teacher_dnll', 'Mean Teacher + DNLL'),
+)
+_ADAPTATION = (
+  ('source', 'USPS labels alone'),
+  ('target', '7,000 MNIST labels alone'),
+  ('mean_teacher', 'Mean Teacher'),
+  ('dual_student', 'Dual Student'),
+  ('dnll', 'DNLL'),
+)
+_METHODS = {'DN-F6': _COMBOS, 'DN-F7': _ADAPTATION}
+LINES = {
+  'DN-F4': [
+    Line(f'labels_{count}', f'{count:,} labels', f'labels={count}')
+    for count in (1000, 4000)
+  ],
+  **{
+    row_id: [Line(name, label, f'method={name}') for name, label in found]
+    for row_id, found in _METHODS.items()
+  },
+}
+_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.GREY, style.PINK)
+# Start of a column's name in the CSV file -> field of the log.
+_FIELDS = {'': 'test_error', 'ensemble_': f'test_error{evaluate.ENSEMBLE}'}
+
+
+def epoch_steps(trained: Sequence[cells.Trained]) -> dict[str, float]:
+  """Steps in which every cell sees its unlabelled images once.
+
+  For a cell that uses none it is what it is for the first one that does, so
+  that all count the same.
+  """
+  found = {}
+  for one in trained:
+    size = one.results['config']['batch']['unlabelled']
+    if size:
+      seed = one.results['seeds'][0]
+      split = splits.load(one.folder / f'seed_{seed}' / 'split.npz')
+      found[one.cell.name] = len(split.unlabelled) / size
+  common = next(iter(found.values()))
+  return {one.cell.name: found.get(one.cell.name, common) for one in trained}
+
+
+def _numbers(every: list[dict[str, Any]]) -> dict[str, float | None]:
+  """Accuracies in %; None for the ensemble of one network, for the deviation
+  of one seed."""
+  found: dict[str, float | None] = {}
+  for start, field in _FIELDS.items():
+    known = [100.0 - line[field] for line in every if field in line]
+    score = summary.score(known, field, '%') if known else {}
+    found |= {start + name: score.get(name) for name in ('mean', 'std')}
+  return found
+
+
+def lines_of(trained: Sequence[cells.Trained]) -> list[dict[str, Any]]:
+  """The CSV file, a line per cell and evaluation."""
+  lengths = epoch_steps(trained)
+  return [
+    {
+      'cell': one.cell.name,
+      'step': step,
+      'epoch': round(step / lengths[one.cell.name], 4),
+      'seeds': len(every),
+      **_numbers(every),
+    }
+    for one in trained
+    for step, every in cells.logged(one, 'eval').items()
+  ]
+
+
+def _plot(
+  panel: axes_lib.Axes, lines: list[dict[str, Any]], label: str, colour: str
+) -> None:
+  epochs, means = ([line[k] for line in lines] for k in ('epoch', 'mean'))
+  last = summary.plus_minus(means[-1], lines[-1]['std'])
+  mark = '.' if len(lines) == 1 else ''
+  panel.plot(epochs, means, mark + '-', color=colour, label=f'{label}: {last}')
+  if all(line['std'] is not None for line in lines):
+    low, high = (
+      [line['mean'] + sign * line['std'] for line in lines]
+      for sign in (-1.0, 1.0)
+    )
+    panel.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def picture(
+  lines: list[dict[str, Any]], labels: dict[str, str], title: str
+) -> bytes:
+  """The curves.
+
+  Args:
+    lines: as `lines_of` gives them.
+    labels: by cell, in the order of the legend; to each its last accuracy is
+      added.
+    title: above the panel.
+  """
+  figure, (panel,) = style.new(1, 6.5, 4.5)
+  for (name, label), colour in zip(labels.items(), _COLOURS):
+    _plot(
+      panel, [line for line in lines if line['cell'] == name], label, colour
+    )
+  panel.set(xlabel='epoch of the unlabelled images', ylabel='test accuracy, %')
+  panel.set_title(title, fontsize=9)
+  panel.grid(alpha=0.3)
+  style.legend_below(panel)
+  return style.png(figure)
+
+
+def draw(
+  row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
+) -> style.Drawing:
+  """Trains the cells that are not done yet, one after another, and draws.
+
+  Raises:
+    errors.UserError: for wrong input or data that is not there.
+    errors.TrainingError: if a cell's loss is not finite.
+  """
+  wanted = [
+    cells.make(
+      line.name,
+      line.label,
+      f'{row.config}:{line.words}',
+      seeds=seeds,
+      reduced=reduced,
+    )
+    for line in LINES[row.id]
+  ]
+  trained = cells.train(wanted, workdir)
+  lines = lines_of(trained)
+  labels = {one.name: one.label for one in wanted}
+  return cells.drawing(
+    row, trained, lines, lambda title: picture(lines, labels, title)
+  )

@@ -1,0 +1,91 @@
+"""L2-F2, PTS-F2: losses before and after learning to impute's own steps.
+
+A panel for the hold-out batch, one for test images, which such a step has never
+seen, and one for what the step is made to lower: the hold-out loss after the
+virtual inner step, with the labels as they were and as they are after (F-L24).
+Points are means over seeds and over the steps since the last point.
+"""
+
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from nsl_jax.papers import rows
+from nsl_jax.reports.figures import cells, style
+
+_POINTS = 150
+_PANELS = {
+  'held': 'hold-out batch',
+  'test': 'test images',
+  'virtual': 'hold-out batch, virtual step',
+}
+_WHEN = {'before': style.ORANGE, 'after': style.BLUE}
+_COLUMNS = tuple(f'{what}_{when}' for what in _PANELS for when in _WHEN)
+
+
+def wanted(row: rows.Row, *, seeds: int, reduced: int) -> cells.Cell:
+  """The run, which logs often enough for a curve."""
+  cell = cells.make('v1', 'V1', row.config, seeds=seeds, reduced=reduced)
+  config = cell.config.copy_and_resolve_references().unlock()
+  config.log_every = max(1, config.steps // _POINTS)
+  return cell._replace(config=config.lock(), argument='')
+
+
+def lines_of(trained: cells.Trained) -> list[dict[str, Any]]:
+  """The CSV file, a line per point of the curves."""
+  return [
+    {
+      'step': step,
+      'seeds': len(every),
+      **{
+        name: statistics.fmean(line[name] for line in every)
+        for name in _COLUMNS
+      },
+    }
+    for step, every in cells.logged(trained, 'train').items()
+  ]
+
+
+def lower(lines: Sequence[dict[str, Any]], what: str) -> float:
+  """At how many of the points the loss is lower after than before, in %."""
+  better = [line[f'{what}_after'] < line[f'{what}_before'] for line in lines]
+  return 100.0 * sum(better) / len(better)
+
+
+def picture(lines: Sequence[dict[str, Any]], title: str) -> bytes:
+  """The curves; each panel says how often the loss is lower after."""
+  figure, panels = style.new(3, 13.0, 4.0)
+  steps = [line['step'] for line in lines]
+  for panel, (what, name) in zip(panels, _PANELS.items()):
+    for when, colour in _WHEN.items():
+      values = [line[f'{what}_{when}'] for line in lines]
+      panel.plot(steps, values, color=colour, label=when, linewidth=1.0)
+    panel.set(xlabel='step', ylabel='loss', yscale='log')
+    panel.set_title(
+      f'{name}: lower after at {lower(lines, what):.0f} %', fontsize=9
+    )
+    panel.grid(alpha=0.3)
+    style.legend_below(panel)
+  figure.suptitle(title, fontsize=9)
+  return style.png(figure)
+
+
+def draw(
+  row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
+) -> style.Drawing:
+  """Trains what is not done yet, and draws.
+
+  Raises:
+    errors.UserError: for wrong input or data that is not there.
+    errors.TrainingError: if a loss is not finite.
+  """
+  trained = cells.train([wanted(row, seeds=seeds, reduced=reduced)], workdir)
+  lines = lines_of(trained[0])
+  return cells.drawing(
+    row,
+    trained,
+    lines,
+    lambda title: picture(lines, title),
+    facts={f'lower_{what}': lower(lines, what) for what in _PANELS},
+  )

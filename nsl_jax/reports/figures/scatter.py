@@ -1,0 +1,111 @@
+"""DN-F8: seconds of a training step against accuracy, a point per method.
+
+The three methods of DNLL's Table 7, timed as that table is, all in turn with
+50 + 50 images. Each is trained by its own config; that of DNLL has more steps,
+of 128 + 128 images (profile D-13).
+"""
+
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nsl_jax.benchmarks import table7
+from nsl_jax.papers import rows
+from nsl_jax.reports.figures import cells, style
+from nsl_jax.training import workdir as workdir_lib
+
+_COLOURS = (style.GREY, style.BLUE, style.ORANGE)
+
+
+def times_of(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
+  """What `timing.run` measures, once: kept in the folder of the figure.
+
+  Args:
+    workdir: where.
+    steps: at most so many timed steps; 0 for all.
+  """
+  path = workdir / 'timing.json'
+  if not path.exists():
+    whole = table7.whole_steps()
+    workdir_lib.write_json(path, table7.run(reduced=min(steps or whole, whole)))
+  return workdir_lib.read_json(path)
+
+
+def lines_of(
+  trained: Sequence[cells.Trained], times: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+  """The CSV file, a line per method."""
+  lines = []
+  for one, measured in zip(trained, times['methods'].values()):
+    step = measured[table7.TRAINING]
+    mean, std = cells.accuracy(one)
+    lines.append(
+      {
+        'cell': one.cell.name,
+        'seconds_per_step': statistics.median(step['ms']) / 1e3,
+        'min': min(step['ms']) / 1e3,
+        'max': max(step['ms']) / 1e3,
+        'ratio': step['ratio'],
+        'accuracy': mean,
+        'accuracy_std': std,
+        'seeds': len(one.results['seeds']),
+        'steps': one.results['steps'],
+      }
+    )
+  return lines
+
+
+def picture(
+  lines: list[dict[str, Any]], labels: Mapping[str, str], title: str
+) -> bytes:
+  """The points; bars reach from the fastest to the slowest call, and one
+  standard deviation of the accuracy up and down.
+  """
+  figure, (panel,) = style.new(1, 5.5, 4.2)
+  for line, colour in zip(lines, _COLOURS):
+    at = line['seconds_per_step']
+    panel.errorbar(
+      at,
+      line['accuracy'],
+      yerr=line['accuracy_std'],
+      xerr=[[at - line['min']], [line['max'] - at]],
+      fmt='o',
+      capsize=3,
+      color=colour,
+      label=labels[line['cell']],
+    )
+  panel.set(xlabel='seconds per training step', ylabel='test accuracy, %')
+  panel.set_xlim(left=0.0)
+  panel.set_title(title, fontsize=9)
+  panel.grid(alpha=0.3)
+  style.legend_below(panel)
+  return style.png(figure)
+
+
+def draw(
+  row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
+) -> style.Drawing:
+  """Trains the cells that are not done yet, times the methods, and draws.
+
+  Raises:
+    errors.UserError: for wrong input or data that is not there.
+    errors.TrainingError: if a cell's loss is not finite.
+  """
+  wanted = []
+  for timed in map(rows.find, table7.ROWS):
+    name = timed.method.lower().replace(' ', '_')
+    wanted.append(
+      cells.make(name, timed.method, timed.config, seeds=seeds, reduced=reduced)
+    )
+  trained = cells.train(wanted, workdir)
+  times = times_of(workdir, steps=reduced)
+  lines = lines_of(trained, times)
+  labels = {one.name: one.label for one in wanted}
+  return cells.drawing(
+    row,
+    trained,
+    lines,
+    lambda title: picture(lines, labels, title),
+    facts={'timing': times},
+  )

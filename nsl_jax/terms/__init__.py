@@ -1,0 +1,122 @@
+"""Losses on unlabelled rows that can be added to any method: a file each.
+
+A term's file has `build(**options) -> Term`, and `DEFAULTS`, the weight and
+ramp of the paper's main row. No file here imports a method.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from nsl_jax import errors, schedules
+from nsl_jax.terms import negative_samplers
+from nsl_jax.types import Schedule, Term
+
+_NOT_TERMS = ('error_perception', 'negative_samplers', 'power_iteration')
+_WEIGHT = ('weight', 'ramp', 'ramp_steps', 'hold_steps')
+
+
+def names() -> list[str]:
+  """Names of all terms of the package."""
+  found = (module.name for module in pkgutil.iter_modules(__path__))
+  return sorted(name for name in found if name not in _NOT_TERMS)
+
+
+def find(name: str) -> Any:
+  """The module of a term.
+
+  Args:
+    name: of a file of this folder, or `package.module` of a file elsewhere.
+
+  Raises:
+    errors.UserError: if there is none of that name.
+  """
+  if '.' in name:
+    return errors.import_module(name, 'term')
+  if name not in names():
+    raise errors.UserError(
+      f'unknown term {name!r}: {errors.did_you_mean(name, names())}'
+    )
+  return importlib.import_module(f'{__name__}.{name}')
+
+
+def build(name: str, **fields: Any) -> Term:
+  """The term of that name with its options; the others have their defaults.
+
+  Raises:
+    errors.UserError: for an unknown term or option.
+  """
+  make = find(name).build
+  try:
+    inspect.signature(make).bind(**fields)
+  except TypeError as error:
+    raise errors.UserError(f'term {name!r}: {error}') from error
+  return make(**fields)
+
+
+def from_config(
+  config: Mapping[str, Mapping[str, Any]],
+) -> dict[str, tuple[Schedule, Term]]:
+  """Terms with their weights, from `{name: {weight, ramp, ...options}}`.
+
+  Raises:
+    errors.UserError: for an unknown term or option.
+  """
+  built = {}
+  for name, fields in config.items():
+    fields = {'hold_steps': 0, **find(name).DEFAULTS, **fields}
+    weight = schedules.weight(*(fields[field] for field in _WEIGHT))
+    own = {k: v for k, v in fields.items() if k not in _WEIGHT}
+    built[name] = (weight, build(name, **own))
+  return built
+
+
+def with_own(
+  name: str, own: Mapping[str, Any], terms: Mapping[str, Any]
+) -> dict[str, Any]:
+  """A method's own term, then those added to it by the config.
+
+  Raises:
+    errors.UserError: if the config adds the method's own term again.
+  """
+  if name in terms:
+    raise errors.UserError(
+      f'the method {name} has the term {name} already: set it in '
+      'config.method, not in config.method.terms'
+    )
+  return {name: own, **terms}
+
+
+def side_tables(config: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+  """Names of the side tables that the terms look up."""
+  samplers = [f['sampler'] for f in config.values() if 'sampler' in f]
+  return tuple(
+    sorted({t for s in samplers for t in negative_samplers.side_tables(s)})
+  )
+
+
+def refuse_single_images(
+  name: str, config: Mapping[str, Mapping[str, Any]]
+) -> None:
+  """Refuses terms that look an image up, for a method whose rows are mixed.
+
+  Raises:
+    errors.UserError: if there is one.
+  """
+  if side_tables(config):
+    raise errors.UserError(
+      f'a mixed row is no single image: with {name} the ns3l sampler must '
+      'be threshold or uniform'
+    )
+
+
+def needs_linearized_pass(config: Mapping[str, Mapping[str, Any]]) -> bool:
+  """Whether a term reads `CleanPass.push`: its file has a function
+  `needs_linearized_pass(**options)` that tells.
+  """
+  return any(
+    getattr(find(name), 'needs_linearized_pass', lambda **_: False)(**fields)
+    for name, fields in config.items()
+  )

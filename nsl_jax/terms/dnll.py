@@ -1,0 +1,52 @@
+"""DNLL's negative labels on one network: its combination with Mean Teacher (Xu
+et al. 2023, section 4.4).
+"""
+
+from typing import Any
+
+import jax
+
+from nsl_jax import losses, options
+from nsl_jax.compose.combinators import second_head, second_pass, teacher_params
+from nsl_jax.terms import error_perception
+from nsl_jax.types import Array, Aux, Batch, Key, Stats, Term
+
+DEFAULTS: dict[str, Any] = {
+  'weight': 2.0,
+  'ramp': 'dnll',
+  'ramp_steps': 32_000,
+  'hold_steps': 320,
+}
+
+
+@options.declare(count='>= 1', source=('student', 'teacher'))
+def build(*, count: int = 3, source: str = 'student') -> Term:
+  """The term: another view of an image predicts a class; `count` others are
+  what the image is not, for the second head of the network if it has one
+  (F-D11).
+
+  Args:
+    count: m, negative labels an image.
+    source: who predicts on the other view: the `student` itself, as released,
+      or the `teacher`. The student's pass moves its statistics where the
+      method has `Aux.again_moving`.
+  """
+
+  def term(aux: Aux, batch: Batch, key: Key) -> Array | tuple[Array, Stats]:
+    view, draw = jax.random.split(key)
+    moves = source == 'student' and aux.again_moving is not None
+    stats = aux.stats
+    if moves:
+      assert aux.again_moving is not None  # for mypy
+      elsewhere, stats = aux.again_moving(stats, view)
+    else:
+      others = teacher_params(aux, 'dnll') if source == 'teacher' else None
+      elsewhere = second_pass(aux, 'dnll')(view, others)
+    logits = second_head(aux)
+    negative = error_perception.draw(
+      draw, None, elsewhere.argmax(-1), logits.shape[-1], count
+    )
+    rows = losses.each_not(logits, negative)
+    return (rows, stats) if moves else rows
+
+  return term

@@ -1,0 +1,75 @@
+"""DNLL's error perception: which mistakes a network makes, and so what to
+teach it first (section 3.5).
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import errors
+from nsl_jax.terms import negative_samplers
+from nsl_jax.types import Array, Key
+
+SELECTIONS = ('ep', 'epm')
+
+
+def mistakes(logits: Array, labels: Array) -> Array:
+  """How confidently each class was taken for each other one in a batch.
+
+  Args:
+    logits: f32[N, K] on labelled images.
+    labels: i32[N].
+
+  Returns:
+    f32[K, K], constant: at [k, i] the sum of p_i over the images of class k
+    that were predicted to be i; 0 on the diagonal (F-D6).
+  """
+  chex.assert_rank([logits, labels], [2, 1])
+  size = logits.shape[-1]
+  probs = jax.nn.softmax(jax.lax.stop_gradient(logits))
+  true = jax.nn.one_hot(labels, size, dtype=probs.dtype)
+  predicted = jax.nn.one_hot(probs.argmax(-1), size, dtype=probs.dtype)
+  # A product instead of a scatter: it divides over devices by itself.
+  table = jnp.matmul(true.T, predicted * probs, precision='highest')
+  return jnp.where(jnp.eye(size, dtype=bool), 0.0, table)
+
+
+def log_weights(table: Array | None, predicted: Array, classes: int) -> Array:
+  """Log weights that negative labels are drawn by, the predicted class out.
+
+  Args:
+    table: f32[K, K] of the network that learns; None for equal weights (EP).
+    predicted: i32[N], pseudo labels by the network that teaches.
+    classes: K.
+
+  Returns:
+    f32[N, K], the predicted class's row of the table (equation 23, whose
+    softmax only shifts a row and so is left out); -inf at that class.
+  """
+  chex.assert_rank(predicted, 1)
+  itself = jax.nn.one_hot(predicted, classes, dtype=bool)
+  if table is None:
+    weights = jnp.zeros(itself.shape)
+  else:
+    chosen = itself.astype(table.dtype)
+    weights = jnp.matmul(chosen, table, precision='highest')
+  return jnp.where(itself, -jnp.inf, weights)
+
+
+def draw(
+  key: Key, table: Array | None, predicted: Array, classes: int, count: int
+) -> Array:
+  """Pseudo-negative labels, bool[N, K]: `count` of the K - 1 classes that were
+  not predicted; see `log_weights` and `negatives.weighted_subset`.
+
+  Raises:
+    errors.UserError: unless 1 <= count < K.
+  """
+  if not 1 <= count < classes:
+    raise errors.UserError(
+      f'count={count} negative labels of {classes} classes: set 1 to '
+      f'{classes - 1}'
+    )
+  return negative_samplers.weighted_subset(
+    key, log_weights(table, predicted, classes), count
+  )

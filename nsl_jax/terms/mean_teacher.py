@@ -1,0 +1,33 @@
+"""Mean Teacher: predictions agree with those of a network of averaged weights
+(Tarvainen & Valpola 2017).
+"""
+
+from typing import Any
+
+import jax
+
+from nsl_jax import losses
+from nsl_jax.compose.combinators import second_head, second_pass, teacher_params
+from nsl_jax.types import Array, Aux, Batch, Key, Term
+
+DEFAULTS: dict[str, Any] = {
+  'weight': 8.0,
+  'ramp': 'sigmoid',
+  'ramp_steps': 50_000,
+}
+
+
+def build() -> Term:
+  """The term, for a method that keeps the teacher in its slot.
+
+  The teacher runs in train mode, with the statistics of its own batch. Where a
+  network has two heads the student's second follows the teacher's first.
+  """
+
+  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+    params = teacher_params(aux, 'mean_teacher')
+    forward = second_pass(aux, 'mean_teacher')
+    teacher = jax.nn.softmax(forward(key, params))
+    return losses.squared_error(second_head(aux), teacher)
+
+  return term

@@ -1,0 +1,207 @@
+"""Samplers of negative labels: which classes a row is said not to be.
+
+The alternatives that NS3L's Table 6 compares with its threshold. Each sampler
+takes what it needs of (belief, side tables, key) and returns a mask bool[N, K].
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nsl_jax import errors, losses, options
+from nsl_jax.types import Array, Key
+
+Sampler = Callable[[Array, Mapping[str, Array], Key], Array]
+
+# Side tables (see types.Data): what a sampler may look up per unlabelled row.
+DISTANCE = 'class_distance'  # f32[N, K], see class_distances
+TRUE_CLASS = 'true_class'  # i32[N], read by the oracle alone
+
+
+def _smallest(values: Array, count: int) -> Array:
+  """Where the `count` smallest values of each row are, bool[N, K]."""
+  return jnp.argsort(jnp.argsort(values, axis=-1), axis=-1) < count
+
+
+def random_subset(key: Key, allowed: Array, size: int) -> Array:
+  """`size` distinct classes per row, uniform over the allowed ones.
+
+  Args:
+    key: typed key.
+    allowed: bool[N, K]; every row allows at least `size` classes.
+    size: number of classes to draw, without replacement (Gumbel top-m).
+
+  Returns:
+    bool[N, K] with `size` true values per row.
+  """
+  chex.assert_rank(allowed, 2)
+  noise = jax.random.uniform(key, allowed.shape)
+  return _smallest(jnp.where(allowed, noise, 2.0), size)
+
+
+def weighted_subset(key: Key, log_weights: Array, size: int) -> Array:
+  """`size` classes per row, drawn one after another in proportion to weights
+  and without replacement, by Gumbel top-m. DNLL's released code draws with
+  replacement (F-D8).
+
+  Args:
+    key: typed key.
+    log_weights: f32[N, K], not normalised; -inf for a class never drawn. Every
+      row has at least `size` others.
+    size: number of draws, m.
+
+  Returns:
+    bool[N, K].
+  """
+  chex.assert_rank(log_weights, 2)
+  noise = jax.random.gumbel(key, log_weights.shape, log_weights.dtype)
+  return _smallest(-(log_weights + noise), size)
+
+
+def _check_count(count: int, room: int) -> None:
+  """Raises UserError unless that many classes can be drawn of every row."""
+  if not 1 <= count <= room:
+    raise errors.UserError(
+      f'count={count} negatives cannot be drawn: set 1 to {room}'
+    )
+
+
+def nearest_classes(distance: Array, count: int) -> Array:
+  """The `count` classes with the nearest labelled image, bool[N, K]."""
+  return _smallest(distance, count)
+
+
+@options.declare(threshold='(0, 1]')
+def threshold_sampler(*, threshold: float = 0.04) -> Sampler:
+  """NS3L itself: every class believed less than `threshold`."""
+  return lambda belief, side, key: losses.below_threshold(belief, threshold)
+
+
+@options.declare(count='>= 1')
+def uniform_sampler(*, count: int = 1) -> Sampler:
+  """`count` classes uniform over all K; they may hit the true one."""
+
+  def sample(belief, side, key):
+    _check_count(count, belief.shape[-1] - 1)
+    return random_subset(key, jnp.ones(belief.shape, bool), count)
+
+  return sample
+
+
+@options.declare(exclude='>= 0', count='>= 1')
+def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
+  """`count` classes uniform over all but the `exclude` nearest ones."""
+
+  def sample(belief, side, key):
+    _check_count(count, belief.shape[-1] - max(exclude, 1))
+    near = nearest_classes(side[DISTANCE], exclude)
+    return random_subset(key, ~near, count)
+
+  return sample
+
+
+def furthest_sampler() -> Sampler:
+  """The one class whose nearest labelled image is furthest away."""
+
+  def sample(belief, side, key):
+    furthest = jnp.argmax(side[DISTANCE], axis=-1)
+    return jax.nn.one_hot(furthest, belief.shape[-1], dtype=bool)
+
+  return sample
+
+
+@options.declare(count='>= 1')
+def oracle_sampler(*, count: int = 1) -> Sampler:
+  """`count` classes uniform over the K - 1 wrong ones."""
+
+  def sample(belief, side, key):
+    _check_count(count, belief.shape[-1] - 1)
+    true = jax.nn.one_hot(side[TRUE_CLASS], belief.shape[-1], dtype=bool)
+    return random_subset(key, ~true, count)
+
+  return sample
+
+
+_SAMPLERS: dict[str, tuple[Callable[..., Sampler], tuple[str, ...]]] = {
+  'threshold': (threshold_sampler, ()),
+  'uniform': (uniform_sampler, ()),
+  'exclude_nearest': (exclude_nearest_sampler, (DISTANCE,)),
+  'furthest': (furthest_sampler, (DISTANCE,)),
+  'oracle': (oracle_sampler, (TRUE_CLASS,)),
+}
+
+
+NAMES = tuple(_SAMPLERS)
+
+
+def find(name: str) -> Callable[..., Sampler]:
+  """The function that builds the sampler of that name."""
+  return _entry(name)[0]
+
+
+def _entry(name: str) -> tuple[Callable[..., Sampler], tuple[str, ...]]:
+  if name not in _SAMPLERS:
+    raise errors.UserError(
+      f'unknown sampler {name!r}: {errors.did_you_mean(name, _SAMPLERS)}'
+    )
+  return _SAMPLERS[name]
+
+
+def build(name: str, **fields: Any) -> Sampler:
+  """The sampler of that name; `fields` are its options."""
+  make = _entry(name)[0]
+  try:
+    return make(**fields)
+  except TypeError as error:
+    raise errors.UserError(f'sampler {name!r}: {error}') from error
+
+
+def side_tables(name: str) -> tuple[str, ...]:
+  """Names of the side tables that a sampler looks up."""
+  return _entry(name)[1]
+
+
+def class_distances(
+  images: np.ndarray,
+  reference: np.ndarray,
+  labels: np.ndarray,
+  num_classes: int,
+  *,
+  rows: int = 4096,
+) -> np.ndarray:
+  """Distance from every image to the nearest labelled image of every class.
+
+  Args:
+    images: u8[N, H, W, C].
+    reference: u8[M, H, W, C] labelled images.
+    labels: i32[M] their classes.
+    num_classes: K.
+    rows: images compared at once, which bounds the memory.
+
+  Returns:
+    f32[N, K], smallest squared L2 distance of raw pixels scaled to [0, 1];
+    infinite for a class without a labelled image.
+  """
+  order = np.argsort(labels, kind='stable')
+  cuts = np.searchsorted(labels[order], np.arange(1, num_classes))
+  centre = jnp.asarray(reference[order].reshape(len(reference), -1) / 255.0)
+  centre = centre.astype(jnp.float32)
+
+  @jax.jit
+  def squared(block: Array) -> Array:
+    flat = block.reshape(block.shape[0], -1).astype(jnp.float32) / 255.0
+    cross = jnp.matmul(flat, centre.T, precision='highest')
+    norms = (flat**2).sum(-1)[:, None] + (centre**2).sum(-1)[None]
+    return jnp.maximum(norms - 2.0 * cross, 0.0)
+
+  blocks = []
+  for start in range(0, len(images), rows):
+    distance = np.asarray(squared(images[start : start + rows]))
+    per_class = np.split(distance, cuts, axis=1)
+    nearest = [d.min(axis=1, initial=np.inf) for d in per_class]
+    blocks.append(np.stack(nearest, axis=1))
+  return np.concatenate(blocks).astype(np.float32)

@@ -1,0 +1,51 @@
+"""NS3L: a loss on the classes that an image is *not* (Chen, Shah & Kyrillidis
+2020, https://arxiv.org/abs/2009.12627, section 4.3).
+"""
+
+from typing import Any
+
+import jax
+
+from nsl_jax import losses, options
+from nsl_jax.compose.combinators import second_pass
+from nsl_jax.terms import negative_samplers
+from nsl_jax.types import Array, Aux, Batch, Key, Term
+
+# CIFAR-10's values in Table 1; the ramp by F-N4.
+DEFAULTS: dict[str, Any] = {
+  'weight': 1.0,
+  'ramp': 'sigmoid',
+  'ramp_steps': 50_000,
+}
+
+
+@options.declare(sampler=negative_samplers.NAMES, passes='[1, 2]')
+def build(
+  *, sampler: str = 'threshold', passes: int = 2, **sampler_options: Any
+) -> Term:
+  """The term, with any sampler of negative labels.
+
+  Args:
+    sampler: name of a sampler in `negative_samplers`; `threshold` is the
+      paper's.
+    passes: 1 takes negatives and probabilities from the same logits, which is
+      Algorithm 1 as printed; 2 takes the negatives from the clean pass and the
+      probabilities from one more stochastic pass of the same images, as the
+      authors' module does (F-N2).
+    **sampler_options: the sampler's own (`threshold`, `count`, `exclude`).
+
+  Raises:
+    errors.UserError: for an unknown sampler or option, or other `passes`.
+  """
+  sample = negative_samplers.build(sampler, **sampler_options)
+
+  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+    draw, view = jax.random.split(key)
+    belief = jax.lax.stop_gradient(aux.belief_u)
+    negative = sample(belief, batch.side, draw)
+    logits = aux.logits_u
+    if passes == 2:
+      logits = second_pass(aux, 'ns3l: set passes=1')(view)
+    return losses.none_of(logits, negative)
+
+  return term

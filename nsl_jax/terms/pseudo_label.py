@@ -1,0 +1,28 @@
+"""Pseudo-Label: confident predictions taken as labels (Lee 2013, in the form of
+Oliver et al. 2018).
+"""
+
+from typing import Any
+
+from nsl_jax import losses, options
+from nsl_jax.types import Array, Aux, Batch, Key, Term
+
+DEFAULTS: dict[str, Any] = {
+  'weight': 1.0,
+  'ramp': 'sigmoid',
+  'ramp_steps': 50_000,
+}
+
+
+@options.declare(threshold='[0, 1]')
+def build(*, threshold: float = 0.95) -> Term:
+  """The term, on the logits of the clean pass.
+
+  Args:
+    threshold: a row below this probability has no pseudo-label.
+  """
+
+  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+    return losses.pseudo_label(aux.logits_u, aux.belief_u, threshold=threshold)
+
+  return term

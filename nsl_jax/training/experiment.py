@@ -1,0 +1,455 @@
+"""Composition root: from a config to trained seeds and their results."""
+
+import functools
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from nsl_jax import errors, files, methods, models, optimizers, schedules
+from nsl_jax.compose import tasks
+from nsl_jax.data import duplicates, normalize, sampler, sources, splits, views
+from nsl_jax.training import (
+  config_checks,
+  evaluate,
+  kernels,
+  lock,
+  loop,
+  metrics_log,
+  pipeline,
+  run_warnings,
+  sharding as mesh_lib,
+  summary,
+  train_step,
+  workdir as workdir_lib,
+)
+from nsl_jax.types import Data, Method, State, Task, Tools
+
+
+class Parts(NamedTuple):
+  """What all seeds of a run share.
+
+  Attributes:
+    source: the images.
+    method: the method.
+    kernels: what convolutions run by, see `kernels.choose`.
+    parameters: number of trained parameters.
+    normalise: `(fitted, u8 images) -> f32 images`.
+    fitted: arrays of the normalisation, on the devices.
+    images: all training images, on the devices.
+    task: what their labels are.
+    plan: when things happen.
+    chunk: the compiled step.
+    evaluate: the compiled evaluation.
+    recompute: gives a state the batch-normalization statistics to evaluate it
+      by; None where the running ones are used.
+    test: the test images, on the devices.
+    mesh: the devices.
+  """
+
+  source: sources.Source
+  method: Method
+  kernels: str
+  parameters: int
+  normalise: train_step.Normalise
+  fitted: dict[str, jax.Array]
+  images: jax.Array
+  task: Task
+  plan: loop.Plan
+  chunk: train_step.Chunk
+  evaluate: Any
+  recompute: Any
+  test: evaluate.Batches
+  mesh: Mesh
+
+
+def build_method(
+  config: ml_collections.ConfigDict,
+  outputs: int,
+  image_shape: tuple[int, int, int],
+  fitted: views.Fitted = dict,
+) -> Method:
+  """The method of a config, with its network, optimiser and views.
+
+  Args:
+    config: the config.
+    outputs: K, how many numbers the network says of an image.
+    image_shape: (H, W, C).
+    fitted: see `views.build`.
+
+  Raises:
+    errors.UserError: for a name or a field that does not exist.
+  """
+  task = tasks.find(config.task)
+  weak, strong = views.build(config, image_shape, fitted)
+  moving = None
+  if task is tasks.REGRESSION:
+    moving = views.moving(config, fitted)
+  model = models.build(
+    config.model.to_dict(),
+    outputs,
+    precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
+  )
+  tools = Tools(
+    model=model,
+    tx=optimizers.build(config.optimizer),
+    augment=weak,
+    strong=strong,
+    image_shape=image_shape,
+    ema_decay=config.ema_decay,
+    weight_decay=config.weight_decay,
+    weight_decay_on=config.weight_decay_on,
+    learning_rate=schedules.learning_rate(config.optimizer),
+    task=task,
+    moving=moving,
+  )
+  return methods.build(config.method.to_dict(), tools)
+
+
+def prepare(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None
+) -> Parts:
+  """Loads the data and builds everything that the seeds share.
+
+  `workdir` is the run's folder, whose kernels it goes on with if it has begun.
+
+  Raises:
+    errors.UserError: for anything wrong in the config or the data.
+  """
+  config_checks.config_values(config)
+  train_step.use_precision(config.precision)
+  task = tasks.find(config.task)
+  source = pipeline.load_source(config)  # before a device is asked for
+  config_checks.task_of_data(task, source)
+  mesh = mesh_lib.make(config.devices)
+  mesh_lib.check_batch(
+    mesh, {f'batch.{name}': size for name, size in config.batch.items()}
+  )
+  shape = source.train.images.shape[1:]
+  kind = config.data.normalise
+
+  @functools.cache
+  def fitted() -> Mapping[str, Any]:
+    return mesh_lib.agreed(normalize.fit(kind, source.train.images))
+
+  method = build_method(config, source.outputs, shape, fitted)
+  apply = functools.partial(normalize.apply, kind)
+  plan = loop.Plan(
+    steps=config.steps,
+    log_every=config.log_every,
+    eval_every=config.eval.every_steps,
+    checkpoint_every=config.checkpoint.every,
+    steps_per_call=config.steps_per_call or loop.default_steps_per_call(),
+    keep=config.checkpoint.keep,
+  )
+  chosen = kernels.of_run(config.kernels, workdir)
+  compiled = kernels.options(chosen)
+  whole = mesh_lib.everywhere(mesh)
+  read = functools.partial(train_step.gather, apply)
+  shapes = jax.eval_shape(method.init, jax.random.key(0))
+  recompute = None
+  if config.eval.batch_norm == 'recomputed' and (
+    method.recompute and jax.tree.leaves(shapes.stats)
+  ):
+    recompute = evaluate.make_recompute(
+      method, read, mesh, compiler_options=compiled
+    )
+  return Parts(
+    source=source,
+    method=method,
+    kernels=chosen,
+    normalise=apply,
+    parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
+    fitted=mesh_lib.put(fitted(), whole),
+    images=mesh_lib.put(source.train.images, whole),
+    task=task,
+    plan=plan,
+    chunk=train_step.make_chunk(
+      train_step.one_step(method, read), mesh=mesh, compiler_options=compiled
+    ),
+    evaluate=evaluate.make_evaluate(
+      method, apply, task, compiler_options=compiled
+    ),
+    recompute=recompute,
+    test=evaluate.on_device(*source.test, config.eval.batch, mesh),
+    mesh=mesh,
+  )
+
+
+def data_of(parts: Parts, split: splits.Split) -> Data:
+  """What the steps of a seed read."""
+  whole = mesh_lib.everywhere(parts.mesh)
+  tables = mesh_lib.agreed(
+    pipeline.side_tables(parts.method.side, parts.source, split)
+  )
+  labels = parts.source.train.labels
+  fitted = parts.task.fit(labels[split.labelled])
+  watched = None
+  if parts.method.watches:
+    images, known = (part[: parts.method.watches] for part in parts.source.test)
+    watched = mesh_lib.put((images, parts.task.encode(fitted, known)), whole)
+  return Data(
+    images=parts.images,
+    labels=mesh_lib.put(parts.task.encode(fitted, labels), whole),
+    normaliser={**parts.fitted, **mesh_lib.put(fitted, whole)},
+    side=mesh_lib.put(tables, whole),
+    watched=watched,
+  )
+
+
+def _evaluation(
+  config: ml_collections.ConfigDict,
+  parts: Parts,
+  split: splits.Split,
+  data: Data,
+  title: str,
+) -> loop.Evaluate:
+  fitted = data.normaliser
+  held_out = None
+  if len(split.validation):
+    images, labels = (part[split.validation] for part in parts.source.train)
+    held_out = evaluate.on_device(images, labels, config.eval.batch, parts.mesh)
+
+  labels = _labels(parts, split)
+  warned: list[str] = []
+
+  def run(state: State) -> dict[str, Any]:
+    tested = parts.evaluate(state, fitted, parts.test)
+    judged = held_out and parts.evaluate(state, fitted, held_out)
+    line = evaluate.report(tested, judged)
+    collapsed = evaluate.collapse(line, labels)
+    if collapsed and not warned:
+      warned.append(collapsed)
+      logging.warning('%s: %s (by_class in metrics.jsonl)', title, collapsed)
+    return line
+
+  return run
+
+
+def _recompute(
+  parts: Parts, data: Data, streams: Mapping[str, sampler.Stream]
+) -> Callable[[State], State] | None:
+  if parts.recompute is None:
+    return None
+
+  def recompute(state: State) -> State:
+    step = int(state.step)
+    steps = range(step, step + evaluate.RECOMPUTED_BATCHES)
+    rows = loop.rows_at(streams, steps, parts.mesh)
+    return parts.recompute(state, data, rows)
+
+  return recompute
+
+
+def _keep_split(
+  split: splits.Split, source: sources.Source, path: pathlib.Path
+) -> str:
+  """Writes the split, or makes sure that it is the one written before.
+
+  Returns:
+    The hash of its images and labels.
+  """
+  content = splits.content_sha256(split, *source.train)
+  if path.exists():
+    before = splits.load(path).sha256(), splits.load_content(path)
+    if before != (split.sha256(), content):
+      what = 'images or labels' if before[0] == split.sha256() else 'rows'
+      raise errors.UserError(
+        f'{path} has other {what} than this data gives: the data set has '
+        'changed since; use another --workdir'
+      )
+  if jax.process_index() == 0:
+    splits.save(split, path, content=content)
+  return content
+
+
+def _labels(parts: Parts, split: splits.Split) -> dict[str, np.ndarray]:
+  """Of the images that evaluation judges."""
+  return {
+    'test': parts.source.test.labels,
+    'validation': parts.source.train.labels[split.validation],
+  }
+
+
+def _reports(
+  folder: pathlib.Path, parts: Parts, split: splits.Split
+) -> dict[str, Any]:
+  """What is reported of a seed's metrics, the folder of the network that was
+  best among it, and warnings."""
+  lines = metrics_log.read(folder / 'metrics.jsonl')
+  lines = [line for line in lines if line['kind'] == 'eval']
+  found, labels = summary.reports(lines), _labels(parts, split)
+  if found['best_validation'] is not None:
+    weights = f'best/{found["best_validation"]["step"]}'
+    found['best_validation']['weights'] = (
+      weights if (folder / weights).is_dir() else None
+    )
+  every = [evaluate.collapse(line, labels) for line in lines]
+  collapses = [one for one in every if one]
+  found['warnings'] = (
+    [
+      f'at {len(collapses)} of {len(lines)} evaluations one class is nearly '
+      f'all that is predicted; at the first {collapses[0]}'
+    ]
+    if collapses
+    else []
+  )
+  return found
+
+
+def train_seed(
+  config: ml_collections.ConfigDict,
+  parts: Parts,
+  seed: int,
+  folder: pathlib.Path,
+  title: str,
+) -> dict[str, Any]:
+  """Trains one seed, or finds that it is done.
+
+  Returns:
+    Its result; of several processes only the first has one.
+  """
+  result = folder / 'result.json'
+  first = jax.process_index() == 0
+  files.make_folder(folder, '--workdir')
+  split = pipeline.split_of(config, parts.source, seed)
+  content_sha256 = _keep_split(split, parts.source, folder / 'split.npz')
+  done: dict[str, Any] = {}
+  if first and result.exists():
+    done = workdir_lib.read_json(result)
+  ended = done.get('last', {}).get('step') == parts.plan.steps
+  if mesh_lib.largest(ended):  # not where the run was made longer since
+    return done
+  data = data_of(parts, split)
+  streams = pipeline.streams_of(config, split, seed)
+  _, seconds = loop.run(
+    folder,
+    plan=parts.plan,
+    mesh=parts.mesh,
+    title=title,
+    state=train_step.initial_state(parts.method, seed, parts.mesh),
+    data=data,
+    streams=streams,
+    chunk=parts.chunk,
+    evaluate=_evaluation(config, parts, split, data, title),
+    recompute=_recompute(parts, data, streams),
+  )
+  if not first:
+    return {}
+  content = {
+    'seed': seed,
+    'split_sha256': split.sha256(),
+    'content_sha256': content_sha256,
+    'labelled_by_class': pipeline.counts_by_class(parts.source, split),
+    'wall_time_s': seconds,
+    **_reports(folder, parts, split),
+  }
+  workdir_lib.write_json(result, content)
+  return content
+
+
+def results_of(
+  config: ml_collections.ConfigDict,
+  per_seed: list[dict[str, Any]],
+  parts: Parts,
+  warnings: list[str],
+) -> dict[str, Any]:
+  """What `results.json` holds."""
+  scores = summary.scores(per_seed)
+  return {
+    'row': config.row,
+    'kind': 'run',
+    'score': scores[config.protocol]['test_error'],
+    'scores': scores,
+    'protocol': config.protocol,
+    'steps': config.steps,
+    'full_steps': config.full_steps,
+    'reduced': config.steps < config.full_steps,
+    'seeds': [one['seed'] for one in per_seed],
+    'reports': per_seed,
+    'wall_time_s': round(math.fsum(o['wall_time_s'] for o in per_seed), 3),
+    **workdir_lib.provenance(parts.mesh.size),
+    'split_sha256': [one['split_sha256'] for one in per_seed],
+    'data_note': parts.source.note,
+    'parameters': parts.parameters,
+    'warnings': warnings,
+    'config': config.to_dict(),
+  }
+
+
+def _warnings(
+  config: ml_collections.ConfigDict, parts: Parts, seeds: range
+) -> list[str]:
+  """What is unusual; a split that cannot be made is found here, early."""
+  lines = [
+    *run_warnings.of_horizons(config),
+    *run_warnings.of_network(
+      config, parts.parameters, parts.source.train.images
+    ),
+  ]
+  for seed in seeds:
+    split = pipeline.split_of(config, parts.source, seed)
+    pipeline.streams_of(config, split, seed)
+    rows = {name: part for name, part in split._asdict().items() if len(part)}
+    source = parts.source
+    lines += [
+      f'seed {seed}: {line}'
+      for line in (
+        *run_warnings.of_split(source, split),
+        *duplicates.across(source.train.images, rows, source.test.images),
+      )
+    ]
+  return lines
+
+
+def run(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Trains all seeds of a config in `workdir` and writes `results.json`.
+
+  Returns:
+    What that file holds; of several processes only the first has it.
+
+  Raises:
+    errors.UserError: for wrong input, or if another run is at work there.
+    errors.TrainingError: if a seed's loss is not finite.
+    errors.WriteError: if the disk takes no more.
+    loop.Interrupted: if asked to stop.
+  """
+  with lock.Lock(workdir) as held:
+    return _run(config, workdir, held)
+
+
+def _run(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, held: lock.Lock
+) -> dict[str, Any]:
+  config, warnings = run_warnings.confirm_row(config)
+  parts = prepare(config, workdir)
+  with config.unlocked():
+    config.kernels = parts.kernels
+  seeds = range(config.seed, config.seed + config.seeds)
+  warnings += _warnings(config, parts, seeds)
+  if jax.process_index() == 0:
+    for line in warnings:
+      print(f'warning: {line}', file=sys.stderr)
+  files.make_folder(workdir, '--workdir')
+  held.take()
+  workdir_lib.claim(workdir, config.to_dict())
+  per_seed = []
+  for seed in seeds:
+    title = f'seed {seed}' if len(seeds) > 1 else config.method.name
+    one = train_seed(config, parts, seed, workdir / f'seed_{seed}', title)
+    logging.info('seed %d: %s', seed, one)
+    per_seed.append(one)
+  if jax.process_index():
+    return {}
+  results = results_of(config, per_seed, parts, warnings)
+  workdir_lib.write_json(workdir / 'results.json', results)
+  return results

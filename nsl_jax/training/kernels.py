@@ -1,0 +1,177 @@
+"""Options of compilation: the kernels of a CPU, and programs that run once.
+
+Each is used only where the installed XLA has it. An XLA that does not, older or
+newer, compiles as it would anyway.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import statistics
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from nsl_jax import errors, files
+from nsl_jax.data import cache
+
+Options = dict[str, Any]
+
+# Convolutions by Eigen, as they were before XLA had YNNPACK, whose own use a
+# second core badly; its reductions, five times as fast as XLA's, stay.
+_EIGEN: Options = {
+  'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'
+}
+_ONCE: Options = {'xla_backend_optimization_level': 1}
+CHOICES = ('measured', 'default', 'eigen')
+_ROUNDS = 7
+_CLEARLY = 0.9  # of the time of the default; less gain than noise is none
+
+
+def options(kernels: str) -> Options:
+  """Options of `jax.jit(..., compiler_options=...)` for a choice."""
+  return dict(_EIGEN) if kernels == 'eigen' and _known('eigen') else {}
+
+
+def once() -> Options:
+  """The same for a program that takes longer to compile than to run.
+
+  Less is tried to make it fast; its results are the same.
+  """
+  return dict(_ONCE) if _known('once') else {}
+
+
+@functools.cache
+def _known(name: str) -> bool:
+  """Whether this XLA has the option."""
+  wanted: Options = {'eigen': _EIGEN, 'once': _ONCE}[name]
+  if name == 'eigen' and jax.default_backend() != 'cpu':
+    return False
+  try:
+    jax.jit(jnp.sin, compiler_options=wanted).lower(1.0).compile()
+  except Exception:  # of which kind depends on the version
+    return False
+  return True
+
+
+def choose(wanted: str, before: str | None = None) -> str:
+  """The kernels of a run: `default` of XLA, or `eigen`.
+
+  Args:
+    wanted: one of `CHOICES`; `measured` takes what is faster on this machine
+      with this number of cores. It is measured once, and kept in the cache.
+    before: what an earlier start of the same run has chosen, which `measured`
+      keeps where it can: other kernels round differently.
+
+  Raises:
+    errors.UserError: for another word, or kernels that are not there.
+  """
+  if wanted not in CHOICES:
+    raise errors.UserError(
+      f'kernels={wanted!r}: {errors.did_you_mean(wanted, CHOICES)}'
+    )
+  if wanted == 'eigen' and not _known('eigen'):
+    raise errors.UserError(
+      f'kernels=eigen: not on this device ({jax.default_backend()}) with '
+      f'jaxlib {jax.lib.__version__}; use default'
+    )
+  if wanted != 'measured':
+    return wanted
+  # All of several processes must choose the same.
+  if not _known('eigen') or jax.process_count() > 1:
+    return 'default'
+  if before:
+    return before
+  kept = _read(_file()).get(_machine())
+  if kept in CHOICES:
+    return kept
+  found = 'eigen' if _ratio() < _CLEARLY else 'default'
+  remember(found)
+  return found
+
+
+def remember(choice: str) -> None:
+  """Keeps what is faster on this machine; only warns where it cannot."""
+  path = _file()
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {**_read(path), _machine(): choice}
+    files.write(path, json.dumps(kept, indent=1).encode())
+  except (OSError, errors.UserError) as error:
+    logging.warning('the choice of kernels is not kept: %s', error)
+
+
+def _file() -> pathlib.Path:
+  return cache.directory() / 'kernels.json'
+
+
+def _read(path: pathlib.Path) -> dict[str, str]:
+  try:
+    kept = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return {}
+  return kept if isinstance(kept, dict) else {}
+
+
+def _machine() -> str:
+  """What the choice depends on: processor, cores, and version of XLA."""
+  model = ''
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    model = next(line for line in lines if line.startswith('model name'))
+  except (OSError, StopIteration):
+    pass
+  return f'jaxlib {jax.lib.__version__}, {cores()} cores, {model.strip()}'
+
+
+def cores() -> int | None:
+  """Those that this process may use: their number decides how sums round."""
+  allowed = getattr(os, 'sched_getaffinity', None)  # not everywhere
+  return len(allowed(0)) if allowed else os.cpu_count()
+
+
+def _ratio() -> float:
+  """Time of Eigen's kernels in parts of that of the default, in turn.
+
+  Of the step of one 3x3 convolution of 32 channels on maps of 32 x 32, and the
+  norm and activation about it.
+  """
+
+  def loss(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    h = jax.lax.conv_general_dilated(
+      images, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+    h = (h - h.mean((0, 1, 2), keepdims=True)) * jax.lax.rsqrt(
+      h.var((0, 1, 2), keepdims=True) + 1e-3
+    )
+    return jnp.maximum(h, 0.1 * h).mean()
+
+  images = jnp.ones((32, 32, 32, 32))
+  kernel = jnp.ones((3, 3, 32, 32))
+  step = jax.grad(loss, argnums=(0, 1))
+  programs = [jax.jit(step, compiler_options=wanted) for wanted in ({}, _EIGEN)]
+  ratios = []
+  for at in range(-2, _ROUNDS):
+    taken = []
+    for program in programs:
+      begun = time.perf_counter()
+      jax.block_until_ready(program(images, kernel))
+      taken.append(time.perf_counter() - begun)
+    if at >= 0:
+      ratios.append(taken[1] / taken[0])
+  return statistics.median(ratios)
+
+
+def of_run(wanted: str, workdir: pathlib.Path | None) -> str:
+  """`choose` for a run, which goes on as it began if its folder has a config.
+
+  A run that began before there was a choice has the default.
+  """
+  if workdir is None or not (workdir / 'config.json').exists():
+    return choose(wanted)
+  before = _read(workdir / 'config.json').get('kernels')
+  return choose(wanted, before if before in CHOICES[1:] else 'default')

@@ -1,0 +1,182 @@
+"""One run at a time in a folder."""
+
+import datetime
+import errno
+import json
+import os
+import pathlib
+import platform
+import time
+from typing import Any
+
+import jax
+
+from nsl_jax import errors
+from nsl_jax.training import sharding
+
+try:
+  import fcntl
+except ImportError:  # Windows
+  fcntl = None  # type: ignore[assignment]
+
+# What flock says where the file system has none.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+class Lock:
+  """Holds `lock.json` in a folder until the process ends or `release`.
+
+  The file says who holds it: host, process id and since when. On the host
+  itself the kernel knows whether the holder lives (flock), so the file of a
+  process that died there is taken over; that of another host cannot be judged
+  from here, and is refused. Of several processes of one run the first holds it
+  for all.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    """`folder`: of the run; nothing is done yet."""
+    self._path = folder / 'lock.json'
+    self._file: int | None = None
+    self._taken = False
+
+  def take(self) -> None:
+    """Takes the lock unless it is held already; all processes call this.
+
+    Raises:
+      errors.UserError: in every process, if somebody else has it.
+    """
+    if self._taken:
+      return
+    # Who runs alone is told so before a device is asked for.
+    alone = not jax.distributed.is_initialized()
+    refusal = None
+    if alone or jax.process_index() == 0:
+      try:
+        self._take()
+      except errors.UserError as error:
+        refusal = error
+    if not alone and sharding.largest(refusal is not None) and refusal is None:
+      refusal = errors.UserError(
+        f'process 0 cannot use {self._path.parent}: see what it says'
+      )
+    if refusal is not None:
+      raise refusal
+    self._taken = True
+
+  def _take(self) -> None:
+    try:
+      self._file = self._open()
+      self._judge(self._file)
+      self._write(self._file)
+    except OSError as error:
+      self._close()
+      raise errors.UserError(
+        f'cannot write {self._path} ({error.strerror}): choose another '
+        '--workdir'
+      ) from error
+    except errors.UserError:
+      self._close()
+      raise
+
+  def _open(self) -> int:
+    """The open file, locked; not one that its holder has just removed."""
+    while True:
+      file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+      try:
+        self._lock(file)
+        if os.path.samestat(os.fstat(file), os.stat(self._path)):
+          return file
+      except FileNotFoundError:
+        pass
+      except BaseException:
+        os.close(file)
+        raise
+      os.close(file)
+
+  def _lock(self, file: int) -> None:
+    """Locks it, or leaves the judgement to its content where nothing can."""
+    if fcntl is None:
+      return
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      for _ in range(20):  # it may just have begun, and not have said so yet
+        if _read(file):
+          break
+        time.sleep(0.05)
+      raise self._in_use(_read(file), 'wait for it') from error
+    except OSError as error:
+      if error.errno not in _NO_LOCKS:
+        raise
+
+  def _judge(self, file: int) -> None:
+    """Raises a UserError if the content is of a process that may live."""
+    holder = _read(file)
+    remedy = f'if that run is dead delete {self._path}'
+    if holder.get('host', platform.node()) != platform.node():
+      raise self._in_use(holder, remedy)
+    if fcntl is None and _alive(holder.get('pid')):
+      raise self._in_use(holder, remedy)
+
+  def _in_use(self, holder: dict[str, Any], remedy: str) -> errors.UserError:
+    who = 'process {pid} on {host} since {since}'.format(
+      **{'pid': '?', 'host': '?', 'since': '?', **holder}
+    )
+    return errors.UserError(
+      f'{self._path.parent} is in use by {who}: {remedy}, or use another '
+      '--workdir'
+    )
+
+  def _write(self, file: int) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    content = {
+      'host': platform.node(),
+      'pid': os.getpid(),
+      'since': now.isoformat(timespec='seconds'),
+    }
+    os.ftruncate(file, 0)
+    os.pwrite(file, json.dumps(content).encode() + b'\n', 0)
+
+  def _close(self) -> None:
+    file, self._file = self._file, None
+    if file is not None:
+      os.close(file)
+
+  def release(self) -> None:
+    """Removes the file, if it is held."""
+    if self._file is not None:
+      self._path.unlink(missing_ok=True)
+      self._close()
+    self._taken = False
+
+  def __enter__(self) -> 'Lock':
+    """Takes it where there is a folder; where none is, nobody runs in it."""
+    there = self._path.parent.is_dir()
+    if jax.distributed.is_initialized():  # then all take it, or none does
+      there = bool(sharding.largest(there))
+    if there:
+      self.take()
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    """Releases it."""
+    self.release()
+
+
+def _read(file: int) -> dict[str, Any]:
+  """Who holds it, or {} of a process that died before it had said so."""
+  try:
+    content = json.loads(os.pread(file, 4096, 0))
+  except ValueError:
+    return {}
+  return content if isinstance(content, dict) else {}
+
+
+def _alive(pid: Any) -> bool:
+  try:
+    os.kill(pid, 0)
+  except PermissionError:
+    return True
+  except (OSError, TypeError):
+    return False
+  return pid != os.getpid()

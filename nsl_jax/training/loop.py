@@ -1,0 +1,336 @@
+"""One seed of a run, from its last checkpoint to its last step."""
+
+import math
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, TextIO
+
+import jax
+import numpy as np
+import tqdm
+from jax.sharding import Mesh
+
+from nsl_jax import errors
+from nsl_jax.data import sampler
+from nsl_jax.training import checkpoint, metrics_log, sharding as mesh_lib
+from nsl_jax.training.train_step import Chunk
+from nsl_jax.types import Data, Metrics, State
+
+Evaluate = Callable[[State], dict[str, Any]]
+
+_WORTH_A_CALL = 5  # steps; the start of a call is then a small part of it
+_LINE_S = 10.0  # seconds between the lines of progress in a file
+_LINE = (
+  '{desc}: {percentage:.1f}% {n_fmt}/{total_fmt} '
+  '[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n'
+)
+
+
+class Interrupted(Exception):
+  """The run was asked to stop, and has saved itself; `signal` says by what."""
+
+  def __init__(self, number: int):
+    super().__init__(f'stopped by {signal.Signals(number).name}')
+    self.signal = number
+
+
+class Plan(NamedTuple):
+  """When things happen, in steps.
+
+  Attributes:
+    steps: length of the run.
+    log_every: interval of training lines.
+    eval_every: interval of evaluations; the last step is always evaluated.
+    checkpoint_every: interval of checkpoints; the last step is always saved.
+    steps_per_call: steps of one call of the compiled chunk, where so many fit
+      before something is due.
+    keep: number of checkpoints kept.
+  """
+
+  steps: int
+  log_every: int
+  eval_every: int
+  checkpoint_every: int
+  steps_per_call: int
+  keep: int
+
+  def due(self, every: int, step: int) -> bool:
+    """Whether what happens at this interval happens after `step` steps."""
+    return step % every == 0 or step == self.steps
+
+  def ahead(self, step: int) -> int:
+    """Steps of the next call, which ends before or when something is due.
+
+    Either of two numbers, since each is a program to compile: the largest
+    divisor of all intervals up to `steps_per_call`, so that the second is not
+    needed before the last steps; where that is too small to pay, as many steps
+    as fit into the shortest interval. The second number is 1.
+    """
+    marks = [self.log_every, self.eval_every, self.checkpoint_every]
+    several = min(self.steps_per_call, *marks)
+    common = math.gcd(*marks)
+    fitting = max(n for n in range(1, several + 1) if common % n == 0)
+    if fitting >= _WORTH_A_CALL:
+      several = fitting
+    left = min([self.steps - step] + [every - step % every for every in marks])
+    return several if several <= left else 1
+
+
+def default_steps_per_call() -> int:
+  """1 on CPU, where convolutions in a rolled loop are many times slower."""
+  return 1 if jax.default_backend() == 'cpu' else 25
+
+
+class Meter:
+  """Metrics of the steps since the last line, kept on the device until asked.
+
+  Its content is part of a checkpoint, so that a line whose steps fall on both
+  sides of a restart is the same as without one.
+  """
+
+  def __init__(self, values: list[dict[str, float]]):
+    """`values`: metrics of steps already known, oldest first."""
+    self.values = values
+    self._waiting: list[tuple[int, int, Metrics]] = []
+
+  def add(self, step: int, count: int, history: Metrics) -> None:
+    """Takes the history of `count` steps that began at `step`; no fetch."""
+    self._waiting.append((step, count, history))
+
+  def fetch(self) -> None:
+    """Waits for the device.
+
+    Raises:
+      errors.TrainingError: naming the first step with a value not finite.
+    """
+    waiting, self._waiting = self._waiting, []
+    fetched = jax.device_get([history for _, _, history in waiting])
+    for (step, count, _), history in zip(waiting, fetched):
+      for i in range(count):
+        values = {name: float(column[i]) for name, column in history.items()}
+        bad = [n for n, value in values.items() if not math.isfinite(value)]
+        if bad:
+          raise errors.TrainingError(
+            f'{bad[0]} is {values[bad[0]]} at step {step + i + 1}'
+          )
+        self.values.append(values)
+
+  def drain(self) -> dict[str, float]:
+    """Means over the steps since the last call."""
+    self.fetch()
+    values, self.values = self.values, []
+    names = values[0] if values else ()
+    return {n: math.fsum(v[n] for v in values) / len(values) for n in names}
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
+  """A function that tells which signal asked to stop, if any.
+
+  Several processes must stop at the same step, so they ask one another, and
+  only when told that this is a moment to do so.
+  """
+  caught: list[int] = []
+  wanted = (signal.SIGTERM, signal.SIGINT)
+  before = {s: signal.signal(s, lambda n, _: caught.append(n)) for s in wanted}
+
+  def asked(together: bool) -> int | None:
+    if jax.process_count() == 1:
+      return caught[0] if caught else None
+    return mesh_lib.largest(caught[0] if caught else 0) if together else None
+
+  try:
+    yield lambda together: asked(together) or None
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler or signal.SIG_DFL)
+
+
+def progress(stream: TextIO, **options: Any) -> tqdm.tqdm:
+  """A bar of steps on a terminal; elsewhere, as in a log, a line now and then.
+
+  Args:
+    stream: where to.
+    **options: of `tqdm.tqdm`.
+
+  Returns:
+    The bar, to be closed.
+  """
+  if not stream.isatty():
+    options.update(mininterval=_LINE_S, bar_format=_LINE)
+  return tqdm.tqdm(
+    file=stream, unit='step', dynamic_ncols=True, smoothing=0.05, **options
+  )
+
+
+def rows_at(
+  streams: Mapping[str, sampler.Stream], steps: range, mesh: Mesh
+) -> dict[str, jax.Array]:
+  """Rows of those steps on the devices, i32[number of steps, B] each."""
+  stacked = {
+    name: np.stack([stream(s) for s in steps])
+    for name, stream in streams.items()
+  }
+  return mesh_lib.put(stacked, mesh_lib.split(mesh, axis=1))
+
+
+class _Record:
+  """What a run leaves in its folder, and what it goes on from.
+
+  Attributes:
+    state: the newest state that was saved, or the one to begin with.
+    meter: the metrics since the last line.
+  """
+
+  def __init__(self, folder: pathlib.Path, like: State, keep: int):
+    """Opens the folder, `like` being the state to begin with."""
+    self.folder = folder
+    with ExitStack() as opened:
+      self._store = checkpoint.Checkpoints(folder / 'checkpoints', keep=keep)
+      opened.callback(self._store.abandon)
+      self.state, position = self._store.restore(like) or (like, {})
+      self.meter = Meter(position.get('pending', []))
+      self._begun = time.perf_counter() - position.get('seconds', 0.0)
+      self._best = checkpoint.Best(folder / 'best', position.get('best'))
+      opened.callback(self._best.abandon)
+      self._lines = None
+      if jax.process_index() == 0:
+        self._lines = metrics_log.Log(folder, step=int(self.state.step))
+        opened.callback(self._lines.close)
+        self._check_lines(self._lines.count, position.get('lines'))
+      self._opened = opened.pop_all()
+
+  def _check_lines(self, count: int, wanted: int | None) -> None:
+    if wanted not in (None, count):
+      raise errors.UserError(
+        f'{self.folder / "metrics.jsonl"} has {count} lines up to the '
+        f'checkpoint of step {int(self.state.step)}, which knows of '
+        f'{wanted}: restore the file, or use a new --workdir'
+      )
+
+  def seconds(self) -> float:
+    """Spent so far, over all starts."""
+    return round(time.perf_counter() - self._begun, 3)
+
+  def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+    """One line of metrics."""
+    if self._lines is not None and values:
+      self._lines.write(kind, step, self.seconds(), values)
+
+  def evaluated(self, step: int, state: State, values: dict[str, Any]) -> None:
+    """One line, and the network if it is the best so far."""
+    self.write('eval', step, values)
+    self._best.offer(step, state, values['validation_error'])
+
+  def save(self, step: int, state: State) -> None:
+    """Starts to write a checkpoint."""
+    self.meter.fetch()
+    self._best.wait()
+    self._store.save(
+      step,
+      state,
+      {
+        'pending': list(self.meter.values),
+        'seconds': self.seconds(),
+        'best': self._best.seen,
+        'lines': self._lines.count if self._lines else 0,
+      },
+    )
+    self._best.named()
+
+  def wait(self) -> None:
+    """Waits until all is on disk."""
+    self._store.wait()
+    self._best.named()
+
+  def kept(self) -> str:
+    """What there is to go on from, for people."""
+    step = self._store.latest()
+    if step is None:
+      return f'none saved in {self.folder}'
+    return f'the checkpoint of step {step} is kept in {self.folder}'
+
+  def close(self) -> None:
+    """Closes all, without a word on what cannot be: see `wait` for that."""
+    self._opened.close()
+
+
+def run(
+  folder: pathlib.Path,
+  *,
+  plan: Plan,
+  state: State,
+  data: Data,
+  streams: Mapping[str, sampler.Stream],
+  chunk: Chunk,
+  evaluate: Evaluate,
+  mesh: Mesh,
+  title: str,
+  recompute: Callable[[State], State] | None = None,
+) -> tuple[State, float]:
+  """Trains from the newest checkpoint in `folder`, or from `state`.
+
+  Writes checkpoints, the network of the lowest validation error,
+  `metrics.jsonl` and TensorBoard events there. A run that is stopped and
+  started again writes what an unbroken one would have written.
+
+  `recompute` gives the state that is evaluated, and kept if it is the best, the
+  batch-normalization statistics of its weights; training goes on without them.
+
+  Returns:
+    The last state, and the seconds spent over all starts.
+
+  Raises:
+    Interrupted: on SIGTERM or Ctrl-C, once the state is saved.
+    errors.TrainingError: if a metric is not finite; nothing is saved then.
+    errors.WriteError: if the disk takes no more.
+  """
+  record = _Record(folder, state, plan.keep)
+  state, step = record.state, int(record.state.step)
+  bar = progress(
+    sys.stderr,
+    total=plan.steps,
+    initial=step,
+    desc=title,
+    disable=jax.process_index() > 0,
+  )
+  shown: dict[str, str] = {}
+  try:
+    with _stop_signals() as asked:
+      while step < plan.steps:
+        count = plan.ahead(step)
+        rows = rows_at(streams, range(step, step + count), mesh)
+        state, history = chunk(state, data, rows)
+        mesh_lib.settle(history)
+        record.meter.add(step, count, history)
+        step += count
+        bar.update(count)
+        if plan.due(plan.log_every, step):
+          means = record.meter.drain()
+          record.write('train', step, means)
+          shown['loss'] = f'{means["loss"]:.4f}'
+        if plan.due(plan.eval_every, step):
+          record.meter.fetch()
+          judged = recompute(state) if recompute else state
+          values = evaluate(judged)
+          record.evaluated(step, judged, values)
+          if values['validation_error'] is not None:
+            shown['validation'] = f'{values["validation_error"]:.2f}%'
+        bar.set_postfix(shown, refresh=False)
+        stopped = asked(plan.due(plan.log_every, step))
+        if plan.due(plan.checkpoint_every, step) or stopped:
+          record.save(step, state)
+        if stopped:
+          record.wait()
+          raise Interrupted(stopped)
+    record.wait()
+  except (errors.TrainingError, errors.WriteError) as error:
+    raise type(error)(f'{title}: {error}; {record.kept()}') from error
+  finally:
+    bar.close()
+    record.close()
+  return state, record.seconds()

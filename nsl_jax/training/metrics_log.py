@@ -1,0 +1,141 @@
+"""Metrics of one run as JSON lines and TensorBoard events."""
+
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
+
+from nsl_jax import errors
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The whole lines of a metrics file; one cut off while written is left.
+
+  Raises:
+    errors.UserError: if a whole line is damaged.
+  """
+  if not path.exists():
+    return []
+  lines = []
+  for number, text in enumerate(path.read_bytes().split(b'\n')[:-1], 1):
+    try:
+      lines.append(json.loads(text))
+      lines[-1]['step'], lines[-1]['kind']  # both have to be there
+    except (ValueError, TypeError, KeyError) as error:
+      raise errors.UserError(
+        f'{path}, line {number} is damaged ({error!r}): restore the file, or '
+        'use a new --workdir'
+      ) from error
+  return lines
+
+
+@contextmanager
+def _writing(path: pathlib.Path) -> Iterator[None]:
+  """Raises a `WriteError` that names the file if that cannot be written."""
+  try:
+    yield
+  except OSError as error:
+    raise errors.WriteError(
+      f'cannot write {path} ({error.strerror})'
+    ) from error
+
+
+class _Board:
+  """TensorBoard events, written by the thread that calls.
+
+  tensorboardX's own writer has a thread that dies of a full disk, and whoever
+  waits for it then waits for ever.
+  """
+
+  def __init__(self, folder: pathlib.Path, *, step: int):
+    """Opens a new file there; what older ones have from `step` on is void."""
+    self._folder = folder
+    with _writing(folder):
+      folder.mkdir(exist_ok=True)
+      number = len(list(folder.iterdir()))  # the clock may say the same twice
+      self._writer = event_file_writer.EventsWriter(
+        str(folder / 'events'), f'.{number}'
+      )
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._add(step=step, session_log=start)
+
+  def _add(self, **content: Any) -> None:
+    self._writer.write_event(event_pb2.Event(wall_time=time.time(), **content))
+
+  def scalar(self, name: str, step: int, value: float) -> None:
+    """One point of a curve."""
+    with _writing(self._folder):
+      self._add(step=step, summary=summary.scalar(name, value))
+
+  def flush(self) -> None:
+    """Puts the events on disk."""
+    with _writing(self._folder):
+      self._writer.flush()
+
+  def close(self) -> None:
+    """Closes the file; nothing is left to be written."""
+    try:
+      self._writer.close()
+    except OSError:
+      pass
+
+
+class Log:
+  """Appends to `metrics.jsonl` and to TensorBoard events in `tb/`.
+
+  A line is `{"step", "seconds", "kind": "train" | "eval", ...values}`;
+  `seconds` is wall-clock time, everything else is a function of the config
+  and the seed.
+
+  Attributes:
+    count: number of lines that the file has.
+  """
+
+  def __init__(self, folder: pathlib.Path, *, step: int):
+    """Opens the files of a run that stands at `step`, dropping what an
+    earlier start wrote beyond it.
+
+    Raises:
+      errors.UserError: if the file is damaged.
+      errors.WriteError: if it cannot be written.
+    """
+    self._path = folder / 'metrics.jsonl'
+    kept = [line for line in read(self._path) if line['step'] <= step]
+    self.count = len(kept)
+    part = self._path.with_suffix('.part')
+    with _writing(self._path):
+      part.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+      part.replace(self._path)
+      self._file = self._path.open('ab', buffering=0)
+    self._board = _Board(folder / 'tb', step=step + 1)
+
+  def write(
+    self, kind: str, step: int, seconds: float, values: Mapping[str, Any]
+  ) -> None:
+    """One line, on disk when this returns.
+
+    Only numbers go to TensorBoard.
+
+    Raises:
+      errors.WriteError: if it cannot be written.
+    """
+    line = {'step': step, 'kind': kind, **values, 'seconds': seconds}
+    text = json.dumps(line).encode() + b'\n'
+    with _writing(self._path):
+      while text:  # a disk that is nearly full takes a part
+        text = text[self._file.write(text) :]
+    self.count += 1
+    for name, value in values.items():
+      if isinstance(value, float):
+        self._board.scalar(f'{kind}/{name}', step, value)
+    self._board.flush()
+
+  def close(self) -> None:
+    """Closes both."""
+    self._file.close()
+    self._board.close()

@@ -1,0 +1,128 @@
+"""What a seed trains on: its source, split, side tables and rows."""
+
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+
+from nsl_jax import errors, memory
+from nsl_jax.data import sampler, sources, splits
+from nsl_jax.terms import negative_samplers
+
+
+def load_source(config: ml_collections.ConfigDict) -> sources.Source:
+  """The config's data set, cut to `data.limit` images a split if that is set.
+
+  Raises:
+    errors.UserError: if it is not there.
+  """
+  source = sources.load(config.data.name, config.data.dir or None)
+  limit = config.data.limit
+  if limit:
+    source = source._replace(
+      train=_first(source.train, limit, 'train'),
+      test=_first(source.test, limit, 'test'),
+    )
+  images = memory.shared(source.train.images)
+  return source._replace(train=source.train._replace(images=images))
+
+
+def _first(arrays: sources.Arrays, limit: int, split: str) -> sources.Arrays:
+  """The first rows; half of them with a label if some have none.
+
+  Raises:
+    errors.UserError: if that is no row.
+  """
+  known = sources.has_label(arrays.labels)
+  if known.all():
+    rows = np.arange(len(known))[:limit]
+  else:
+    halves = (np.flatnonzero(known), np.flatnonzero(~known))
+    rows = np.concatenate([half[: limit // 2] for half in halves])
+  if not len(rows):
+    raise errors.UserError(
+      f'config.data.limit={limit} leaves no image of split {split}: raise '
+      'it, or set it to 0 for all'
+    )
+  return sources.Arrays(*(part[rows] for part in arrays))
+
+
+def split_of(
+  config: ml_collections.ConfigDict, source: sources.Source, seed: int
+) -> splits.Split:
+  """The seed's split of the training images; those with points have no classes
+  to balance.
+  """
+  labels = source.train.labels
+  if not source.num_classes:
+    labels = np.where(sources.has_label(labels), 0, -1).astype(np.int32)
+  return splits.make(
+    labels,
+    source.num_classes or 1,
+    labelled=config.data.labelled,
+    validation=config.data.validation,
+    rule=config.data.rule,
+    validation_rule=config.data.validation_rule,
+    unlabelled_includes_labelled=config.data.unlabelled_includes_labelled,
+    holdout=config.data.holdout,
+    seed=seed,
+  )
+
+
+def counts_by_class(source: sources.Source, split: splits.Split) -> list[int]:
+  """Labelled images of every class; none where images have points."""
+  if not source.num_classes:
+    return []
+  labels = source.train.labels[split.labelled]
+  return np.bincount(labels, minlength=source.num_classes).tolist()
+
+
+def side_tables(
+  names: Sequence[str], source: sources.Source, split: splits.Split
+) -> dict[str, np.ndarray]:
+  """The tables that a method looks up, a row per training image.
+
+  Raises:
+    errors.UserError: if one cannot be made of this data.
+  """
+  tables = {}
+  images, labels = source.train
+  if negative_samplers.DISTANCE in names:
+    tables[negative_samplers.DISTANCE] = negative_samplers.class_distances(
+      images, images[split.labelled], labels[split.labelled], source.num_classes
+    )
+  if negative_samplers.TRUE_CLASS in names:
+    if not sources.has_label(labels[split.unlabelled]).all():
+      raise errors.UserError(
+        'the oracle sampler needs the true class of every unlabelled image, '
+        f'which {source.name} does not have: choose another sampler'
+      )
+    tables[negative_samplers.TRUE_CLASS] = labels
+  return tables
+
+
+def streams_of(
+  config: ml_collections.ConfigDict, split: splits.Split, seed: int
+) -> dict[str, sampler.Stream]:
+  """The rows of every step: what is drawn, how many, in which order.
+
+  Raises:
+    errors.UserError: if unlabelled images are wanted and there are none.
+  """
+  rows = {
+    'labelled': split.labelled,
+    'unlabelled': split.unlabelled,
+    # Another draw from the same images where none are kept apart.
+    'holdout': split.holdout if len(split.holdout) else split.labelled,
+  }
+  for name, size in config.batch.items():
+    if size and not len(rows[name]):
+      raise errors.UserError(
+        f'no {name} image is left for config.batch.{name}={size}: label or '
+        'hold out fewer, or set it to 0'
+      )
+  return {
+    name: sampler.Stream(rows[name], size, seed=seed, name=name)
+    for name, size in config.batch.items()
+    if size or name != 'holdout'
+  }

@@ -1,0 +1,87 @@
+"""From evaluations to the numbers that a run reports."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PROTOCOLS = ('last', 'best_validation', 'median_last_20')
+
+
+def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """The three ways of reading a run; the test set chooses in none of them.
+
+  Args:
+    evaluations: `{'step', 'test_error', 'validation_error'}` in order of
+      step; errors in %, validation_error None where nothing is held out. Of
+      several networks also `submodel`, the one whose errors these are, and the
+      errors of each, as `test_error_a`, and of the ensemble. Of points also
+      `test_failure` and `validation_failure`.
+
+  Returns:
+    `last`, `best_validation` (the earliest of the lowest validation errors;
+    None without validation images) and `median_last_20` (of the test errors
+    of the last 20 evaluations, or of all where there are fewer).
+  """
+  held_out = [e for e in evaluations if e['validation_error'] is not None]
+  best = min(held_out, key=lambda e: e['validation_error'], default=None)
+  kept = (
+    'test_error',
+    'validation_error',
+    'submodel',
+    'test_failure',
+    'validation_failure',
+  )
+  keys = ['step', *(k for k in evaluations[-1] if k.startswith(kept))]
+  pick = lambda e: None if e is None else {key: e[key] for key in keys}
+  final = evaluations[-20:]
+  tested = [k for k in keys if k.startswith('test_')]
+  return {
+    'last': pick(evaluations[-1]),
+    'best_validation': pick(best),
+    'median_last_20': {
+      **{k: statistics.median(e[k] for e in final) for k in tested},
+      'evaluations': len(final),
+    },
+  }
+
+
+def score(per_seed: Sequence[float], metric: str, unit: str) -> dict[str, Any]:
+  """Mean and sample standard deviation (None for a single seed)."""
+  std = statistics.stdev(per_seed) if len(per_seed) > 1 else None
+  return {
+    'metric': metric,
+    'unit': unit,
+    'per_seed': list(per_seed),
+    'mean': statistics.fmean(per_seed),
+    'std': std,
+  }
+
+
+def scores(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Every error by each way of reading a run, as `score` gives it.
+
+  Args:
+    per_seed: of every seed what `reports` gives.
+
+  Returns:
+    By protocol, then by error: `test_error`, of two networks also those of
+    `a`, `b` and the ensemble, `validation_error` where there is one, of points
+    `test_failure` and `validation_failure` beside them.
+  """
+  found: dict[str, Any] = {}
+  for protocol in PROTOCOLS:
+    every = [report[protocol] for report in per_seed]
+    if None not in every:
+      found[protocol] = {
+        name: score([one[name] for one in every], name, '%')
+        for name, value in every[0].items()
+        if name.startswith(('test_', 'validation_')) and value is not None
+      }
+  return found
+
+
+def plus_minus(mean: float | None, std: float | None) -> str:
+  """`12.34 ± 0.56`, without the second part where there is none."""
+  if mean is None:
+    return ''
+  return f'{mean:.2f}' + ('' if std is None else f' ± {std:.2f}')

@@ -1,0 +1,154 @@
+"""The folder of a run: its config, its results, and whose it is."""
+
+import functools
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import traverse_util
+
+from nsl_jax import errors, files
+from nsl_jax.training import kernels
+
+_PACKAGES = (
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'chex',
+  'orbax-checkpoint',
+  'tensorflow-datasets',
+  'numpy',
+  'ml-collections',
+)
+# What a later start of the same run may change: where the data lies, how many
+# seeds to train, and how fast: no more than rounding depends on it. The row
+# follows from all other fields.
+FREE = (
+  'seeds',
+  'data.dir',
+  'steps_per_call',
+  'devices',
+  'checkpoint.keep',
+  'row',
+  'kernels',
+)
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  """Writes a JSON file whole or not at all; only process 0 writes."""
+  if jax.process_index():
+    return
+  text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+  files.write(path, text.encode())
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a JSON file.
+
+  Raises:
+    errors.UserError: if it is damaged.
+  """
+  try:
+    content = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(content, dict):
+      raise ValueError(f'holds a {type(content).__name__}')
+    return content
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+      f'{path} cannot be read ({error}): restore it or use a new --workdir'
+    ) from error
+
+
+def _why_not_longer(
+  before: Mapping[str, Any], now: Mapping[str, Any]
+) -> str | None:
+  """Why a run cannot go on beyond the steps that it had; None if it can.
+
+  What it wrote must be what a run of the new length had written by then.
+  """
+  if now['steps'] < before['steps']:
+    return 'a run can be made longer, but not shorter'
+  if now.get('optimizer.cosine_steps'):
+    return (
+      'optimizer.cosine_steps has let the learning rate fall for the old length'
+    )
+  for name in ('eval.every_steps', 'log_every'):
+    every = now.get(name, 1)
+    if before['steps'] % every:
+      return (
+        f'{before["steps"]} is no multiple of {name}={every}, and a '
+        'longer run has nothing to write there'
+      )
+  return None
+
+
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Makes the folder this config's own, or finds that it already is.
+
+  A config that differs in more `steps` alone is taken for the same run made
+  longer, where that is what a run of that length would have been.
+
+  Raises:
+    errors.UserError: if it belongs to another config, naming the first field
+      that differs, or cannot be written.
+  """
+  path = workdir / 'config.json'
+  config = json.loads(json.dumps(config))
+  files.make_folder(workdir, '--workdir')
+  flat = functools.partial(traverse_util.flatten_dict, sep='.')
+  before, now = flat(read_json(path) if path.exists() else config), flat(config)
+  changed = [
+    name
+    for name in sorted(before.keys() | now.keys())
+    if name not in FREE and before.get(name) != now.get(name)
+  ]
+  if 'steps' in changed:  # which these only tell of
+    changed = [n for n in changed if n != 'full_steps']
+  for name in changed:
+    why = _why_not_longer(before, now) if changed == ['steps'] else ''
+    if why is not None:
+      raise errors.UserError(
+        f'{workdir} belongs to another config: {name} was '
+        f'{before.get(name)!r} there and is {now.get(name)!r} here'
+        + (f' ({why})' if why else '')
+        + '; use another --workdir'
+      )
+  write_json(path, config)
+
+
+def _commit() -> str | None:
+  folder = pathlib.Path(__file__).resolve().parent
+  git = lambda *words: subprocess.run(
+    ['git', '-C', str(folder), *words], capture_output=True, text=True
+  )
+  try:
+    if git('ls-files', '--error-unmatch', __file__).returncode:
+      return None  # installed into somebody else's repository
+    commit = git('rev-parse', 'HEAD').stdout.strip()
+    changed = git('status', '--porcelain', '--', str(folder)).stdout.strip()
+  except OSError:
+    return None
+  return commit + ('+changes' if changed else '')
+
+
+def provenance(devices: int) -> dict[str, Any]:
+  """Versions, commit and the devices used, as every results file has them."""
+  versions: dict[str, str | None] = {'python': platform.python_version()}
+  for package in ('nsl-jax', *_PACKAGES):
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      versions[package] = None
+  first = jax.devices()[0]
+  return {
+    'device': f'{devices} x {first.device_kind} '
+    f'({first.platform}; host: {kernels.cores()} cores)',
+    'commit': _commit(),
+    'versions': versions,
+  }
