@@ -42,12 +42,8 @@ def main() -> None:
   if name not in COMMANDS:
     cli.fail(f'no command {name!r}: {errors.did_you_mean(name, COMMANDS)}', 2)
   sys.argv = [f'python -m nsl_jax {name}', *rest]
-  if name == 'train':
-    trainer = importlib.import_module('nsl_jax.main')
-    cli.run_with_config(trainer.main)
-  else:
-    command = importlib.import_module(f'nsl_jax.commands.{name}')
-    cli.guard(command.main)
+  module = 'main' if name == 'train' else f'commands.{name}'
+  cli.guard(importlib.import_module(f'nsl_jax.{module}').main)
 
 
 if __name__ == '__main__':

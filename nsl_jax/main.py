@@ -1,60 +1,100 @@
-"""Trains what a config describes: python -m nsl_jax.main --config=FILE[:k=v,…]
+"""Trains what a config describes: python -m nsl_jax train --config=FILE[:k=v,…]
 
-Writes config.json, results.json and a folder per seed to the workdir. The
-same command resumes a run that was stopped. Any field of the config can be
-set from here: --config.optimizer.lr=1e-3. Each config file's first lines say
-which arguments it takes after the colon; all take seeds=N, smoke=true and
-reduced=STEPS (every horizon scaled).
+Writes config.json, results.json and a folder per seed to the workdir. The same
+command resumes a run that was stopped. Any field of the config, and any option
+of a method, term, network or optimizer, can be set from here:
+
+  --config.optimizer.lr=1e-3        --config.method.name=vat
+  --config.model.width=4            --config.method.terms.ns3l.weight=0.3
+
+`python -m nsl_jax options vat` lists the options of a part. Each config file's
+first lines say which arguments it takes after the colon; all take seeds=N,
+smoke=true and reduced=STEPS (every horizon scaled).
 """
 
+import json
 import pathlib
-
-from absl import flags
-from ml_collections import config_flags
+import sys
+from collections.abc import Sequence
 
 from nsl_jax import errors
 from nsl_jax.commands import cli
-from nsl_jax.training import experiment, sharding, summary
+from nsl_jax.training import config as config_lib, experiment, sharding, summary
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  None,
-  'The config file, such as configs/digits_ns3l.py:seeds=5',
-  lock_config=True,
-)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where to write; runs/<config name>/ if not given.'
-)
-_COORDINATOR = flags.DEFINE_string(
-  'coordinator_address',
-  None,
-  'HOST:PORT of process 0, for several '
-  'processes. TPU pods and Slurm jobs need none of these three.',
-)
-_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Number of processes.')
-_PROCESS = flags.DEFINE_integer(
-  'process_id', None, 'Number of this process, from 0.'
-)
+Overrides = list[tuple[str, str]]
 
 
-def default_workdir(config_file: str) -> pathlib.Path:
-  """runs/<config name>/, with the config's arguments other than seeds."""
-  path, _, arguments = config_file.partition(':')
-  words = [w for w in arguments.split(',') if w and not w.startswith('seeds=')]
-  return pathlib.Path('runs') / ','.join([pathlib.Path(path).stem, *words])
+def default_workdir(argument: str, overrides: Overrides = []) -> pathlib.Path:
+  """runs/<config name>/, with what else decides the run but its seeds."""
+  path, _, words = argument.partition(':')
+  parts = [word for word in words.split(',') if word]
+  parts += [f'{field}={text}' for field, text in overrides]
+  parts = [part for part in parts if not part.startswith('seeds=')]
+  name = ','.join([pathlib.Path(path).stem, *parts])
+  return pathlib.Path('runs') / name.replace('/', '_')
 
 
-def main() -> None:
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
+  """The other words, and the pairs of `--config.FIELD=VALUE`."""
+  others, overrides = [], []
+  words = iter(argv)
+  for word in words:
+    if word.startswith('--config.'):
+      field, equals, text = word.removeprefix('--config.').partition('=')
+      if not equals:
+        text = next(words, '')
+      overrides.append((field, text))
+    else:
+      others.append(word)
+  return others, overrides
+
+
+def _parser() -> cli.Parser:
+  parser = cli.Parser('train', __doc__)
+  add = parser.add_argument
+  add(
+    '--config',
+    metavar='FILE[:k=v,…]',
+    help='the config file, such as configs/digits_ns3l.py:seeds=5',
+  )
+  add(
+    '--workdir',
+    type=pathlib.Path,
+    help='where to write (default: runs/<config name>)',
+  )
+  add(
+    '--print_config',
+    action='store_true',
+    help='print the complete config as JSON, and train nothing',
+  )
+  add(
+    '--coordinator_address',
+    metavar='HOST:PORT',
+    help='of process 0, for several processes; TPU pods and Slurm jobs need '
+    'none of these three',
+  )
+  add('--num_processes', type=int, help='number of processes')
+  add('--process_id', type=int, help='number of this process, from 0')
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
   """Joins the other processes if there are any, trains, prints the result."""
-  if _CONFIG.value is None:
+  words, overrides = split_overrides(sys.argv[1:] if argv is None else argv)
+  options = _parser().parse_args(words)
+  if options.config is None:
     raise errors.UserError(
       '--config is missing: try --config=configs/digits_ns3l.py'
     )
-  name = config_flags.get_config_filename(flags.FLAGS['config'])
-  workdir = pathlib.Path(_WORKDIR.value or default_workdir(name))
-  errors.refuse_address(workdir, '--workdir')
-  sharding.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-  results = experiment.run(_CONFIG.value, workdir)
+  config = config_lib.load(options.config, overrides)
+  if options.print_config:
+    print(json.dumps(config.to_dict(), indent=2))
+    return
+  workdir = options.workdir or default_workdir(options.config, overrides)
+  sharding.join(
+    options.coordinator_address, options.num_processes, options.process_id
+  )
+  results = experiment.run(config, workdir)
   if results:
     score = results['score']
     text = summary.plus_minus(score['mean'], score['std'])
@@ -67,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  cli.run_with_config(main)
+  cli.guard(main)

@@ -5,70 +5,69 @@ from typing import Any
 
 import optax
 
-from nsl_jax import errors, schedules
+from nsl_jax import errors, options, schedules
+from nsl_jax.options import Option
 from nsl_jax.types import Schedule
 
 
+@options.declare()
+def _adam(rate: Schedule) -> optax.GradientTransformation:
+  """Adam with betas (0.9, 0.999) and epsilon 1e-8."""
+  return optax.adam(rate)
+
+
+@options.declare(momentum='[0, 1)', weight_decay='>= 0')
 def _sgd(
-  rate: Schedule, *, momentum: float, nesterov: bool, weight_decay: float
+  rate: Schedule,
+  *,
+  momentum: float = 0.9,
+  nesterov: bool = True,
+  weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-  if not 0.0 <= momentum < 1.0:
-    raise errors.UserError(
-      f'config.optimizer.momentum={momentum}: must be in [0, 1)'
-    )
-  if not weight_decay >= 0.0:
-    raise errors.UserError(
-      f'config.optimizer.weight_decay={weight_decay}: must be >= 0'
-    )
+  """SGD: g' = g + `weight_decay` p on every parameter, v = `momentum` v + g',
+  p -= lr v, or p -= lr (g' + `momentum` v) with `nesterov`.
+
+  Args:
+    rate: the learning rate.
+    momentum: share of the last step that goes on.
+    nesterov: Nesterov's momentum.
+    weight_decay: added to the gradient, times the parameter, before momentum.
+  """
   return optax.chain(
     optax.add_decayed_weights(weight_decay),
     optax.sgd(rate, momentum=momentum, nesterov=nesterov),
   )
 
 
-# Name -> how it is made from a rate and its own fields, and those fields.
-_MAKERS: dict[
-  str, tuple[Callable[..., optax.GradientTransformation], tuple[str, ...]]
-] = {
-  'adam': (optax.adam, ()),
-  'sgd': (_sgd, ('momentum', 'nesterov', 'weight_decay')),
+MAKERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+  'adam': _adam,
+  'sgd': _sgd,
 }
 
 
-def build(config: Mapping[str, Any]) -> optax.GradientTransformation:
-  """The optimiser of a config.
-
-  `adam` has betas (0.9, 0.999) and epsilon 1e-8. `sgd` is g' = g +
-  `weight_decay` p on every parameter, v = `momentum` v + g', p -= lr v, or
-  p -= lr (g' + `momentum` v) with `nesterov`.
-
-  Args:
-    config: `name`, the optimiser's own fields and those of
-      `schedules.learning_rate`.
+def options_of(name: str) -> dict[str, Option]:
+  """The options of an optimizer, with those of its learning rate.
 
   Raises:
-    errors.UserError: for another name, a field that is unknown or missing, or
-      a number out of range.
+    errors.UserError: if there is none of that name.
   """
-  name = config['name']
-  if name not in _MAKERS:
+  if name not in MAKERS:
     raise errors.UserError(
-      f'unknown optimizer {name!r}: {errors.did_you_mean(name, _MAKERS)}'
+      f'unknown optimizer {name!r}: {errors.did_you_mean(name, MAKERS)}'
     )
-  make, own = _MAKERS[name]
-  known = ('name', *schedules.RATE_FIELDS, *own)
-  for field in config:
-    if field not in known:
-      raise errors.UserError(
-        f'config.optimizer.{field} is no field of {name}: '
-        f'{errors.did_you_mean(field, known)}'
-      )
-  missing = [field for field in own if field not in config]
-  if missing:
-    raise errors.UserError(
-      f'config.optimizer lacks {", ".join(missing)}, which {name} needs: '
-      f'set it by common.{name} in the config file'
-    )
-  return make(
-    schedules.learning_rate(config), **{field: config[field] for field in own}
-  )
+  return options.of(schedules.decayed) | options.of(MAKERS[name])
+
+
+def build(config: Mapping[str, Any]) -> optax.GradientTransformation:
+  """The optimizer that `config['name']` names, from its other fields.
+
+  Raises:
+    errors.UserError: for another name, an unknown field, or a number out of
+      range.
+  """
+  fields = {k: v for k, v in config.items() if k != 'name'}
+  known = options_of(config['name'])
+  options.check_values(known, fields, 'config.optimizer.')
+  make = MAKERS[config['name']]
+  own = {k: v for k, v in fields.items() if k in options.of(make)}
+  return make(schedules.learning_rate(fields), **own)

@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,12 @@ from nsl_jax import errors
 Part = Callable[..., Any]
 Limit = str | tuple[str, ...]
 _INTERVAL = re.compile(r'([\[(])(\S+), (\S+)([\])])')
+_WORDS: dict[type, str] = {
+  bool: 'true or false',
+  int: 'a whole number',
+  float: 'a number',
+  str: 'a word',
+}
 _BOUND = re.compile(r'(>=?) (\S+)')
 
 
@@ -32,6 +39,7 @@ class Option(NamedTuple):
   Attributes:
     name: of the argument.
     default: its value where none is given.
+    kind: its type if that is bool, int, float or str; None for any other.
     limit: `'> 0'`, `'[0, 1)'`, a tuple of choices, or '' for any value of the
       default's type.
     doc: its line of the docstring.
@@ -39,6 +47,7 @@ class Option(NamedTuple):
 
   name: str
   default: Any
+  kind: type | None
   limit: Limit
   doc: str
 
@@ -53,12 +62,12 @@ def declare(**limits: Limit) -> Callable[[Any], Any]:
 
   def decorate(part: Any) -> Any:
     if inspect.isclass(part):
-      part.option_limits = limits
+      part.option_limits = limits  # type: ignore[attr-defined]
       return part
 
     @functools.wraps(part)
     def checked(*args: Any, **values: Any) -> Any:
-      check(checked, values, part.__module__.rpartition('.')[2])
+      check(checked, values, part.__module__.rpartition('.')[2] + ' ')
       return part(*args, **values)
 
     checked.option_limits = limits  # type: ignore[attr-defined]
@@ -74,16 +83,22 @@ def of(part: Part) -> dict[str, Option]:
   limits = getattr(part, 'option_limits', {})
   docs = _docs(inspect.getdoc(part) or '')
   if dataclasses.is_dataclass(part):
-    defaults = {f.name: f.default for f in dataclasses.fields(part)}
+    declared = {f.name: (f.default, f.type) for f in dataclasses.fields(part)}
   else:
-    defaults = {
-      name: argument.default
+    declared = {
+      name: (argument.default, argument.annotation)
       for name, argument in inspect.signature(part).parameters.items()
       if argument.kind is argument.KEYWORD_ONLY
     }
   return {
-    name: Option(name, default, limits.get(name, ''), docs.get(name, ''))
-    for name, default in defaults.items()
+    name: Option(
+      name,
+      default,
+      kind if kind in (bool, int, float, str) else None,
+      limits.get(name, ''),
+      docs.get(name, ''),
+    )
+    for name, (default, kind) in declared.items()
     if default is not inspect.Parameter.empty
   }
 
@@ -105,19 +120,34 @@ def _docs(text: str) -> dict[str, str]:
 
 
 def check(part: Part, values: Mapping[str, Any], where: str) -> None:
-  """Checks values for options of a part.
+  """Checks values for options of a part; other arguments are not looked at.
 
   Args:
     part: what they are for.
-    values: by name; other arguments of the part are not looked at.
-    where: what a message names before the option, such as `vat`.
+    values: by name.
+    where: what a message puts before the option, such as `vat `.
 
   Raises:
     errors.UserError: if one has another type or is not allowed.
   """
-  for name, option in of(part).items():
-    if name in values:
-      _check_value(option, values[name], f'{where} {name}={values[name]!r}')
+  known = of(part)
+  check_values(known, {k: v for k, v in values.items() if k in known}, where)
+
+
+def check_values(
+  known: Mapping[str, Option], values: Mapping[str, Any], where: str
+) -> None:
+  """Checks values for options.
+
+  Raises:
+    errors.UserError: if one is unknown, of another type, or not allowed.
+  """
+  for name, value in values.items():
+    if name not in known:
+      raise errors.UserError(
+        f'{where}{name} is not an option: {errors.did_you_mean(name, known)}'
+      )
+    _check_value(known[name], value, f'{where}{name}={value!r}')
 
 
 def _check_value(option: Option, value: Any, text: str) -> None:
@@ -126,20 +156,14 @@ def _check_value(option: Option, value: Any, text: str) -> None:
       hint = errors.did_you_mean(str(value), map(str, option.limit))
       raise errors.UserError(f'{text}: {hint}')
     return
-  kinds = {bool: bool, int: int, float: (int, float), str: str}
-  kind: Any = kinds.get(type(option.default))
+  kind = option.kind
+  allowed: Any = (int, float) if kind is float else kind
   if kind is not None and (
-    not isinstance(value, kind)
-    or isinstance(value, bool) != isinstance(option.default, bool)
+    not isinstance(value, allowed) or isinstance(value, bool) != (kind is bool)
   ):
-    word = 'true or false' if kind is bool else f'a {_word(option.default)}'
-    raise errors.UserError(f'{text}: must be {word}')
+    raise errors.UserError(f'{text}: must be {_WORDS[kind]}')
   if option.limit and value is not None and not allows(option.limit, value):
     raise errors.UserError(f'{text}: must be {_sentence(option.limit)}')
-
-
-def _word(default: Any) -> str:
-  return {int: 'whole number', float: 'number', str: 'word'}[type(default)]
 
 
 def _sentence(limit: str) -> str:
@@ -163,23 +187,15 @@ def allows(interval: str, value: float) -> bool:
   return above and (value < high if ends[4] == ')' else value <= high)
 
 
-def refuse_unknown(part: Part, values: Mapping[str, Any], where: str) -> None:
-  """Raises errors.UserError for a name that is not an option of the part."""
-  known = of(part)
-  for name in values:
-    if name not in known:
-      raise errors.UserError(
-        f'{where} has no option {name}: {errors.did_you_mean(name, known)}'
-      )
-
-
-def table(part: Part) -> str:
-  """A line an option: name, default, what is allowed, meaning."""
+def table(known: Mapping[str, Option]) -> str:
+  """Of each option its name, default, limits, and below them its meaning."""
   lines = []
-  for name, option in of(part).items():
+  for name, option in known.items():
     limit = option.limit
     if isinstance(limit, tuple):
       limit = ' | '.join(map(str, limit))
-    head = f'{name}={option.default!r}'
-    lines.append(f'  {head:<34} {limit:<16} {option.doc}'.rstrip())
+    lines.append(f'  {name}={option.default!r}' + f'  ({limit})' * bool(limit))
+    lines += textwrap.wrap(
+      option.doc, 78, initial_indent=' ' * 6, subsequent_indent=' ' * 6
+    )
   return '\n'.join(lines)

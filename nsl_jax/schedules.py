@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nsl_jax import errors
+from nsl_jax import errors, options
 from nsl_jax.types import Array, Schedule
 
 
@@ -50,13 +50,20 @@ _RAMPS = {
 }
 
 
-def weight(
-  value: float, ramp: str, ramp_steps: int, hold_steps: int = 0
+@options.declare(
+  weight='>= 0', ramp=tuple(_RAMPS), ramp_steps='>= 0', hold_steps='>= 0'
+)
+def ramped(
+  *,
+  weight: float = 1.0,
+  ramp: str = 'none',
+  ramp_steps: int = 0,
+  hold_steps: int = 0,
 ) -> Schedule:
-  """`value` times a ramp of the name `none`, `linear`, `sigmoid` or `dnll`.
+  """`weight` times a ramp.
 
   Args:
-    value: what the ramp multiplies.
+    weight: what the ramp multiplies.
     ramp: its name.
     ramp_steps: its length; 0 for no ramp.
     hold_steps: steps of a stretch on which the weight stays what it is at its
@@ -64,77 +71,70 @@ def weight(
       Time is then counted in whole stretches, of which the ramp takes the
       nearest number to `ramp_steps / hold_steps`: a shortened run rounds both,
       and must not end the ramp a stretch too early or late.
-
-  Raises:
-    errors.UserError: for another name, or a negative number.
   """
-  if ramp not in _RAMPS:
-    raise errors.UserError(
-      f'unknown ramp {ramp!r}: {errors.did_you_mean(ramp, _RAMPS)}'
-    )
-  for name, steps in (('ramp_steps', ramp_steps), ('hold_steps', hold_steps)):
-    if steps < 0:
-      raise errors.UserError(f'{name}={steps}: must be >= 0')
-  if not value >= 0.0:
-    raise errors.UserError(f'weight={value}: must be >= 0')
   unit = hold_steps or 1
   shape = _RAMPS[ramp if ramp_steps else 'none'](
     max(1, round(ramp_steps / unit))
   )
-  return lambda step: value * shape(step // unit)
+  return lambda step: weight * shape(step // unit)
 
 
-RATE_FIELDS = (
-  'lr',
-  'drop_steps',
-  'drop_factor',
-  'cosine_steps',
-  'cosine_lag_steps',
+@options.declare(
+  lr='>= 0', drop_factor='>= 0', cosine_steps='>= 0', cosine_lag_steps='>= 0'
 )
+def decayed(
+  *,
+  lr: float = 1e-3,
+  drop_steps: int | tuple[int, ...] = 0,
+  drop_factor: float = 0.2,
+  cosine_steps: int = 0,
+  cosine_lag_steps: int = 0,
+) -> Schedule:
+  """The learning rate of an optimiser at its every step.
+
+  Args:
+    lr: where it starts.
+    drop_steps: a step or a tuple of steps at each of which it is multiplied by
+      `drop_factor`; 0 for never.
+    drop_factor: see there.
+    cosine_steps: over which it falls to 0 as lr / 2 (1 + cos(pi t)); 0 for
+      never.
+    cosine_lag_steps: shifts the cosine to the right: the rate is the highest
+      at that step, and above 0 at the end.
+
+  Raises:
+    errors.UserError: for a number that is negative, or for two that contradict
+      each other.
+  """
+  drops = drop_steps if isinstance(drop_steps, tuple) else (drop_steps,)
+  if min(drops, default=0) < 0:
+    raise errors.UserError(
+      f'config.optimizer.drop_steps={drop_steps}: must be >= 0'
+    )
+  if any(drops) and cosine_steps:
+    raise errors.UserError(
+      f'config.optimizer.drop_steps={drop_steps} and '
+      f'cosine_steps={cosine_steps}: set one of them to 0'
+    )
+  if cosine_lag_steps and not cosine_steps:
+    raise errors.UserError(
+      f'config.optimizer.cosine_lag_steps={cosine_lag_steps} shifts a cosine, '
+      'and cosine_steps is 0: set both or neither'
+    )
+  if cosine_steps and cosine_lag_steps:
+    return _late_cosine(lr, cosine_steps, cosine_lag_steps)
+  if cosine_steps:
+    return optax.cosine_decay_schedule(lr, cosine_steps)
+  factors: dict[int, float] = {}
+  for step in filter(None, drops):  # two may coincide in a shortened run
+    factors[step] = factors.get(step, 1.0) * drop_factor
+  return optax.piecewise_constant_schedule(lr, factors)
 
 
 def learning_rate(config: Mapping[str, Any]) -> Schedule:
-  """The rate of an optimiser at its every step.
-
-  Args:
-    config: `lr`, where it starts, and at most one of: `cosine_steps`, over
-      which it falls to 0 as lr / 2 (1 + cos(pi t)); `drop_steps`, a step or a
-      tuple of steps at each of which it is multiplied by `drop_factor`. Either
-      may be 0 for never. `cosine_lag_steps`, if given, shifts the cosine to the
-      right: the rate is the highest at that step, and above 0 at the end.
-
-  Raises:
-    errors.UserError: for a field that is missing or negative, or for two that
-      contradict each other.
-  """
-  drop, cosine = (config.get(f, 0) for f in ('drop_steps', 'cosine_steps'))
-  for name in ('lr', 'drop_factor') if drop else ('lr',):
-    if name not in config:
-      raise errors.UserError(f'config.optimizer lacks {name}')
-  for name in RATE_FIELDS:
-    if name in config and not all(one >= 0.0 for one in _each(config[name])):
-      raise errors.UserError(
-        f'config.optimizer.{name}={config[name]}: must be >= 0'
-      )
-  if drop and cosine:
-    raise errors.UserError(
-      f'config.optimizer.drop_steps={drop} and cosine_steps={cosine}: set '
-      'one of them to 0'
-    )
-  lag = config.get('cosine_lag_steps', 0)
-  if lag and not cosine:
-    raise errors.UserError(
-      f'config.optimizer.cosine_lag_steps={lag} shifts a cosine, and '
-      'cosine_steps is 0: set both or neither'
-    )
-  if cosine and lag:
-    return _late_cosine(config['lr'], cosine, lag)
-  if cosine:
-    return optax.cosine_decay_schedule(config['lr'], cosine)
-  factors: dict[int, float] = {}
-  for step in filter(None, _each(drop)):  # two may meet in a shortened run
-    factors[step] = factors.get(step, 1.0) * config['drop_factor']
-  return optax.piecewise_constant_schedule(config['lr'], factors)
+  """`decayed` from those fields of `config.optimizer` that are its options."""
+  known = options.of(decayed)
+  return decayed(**{k: v for k, v in config.items() if k in known})
 
 
 def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
@@ -147,10 +147,6 @@ def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
     return lr * 0.5 * (1.0 + jnp.cos(jnp.pi * after / steps))
 
   return rate
-
-
-def _each(value: Any) -> tuple[Any, ...]:
-  return value if isinstance(value, tuple) else (value,)
 
 
 def at_step(opt: optax.OptState, step: Array | int) -> optax.OptState:

@@ -3,9 +3,10 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors, schedules
+from nsl_jax import errors, schedules
 from nsl_jax.data import splits
 from nsl_jax.papers import rows
+from nsl_jax.training import config as config_lib
 
 
 class LearningToImputeTest(parameterized.TestCase):
@@ -19,7 +20,7 @@ class LearningToImputeTest(parameterized.TestCase):
   )
   def test_profiles(self, row, steps, lr, batch, inner_rate, weight, ramp):
     """L-13 and L-WRN, with the inner rates of F-L4 and F-L22."""
-    config = config_files.load(rows.find(row).config)
+    config = config_lib.load(rows.find(row).config)
     self.assertEqual(
       (
         config.steps,
@@ -54,7 +55,7 @@ class LearningToImputeTest(parameterized.TestCase):
   )
   def test_landmarks(self, row, variant, inner_rate, labels):
     """L-REG, with one drop of the rate at two thirds (F-L11)."""
-    config = config_files.load(rows.find(row).config)
+    config = config_lib.load(rows.find(row).config)
     self.assertEqual((config.row, config.task), (row, 'regression'))
     self.assertEqual((config.steps, config.eval.every_steps), (22_500, 150))
     rate = schedules.learning_rate(config.optimizer)
@@ -89,16 +90,16 @@ class LearningToImputeTest(parameterized.TestCase):
 
   def test_points_of_digits(self):
     """Weights are averaged over the same share of the run as on faces."""
-    config = config_files.load('configs/mnist_points.py:host=mt')
+    config = config_lib.load('configs/mnist_points.py:host=mt')
     for decay in (config.ema_decay, config.method.host.decay):
       self.assertAlmostEqual(decay**2000, 0.999**22_500, places=15)
     for variant in ('v1', 'v2'):
-      config = config_files.load(f'configs/mnist_points.py:variant={variant}')
+      config = config_lib.load(f'configs/mnist_points.py:variant={variant}')
       self.assertEqual(config.method.inner_rate, 1.0)
 
   @parameterized.parameters(('L2-T1-mean', 150, 9110), ('PTS-0', 100, 50))
   def test_mean_of_the_labels(self, row, steps, labels):
-    config = config_files.load(rows.find(row).config)
+    config = config_lib.load(rows.find(row).config)
     self.assertEqual((config.row, config.steps), (row, steps))
     self.assertEqual(
       (config.task, config.method.name, config.data.labelled),
@@ -107,7 +108,7 @@ class LearningToImputeTest(parameterized.TestCase):
     self.assertEqual(config.batch.unlabelled, 0)
 
   def test_hold_out_sets_and_batches(self):
-    load = lambda row: config_files.load(rows.find(row).config)
+    load = lambda row: config_lib.load(rows.find(row).config)
     self.assertEqual(load('L2-T4-12').data.holdout, 2000)
     self.assertEqual(load('L2-F6-V2-25').batch.holdout, 25)
     self.assertEqual(load('L2-F6-V1-50').row, 'L2-T2-7 L2-F6-V1-50')
@@ -119,13 +120,13 @@ class TinyImagenetTest(parameterized.TestCase):
   """Profile L-TIN by hand (F-L12)."""
 
   @parameterized.parameters(
-    ('mt', 'soft_label', 'none'),
+    ('mt', 'pseudo_label_l2i', 'none'),
     ('mm', 'mixmatch', 'none'),
-    ('mt', 'soft_label', 'v1'),
+    ('mt', 'pseudo_label_l2i', 'v1'),
     ('mm', 'mixmatch', 'v2'),
   )
   def test_horizons(self, host, method, variant):
-    config = config_files.load(
+    config = config_lib.load(
       f'configs/tiny_imagenet_l2i.py:host={host},variant={variant}'
     )
     epoch = 185  # 95,000 unlabelled images, 512 a step, the last 280 left out
@@ -161,7 +162,7 @@ class TinyImagenetTest(parameterized.TestCase):
     self.assertEqual(config.data.augment, 'flip,translate:8')
 
   def test_supervised_sees_every_label(self):
-    config = config_files.load(
+    config = config_lib.load(
       'configs/tiny_imagenet_l2i.py:host=sl,variant=none'
     )
     self.assertEqual(config.batch.to_dict(), dict(labelled=512, unlabelled=0))
@@ -169,10 +170,10 @@ class TinyImagenetTest(parameterized.TestCase):
     self.assertEqual(config.steps, 120 * 195)
 
     with self.assertRaisesRegex(errors.UserError, 'sl imputes nothing'):
-      config_files.load('configs/tiny_imagenet_l2i.py:host=sl')
+      config_lib.load('configs/tiny_imagenet_l2i.py:host=sl')
 
   def test_five_per_cent_are_25_of_each_class(self):
-    config = config_files.load('configs/tiny_imagenet_l2i.py')
+    config = config_lib.load('configs/tiny_imagenet_l2i.py')
     labels = np.arange(100_000) % 200
     split = splits.make(
       labels,
@@ -188,7 +189,7 @@ class TinyImagenetTest(parameterized.TestCase):
     self.assertLen(split.unlabelled, 95_000)
 
   def test_drops_that_a_short_run_brings_together(self):
-    config = config_files.load('configs/tiny_imagenet_l2i.py', reduced=2)
+    config = config_lib.load('configs/tiny_imagenet_l2i.py', reduced=2)
     self.assertEqual(config.optimizer.drop_steps, (1, 2))
 
 

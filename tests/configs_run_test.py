@@ -14,14 +14,18 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
-from nsl_jax.training import experiment, pipeline, sharding as mesh_lib
+from nsl_jax.training import (
+  config as config_lib,
+  experiment,
+  pipeline,
+  sharding as mesh_lib,
+)
 
 NAMES = sorted(
   f'configs/{path.name}'
-  for path in (config_files.root() / 'configs').glob('*.py')
+  for path in (config_lib.root() / 'configs').glob('*.py')
   if 'def get_config' in path.read_text()
 )
 # --config arguments: every file, and every row of the papers it runs.
@@ -88,7 +92,7 @@ def prepare(argument, network=True):
   """A config of the same parts as small as they go, and the parts; without its
   `network` that of the digits stands for it.
   """
-  config = config_files.load(argument)
+  config = config_lib.load(argument)
   config = config.copy_and_resolve_references().unlock()
   shape, classes, _, _ = DATA[config.data.name]
   if config.data.normalise == 'gcn_zca':
@@ -165,7 +169,7 @@ def same(*keys):
   first = {}
   key = lambda config: tuple(one(config) for one in keys)
   return {
-    argument: first.setdefault(key(config_files.load(argument)), argument)
+    argument: first.setdefault(key(config_lib.load(argument)), argument)
     for argument in ARGUMENTS
   }
 
@@ -213,7 +217,7 @@ def cost(config):
 def covering():
   """Few --config arguments that have every trait of any, cheap ones first."""
   first = sorted(set(same(outline).values()))
-  configs = {argument: config_files.load(argument) for argument in first}
+  configs = {argument: config_lib.load(argument) for argument in first}
   has = {argument: traits(config) for argument, config in configs.items()}
   missing, chosen = set().union(*has.values()), []
   while missing:
@@ -236,7 +240,7 @@ def covering():
 class CoveringTest(parameterized.TestCase):
   def test_every_network_runs(self):
     networks = lambda arguments: {
-      config_files.load(argument).model.name for argument in arguments
+      config_lib.load(argument).model.name for argument in arguments
     }
     self.assertEqual(networks(covering()), networks(ARGUMENTS))
 
@@ -253,7 +257,7 @@ class CoveringTest(parameterized.TestCase):
     ('model.name', 'cnn13', True),
   )
   def test_what_makes_another_program(self, field, value, same_program):
-    config = config_files.load('configs/digits_ns3l.py').unlock()
+    config = config_lib.load('configs/digits_ns3l.py').unlock()
     before = outline(config)
     config.update_from_flattened_dict({field: value})
     self.assertEqual(outline(config) == before, same_program)
@@ -312,7 +316,7 @@ class TraceTest(parameterized.TestCase):
 class SizeTest(parameterized.TestCase):
   @parameterized.parameters(*ARGUMENTS)
   def test_real_sizes_can_be_split(self, argument):
-    config = config_files.load(argument)
+    config = config_lib.load(argument)
     _, classes, count, known = DATA[config.data.name]
     labels = labels_of(count, classes)
     labels[known:] = -1

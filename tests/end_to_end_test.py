@@ -17,8 +17,8 @@ from absl import flags
 from absl.testing import absltest, flagsaver
 
 from nsl_jax import main
-from nsl_jax.commands import report
 from nsl_jax.data import splits as splits_lib
+from nsl_jax.reports import tables
 from nsl_jax.training import metrics_log
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -232,7 +232,7 @@ class SvhnTest(_RunTest):
   def test_note_reaches_the_table(self):
     note = self.results['data_note']
     self.assertStartsWith(note, 'JPEG copy of svhn_cropped 3.1.0')
-    table = report.table([{**self.results, 'row': 'NS-T4-2'}], 'NS-T4-2')
+    table = tables.table([{**self.results, 'row': 'NS-T4-2'}], 'NS-T4-2')
     self.assertIn(f'svhn@250 ({note})', table)
     self.assertIn('20 (reduced from 307200)', table)
 

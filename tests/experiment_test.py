@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors
+from nsl_jax import errors
 from nsl_jax.data import normalize
 from nsl_jax.training import (
   checkpoint,
+  config as config_lib,
   evaluate,
   experiment,
   loop,
@@ -25,7 +26,7 @@ from nsl_jax.training import (
 
 
 def _config(name: str = 'digits_ns3l', words: str = '', **changes):
-  config = config_files.load(f'configs/{name}.py:{words}', smoke=True)
+  config = config_lib.load(f'configs/{name}.py:{words}', smoke=True)
   with config.unlocked():
     config.devices = 1
     config.update_from_flattened_dict(changes)
@@ -515,7 +516,7 @@ class ExperimentTest(parameterized.TestCase):
 
   def test_more_than_the_whole_run_is_not_a_reduced_one(self):
     with self.assertRaisesRegex(errors.UserError, 'whole run has 2000'):
-      config_files.load('configs/digits_ns3l.py', reduced=2001)
+      config_lib.load('configs/digits_ns3l.py', reduced=2001)
 
   def test_config_is_written_as_resolved(self):
     experiment.run(_config(), self.folder)

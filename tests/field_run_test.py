@@ -19,8 +19,14 @@ import orbax.checkpoint as ocp
 from absl.testing import absltest, parameterized
 from tensorboardX import event_file_writer
 
-from nsl_jax import config_files, errors
-from nsl_jax.training import checkpoint, experiment, loop, metrics_log
+from nsl_jax import errors
+from nsl_jax.training import (
+  checkpoint,
+  config as config_lib,
+  experiment,
+  loop,
+  metrics_log,
+)
 
 _STEPS, _STOP = 20, 12  # of a whole run; where a broken one is told to stop
 _FOLDER = tempfile.TemporaryDirectory()
@@ -28,7 +34,7 @@ _NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _config():
-  config = config_files.load('configs/digits_supervised.py', smoke=True)
+  config = config_lib.load('configs/digits_supervised.py', smoke=True)
   with config.unlocked():
     config.devices = 1
     config.steps, config.log_every = _STEPS, 4

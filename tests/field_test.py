@@ -14,8 +14,8 @@ import numpy as np
 import tfds_fixtures
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors
-from nsl_jax.training import experiment
+from nsl_jax import errors
+from nsl_jax.training import config as config_lib, experiment
 
 
 class Case(NamedTuple):
@@ -185,7 +185,7 @@ class FieldTest(parameterized.TestCase):
   )
   def test_case(self, case):
     write(self.folder / 'data', case)
-    config = config_files.load(f'configs/{case.file}.py', smoke='true')
+    config = config_lib.load(f'configs/{case.file}.py', smoke='true')
     with config.unlocked():
       config.update_from_flattened_dict(
         {

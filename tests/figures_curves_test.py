@@ -12,12 +12,17 @@ from absl import flags
 from absl.testing import absltest, parameterized
 from ml_collections import config_flags
 
-from nsl_jax import config_files, errors
+from nsl_jax import errors
 from nsl_jax.commands import reproduce
 from nsl_jax.data import splits
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells, curves
-from nsl_jax.training import experiment, summary, workdir as workdir_lib
+from nsl_jax.training import (
+  config as config_lib,
+  experiment,
+  summary,
+  workdir as workdir_lib,
+)
 
 UNLABELLED = 600
 WHERE = {
@@ -99,7 +104,7 @@ def by_main(argument):
   holder = config_flags.DEFINE_config_file(
     'config', None, lock_config=True, flag_values=values
   )
-  values(['main', f'--config={config_files.root() / argument}'])
+  values(['main', f'--config={config_lib.root() / argument}'])
   return holder.value
 
 

@@ -10,15 +10,14 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest
 
-from nsl_jax import config_files
 from nsl_jax.commands import reproduce
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import examples
-from nsl_jax.training import experiment
+from nsl_jax.training import config as config_lib, experiment
 
 STEPS, TEST = 3, 20
-config_files_load = config_files.load
+config_files_load = config_lib.load
 
 
 def load(argument, **extra):
@@ -44,7 +43,7 @@ class ExamplesTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.enterClassContext(mock.patch.object(config_files, 'load', load))
+    cls.enterClassContext(mock.patch.object(config_lib, 'load', load))
     cls.enterClassContext(mock.patch.object(sources, 'load', source))
     cls.folder = pathlib.Path(
       cls.enterClassContext(tempfile.TemporaryDirectory())
@@ -98,7 +97,7 @@ class ExamplesTest(absltest.TestCase):
       )
 
   def test_the_real_config(self):
-    with mock.patch.object(config_files, 'load', config_files_load):
+    with mock.patch.object(config_lib, 'load', config_files_load):
       teacher, v1 = examples.wanted(self.row, seeds=3, reduced=0)
     self.assertEqual(teacher.config.row, 'L2-T1-17')
     self.assertEqual(v1.config.row, 'L2-T1-21')

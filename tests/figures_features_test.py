@@ -12,11 +12,11 @@ import numpy as np
 import threadpoolctl
 from absl.testing import absltest
 
-from nsl_jax import config_files, errors, models
+from nsl_jax import errors, models
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells, curves, features
-from nsl_jax.training import experiment
+from nsl_jax.training import config as config_lib, experiment
 
 STEPS = 3
 CONFIG = 'configs/mnist_dnll.py'
@@ -32,7 +32,7 @@ def load(argument, **extra):
   return config.lock()
 
 
-config_files_load = config_files.load
+config_files_load = config_lib.load
 
 
 class FeaturesTest(absltest.TestCase):
@@ -50,7 +50,7 @@ class FeaturesTest(absltest.TestCase):
   @classmethod
   def draw(cls):
     with (
-      mock.patch.object(config_files, 'load', load),
+      mock.patch.object(config_lib, 'load', load),
       mock.patch.object(features, 'IMAGES', 60),
       mock.patch.object(features, '_BATCH', 40),
       contextlib.redirect_stderr(io.StringIO()),
@@ -122,7 +122,7 @@ class FeaturesTest(absltest.TestCase):
       )
 
   def _cells(self):
-    with mock.patch.object(config_files, 'load', load):
+    with mock.patch.object(config_lib, 'load', load):
       return features.wanted(self.row, seeds=1, reduced=STEPS)
 
   def test_a_second_call_trains_nothing_and_draws_the_same(self):

@@ -10,10 +10,10 @@ from unittest import mock
 import ml_collections
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors
+from nsl_jax import errors
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import grid
-from nsl_jax.training import experiment
+from nsl_jax.training import config as config_lib, experiment
 
 WHERE = {
   'device': '1 x cpu (cpu; host: 2 cores)',
@@ -103,7 +103,7 @@ class GridTest(parameterized.TestCase):
     wanted = [(t, w) for t in (0.02, 0.04, 0.06, 0.08) for w in weights]
     self.assertEqual([fields(c, row_id) for c, _ in calls], wanted)
     self.assertLen({workdir for _, workdir in calls}, 12)
-    base = config_files.load(rows.find(row_id).config, seeds=2, reduced=100)
+    base = config_lib.load(rows.find(row_id).config, seeds=2, reduced=100)
     for config, workdir in calls:
       self.assertEqual(config.row, row_id)
       self.assertEqual((config.data.name, config.data.labelled), (data, labels))

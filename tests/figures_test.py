@@ -11,12 +11,12 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors, files
-from nsl_jax.commands import report, reproduce
+from nsl_jax import errors, files
+from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
-from nsl_jax.reports import figures
+from nsl_jax.reports import figures, tables
 from nsl_jax.reports.figures import style, toy
-from nsl_jax.training import workdir as workdir_lib
+from nsl_jax.training import config as config_lib, workdir as workdir_lib
 
 PNG = b'\x89PNG\r\n'
 CONTENT = {
@@ -68,7 +68,7 @@ class FindTest(parameterized.TestCase):
       module = importlib.import_module(f'nsl_jax.reports.figures.{drawn}')
       self.assertTrue(hasattr(module, 'draw'))
       if row.config:
-        config = config_files.load(row.config)
+        config = config_lib.load(row.config)
         self.assertEqual(config.data.name, row.data)
         if row.labels is not None:  # DN-F4 has two numbers of labels
           self.assertEqual(config.data.labelled, row.labels)
@@ -201,10 +201,10 @@ class CommandTest(absltest.TestCase):
     self.assertIn('matplotlib', content['versions'])
     self.assertIn('jax', content['versions'])
     # The ledger takes it, and keeps it out of the tables of runs.
-    found = report.read(folder)
+    found = tables.read(folder)
     self.assertLen(found, 1)
     with self.assertRaisesRegex(errors.UserError, 'no result'):
-      report.table(found, 'NS-F2')
+      tables.table(found, 'NS-F2')
 
 
 if __name__ == '__main__':

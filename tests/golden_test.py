@@ -25,9 +25,15 @@ import ml_collections
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, models
+from nsl_jax import models
 from nsl_jax.data import augment, sources, splits
-from nsl_jax.training import experiment, loop, pipeline, train_step
+from nsl_jax.training import (
+  config as config_lib,
+  experiment,
+  loop,
+  pipeline,
+  train_step,
+)
 
 _FILE = pathlib.Path(__file__).with_name('golden.json')
 _STEPS = 5
@@ -181,7 +187,7 @@ def needs_data(name):
 def numbers_of_run(name):
   """Loss and norm of the parameters at every step, f64[_STEPS, 2]."""
   argument, changes = _RUNS[name]
-  config = config_files.load(argument, smoke='true').unlock()
+  config = config_lib.load(argument, smoke='true').unlock()
   if not needs_data(name):
     config.data.name = 'digits'
     if config.model.name != 'small_cnn':  # which takes images this small

@@ -14,9 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors, models
+from nsl_jax import errors, models
 from nsl_jax.data import cache
-from nsl_jax.training import experiment, kernels, train_step
+from nsl_jax.training import (
+  config as config_lib,
+  experiment,
+  kernels,
+  train_step,
+)
 
 _ONCE = """
 import jax
@@ -115,7 +120,7 @@ class OptionTest(absltest.TestCase):
       self.assertBetween(kernels._ratio(), 0.05, 20.0)
 
   def test_reaches_the_step(self):
-    config = config_files.load('configs/digits_supervised.py', smoke=True)
+    config = config_lib.load('configs/digits_supervised.py', smoke=True)
     wanted = {'xla_cpu_experimental_ynn_fusion_type': 'nonsense'}
     with mock.patch.object(kernels, 'options', return_value=wanted):
       parts = experiment.prepare(config)

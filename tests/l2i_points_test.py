@@ -17,7 +17,7 @@ from nsl_jax.types import Batch, Model, Outputs, Tools
 SHAPE, P, LR, WEIGHT = (3, 3, 1), 4, 0.05, 2.0
 SCALE = np.array([1.0, 2.0, 4.0, 8.0])
 STUDENT = dict(
-  name='soft_label',
+  name='pseudo_label_l2i',
   weight=WEIGHT,
   teacher=False,
   interleave=False,

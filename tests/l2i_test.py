@@ -17,7 +17,9 @@ from nsl_jax.types import Batch, Model, Outputs, Tools, Views
 
 SHAPE, K, LR = (2, 2, 1), 4, 0.05
 RAMP = dict(ramp='none', ramp_steps=0)
-STUDENT = dict(name='soft_label', weight=2.0, teacher=False, terms={}, **RAMP)
+STUDENT = dict(
+  name='pseudo_label_l2i', weight=2.0, teacher=False, terms={}, **RAMP
+)
 TEACHER = dict(STUDENT, teacher=True, decay=0.9)
 MIXMATCH = dict(
   name='mixmatch',
@@ -549,7 +551,10 @@ class ErrorTest(parameterized.TestCase):
     (dict(inner_rate=0.0), 'inner_rate=0.0: must be > 0'),
     (dict(inner_steps=0), 'inner_steps=0: must be > 0'),
     (dict(label_rate=-1.0), 'label_rate=-1.0: must be >= 0'),
-    (dict(host=dict(STUDENT, name='softlabel')), "mean 'soft_label'"),
+    (
+      dict(host=dict(STUDENT, name='pseudolabel_l2i')),
+      "mean 'pseudo_label_l2i'",
+    ),
     (dict(host=dict(STUDENT, wieght=1)), "'wieght'"),
     (dict(gradient='last_layer', inner_steps=2), 'is for one step on '),
     (

@@ -8,8 +8,8 @@ import fresh_process
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, memory
-from nsl_jax.training import experiment
+from nsl_jax import memory
+from nsl_jax.training import config as config_lib, experiment
 
 _CODE = """
 import json, resource
@@ -71,7 +71,7 @@ class SharedTest(parameterized.TestCase):
       self.assertEqual(other.ctypes.data % 64, 0)
 
   def test_training_images_are_those_of_the_device(self):
-    config = config_files.load('configs/digits_supervised.py', smoke=True)
+    config = config_lib.load('configs/digits_supervised.py', smoke=True)
     with config.unlocked():
       config.devices = 1
     parts = experiment.prepare(config)

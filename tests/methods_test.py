@@ -37,7 +37,7 @@ CONFIGS = {
   ),
   'ict': dict(RAMP, weight=10.0, alpha=0.75, decay=0.9),
   'l2i': dict(
-    host=dict(SOFT_LABEL, name='soft_label', terms={}),
+    host=dict(SOFT_LABEL, name='pseudo_label_l2i', terms={}),
     variant='v1',
     inner_rate=0.01,
   ),
@@ -47,7 +47,7 @@ CONFIGS = {
   'ns3l': dict(NS3L, passes=2),
   'pi': dict(RAMP, weight=20.0),
   'pseudo_label': PSEUDO_LABEL,
-  'soft_label': SOFT_LABEL,
+  'pseudo_label_l2i': SOFT_LABEL,
   'supervised': {},
   'vat': dict(RAMP, weight=0.3, eps=1.0, mode='exact'),
 }
@@ -277,7 +277,7 @@ class HiddenLabelsTest(parameterized.TestCase):
     method = build(name, **fields)
     step = jax.jit(train_step.one_step(method, read))
     data, rows = small_data()
-    if name in ('l2i', 'mixmatch', 'soft_label'):  # equal batches
+    if name in ('l2i', 'mixmatch', 'pseudo_label_l2i'):  # equal batches
       rows['unlabelled'] = rows['unlabelled'][: len(rows['labelled'])]
     seen = {**rows, 'holdout': rows['labelled'][::2]}
     ends = []

@@ -16,7 +16,7 @@ from model_helpers import TINY, images, quick_jit
 from scipy import special
 
 from nsl_jax import errors, methods, models
-from nsl_jax.compose import combinators, perturb
+from nsl_jax.compose import combinators, mixing
 from nsl_jax.methods import mixmatch
 from nsl_jax.types import Batch, Model, Outputs, Tools
 
@@ -392,7 +392,7 @@ class MixMatchTest(parameterized.TestCase):
       )
     )
     with mock.patch.object(  # drawing takes long to compile
-      perturb, 'mix_ratio', lambda *args, **more: jnp.full(9, 0.75)
+      mixing, 'mix_ratio', lambda *args, **more: jnp.full(9, 0.75)
     ):
       first, second = (
         update(start, batch, jax.random.key(1))[0].stats

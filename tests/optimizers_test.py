@@ -10,10 +10,11 @@ import numpy as np
 import optax
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors, optimizers
+from nsl_jax import errors, optimizers
+from nsl_jax.training import config as config_lib
 
 common = types.SimpleNamespace(
-  **runpy.run_path(str(config_files.root() / 'configs' / 'common.py'))
+  **runpy.run_path(str(config_lib.root() / 'configs' / 'common.py'))
 )
 SGD = dict(
   name='sgd',

@@ -7,7 +7,8 @@ from absl.testing import absltest, parameterized
 from scipy import special, stats
 
 from nsl_jax import losses
-from nsl_jax.compose import perturb
+from nsl_jax.compose import mixing
+from nsl_jax.terms import power_iteration
 
 
 class DirectionTest(parameterized.TestCase):
@@ -35,7 +36,7 @@ class DirectionTest(parameterized.TestCase):
 
   def test_fisher_product_is_exact(self):
     """The oracle of a linear softmax network."""
-    found = perturb.fisher_product(self.push, self.logits, self.start)
+    found = power_iteration.fisher_product(self.push, self.logits, self.start)
     np.testing.assert_allclose(found, self.oracle(self.start), rtol=1e-12)
 
   @parameterized.parameters(1, 3)
@@ -45,10 +46,10 @@ class DirectionTest(parameterized.TestCase):
     for _ in range(iterations):
       direction = self.oracle(direction)
       direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    probed = perturb.steepest(
+    probed = power_iteration.steepest(
       self.drift, self.start, jax.random.key(0), xi=1e-2, iterations=iterations
     )
-    exact = perturb.steepest_exact(
+    exact = power_iteration.steepest_exact(
       self.push, self.logits, self.start, iterations=iterations
     )
     self.assertGreater((probed * direction).sum(1).min(), 0.999)
@@ -62,7 +63,7 @@ class DirectionTest(parameterized.TestCase):
       keys.append(tuple(jax.random.key_data(key).tolist()))
       return self.drift(change, key)
 
-    perturb.steepest(
+    power_iteration.steepest(
       drift, self.start, jax.random.key(0), xi=1e-2, iterations=3
     )
     self.assertLen(set(keys), 3)
@@ -70,9 +71,9 @@ class DirectionTest(parameterized.TestCase):
   def test_lengths(self):
     """Invariant 10: the norm is 1 to 1e-6 for every row."""
     for scale in (1e-6, 1.0, 1e6):
-      norms = jnp.linalg.norm(perturb.unit(scale * self.start), axis=1)
+      norms = jnp.linalg.norm(power_iteration.unit(scale * self.start), axis=1)
       np.testing.assert_allclose(norms, 1.0, rtol=1e-6)
-    np.testing.assert_array_equal(perturb.unit(0.0 * self.start), 0.0)
+    np.testing.assert_array_equal(power_iteration.unit(0.0 * self.start), 0.0)
 
   @parameterized.product(exact=(True, False), eps=(0.01, 0.5))
   def test_worst_is_worse_than_random(self, exact, eps):
@@ -80,11 +81,11 @@ class DirectionTest(parameterized.TestCase):
     the same length, on average over the random ones in every image.
     """
     if exact:
-      worst = perturb.steepest_exact(
+      worst = power_iteration.steepest_exact(
         self.push, self.logits, self.start, iterations=1
       )
     else:
-      worst = perturb.steepest(
+      worst = power_iteration.steepest(
         self.drift, self.start, jax.random.key(1), xi=1e-2, iterations=1
       )
 
@@ -92,7 +93,7 @@ class DirectionTest(parameterized.TestCase):
       after = self.network(self.images + eps * direction)
       return losses.kl_divergence(self.logits, after)
 
-    others = jax.vmap(perturb.unit)(
+    others = jax.vmap(power_iteration.unit)(
       jax.random.normal(
         jax.random.key(0), (500, *self.start.shape), jnp.float64
       )
@@ -103,7 +104,7 @@ class DirectionTest(parameterized.TestCase):
   def test_no_gradient_through_the_direction(self):
     def worst(weights):
       logits, push = jax.linearize(lambda x: x @ weights, self.images)
-      return perturb.steepest_exact(
+      return power_iteration.steepest_exact(
         push, logits, self.start, iterations=1
       ).sum()
 
@@ -124,18 +125,20 @@ class DirectionTest(parameterized.TestCase):
       ).astype(jnp.promote_types(dtype, jnp.float32))
     )
     logits, push = jax.linearize(network(jnp.float64), self.images)
-    true = perturb.steepest_exact(push, logits, self.start, iterations=1)
+    true = power_iteration.steepest_exact(
+      push, logits, self.start, iterations=1
+    )
     images = self.images.astype(jnp.float32)
     start = self.start.astype(jnp.float32)
     logits, push = jax.linearize(network(dtype), images)
     if xi is None:
-      found = perturb.steepest_exact(push, logits, start, iterations=1)
+      found = power_iteration.steepest_exact(push, logits, start, iterations=1)
       self.assertGreater((found * true).sum(1).mean(), cosine)
     else:
       drift = lambda change, key: losses.kl_divergence(
         logits, network(dtype)(images + change)
       ).mean()
-      found = perturb.steepest(
+      found = power_iteration.steepest(
         drift, start, jax.random.key(7), xi=xi, iterations=1
       )
       self.assertLess((found * true).sum(1).mean(), cosine)
@@ -146,22 +149,22 @@ class MixTest(parameterized.TestCase):
     """Invariant 15."""
     probs = jnp.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
     np.testing.assert_allclose(
-      perturb.sharpen(probs, 0.5)[0], [0.657895, 0.236842, 0.105263], atol=1e-6
+      mixing.sharpen(probs, 0.5)[0], [0.657895, 0.236842, 0.105263], atol=1e-6
     )
-    np.testing.assert_allclose(perturb.sharpen(probs, 1.0), probs, rtol=1e-6)
+    np.testing.assert_allclose(mixing.sharpen(probs, 1.0), probs, rtol=1e-6)
     np.testing.assert_allclose(
-      perturb.sharpen(probs, 1e-2), [[1, 0, 0], [0, 0, 1]], atol=1e-6
+      mixing.sharpen(probs, 1e-2), [[1, 0, 0], [0, 0, 1]], atol=1e-6
     )
     half = np.asarray(probs) ** 2
     np.testing.assert_allclose(
-      perturb.sharpen(probs, 0.5), half / half.sum(1, keepdims=True), rtol=1e-5
+      mixing.sharpen(probs, 0.5), half / half.sum(1, keepdims=True), rtol=1e-5
     )
 
   @parameterized.parameters(0.1, 0.5, 1.0, 2.0)
   def test_sharpen_against_a_loop(self, temperature):
     """Invariant 15: rows of sum 1 whose order is that of the rows given."""
     probs = np.random.default_rng(0).dirichlet(np.ones(5), 20)
-    found = perturb.sharpen(jnp.asarray(probs, jnp.float32), temperature)
+    found = mixing.sharpen(jnp.asarray(probs, jnp.float32), temperature)
     for row, sharp in zip(probs, np.asarray(found)):
       powers = [p ** (1 / temperature) for p in row]
       want = [power / sum(powers) for power in powers]
@@ -172,7 +175,7 @@ class MixTest(parameterized.TestCase):
   @parameterized.parameters(0.25, 0.75, 1.0)
   def test_ratio_is_the_larger_part_of_a_beta(self, alpha):
     """P(max(b, 1 - b) <= x) = F(x) - F(1 - x) for b ~ Beta(alpha, alpha)."""
-    drawn = perturb.mix_ratio(jax.random.key(0), alpha, 2000, per_batch=False)
+    drawn = mixing.mix_ratio(jax.random.key(0), alpha, 2000, per_batch=False)
     beta = stats.beta(alpha, alpha)
     test = stats.kstest(
       np.asarray(drawn), lambda x: beta.cdf(x) - beta.cdf(1 - x)
@@ -190,17 +193,17 @@ class MixTest(parameterized.TestCase):
   def test_ratio_at_a_probability(self, alpha, tolerance):
     """P(min(b, 1 - b) <= m) = 2 I_m(alpha, alpha)."""
     probability = np.linspace(1e-4, 1, 3001, endpoint=False)
-    ratio = perturb.ratio_at(jnp.asarray(probability, jnp.float32), alpha)
+    ratio = mixing.ratio_at(jnp.asarray(probability, jnp.float32), alpha)
     want = 1 - special.betaincinv(alpha, alpha, probability / 2)
     np.testing.assert_allclose(ratio, want, rtol=0, atol=tolerance)
-    self.assertEqual(perturb.ratio_at(jnp.zeros(1), alpha), 1.0)
+    self.assertEqual(mixing.ratio_at(jnp.zeros(1), alpha), 1.0)
 
   def test_ratio(self):
     """Invariant 16: in [1/2, 1], one a row, or one for all."""
-    each = perturb.mix_ratio(jax.random.key(0), 0.75, 500, per_batch=False)
+    each = mixing.mix_ratio(jax.random.key(0), 0.75, 500, per_batch=False)
     self.assertBetween(float(each.min()), 0.5, 0.51)
     self.assertBetween(float(each.max()), 0.99, 1.0)
-    one = perturb.mix_ratio(jax.random.key(0), 0.75, 500, per_batch=True)
+    one = mixing.mix_ratio(jax.random.key(0), 0.75, 500, per_batch=True)
     self.assertLen(set(one.tolist()), 1)
 
   def test_mix_against_a_loop(self):
@@ -208,7 +211,7 @@ class MixTest(parameterized.TestCase):
     rows, others = rng.normal(size=(2, 4, 2, 3)).astype(np.float32)
     ratio = np.array([0.5, 0.6, 0.9, 1.0], np.float32)
     want = [r * a + (1 - r) * b for r, a, b in zip(ratio, rows, others)]
-    mixed = perturb.mix(jnp.asarray(rows), jnp.asarray(others), ratio)
+    mixed = mixing.mix(jnp.asarray(rows), jnp.asarray(others), ratio)
     np.testing.assert_allclose(mixed, want, rtol=1e-6)
 
   @parameterized.parameters((64, 3), (7, 3), (8, 4), (10, 2))
@@ -222,18 +225,18 @@ class MixTest(parameterized.TestCase):
     for i in range(1, count):
       piece = slice(cuts[i], cuts[i + 1])
       want[0][piece], want[i][piece] = chunks[i][piece], chunks[0][piece]
-    found = perturb.interleave([jnp.asarray(chunk) for chunk in chunks])
+    found = mixing.interleave([jnp.asarray(chunk) for chunk in chunks])
     np.testing.assert_array_equal(found, want)
-    np.testing.assert_array_equal(perturb.interleave(found), chunks)
+    np.testing.assert_array_equal(mixing.interleave(found), chunks)
 
   def test_interleave_of_mixmatch(self):
     """Invariant 17: what each of the three chunks of 64 holds."""
     chunks = [jnp.full(64, i) for i in range(3)]
-    found = perturb.interleave(chunks)
+    found = mixing.interleave(chunks)
     held = [np.bincount(chunk, minlength=3).tolist() for chunk in found]
     self.assertEqual(held, [[21, 21, 22], [21, 43, 0], [22, 0, 42]])
     rows = np.arange(192)
-    places = np.concatenate(perturb.interleave(jnp.split(rows, 3)))
+    places = np.concatenate(mixing.interleave(jnp.split(rows, 3)))
     moved = [place for place in rows if places[place] != place]
     swaps = [*range(21, 42), *range(42, 64), *range(85, 106), *range(170, 192)]
     self.assertEqual(moved, swaps)

@@ -9,11 +9,12 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors
-from nsl_jax.benchmarks import startup, step_times, stopwatch
+from nsl_jax import errors
+from nsl_jax.benchmarks import startup, step, step_times, stopwatch
 from nsl_jax.commands import bench, report, reproduce
 from nsl_jax.papers import rows
-from nsl_jax.training import experiment
+from nsl_jax.reports import tables
+from nsl_jax.training import config as config_lib, experiment
 
 NOT_YET = rows.find('NS-T6-8')._replace(config='')  # as if it had no config
 
@@ -56,7 +57,7 @@ class ReproduceTest(absltest.TestCase):
   def test_every_ready_row_names_itself_in_its_config(self):
     for row in rows.read().values():
       if row.kind == 'run' and reproduce.state_of(row) == 'ready':
-        config = config_files.load(row.config)
+        config = config_lib.load(row.config)
         self.assertIn(row.id, config.row.split())
         self.assertEqual(config.data.name, row.data)
         self.assertEqual(config.data.labelled, row.labels)
@@ -99,7 +100,7 @@ class ReportTest(parameterized.TestCase):
       _result('NS-T6-7', [13.0, 14.5]),
       _result('NS-T6-1', [11.0, 11.0], steps=29000, reduced=False),
     )
-    lines = report.table(report.read(self.folder), 'NS-T6').splitlines()
+    lines = tables.table(tables.read(self.folder), 'NS-T6').splitlines()
     self.assertLen(lines, 5)
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[0], 'NS-T6-7')
@@ -115,7 +116,7 @@ class ReportTest(parameterized.TestCase):
       _result('L2-T3-4', [37.0]),
       _result('L2-T3-13', [10.0]),
     )
-    lines = report.table(report.read(self.folder), 'L2-T3').splitlines()
+    lines = tables.table(tables.read(self.folder), 'L2-T3').splitlines()
     found = [
       [cell.strip() for cell in line.strip('|').split('|')][2:7:2]
       for line in lines[-3:]
@@ -131,7 +132,7 @@ class ReportTest(parameterized.TestCase):
 
   def test_without_a_host_there_is_no_difference(self):
     self._write(_result('DN-T6-1', [40.0]), _result('DN-T6-2', [37.0]))
-    lines = report.table(report.read(self.folder), 'DN-T6').splitlines()
+    lines = tables.table(tables.read(self.folder), 'DN-T6').splitlines()
     for line in lines[-2:]:
       cells = [cell.strip() for cell in line.strip('|').split('|')]
       self.assertEqual((cells[4], cells[6]), ('', ''))
@@ -141,17 +142,17 @@ class ReportTest(parameterized.TestCase):
       _result('NS-T6-7', [13.0]),
       _result('NS-T6-1', [11.0], steps=29000, reduced=False),
     )
-    lines = report.table(report.read(self.folder), 'NS-T6-7').splitlines()
+    lines = tables.table(tables.read(self.folder), 'NS-T6-7').splitlines()
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[6], '')
 
   def test_accuracies_become_errors(self):
     row = rows.find('DN-T2-2')
-    self.assertAlmostEqual(report.reported_error(row), 100 - 94.29)
+    self.assertAlmostEqual(tables.reported_error(row), 100 - 94.29)
 
   def test_data_note_is_shown(self):
     self._write(_result('NS-T1-1', [20.0], data_note='JPEG copy'))
-    self.assertIn('JPEG copy', report.table(report.read(self.folder), ''))
+    self.assertIn('JPEG copy', tables.table(tables.read(self.folder), ''))
 
   @parameterized.parameters(
     ('README.md', 'NS-T6-1 |'), ('docs/speed.md', '| usb |')
@@ -160,7 +161,7 @@ class ReportTest(parameterized.TestCase):
     root = pathlib.Path(__file__).resolve().parent.parent
     text = (root / page).read_text()
     self.assertIn(row, text)
-    self.assertEqual(text, report.fill(text, root / 'results'))
+    self.assertEqual(text, tables.fill(text, root / 'results'))
 
   def test_a_page_that_cannot_be_filled(self):
     missing = self.folder / 'missing.md'
@@ -177,12 +178,12 @@ class ReportTest(parameterized.TestCase):
       'methods': {'DN-T7-1': {'method': 'mean_teacher', **kinds}},
     }
     results = [{**times, 'device': '1 x cpu'}, {**times, 'device': '1 x gpu'}]
-    text = report.table(results, 'DN-T7')
+    text = tables.table(results, 'DN-T7')
     for device in ('1 x cpu', '1 x gpu'):
       self.assertIn(f'{device}, 3 steps of each\n\n| row |', text)
     self.assertEqual(text.count('| DN-T7-1 | mean_teacher | 2 |'), 2)
     with self.assertRaisesRegex(errors.UserError, 'no result'):
-      report.table(results, 'DN-T8')
+      tables.table(results, 'DN-T8')
 
   def test_step_times_between_marks(self):
     one = {
@@ -199,25 +200,25 @@ class ReportTest(parameterized.TestCase):
       )
     )
     mark = '<!-- table: python -m nsl_jax report --bench x -->'
-    filled = report.fill(f'{mark}\nold\n<!-- end -->', self.folder)
+    filled = tables.fill(f'{mark}\nold\n<!-- end -->', self.folder)
     self.assertEqual(
-      filled, f'{mark}\n\n{report.times(self.folder, "x")}\n\n<!-- end -->'
+      filled, f'{mark}\n\n{tables.times(self.folder, "x")}\n\n<!-- end -->'
     )
     self.assertIn('| b | 6.00 | 6.00 | 6.00 | 2.00 | 1.50 |', filled)
     with self.assertRaisesRegex(errors.UserError, 'no step times .*known: x'):
-      report.times(self.folder, 'y')
+      tables.times(self.folder, 'y')
 
   def test_wrong_ledgers(self):
     with self.assertRaisesRegex(errors.UserError, 'no ledger'):
-      report.read(self.folder / 'none')
+      tables.read(self.folder / 'none')
     self._write({'row': 'NS-T6-1'})
     with self.assertRaisesRegex(errors.UserError, 'lacks kind'):
-      report.read(self.folder)
+      tables.read(self.folder)
     (self.folder / '0.json').write_text('{"row": ')
     with self.assertRaisesRegex(errors.UserError, 'cannot be read'):
-      report.read(self.folder)
+      tables.read(self.folder)
     with self.assertRaisesRegex(errors.UserError, 'no result'):
-      report.table([], 'NS')
+      tables.table([], 'NS')
 
 
 _SETTING = stopwatch.Setting(2, 3, (8, 8, 1), 10, 1, 'float32', None)
@@ -299,19 +300,19 @@ class BenchTest(absltest.TestCase):
       self.assertLen(row['all'], 2)
 
   def test_every_row_can_be_built(self):
-    for words in bench._ROWS.values():
+    for words in step.ROWS.values():
       for word in words:
         if word.startswith('configs/'):
           self.assertEqual(
-            bench.of_config(word, _SETTING, own_batch=False).setting.labelled, 2
+            step.of_config(word, _SETTING, own_batch=False).setting.labelled, 2
           )
         else:
-          bench.of_word(word, 'small_cnn', _SETTING, '').make(False)
+          step.of_word(word, 'small_cnn', _SETTING, '').make(False)
 
   def test_either_kind_of_kernels(self):
-    works = {'vat': bench.Work(print, 'signed', _SETTING)}
-    self.assertEqual(bench.with_kernels(works, ['default']), works)
-    found = bench.with_kernels(works, ['default', 'eigen'])
+    works = {'vat': step.Work(print, 'signed', _SETTING)}
+    self.assertEqual(step.with_kernels(works, ['default']), works)
+    found = step.with_kernels(works, ['default', 'eigen'])
     self.assertEqual(
       {name: work.setting.kernels for name, work in found.items()},
       {'vat [default]': 'default', 'vat [eigen]': 'eigen'},
@@ -324,7 +325,7 @@ class BenchTest(absltest.TestCase):
       'build_method',
       lambda config, *rest: made.append(config.data.augment),
     ):
-      work = bench.of_config('configs/digits_ns3l.py', _SETTING)
+      work = step.of_config('configs/digits_ns3l.py', _SETTING)
       work.make(True), work.make(False)
     self.assertEqual(made, ['translate:1', ''])
     self.assertEqual(
@@ -343,7 +344,7 @@ class BenchTest(absltest.TestCase):
     self.assertGreater(seconds['warm_s'], 0.1)
     row = f'| {config} | {seconds["cold_s"]:.1f} | {seconds["warm_s"]:.1f} |'
     self.assertIn(row, printed.getvalue())
-    self.assertIn(row, report.times(path.parent.parent, 'start'))
+    self.assertIn(row, tables.times(path.parent.parent, 'start'))
 
   def test_a_start_that_fails(self):
     with self.assertRaisesRegex(errors.UserError, r'^configs/no_such.py: no '):
@@ -368,9 +369,9 @@ class BenchTest(absltest.TestCase):
         bench.main(words)
 
   def test_words(self):
-    self.assertEqual(bench.parse('ns3l'), ('ns3l', {}))
+    self.assertEqual(step.parse('ns3l'), ('ns3l', {}))
     self.assertEqual(
-      bench.parse('ns3l:passes=1+sampler=uniform'),
+      step.parse('ns3l:passes=1+sampler=uniform'),
       ('ns3l', {'passes': 1, 'sampler': 'uniform'}),
     )
 

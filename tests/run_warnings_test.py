@@ -3,13 +3,12 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files
 from nsl_jax.data import sources, splits
-from nsl_jax.training import run_warnings
+from nsl_jax.training import config as config_lib, run_warnings
 
 
 def load(argument, **changed):
-  config = config_files.load(argument).unlock()
+  config = config_lib.load(argument).unlock()
   with config.unlocked():
     for name, value in changed.items():
       config.update_from_flattened_dict({name.replace('__', '.'): value})

@@ -10,9 +10,9 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, errors
+from nsl_jax import errors
 from nsl_jax.commands import search
-from nsl_jax.training import experiment
+from nsl_jax.training import config as config_lib, experiment, search as grid
 
 DIGITS = 'configs/digits_ns3l.py'
 
@@ -35,7 +35,7 @@ def result(config, validation, test, protocol='last'):
 class GridTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.config = config_files.load(DIGITS)
+    self.config = config_lib.load(DIGITS)
 
   @parameterized.parameters(
     ('optimizer.lr=3e-4,6e-4', (0.0003, 0.0006)),
@@ -46,7 +46,7 @@ class GridTest(parameterized.TestCase):
     ('data.validation=100', (100,)),
   )
   def test_values_take_the_type_of_the_field(self, text, expected):
-    axis = search.parse_axis(text, self.config)
+    axis = grid.parse_axis(text, self.config)
     self.assertEqual(axis.values, expected)
     self.assertEqual(
       [type(v) for v in axis.values], [type(v) for v in expected]
@@ -68,13 +68,13 @@ class GridTest(parameterized.TestCase):
   )
   def test_refused_in_one_line(self, text, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
-      search.parse_axis(text, self.config)
+      grid.parse_axis(text, self.config)
     self.assertNotIn('\n', str(caught.exception))
 
   def test_cells_are_all_combinations(self):
-    axes = [search.Axis('a', (1, 2)), search.Axis('b', ('x', 'y'))]
+    axes = [grid.Axis('a', (1, 2)), grid.Axis('b', ('x', 'y'))]
     self.assertEqual(
-      search.cells_of(axes),
+      grid.cells_of(axes),
       [
         {'a': 1, 'b': 'x'},
         {'a': 1, 'b': 'y'},
@@ -83,11 +83,11 @@ class GridTest(parameterized.TestCase):
       ],
     )
     with self.assertRaisesRegex(errors.UserError, 'twice'):
-      search.cells_of([axes[0], axes[0]])
+      grid.cells_of([axes[0], axes[0]])
 
   def test_fields_are_set_in_a_copy(self):
     before = self.config.to_dict()
-    config = search.with_fields(
+    config = grid.with_fields(
       self.config, {'optimizer.lr': 0.5, 'method.threshold': 0.25}
     )
     self.assertEqual(
@@ -97,16 +97,16 @@ class GridTest(parameterized.TestCase):
     self.assertEqual(self.config.to_dict(), before)
 
   def test_the_name_does_not_depend_on_the_order_of_fields(self):
-    name = search.name_of({'b': 'x/y', 'a': 1})
+    name = grid.name_of({'b': 'x/y', 'a': 1})
     self.assertEqual(name, 'a=1,b=x_y')
-    self.assertEqual(name, search.name_of({'a': 1, 'b': 'x/y'}))
+    self.assertEqual(name, grid.name_of({'a': 1, 'b': 'x/y'}))
 
 
 class ValidationTest(parameterized.TestCase):
   @parameterized.parameters('last', 'best_validation')
   def test_of_the_protocol(self, protocol):
-    config = config_files.load(DIGITS)
-    found = search.validation_errors(
+    config = config_lib.load(DIGITS)
+    found = grid.validation_errors(
       result(config, [3.0, 5.0], [1.0, 2.0], protocol), pathlib.Path()
     )
     self.assertEqual(found, [3.0, 5.0])
@@ -126,7 +126,7 @@ class ValidationTest(parameterized.TestCase):
       'protocol': 'median_last_20',
       'reports': [{'seed': 3, 'median_last_20': {'test_error': 1.0}}],
     }
-    self.assertEqual(search.validation_errors(content, folder), [9.5])
+    self.assertEqual(grid.validation_errors(content, folder), [9.5])
 
 
 class SearchTest(parameterized.TestCase):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import config_files, models
+from nsl_jax import models
 from nsl_jax.training import (
   checkpoint,
+  config as config_lib,
   evaluate,
   experiment,
   loop,
@@ -21,7 +22,7 @@ from nsl_jax.training import (
 
 
 def config_of(argument, **changed):
-  config = config_files.load(argument, smoke='true')
+  config = config_lib.load(argument, smoke='true')
   with config.unlocked():
     config.data.name = 'digits'
     config.devices = 1
@@ -165,7 +166,7 @@ class ConfigTest(parameterized.TestCase):
     ('configs/digits_ns3l.py', 'recomputed'),
   )
   def test_full_protocols_are_the_papers(self, argument, expected):
-    self.assertEqual(config_files.load(argument).eval.batch_norm, expected)
+    self.assertEqual(config_lib.load(argument).eval.batch_norm, expected)
 
 
 class ShortRunTest(absltest.TestCase):

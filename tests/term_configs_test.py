@@ -5,16 +5,16 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from terms_test import LOGITS, NEGATIVE, THRESHOLD, WEIGHT, rows, shared
 
-from nsl_jax import errors, losses
-from nsl_jax.terms import from_config, negative_samplers
+from nsl_jax import errors, losses, terms as terms_lib
+from nsl_jax.terms import negative_samplers
 
 
 class FromConfigTest(parameterized.TestCase):
   def test_nothing(self):
-    self.assertEqual(from_config.from_config({}), {})
+    self.assertEqual(terms_lib.from_config({}), {})
 
   def test_weights_ramps_and_options(self):
-    built = from_config.from_config(
+    built = terms_lib.from_config(
       {
         'pseudo_label': dict(
           weight=3.0, ramp='sigmoid', ramp_steps=10, threshold=0.5
@@ -40,14 +40,14 @@ class FromConfigTest(parameterized.TestCase):
 
   def test_a_weight_may_be_held(self):
     fields = dict(weight=3.0, ramp='linear', ramp_steps=8, threshold=0.5)
-    held, _ = from_config.from_config(
+    held, _ = terms_lib.from_config(
       {'pseudo_label': dict(fields, hold_steps=4)}
     )['pseudo_label']
     np.testing.assert_allclose(
       [held(step) for step in (0, 3, 4, 7, 8)], [0, 0, 1.5, 1.5, 3]
     )
     with self.assertRaisesRegex(errors.UserError, 'hold_steps=-1'):
-      from_config.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
+      terms_lib.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
 
   @parameterized.parameters(
     ({'ns3': WEIGHT}, "unknown term 'ns3': did you mean 'ns3l'"),
@@ -78,18 +78,18 @@ class FromConfigTest(parameterized.TestCase):
   )
   def test_errors_are_one_clear_line(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
-      from_config.from_config(config)
+      terms_lib.from_config(config)
     self.assertNotIn('\n', str(caught.exception))
 
 
 class WithOwnTest(absltest.TestCase):
   def test_own_term_comes_first(self):
-    merged = from_config.with_own('ns3l', THRESHOLD, {'pseudo_label': {}})
+    merged = terms_lib.with_own('ns3l', THRESHOLD, {'pseudo_label': {}})
     self.assertEqual(list(merged), ['ns3l', 'pseudo_label'])
 
   def test_the_same_term_twice(self):
     with self.assertRaisesRegex(errors.UserError, 'has the term ns3l already'):
-      from_config.with_own('ns3l', THRESHOLD, {'ns3l': {}})
+      terms_lib.with_own('ns3l', THRESHOLD, {'ns3l': {}})
 
 
 class SideTablesTest(absltest.TestCase):
@@ -101,11 +101,11 @@ class SideTablesTest(absltest.TestCase):
       'd': dict(threshold=0.9),
     }
     self.assertEqual(
-      from_config.side_tables(both),
+      terms_lib.side_tables(both),
       (negative_samplers.DISTANCE, negative_samplers.TRUE_CLASS),
     )
-    self.assertEqual(from_config.side_tables({'ns3l': THRESHOLD}), ())
-    self.assertEqual(from_config.side_tables({}), ())
+    self.assertEqual(terms_lib.side_tables({'ns3l': THRESHOLD}), ())
+    self.assertEqual(terms_lib.side_tables({}), ())
 
 
 if __name__ == '__main__':

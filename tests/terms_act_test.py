@@ -7,9 +7,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from configs import common
-from nsl_jax import config_files
-from nsl_jax.terms import from_config
-from nsl_jax.training import experiment, metrics_log
+from nsl_jax import terms as terms_lib
+from nsl_jax.training import config as config_lib, experiment, metrics_log
 
 CONFIGS = (
   'configs/digits_supervised.py',
@@ -21,7 +20,7 @@ CONFIGS = (
 
 def with_term(argument, name, **more):
   joint = ',' if ':' in argument else ':'
-  return config_files.load(f'{argument}{joint}terms={name}', **more)
+  return config_lib.load(f'{argument}{joint}terms={name}', **more)
 
 
 class WeightTest(parameterized.TestCase):
@@ -33,7 +32,7 @@ class WeightTest(parameterized.TestCase):
   ):
     config = with_term(argument, name, reduced=reduced)
     fields = config.method.terms[name].to_dict()
-    weight, _ = from_config.from_config({name: fields})[name]
+    weight, _ = terms_lib.from_config({name: fields})[name]
     np.testing.assert_allclose(
       float(weight(round(config.steps * 0.26))), fields['weight'], rtol=1e-6
     )
@@ -46,7 +45,7 @@ class WeightTest(parameterized.TestCase):
       )
 
   def test_two_terms_on_a_method(self):
-    config = config_files.load('configs/digits_ns3l.py:terms=pi+vat')
+    config = config_lib.load('configs/digits_ns3l.py:terms=pi+vat')
     for name in 'pi', 'vat':
       self.assertEqual(config.method.terms[name].ramp_steps, 500)
 

@@ -6,8 +6,9 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import special
 
-from nsl_jax import errors, losses
-from nsl_jax.terms import library, negative_samplers
+from nsl_jax import errors, losses, terms
+from nsl_jax.compose import combinators
+from nsl_jax.terms import negative_samplers
 from nsl_jax.types import Aux, Batch, CleanPass
 
 LOGITS = jnp.array([[1.0, -2.0, 0.5, 0.4], [0.0, 3.0, -1.0, 0.2]])
@@ -43,7 +44,7 @@ def rows(side=None):
 class NS3LTest(parameterized.TestCase):
   def test_one_pass(self):
     """Algorithm 1: negatives by belief, probabilities from the same pass."""
-    term = library.ns3l(passes=1, **THRESHOLD)
+    term = terms.build('ns3l', passes=1, **THRESHOLD)
     refused = lambda key: self.fail('one pass must not run a second one')
     value = term(shared(again=refused), rows(), jax.random.key(0))
     np.testing.assert_allclose(
@@ -58,7 +59,7 @@ class NS3LTest(parameterized.TestCase):
       views.append(key)
       return LOGITS + jax.random.normal(key, LOGITS.shape)
 
-    term = library.ns3l(passes=2, **THRESHOLD)
+    term = terms.build('ns3l', passes=2, **THRESHOLD)
     value = term(shared(again=again), rows(), jax.random.key(0))
     self.assertLen(views, 1)
     second = LOGITS + jax.random.normal(jax.random.clone(views[0]), (2, 4))
@@ -71,7 +72,7 @@ class NS3LTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
   def test_gradient(self, passes):
     """Invariant 6: it comes from the pass that gives p, not by the belief."""
-    term = library.ns3l(passes=passes, **THRESHOLD)
+    term = terms.build('ns3l', passes=passes, **THRESHOLD)
 
     def total(first, second, belief):
       aux = shared(first, belief, lambda key: second)
@@ -83,18 +84,18 @@ class NS3LTest(parameterized.TestCase):
       np.testing.assert_allclose(grad, used * expected, rtol=1e-6, atol=1e-7)
 
   def test_second_pass_without_one(self):
-    term = library.ns3l(passes=2, **THRESHOLD)
+    term = terms.build('ns3l', passes=2, **THRESHOLD)
     with self.assertRaisesRegex(errors.UserError, 'set passes=1'):
       term(shared(), rows(), jax.random.key(0))
 
   @parameterized.parameters(0, 3, '1')
   def test_number_of_passes(self, passes):
     with self.assertRaisesRegex(errors.UserError, 'passes must be 1 or 2'):
-      library.ns3l(passes=passes, **THRESHOLD)
+      terms.build('ns3l', passes=passes, **THRESHOLD)
 
   def test_sampler_sees_the_side_tables(self):
     distance = jnp.array([[1.0, 2.0, 9.0, 3.0], [8.0, 0.0, 1.0, 2.0]])
-    term = library.ns3l(sampler='furthest', passes=1)
+    term = terms.build('ns3l', sampler='furthest', passes=1)
     value = term(
       shared(), rows({negative_samplers.DISTANCE: distance}), jax.random.key(0)
     )
@@ -105,7 +106,7 @@ class NS3LTest(parameterized.TestCase):
   def test_negatives_are_drawn_anew_with_each_key(self):
     """F-N17: the drawn class shows in the value, -log(1 - p_j)."""
     term = jax.jit(
-      lambda key: library.ns3l(sampler='uniform', count=1, passes=1)(
+      lambda key: terms.build('ns3l', sampler='uniform', count=1, passes=1)(
         shared(), rows(), key
       )
     )
@@ -118,7 +119,9 @@ class NS3LTest(parameterized.TestCase):
 
   def test_negatives_of_an_image_can_be_kept(self):
     """F-N17: without redraw they hang on the image's row and on the run."""
-    term = library.ns3l(sampler='uniform', count=2, passes=1, redraw=False)
+    term = terms.build(
+      'ns3l', sampler='uniform', count=2, passes=1, redraw=False
+    )
     draw = lambda indices, seed, run=0: term(
       shared(
         jnp.tile(LOGITS[:1], (8, 1)),
@@ -137,7 +140,7 @@ class NS3LTest(parameterized.TestCase):
 
 class PseudoLabelTest(absltest.TestCase):
   def test_reads_the_clean_pass(self):
-    value = library.pseudo_label(threshold=0.95)(
+    value = terms.build('pseudo_label', threshold=0.95)(
       shared(), rows(), jax.random.key(0)
     )
     self.assertEqual(value[0], 0.0)
@@ -150,7 +153,7 @@ class PseudoLabelTest(absltest.TestCase):
 class EntropyTest(absltest.TestCase):
   def test_against_a_loop(self):
     """F-N7: of the clean pass."""
-    value = library.entropy()(shared(), rows(), jax.random.key(0))
+    value = terms.build('entropy')(shared(), rows(), jax.random.key(0))
     want = [
       -sum(p * np.log(p) for p in row)
       for row in special.softmax(np.asarray(LOGITS), axis=-1)
@@ -169,8 +172,8 @@ class AgreementTest(parameterized.TestCase):
       self.assertEqual(params is slot, name == 'mean_teacher')
       return teacher
 
-    term = {'pi': library.pi, 'mean_teacher': library.mean_teacher}[name]()
-    aux = shared(student, again=again, slots={library.TEACHER: slot})
+    term = terms.build(name)
+    aux = shared(student, again=again, slots={combinators.TEACHER: slot})
     return term(aux, rows(), jax.random.key(0))
 
   @parameterized.parameters('pi', 'mean_teacher')
@@ -233,7 +236,7 @@ class VATTest(parameterized.TestCase):
       fresh=apply,
       unlabelled=lambda values: values[2:],
     )
-    return library.vat(**options)(
+    return terms.build('vat', **options)(
       shared(clean=clean), rows(), jax.random.key(3)
     )
 

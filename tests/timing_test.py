@@ -14,8 +14,9 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
 from nsl_jax.benchmarks import step_times, stopwatch, table7
-from nsl_jax.commands import bench, report, reproduce
+from nsl_jax.commands import bench, reproduce
 from nsl_jax.papers import rows
+from nsl_jax.reports import tables
 from nsl_jax.training import experiment, sharding as mesh_lib
 from nsl_jax.types import Batch
 
@@ -146,7 +147,7 @@ class MeasureTest(absltest.TestCase):
       )
     path = folder / 'DN-T7-cpu-reduced2-seeds1.json'
     content = json.loads(path.read_text())
-    self.assertEqual(report.read(folder), [content])
+    self.assertEqual(tables.read(folder), [content])
     self.assertEqual(
       (content['row'], content['kind']), ('DN-T7-1 DN-T7-2 DN-T7-3', 'timing')
     )

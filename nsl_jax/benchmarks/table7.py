@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from nsl_jax import config_files, errors
+from nsl_jax import errors
 from nsl_jax.benchmarks import step_times, stopwatch
 from nsl_jax.data import normalize
 from nsl_jax.papers import rows
 from nsl_jax.training import (
+  config as config_lib,
   experiment,
   kernels,
   loop,
@@ -98,7 +99,7 @@ def configs() -> dict[str, ml_collections.ConfigDict]:
   """The rows' configs, all with the batch of the table."""
   found = {}
   for row_id in ROWS:
-    config = config_files.load(rows.find(row_id).config)
+    config = config_lib.load(rows.find(row_id).config)
     config = config.copy_and_resolve_references().unlock()
     config.batch = dict(labelled=LABELLED, unlabelled=UNLABELLED)
     found[row_id] = config.lock()

@@ -20,64 +20,25 @@ names that other libraries' benchmarks use (pimodel, l2i-o(meanteacher), ...).
 its first step, when nothing is compiled yet and when it has run before.
 """
 
-import ast
-import copy
-import functools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from nsl_jax import config_files, errors, files, methods, models, optimizers
-from nsl_jax.benchmarks import breakdown, startup, step_times, stopwatch
-from nsl_jax.benchmarks.stopwatch import Setting, Subject
+from nsl_jax import errors, files
+from nsl_jax.benchmarks import breakdown, startup, step, step_times, stopwatch
+from nsl_jax.benchmarks.stopwatch import Setting
 from nsl_jax.commands import cli
-from nsl_jax.compose import tasks
-from nsl_jax.data import augment, normalize
 from nsl_jax.training import (
-  experiment,
   kernels as kernels_lib,
   loop,
   sharding as mesh_lib,
   train_step,
   workdir as workdir_lib,
 )
-from nsl_jax.types import Method, Tools
-
-# Times in the results: with the data pipeline, without, of inference.
-_FULL, _BARE, _INFERENCE = step_times.WAYS
-_PROFILED = 5  # steps
-# Other libraries' name of a method -> words of --method, or configs, that do
-# it; the second with as many images in each pass as they have.
-_L2I = 'configs/cifar10_l2i.py:host=mt,variant='
-_ROWS = {
-  'supervised': ['supervised'],
-  'pseudolabel': ['pseudo_label'],
-  'pimodel': ['pi', 'pi:joint=False'],
-  'meanteacher': ['mean_teacher', 'mean_teacher:second_pass=unlabelled'],
-  'vat': ['vat', 'vat:joint=False'],
-  'mixmatch': ['mixmatch'],
-  'l2i-o(meanteacher)': [_L2I + 'v2'],
-  'l2i-l(meanteacher)': [_L2I + 'v1'],
-  'dualstudent': ['configs/cifar10_dual_student.py'],
-}
-
-
-def parse(word: str) -> tuple[str, dict[str, Any]]:
-  """`name:k=v+k=v` -> the name and its options, as Python literals."""
-  name, _, rest = word.partition(':')
-  options = {}
-  for item in filter(None, rest.split('+')):
-    key, _, text = item.partition('=')
-    try:
-      options[key] = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-      options[key] = text
-  return name, options
 
 
 def _numbers(text: str, example: str) -> list[int]:
@@ -90,174 +51,21 @@ def _numbers(text: str, example: str) -> list[int]:
   return [int(part) for part in parts]
 
 
-def build(word: str, model: str, setting: Setting, view: str) -> Method:
-  """The method of a command-line word, the rest of its options by default."""
-  name, options = parse(word)
-  network, fields = parse(model)
-  bfloat16 = setting.precision == 'bfloat16'
-  tools = Tools(
-    model=models.build(
-      {'name': network, **fields},
-      setting.classes,
-      precision='bfloat16' if bfloat16 else 'float32',
-    ),
-    tx=optimizers.build({'name': 'adam', 'lr': 1e-3, 'drop_steps': 0}),
-    augment=augment.build(view),
-    image_shape=setting.shape,
-  )
-  return methods.build({'name': name, 'terms': {}, **options}, tools)
-
-
-class Work(NamedTuple):
-  """What is timed.
-
-  Attributes:
-    make: builds the method, with its augmentation or without.
-    normalise: kind of normalisation.
-    setting: sizes.
-  """
-
-  make: Callable[[bool], Method]
-  normalise: str
-  setting: Setting
-
-
-def of_word(word: str, model: str, setting: Setting, view: str) -> Work:
-  """The work of a word of --method."""
-  return Work(
-    lambda augmented: build(word, model, setting, view if augmented else ''),
-    'signed',
-    setting,
-  )
-
-
-def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
-  """The work of a --config, with its own batch or with that of `setting`."""
-  config = config_files.load(name).copy_and_resolve_references().unlock()
-  if config.task != tasks.CLASSIFICATION.name:
-    raise errors.UserError(f'{name}: only steps on classes are timed')
-  config.precision = setting.precision
-  kind, plain = config.data.normalise, copy.deepcopy(config)
-  plain.data.augment = plain.data.strong = ''
-  if own_batch:
-    setting = setting._replace(
-      labelled=config.batch.labelled,
-      unlabelled=config.batch.unlabelled,
-      holdout=config.batch.get('holdout', 0),
-    )
-  elif config.batch.get('holdout'):
-    setting = setting._replace(holdout=setting.labelled)
-  return Work(
-    lambda augmented: experiment.build_method(
-      config if augmented else plain,
-      setting.classes,
-      setting.shape,
-      lambda: stopwatch.random_data((), setting, kind).normaliser,
-    ),
-    kind,
-    setting,
-  )
-
-
-def subjects_of(
-  work: Work, *, inference: bool, empty: bool = True
-) -> dict[str, Subject]:
-  """A method with the data pipeline and, if wanted, on one batch that is
-  already there, and its predictions.
-  """
-  setting = work.setting
-  apply = functools.partial(normalize.apply, work.normalise)
-  read = functools.partial(train_step.gather, apply)
-  full, bare = work.make(True), work.make(False)
-  data = stopwatch.random_data(full.side, setting, work.normalise)
-  rows = {
-    name: jnp.arange(size) for name, size in stopwatch.sizes(setting).items()
-  }
-  batch = jax.jit(read)(data, rows)
-  found = {_FULL: stopwatch.training(full, setting, read, data)}
-  if empty:
-    found[_BARE] = stopwatch.training(
-      bare, setting, lambda batch, rows: batch, batch
-    )
-  if inference:
-    state = train_step.initial_state(full, 0, setting.mesh)
-    found[_INFERENCE] = stopwatch.inference(
-      full.predict, state, setting, apply, data
-    )
-  return found
-
-
-def measure(
-  works: Mapping[str, Work],
-  *,
-  steps: int,
-  inference: bool = False,
-  parts: bool = False,
-  empty: bool = True,
-) -> dict[str, dict[str, Any]]:
-  """Times everything, all ways, in turn.
-
-  Returns:
-    By name: `images` of a step's labelled and unlabelled batch, `ms` and, if
-    wanted, `ms_empty` and `ms_inference` (a step's milliseconds, of every
-    call), `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms`,
-    of a step with the data pipeline.
-  """
-  subjects = {
-    (name, way): one
-    for name, work in works.items()
-    for way, one in subjects_of(work, inference=inference, empty=empty).items()
-  }
-  setting = next(iter(works.values())).setting
-  taken = stopwatch.in_turn(subjects, setting, steps=steps)
-  found: dict[str, dict[str, Any]] = {
-    name: {
-      'images': work.setting.labelled + work.setting.unlabelled,
-      **{way: ms for (owner, way), ms in taken.items() if owner == name},
-      'compile_s': subjects[name, _FULL].compile_s,
-      'memory_mb': subjects[name, _FULL].memory_mb,
-      'gflop': subjects[name, _FULL].gflop,
-    }
-    for name, work in works.items()
-  }
-  if parts:
-    for name in works:
-      full = subjects[name, _FULL]
-      calls = breakdown.measure(full.call, full.program(), steps=_PROFILED)
-      found[name]['parts_ms'] = {
-        part: ms / setting.steps_per_call for part, ms in calls.items()
-      }
-  return found
-
-
-def with_kernels(
-  works: Mapping[str, Work], choices: Sequence[str]
-) -> dict[str, Work]:
-  """Every work with each choice of kernels, which its name then tells."""
-  several = len(choices) > 1
-  return {
-    f'{name} [{choice}]' if several else name: work._replace(
-      setting=work.setting._replace(kernels=choice)
-    )
-    for name, work in works.items()
-    for choice in choices
-  }
-
-
 def print_rows(
   name: str, model: str, setting: Setting, view: str, steps: int
 ) -> None:
   """Prints the lines of --rows; for an unknown method a message on stderr."""
-  if name not in _ROWS:
+  if name not in step.ROWS:
     print(
-      f'no row {name!r}: {errors.did_you_mean(name, _ROWS)}', file=sys.stderr
+      f'no row {name!r}: {errors.did_you_mean(name, step.ROWS)}',
+      file=sys.stderr,
     )
-  for word in _ROWS.get(name, []):
+  for word in step.ROWS.get(name, []):
     if word.startswith('configs/'):
-      work = of_config(word, setting, own_batch=False)
+      work = step.of_config(word, setting, own_batch=False)
     else:
-      work = of_word(word, model, setting, view)
-    subject = subjects_of(work, inference=False)[_BARE]
+      work = step.of_word(word, model, setting, view)
+    subject = step.subjects_of(work, inference=False)[step_times.BARE]
     taken = stopwatch.in_turn({word: subject}, setting, steps=steps)
     print(
       'ROW '
@@ -417,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   choices = [kernels_lib.choose(one) for one in options.kernels.split(',')]
   if options.rows:
-    for name in (options.method or ','.join(_ROWS)).split(','):
+    for name in (options.method or ','.join(step.ROWS)).split(','):
       for choice in choices:
         print_rows(
           name,
@@ -430,11 +238,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   model = options.model or 'small_cnn'
   words = options.method or ('' if options.config else 'supervised,ns3l')
   works = {
-    word: of_word(word, model, setting, options.augment)
+    word: step.of_word(word, model, setting, options.augment)
     for word in filter(None, words.split(','))
-  } | {name: of_config(name, setting) for name in options.config}
-  measured = measure(
-    with_kernels(works, choices),
+  } | {name: step.of_config(name, setting) for name in options.config}
+  measured = step.measure(
+    step.with_kernels(works, choices),
     steps=options.steps,
     inference=options.inference,
     parts=options.breakdown,

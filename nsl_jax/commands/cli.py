@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import jax
-from absl import app, flags, logging
+from absl import logging
 
 from nsl_jax import errors, memory
 from nsl_jax.data import cache
@@ -35,48 +35,6 @@ def _keep_compilations() -> None:
     folder = str(cache.directory() / 'compiled')
     jax.config.update('jax_compilation_cache_dir', folder)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
-
-
-def _parse(argv: list[str]) -> list[str]:
-  for word, following in zip(argv, [*argv[1:], '']):
-    if word != '--config' and not word.startswith('--config='):
-      continue
-    name = word.partition('=')[2] or following
-    path = pathlib.Path(name.partition(':')[0])
-    if not path.is_file():
-      fail(f'no config file {path}: see the folder configs/', 2)
-    # Config files import their neighbours as `configs.x`.
-    sys.path.insert(0, str(path.resolve().parent.parent))
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    fail(_last_line(error), 2)
-  except (AttributeError, KeyError) as error:
-    text = ' '.join(str(part) for part in error.args)
-    hint = text.partition('Did you mean ')[2].split()
-    if not hint and not _overrides(argv):
-      fail(f'the config file raised {type(error).__name__}: {text}', 2)
-    fail(
-      f'no such config field in {" ".join(_overrides(argv))}'
-      + (f': did you mean {hint[0]}?' if hint else ''),
-      2,
-    )
-  except BrokenPipeError:  # of --help
-    raise
-  except Exception as error:  # a config file may raise anything
-    fail(f'{type(error).__name__}: {error}', 2)
-
-
-def _last_line(error: Exception) -> str:
-  """What was wrong, without the traceback that config_flags prints."""
-  text = str(error)
-  if 'Traceback' not in text:
-    return text
-  return text.strip().splitlines()[-1].partition(': ')[2]
-
-
-def _overrides(argv: list[str]) -> list[str]:
-  return [word for word in argv if word.startswith('--config.')]
 
 
 @contextmanager
@@ -105,6 +63,7 @@ def guard(body: Callable[[], None]) -> None:
   one that was stopped and can be resumed, or whose output nobody reads.
   Anything else that is raised is shown whole, and ends the process at once.
   """
+  logging.set_verbosity(logging.WARNING)
   memory.keep()
   checkpoint.log_no_errors()
   with _readers_may_leave():
@@ -148,18 +107,21 @@ def _guard(body: Callable[[], None]) -> None:
     _leave(1)
 
 
-def run_with_config(body: Callable[[], None]) -> None:
-  """Parses absl flags, the config's among them, and runs `body` guarded."""
-
-  def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-      fail(f'what is {argv[1]!r}? options start with --, see --help', 2)
-    if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.WARNING)
-    guard(body)
-
-  with _readers_may_leave():
-    app.run(main, flags_parser=_parse)
+# Words that people try -> the field of the config.
+_FIELDS = {
+  'lr': 'optimizer.lr',
+  'learning_rate': 'optimizer.lr',
+  'batch_size': 'batch.labelled',
+  'steps': 'steps',
+  'seed': 'seed',
+  'seeds': 'seeds',
+  'epochs': 'steps',
+  'method': 'method.name',
+  'model': 'model.name',
+  'data': 'data.name',
+  'data_dir': 'data.dir',
+  'labels': 'data.labelled',
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -186,13 +148,20 @@ class Parser(argparse.ArgumentParser):
       name = word.partition('=')[0]
       written_out = name in self._option_string_actions
       if name.startswith('--') and name != '--' and not written_out:
-        hint = errors.did_you_mean(name, self._option_string_actions)
+        hint = self.hint(name)
         self.error(f'no such option: {name}; {hint}')
     options, rest = super().parse_known_args(args, namespace)
     for name, value in vars(options).items():
       if isinstance(value, pathlib.Path):
         errors.refuse_address(value, f'--{name}')
     return options, rest
+
+  def hint(self, name: str) -> str:
+    """What may have been meant by an option that is not there."""
+    field = _FIELDS.get(name.removeprefix('--'))
+    if field and '--config' in self._option_string_actions:
+      return f'did you mean --config.{field}?'
+    return errors.did_you_mean(name, self._option_string_actions)
 
   def error(self, message: str) -> NoReturn:
     """One line and status 2."""

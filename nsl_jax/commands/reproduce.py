@@ -12,19 +12,24 @@ from typing import Any
 
 import jax
 
-from nsl_jax import config_files, errors, files
+from nsl_jax import errors, files
 from nsl_jax.benchmarks import table7
 from nsl_jax.commands import cli
 from nsl_jax.papers import rows
 from nsl_jax.reports import figures
-from nsl_jax.training import experiment, summary, workdir as workdir_lib
+from nsl_jax.training import (
+  config as config_lib,
+  experiment,
+  summary,
+  workdir as workdir_lib,
+)
 
 
 def state_of(row: rows.Row) -> str:
   """`ready`, `cited` (another paper's number) or `not implemented yet`."""
   if row.kind == 'cited':
     return 'cited'
-  ready = not row.config or config_files.exists(row.config)
+  ready = not row.config or config_lib.exists(row.config)
   if row.kind == 'figure':
     ready = ready and figures.name_of(row.id) is not None
   else:
@@ -59,7 +64,7 @@ def file_name(row_id: str, content: dict[str, Any], platform: str) -> str:
 def _run(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> dict[str, Any]:
-  config = config_files.load(row.config, seeds=seeds, reduced=reduced)
+  config = config_lib.load(row.config, seeds=seeds, reduced=reduced)
   if row.id not in config.row.split():
     raise errors.UserError(f'{row.config} is row {config.row}, not {row.id}')
   return experiment.run(config, workdir)

@@ -10,229 +10,12 @@ in every cell. Stopped, the same command resumes; a longer grid keeps the cells
 that are done.
 """
 
-import itertools
-import math
 import pathlib
-import statistics
-import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-import ml_collections
-from flax import traverse_util
-
-from nsl_jax import config_files, errors, files
+from nsl_jax import files
 from nsl_jax.commands import cli
-from nsl_jax.training import experiment, metrics_log, summary
-
-_OPTIONS = ('row', 'seeds', 'steps', 'full_steps')  # of the command itself
-# Errors of cells that differ in these do not compare.
-_COMMON = ('seed', 'protocol', 'data.name', 'data.validation', 'data.limit')
-
-Cell = dict[str, Any]
-
-
-class Axis(NamedTuple):
-  """A field of the config, as 'optimizer.lr', and the values to try."""
-
-  field: str
-  values: tuple[Any, ...]
-
-
-class Outcome(NamedTuple):
-  """What became of a cell.
-
-  Attributes:
-    cell: its fields.
-    validation: as `summary.score` gives it; None where training failed.
-    results: what `experiment.run` gave, with the test errors; empty where
-      training failed.
-    failure: why it failed, or ''.
-  """
-
-  cell: Cell
-  validation: dict[str, Any] | None
-  results: dict[str, Any]
-  failure: str
-
-  def rank(self) -> float:
-    """The mean validation error; failed cells come last."""
-    return math.inf if self.validation is None else self.validation['mean']
-
-
-def _convert(field: str, text: str, like: Any) -> Any:
-  """A value of the type that the config has."""
-  if isinstance(like, bool):
-    if text.lower() not in ('true', 'false'):
-      raise errors.UserError(f'--grid {field}={text}: must be true or false')
-    return text.lower() == 'true'
-  try:
-    return type(like)(text)
-  except ValueError as error:
-    raise errors.UserError(
-      f'--grid {field}={text}: must be {type(like).__name__}'
-    ) from error
-
-
-def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
-  """Reads `field=value,value,…`.
-
-  Raises:
-    errors.UserError: for a field that the config lacks or that all cells must
-      share, or values that are missing, of another type, or repeated.
-  """
-  field, _, words = text.partition('=')
-  fields = traverse_util.flatten_dict(config.to_dict(), sep='.')
-  if field not in fields:
-    raise errors.UserError(
-      f'--grid {text}: no such config field; '
-      + errors.did_you_mean(field, fields)
-    )
-  if field in _OPTIONS:
-    raise errors.UserError(f'--grid {text}: use --seeds and --reduced instead')
-  values = tuple(
-    _convert(field, word, fields[field]) for word in words.split(',')
-  )
-  if len(set(values)) < len(values):
-    raise errors.UserError(f'--grid {text}: a value is there twice')
-  if field in _COMMON and len(values) > 1:
-    raise errors.UserError(f'--grid {text}: errors would not compare, give one')
-  return Axis(field, values)
-
-
-def cells_of(axes: Sequence[Axis]) -> list[Cell]:
-  """Every combination, the last axis changing fastest."""
-  names = [axis.field for axis in axes]
-  if len(set(names)) < len(names):
-    raise errors.UserError('--grid names a field twice: give all its values')
-  return [
-    dict(zip(names, values))
-    for values in itertools.product(*(axis.values for axis in axes))
-  ]
-
-
-def with_fields(
-  config: ml_collections.ConfigDict, cell: Mapping[str, Any]
-) -> ml_collections.ConfigDict:
-  """A locked copy of the config with the fields of a cell."""
-  config = config.copy_and_resolve_references()
-  config.update_from_flattened_dict(cell)
-  return config.lock()
-
-
-def name_of(cell: Mapping[str, Any]) -> str:
-  """The cell in one word, also the name of its folder: sorted by field."""
-  words = ','.join(f'{field}={cell[field]}' for field in sorted(cell))
-  return words.replace('/', '_')
-
-
-def validation_errors(
-  results: Mapping[str, Any], workdir: pathlib.Path
-) -> list[float]:
-  """Every seed's validation error, read as the protocol reads test errors.
-
-  Args:
-    results: what `experiment.run` gave.
-    workdir: where it ran.
-
-  Returns:
-    In %: of the last evaluation, the lowest, or the median of the last 20.
-  """
-  found = []
-  for report in results['reports']:
-    if results['protocol'] != 'median_last_20':
-      found.append(report[results['protocol']]['validation_error'])
-      continue
-    lines = metrics_log.read(
-      workdir / f'seed_{report["seed"]}' / 'metrics.jsonl'
-    )
-    every = [e['validation_error'] for e in lines if e['kind'] == 'eval']
-    found.append(statistics.median(every[-20:]))
-  return found
-
-
-def _train(
-  config: ml_collections.ConfigDict, cell: Cell, workdir: pathlib.Path
-) -> Outcome:
-  try:
-    results = experiment.run(with_fields(config, cell), workdir)
-  except errors.TrainingError as error:
-    return Outcome(cell, None, {}, str(error))
-  found = validation_errors(results, workdir)
-  score = summary.score(found, 'validation_error', '%')
-  return Outcome(cell, score, results, '')
-
-
-def train(
-  config: ml_collections.ConfigDict,
-  cells: Sequence[Cell],
-  workdir: pathlib.Path,
-) -> list[Outcome]:
-  """Trains all seeds of every cell, or finds that they are done.
-
-  A cell whose loss is not finite is a bad setting, not the end of the search.
-
-  Args:
-    config: what cells have in common, with seeds and steps.
-    cells: what they do not.
-    workdir: gets a folder per cell.
-
-  Returns:
-    Outcomes in the order of `cells`.
-
-  Raises:
-    errors.UserError: if nothing is held out to choose by, or a cell is wrong.
-    errors.TrainingError: if every cell failed.
-  """
-  if not all(with_fields(config, cell).data.validation for cell in cells):
-    raise errors.UserError(
-      'a search needs validation images, test data never chooses: '
-      'config.data.validation is 0, set it as with --grid data.validation=500'
-    )
-  outcomes = []
-  for number, cell in enumerate(cells, 1):
-    name = name_of(cell)
-    print(f'cell {number} of {len(cells)}: {name}', file=sys.stderr, flush=True)
-    outcomes.append(_train(config, cell, workdir / name))
-    if outcomes[-1].failure:
-      print(f'  failed: {outcomes[-1].failure}', file=sys.stderr, flush=True)
-  if all(outcome.failure for outcome in outcomes):
-    raise errors.TrainingError(f'every cell failed: {outcomes[0].failure}')
-  return outcomes
-
-
-def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-  """By mean validation error, the lowest first; the earlier one of equals."""
-  return sorted(outcomes, key=Outcome.rank)
-
-
-def lines_of(
-  outcomes: Sequence[Outcome], config: ml_collections.ConfigDict
-) -> list[dict[str, Any]]:
-  """The columns of the CSV file, without test errors."""
-  blank = {'mean': None, 'std': None}
-  return [
-    {
-      **one.cell,
-      'validation_error': (one.validation or blank)['mean'],
-      'validation_std': (one.validation or blank)['std'],
-      'seeds': config.seeds,
-      'steps': config.steps,
-      'full_steps': config.full_steps,
-      'failure': one.failure,
-    }
-    for one in outcomes
-  ]
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-  """What is printed: validation error in %, and the cell."""
-  lines = ['validation error %   cell']
-  for one in outcomes:
-    score = one.validation or {'mean': None, 'std': None}
-    text = summary.plus_minus(score['mean'], score['std']) or 'failed'
-    lines.append(f'{text:<18}   {name_of(one.cell)}')
-  return '\n'.join(lines)
+from nsl_jax.training import config as config_lib, search as grid
 
 
 def default_workdir(argument: str, reduced: int | None) -> pathlib.Path:
@@ -282,18 +65,20 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Trains the grid, prints and writes the ranking."""
   options = _parser().parse_args(argv)
   extra = {'seeds': options.seeds, 'reduced': options.reduced}
-  config = config_files.load(
+  config = config_lib.load(
     options.config, **{k: v for k, v in extra.items() if v is not None}
   )
   with config.unlocked():
     config.row = ''  # no result of a paper
-  cells = cells_of([parse_axis(text, config) for text in options.grid])
+  cells = grid.cells_of(
+    [grid.parse_axis(text, config) for text in options.grid]
+  )
   workdir = options.workdir or default_workdir(options.config, options.reduced)
   out = options.out or workdir / 'search.csv'
   files.make_folder(out.parent, '--out')
-  outcomes = ranked(train(config, cells, workdir))
-  files.write_csv(out, lines_of(outcomes, config))
-  print(table(outcomes))
+  outcomes = grid.ranked(grid.train(config, cells, workdir))
+  files.write_csv(out, grid.lines_of(outcomes, config))
+  print(grid.table(outcomes))
   chosen = ' '.join(f'--config.{k}={v}' for k, v in outcomes[0].cell.items())
   print(
     f'{config.seeds} seeds, {config.steps} steps -> {out}\nlowest: {chosen}'

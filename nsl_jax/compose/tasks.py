@@ -133,7 +133,7 @@ def check_method(
   if task.name not in known:
     raise errors.UserError(
       f'method {name!r} is not for config.task={task.name}: use supervised, '
-      'soft_label or l2i'
+      'pseudo_label_l2i or l2i'
     )
   if task is REGRESSION and options.get('terms'):
     raise errors.UserError(

@@ -65,9 +65,19 @@ def _of_one_term(name: str) -> Callable[..., Method]:
     joint: bool = True,
     **options: Any,
   ) -> Method:
+    """The loss of the labelled images and one term.
+
+    Args:
+      tools: what it is built from.
+      terms: further terms.
+      joint: one batch of labelled and unlabelled images, see
+        `combinators.passes`.
+      **options: those of the term.
+    """
     own = terms_lib.with_own(name, options, terms)
     return supervised.with_terms(tools, own, joint=joint)
 
+  build.__module__ = terms_lib.find(name).__name__
   return build
 
 

@@ -144,7 +144,7 @@ def build(
     count: m, negative labels an image, 1 to K - 1.
     unsupervised: `cross` (taught by the other), `self` or `both` (F-D1).
     weight: of the negative labels.
-    ramp: its ramp, see `schedules.weight`.
+    ramp: its ramp, see `schedules.ramped`.
     ramp_steps: length of the ramp.
     hold_steps: steps between which the weight stays the same.
     decay: of the average that an error-perception matrix is.
@@ -154,7 +154,9 @@ def build(
     selection=selection,
     count=count,
     decay=decay,
-    weight=schedules.weight(weight, ramp, ramp_steps, hold_steps),
+    weight=schedules.ramped(
+      weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
+    ),
     parts=_UNSUPERVISED[unsupervised],
   )
   loss = two_networks.add_terms(loss, terms_lib.from_config(terms))

@@ -210,7 +210,7 @@ def build(
     stabilisation: weight of agreement with the other network.
     tie: weight of the squared difference of the two heads.
     threshold: see `stability`.
-    ramp: ramp of both agreements, see `schedules.weight`.
+    ramp: ramp of both agreements, see `schedules.ramped`.
     ramp_steps: length of the ramp.
     hold_steps: steps between which the weights stay the same.
     negatives: DNLL on top (section 4.4 and the released code): an image that
@@ -218,7 +218,9 @@ def build(
       among the classes that the other does not predict on the view of this
       one. Fields `count`, `weight`, `ramp`, `ramp_steps`, `hold_steps`.
   """
-  ramped = lambda value: schedules.weight(value, ramp, ramp_steps, hold_steps)
+  ramped = lambda value: schedules.ramped(
+    weight=value, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
+  )
   loss = dual_student_loss(
     tools,
     consistency=ramped(consistency),
@@ -249,5 +251,8 @@ def _negatives(
 ) -> _Negatives:
   """The `negatives` of `build`."""
   return _Negatives(
-    count, schedules.weight(weight, ramp, ramp_steps, hold_steps)
+    count,
+    schedules.ramped(
+      weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
+    ),
   )

@@ -86,7 +86,9 @@ def build(
   """
   terms_lib.refuse_single_images('ict', terms)
   loss = ict_loss(
-    tools, weight=schedules.weight(weight, ramp, ramp_steps), alpha=alpha
+    tools,
+    weight=schedules.ramped(weight=weight, ramp=ramp, ramp_steps=ramp_steps),
+    alpha=alpha,
   )
   loss = combinators.add_terms(loss, terms_lib.from_config(terms))
   recipe = combinators.Recipe(

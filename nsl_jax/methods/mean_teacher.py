@@ -59,7 +59,7 @@ def build(
     second_pass: `all` (family O) or `unlabelled` (family D), see
       `combinators.passes`.
     weight: of the agreement with the teacher.
-    ramp: its ramp, see `schedules.weight`.
+    ramp: its ramp, see `schedules.ramped`.
     ramp_steps: length of the ramp.
     hold_steps: steps between which the weight stays the same.
 

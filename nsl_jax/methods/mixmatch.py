@@ -251,7 +251,7 @@ def recipe(
   terms_lib.refuse_single_images('mixmatch', terms)
   loss = mixmatch_loss(
     tools,
-    weight=schedules.weight(weight, ramp, ramp_steps),
+    weight=schedules.ramped(weight=weight, ramp=ramp, ramp_steps=ramp_steps),
     alpha=alpha,
     temperature=temperature,
     views=views,

@@ -154,7 +154,7 @@ def recipe(
     )
   loss = pseudo_label_loss(
     tools,
-    weight=schedules.weight(weight, ramp, ramp_steps),
+    weight=schedules.ramped(weight=weight, ramp=ramp, ramp_steps=ramp_steps),
     teacher=teacher,
     hard=hard,
     interleave=interleave,

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nsl_jax import errors
+from nsl_jax import errors, options
 from nsl_jax.models.cnn3 import CNN3
 from nsl_jax.models.cnn13 import CNN13
 from nsl_jax.models.resnet26 import ResNet26
 from nsl_jax.models.small_cnn import SmallCNN
 from nsl_jax.models.tcdcn import TCDCN
 from nsl_jax.models.wide_resnet import WideResNet
+from nsl_jax.options import Option
 from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
@@ -65,6 +66,16 @@ def fields(name: str) -> dict[str, Any]:
     for field in dataclasses.fields(_lookup('network', name, NETWORKS))
     if field.name not in _NOT_CONFIGURED
   }
+
+
+def options_of(name: str) -> dict[str, Option]:
+  """The options of a network.
+
+  Raises:
+    UserError: no network has this name.
+  """
+  known = options.of(_lookup('network', name, NETWORKS))
+  return {k: v for k, v in known.items() if k not in _NOT_CONFIGURED}
 
 
 def build(

@@ -10,12 +10,11 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from nsl_jax import errors, schedules
+from nsl_jax import errors, options, schedules
 from nsl_jax.terms import negative_samplers
 from nsl_jax.types import Schedule, Term
 
 _NOT_TERMS = ('error_perception', 'negative_samplers', 'power_iteration')
-_WEIGHT = ('weight', 'ramp', 'ramp_steps', 'hold_steps')
 
 
 def names() -> list[str]:
@@ -66,9 +65,12 @@ def from_config(
   """
   built = {}
   for name, fields in config.items():
-    fields = {'hold_steps': 0, **find(name).DEFAULTS, **fields}
-    weight = schedules.weight(*(fields[field] for field in _WEIGHT))
-    own = {k: v for k, v in fields.items() if k not in _WEIGHT}
+    fields = {**find(name).DEFAULTS, **fields}
+    of_weight = options.of(schedules.ramped)
+    weight = schedules.ramped(
+      **{k: v for k, v in fields.items() if k in of_weight}
+    )
+    own = {k: v for k, v in fields.items() if k not in of_weight}
     built[name] = (weight, build(name, **own))
   return built
 

@@ -17,7 +17,7 @@ from nsl_jax import errors, files, methods, models, optimizers, schedules
 from nsl_jax.compose import tasks
 from nsl_jax.data import duplicates, normalize, sampler, sources, splits, views
 from nsl_jax.training import (
-  config_checks,
+  config as config_lib,
   evaluate,
   kernels,
   lock,
@@ -123,11 +123,11 @@ def prepare(
   Raises:
     errors.UserError: for anything wrong in the config or the data.
   """
-  config_checks.config_values(config)
+  config_lib.check(config)
   train_step.use_precision(config.precision)
   task = tasks.find(config.task)
   source = pipeline.load_source(config)  # before a device is asked for
-  config_checks.task_of_data(task, source)
+  config_lib.check_task_of_data(task, source)
   mesh = mesh_lib.make(config.devices)
   mesh_lib.check_batch(
     mesh, {f'batch.{name}': size for name, size in config.batch.items()}

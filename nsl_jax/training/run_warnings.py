@@ -9,10 +9,10 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from nsl_jax import config_files, errors
+from nsl_jax import errors
 from nsl_jax.data import sources, splits
 from nsl_jax.papers import rows
-from nsl_jax.training import pipeline, workdir
+from nsl_jax.training import config as config_lib, pipeline, workdir
 
 # What may differ from the config of a paper's row: another seed, how often
 # progress is written, and what `workdir.FREE` lists.
@@ -29,7 +29,7 @@ def _difference(config: ml_collections.ConfigDict, row_id: str) -> str:
   """The fields that differ from the row's own config; '' for none."""
   row = rows.find(row_id)
   reduced = config.steps if config.steps < config.full_steps else 0
-  own = _flat(config_files.load(row.config, reduced=reduced))
+  own = _flat(config_lib.load(row.config, reduced=reduced))
   now = _flat(config)
   found = [
     f'{name} is {now.get(name)!r} and not {own.get(name)!r}'

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from nsl_jax import config_files, errors
+from nsl_jax import errors
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import style
 from nsl_jax.training import (
   checkpoint,
+  config as config_lib,
   experiment,
   metrics_log,
   train_step as train_lib,
@@ -60,10 +61,10 @@ def make(
   Raises:
     errors.UserError: if the config refuses its arguments.
   """
-  extra: dict[str, int] = {'seeds': seeds}
+  extra: dict[str, Any] = {'seeds': seeds}
   if reduced:
     extra['reduced'] = reduced
-  config = config_files.load(argument, **extra)
+  config = config_lib.load(argument, **extra)
   file, _, words = argument.partition(':')
   more = [f'{key}={value}' for key, value in extra.items()]
   whole = f'{file}:{",".join(filter(None, [words, *more]))}'

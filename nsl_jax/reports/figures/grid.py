@@ -16,11 +16,9 @@ import ml_collections
 import numpy as np
 from matplotlib import axes as axes_lib, patches
 
-from nsl_jax import config_files
-from nsl_jax.commands import search
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells as cells_lib, style
-from nsl_jax.training import summary
+from nsl_jax.training import config as config_lib, search, summary
 
 _THRESHOLDS = (0.02, 0.04, 0.06, 0.08)
 
@@ -193,7 +191,7 @@ def draw(
     errors.UserError: for wrong input or data that is not there.
     errors.TrainingError: if every cell failed; one that did is left blank.
   """
-  config = config_files.load(row.config, seeds=seeds, reduced=reduced)
+  config = config_lib.load(row.config, seeds=seeds, reduced=reduced)
   with config.unlocked():
     config.row = row.id
   cells = search.cells_of(PANELS[row.id].axes())

@@ -1,0 +1,203 @@
+"""The step of a method or a config, to be timed."""
+
+import ast
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import errors, methods, models, optimizers
+from nsl_jax.benchmarks import breakdown, step_times, stopwatch
+from nsl_jax.benchmarks.stopwatch import Setting, Subject
+from nsl_jax.compose import tasks
+from nsl_jax.data import augment, normalize
+from nsl_jax.training import config as config_lib, experiment, train_step
+from nsl_jax.types import Method, Tools
+
+# Times in the results: with the data pipeline, without, of inference.
+_FULL, _BARE, _INFERENCE = step_times.WAYS
+_PROFILED = 5  # steps
+# Other libraries' name of a method -> words of --method, or configs, that do
+# it; the second with as many images in each pass as they have.
+_L2I = 'configs/cifar10_l2i.py:host=mt,variant='
+ROWS = {
+  'supervised': ['supervised'],
+  'pseudolabel': ['pseudo_label'],
+  'pimodel': ['pi', 'pi:joint=False'],
+  'meanteacher': ['mean_teacher', 'mean_teacher:second_pass=unlabelled'],
+  'vat': ['vat', 'vat:joint=False'],
+  'mixmatch': ['mixmatch'],
+  'l2i-o(meanteacher)': [_L2I + 'v2'],
+  'l2i-l(meanteacher)': [_L2I + 'v1'],
+  'dualstudent': ['configs/cifar10_dual_student.py'],
+}
+
+
+def parse(word: str) -> tuple[str, dict[str, Any]]:
+  """`name:k=v+k=v` -> the name and its options, as Python literals."""
+  name, _, rest = word.partition(':')
+  options = {}
+  for item in filter(None, rest.split('+')):
+    key, _, text = item.partition('=')
+    try:
+      options[key] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      options[key] = text
+  return name, options
+
+
+def build(word: str, model: str, setting: Setting, view: str) -> Method:
+  """The method of a command-line word, the rest of its options by default."""
+  name, options = parse(word)
+  network, fields = parse(model)
+  bfloat16 = setting.precision == 'bfloat16'
+  tools = Tools(
+    model=models.build(
+      {'name': network, **fields},
+      setting.classes,
+      precision='bfloat16' if bfloat16 else 'float32',
+    ),
+    tx=optimizers.build({'name': 'adam', 'lr': 1e-3, 'drop_steps': 0}),
+    augment=augment.build(view),
+    image_shape=setting.shape,
+  )
+  return methods.build({'name': name, 'terms': {}, **options}, tools)
+
+
+class Work(NamedTuple):
+  """What is timed.
+
+  Attributes:
+    make: builds the method, with its augmentation or without.
+    normalise: kind of normalisation.
+    setting: sizes.
+  """
+
+  make: Callable[[bool], Method]
+  normalise: str
+  setting: Setting
+
+
+def of_word(word: str, model: str, setting: Setting, view: str) -> Work:
+  """The work of a word of --method."""
+  return Work(
+    lambda augmented: build(word, model, setting, view if augmented else ''),
+    'signed',
+    setting,
+  )
+
+
+def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
+  """The work of a --config, with its own batch or with that of `setting`."""
+  config = config_lib.load(name).copy_and_resolve_references().unlock()
+  if config.task != tasks.CLASSIFICATION.name:
+    raise errors.UserError(f'{name}: only steps on classes are timed')
+  config.precision = setting.precision
+  kind, plain = config.data.normalise, copy.deepcopy(config)
+  plain.data.augment = plain.data.strong = ''
+  if own_batch:
+    setting = setting._replace(
+      labelled=config.batch.labelled,
+      unlabelled=config.batch.unlabelled,
+      holdout=config.batch.get('holdout', 0),
+    )
+  elif config.batch.get('holdout'):
+    setting = setting._replace(holdout=setting.labelled)
+  return Work(
+    lambda augmented: experiment.build_method(
+      config if augmented else plain,
+      setting.classes,
+      setting.shape,
+      lambda: stopwatch.random_data((), setting, kind).normaliser,
+    ),
+    kind,
+    setting,
+  )
+
+
+def subjects_of(
+  work: Work, *, inference: bool, empty: bool = True
+) -> dict[str, Subject]:
+  """A method with the data pipeline and, if wanted, on one batch that is
+  already there, and its predictions.
+  """
+  setting = work.setting
+  apply = functools.partial(normalize.apply, work.normalise)
+  read = functools.partial(train_step.gather, apply)
+  full, bare = work.make(True), work.make(False)
+  data = stopwatch.random_data(full.side, setting, work.normalise)
+  rows = {
+    name: jnp.arange(size) for name, size in stopwatch.sizes(setting).items()
+  }
+  batch = jax.jit(read)(data, rows)
+  found = {_FULL: stopwatch.training(full, setting, read, data)}
+  if empty:
+    found[_BARE] = stopwatch.training(
+      bare, setting, lambda batch, rows: batch, batch
+    )
+  if inference:
+    state = train_step.initial_state(full, 0, setting.mesh)
+    found[_INFERENCE] = stopwatch.inference(
+      full.predict, state, setting, apply, data
+    )
+  return found
+
+
+def measure(
+  works: Mapping[str, Work],
+  *,
+  steps: int,
+  inference: bool = False,
+  parts: bool = False,
+  empty: bool = True,
+) -> dict[str, dict[str, Any]]:
+  """Times everything, all ways, in turn.
+
+  Returns:
+    By name: `images` of a step's labelled and unlabelled batch, `ms` and, if
+    wanted, `ms_empty` and `ms_inference` (a step's milliseconds, of every
+    call), `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms`,
+    of a step with the data pipeline.
+  """
+  subjects = {
+    (name, way): one
+    for name, work in works.items()
+    for way, one in subjects_of(work, inference=inference, empty=empty).items()
+  }
+  setting = next(iter(works.values())).setting
+  taken = stopwatch.in_turn(subjects, setting, steps=steps)
+  found: dict[str, dict[str, Any]] = {
+    name: {
+      'images': work.setting.labelled + work.setting.unlabelled,
+      **{way: ms for (owner, way), ms in taken.items() if owner == name},
+      'compile_s': subjects[name, _FULL].compile_s,
+      'memory_mb': subjects[name, _FULL].memory_mb,
+      'gflop': subjects[name, _FULL].gflop,
+    }
+    for name, work in works.items()
+  }
+  if parts:
+    for name in works:
+      full = subjects[name, _FULL]
+      calls = breakdown.measure(full.call, full.program(), steps=_PROFILED)
+      found[name]['parts_ms'] = {
+        part: ms / setting.steps_per_call for part, ms in calls.items()
+      }
+  return found
+
+
+def with_kernels(
+  works: Mapping[str, Work], choices: Sequence[str]
+) -> dict[str, Work]:
+  """Every work with each choice of kernels, which its name then tells."""
+  several = len(choices) > 1
+  return {
+    f'{name} [{choice}]' if several else name: work._replace(
+      setting=work.setting._replace(kernels=choice)
+    )
+    for name, work in works.items()
+    for choice in choices
+  }

@@ -1,0 +1,73 @@
+"""Options of parts by name: python -m nsl_jax options vat wide_resnet
+
+Without a name it lists the parts. Each option can be set on the command line of
+training: --config.method.eps=2, --config.method.terms.ns3l.weight=0.3,
+--config.model.width=4, --config.optimizer.lr=1e-3.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nsl_jax import errors, methods, models, optimizers, options, terms
+from nsl_jax.commands import cli
+from nsl_jax.terms import negative_samplers
+from nsl_jax.training import config
+
+
+def parts() -> dict[str, dict[str, Callable[..., Any]]]:
+  """Kind -> name -> what builds it."""
+  return {
+    'method': {name: methods.find(name) for name in methods.names()},
+    'term': {name: terms.find(name).build for name in terms.names()},
+    'sampler': {n: negative_samplers.find(n) for n in negative_samplers.NAMES},
+    'network': dict(models.NETWORKS),
+    'optimizer': optimizers.MAKERS,
+  }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Lists the parts, or the options of those that are named."""
+  parser = cli.Parser('options', __doc__)
+  parser.add_argument('names', nargs='*', help='of parts')
+  given = parser.parse_args(argv).names
+  known = parts()
+  if not given:
+    for kind, found in known.items():
+      print(f'{kind:<10} {" ".join(found)}')
+    return
+  everything = [name for found in known.values() for name in found]
+  for name in given:
+    if name not in everything:
+      raise errors.UserError(
+        f'no part {name!r}: {errors.did_you_mean(name, everything)}'
+      )
+    for kind, found in known.items():
+      if name in found:
+        _describe(kind, name, found[name])
+
+
+def _describe(kind: str, name: str, part: Callable[..., Any]) -> None:
+  holder = part if kind in ('network', 'sampler', 'optimizer') else _file(part)
+  first = (inspect.getdoc(holder) or '').split('\n\n')[0]
+  print(f'{kind} {name}: {" ".join(first.split())}')
+  print(options.table(_options(kind, name, part)) or '  no options')
+
+
+def _options(
+  kind: str, name: str, part: Callable[..., Any]
+) -> dict[str, options.Option]:
+  if kind == 'method':
+    return config.method_options({'name': name})
+  if kind == 'term':
+    return config.term_options(name, {})
+  if kind == 'network':
+    return models.options_of(name)
+  if kind == 'optimizer':
+    return optimizers.options_of(name)
+  return options.of(part)
+
+
+def _file(part: Callable[..., Any]) -> Any:
+  return sys.modules[part.__module__]

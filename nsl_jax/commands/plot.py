@@ -1,0 +1,31 @@
+"""Learning curves of runs as a picture: python -m nsl_jax plot runs/a runs/b
+
+One panel for the training loss and each error; the line is the mean over the
+seeds of a run, the band goes from the lowest to the highest.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from nsl_jax import files
+from nsl_jax.commands import cli
+from nsl_jax.reports import plots
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Draws the runs."""
+  parser = cli.Parser('plot', __doc__)
+  parser.add_argument(
+    'workdirs', nargs='+', type=pathlib.Path, help='folders of runs'
+  )
+  parser.add_argument(
+    '--out',
+    type=pathlib.Path,
+    default=pathlib.Path('curves.png'),
+    metavar='FILE.png',
+    help='where to write the picture (default: curves.png)',
+  )
+  options = parser.parse_args(argv)
+  files.make_folder(options.out.parent, '--out')
+  files.write(options.out, plots.draw(options.workdirs))
+  print(options.out)

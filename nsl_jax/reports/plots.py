@@ -1,0 +1,84 @@
+"""Learning curves of any runs: a line a run, its seeds as a band."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import axes as axes_lib
+
+from nsl_jax import errors
+from nsl_jax.reports.figures import style
+from nsl_jax.training import metrics_log
+
+# What is drawn, a panel each: kind of line, name of its number, label.
+PANELS = (
+  ('train', 'loss', 'training loss'),
+  ('eval', 'validation_error', 'validation error %'),
+  ('eval', 'test_error', 'test error %'),
+)
+_COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.PINK, style.GREY)
+
+Curve = tuple[np.ndarray, np.ndarray]  # steps, f64[seeds, steps]
+
+
+def curves(folder: pathlib.Path) -> dict[str, Curve]:
+  """The curves of a run by name, at the steps that all of its seeds have.
+
+  Raises:
+    errors.UserError: if the folder has no metrics.
+  """
+  files = sorted(folder.glob('seed_*/metrics.jsonl'))
+  if not files:
+    raise errors.UserError(
+      f'{folder} has no seed_*/metrics.jsonl: name the folder of a run, such '
+      'as runs/digits_ns3l'
+    )
+  lines = [metrics_log.read(path) for path in files]
+  found = {}
+  for kind, name, _ in PANELS:
+    series = [
+      {e['step']: e[name] for e in seed if e['kind'] == kind and name in e}
+      for seed in lines
+    ]
+    steps = sorted(set.intersection(*(set(one) for one in series)))
+    if steps:
+      values = np.array([[one[step] for step in steps] for one in series])
+      found[name] = np.array(steps), values
+  return found
+
+
+def _draw(panel: axes_lib.Axes, curve: Curve, label: str, color: str) -> None:
+  steps, values = curve
+  panel.plot(steps, values.mean(0), color=color, label=label)
+  if len(values) > 1:
+    panel.fill_between(
+      steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0
+    )
+
+
+def draw(folders: Sequence[pathlib.Path]) -> bytes:
+  """A PNG picture with a panel for the loss and for each error.
+
+  Args:
+    folders: of the runs; the line is the mean over seeds, the band goes from
+      the lowest to the highest.
+
+  Raises:
+    errors.UserError: if one is not the folder of a run.
+  """
+  runs: Mapping[str, dict[str, Curve]] = {
+    str(folder): curves(folder) for folder in folders
+  }
+  panels = [
+    entry for entry in PANELS if any(entry[1] in run for run in runs.values())
+  ]
+  figure, axes = style.new(len(panels), 4.2 * len(panels), 3.6)
+  for axis, (_, name, label) in zip(axes, panels):
+    for at, (run, found) in enumerate(runs.items()):
+      if name in found:
+        _draw(axis, found[name], run, _COLORS[at % len(_COLORS)])
+    axis.set_xlabel('step')
+    axis.set_ylabel(label)
+    axis.set_ylim(bottom=0.0)
+    style.legend_below(axis)
+  return style.png(figure)

@@ -1,0 +1,216 @@
+"""Tables of the ledger: results beside those that the papers report."""
+
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nsl_jax import errors
+from nsl_jax.benchmarks import startup, step_times, table7
+from nsl_jax.papers import rows
+from nsl_jax.training import summary, workdir as workdir_lib
+
+_BASELINES = ('Supervised', 'SL')
+_HEADER = (
+  'row',
+  'data',
+  'method',
+  'reported',
+  'Δ',
+  'ours',
+  'Δ',
+  'seeds',
+  'steps',
+  'protocol',
+  'device',
+)
+_REQUIRED = ('row', 'kind', 'seeds', 'steps', 'full_steps', 'reduced', 'device')
+_OF_RUNS = ('score', 'protocol')  # a figure has none of its own
+
+Result = dict[str, Any]
+
+
+def read(folder: pathlib.Path) -> list[Result]:
+  """Every result of the ledger.
+
+  Raises:
+    errors.UserError: if there is no such folder, or a file is not a result.
+  """
+  if not folder.is_dir():
+    raise errors.UserError(
+      f'no ledger in {folder}: python -m nsl_jax reproduce --row ID makes it'
+    )
+  found = []
+  for path in sorted(folder.glob('*.json')):
+    content = workdir_lib.read_json(path)
+    wanted = _REQUIRED + _OF_RUNS * (content.get('kind') == 'run')
+    missing = [field for field in wanted if field not in content]
+    if missing:
+      raise errors.UserError(f'{path} is no result: it lacks {missing[0]}')
+    found.append(content)
+  return found
+
+
+def reported_error(row: rows.Row) -> float | None:
+  """The paper's number as an error where it is an accuracy."""
+  if row.reported is not None and row.metric == 'test_accuracy':
+    return 100.0 - row.reported
+  return row.reported
+
+
+def _baseline(row: rows.Row, table: dict[str, rows.Row]) -> rows.Row | None:
+  """The supervised row of its table, else the one of what it adds to."""
+  prefix = row.id.rsplit('-', 1)[0] + '-'
+  of_row = lambda one: (one.data, one.labels, one.model)
+  same = {
+    other.method: other
+    for other in table.values()
+    if other.id.startswith(prefix) and of_row(other) == of_row(row)
+  }
+  host = row.method.partition('+')[0]
+  hosts = (host,) if any(name.startswith(f'{host}+') for name in same) else ()
+  return next((same[name] for name in _BASELINES + hosts if name in same), None)
+
+
+def _budget(result: Result) -> tuple[Any, ...]:
+  platform = result['device'].partition('(')[2].partition(';')[0]
+  return result['steps'], len(result['seeds']), platform
+
+
+def _difference(ours: float | None, base: float | None) -> str:
+  return '' if ours is None or base is None else f'{ours - base:+.2f}'
+
+
+def _mark(result: Result) -> str:
+  """A dagger where the code gives another number by now, see `outdated`."""
+  return ' †' if result.get('outdated') else ''
+
+
+def _footnotes(chosen: Sequence[Result]) -> str:
+  """Why marked results are marked, each reason once."""
+  reasons = dict.fromkeys(filter(None, (r.get('outdated') for r in chosen)))
+  return ''.join(f'\n\n† {reason}' for reason in reasons)
+
+
+def _line(
+  row: rows.Row,
+  result: Result,
+  base: rows.Row | None,
+  results: Iterable[Result],
+) -> list[str]:
+  score = result['score']
+  base_id = base.id if base else None
+  same = [
+    r['score']['mean']
+    for r in results
+    if r['row'] == base_id and _budget(r) == _budget(result)
+  ]
+  steps = str(result['steps'])
+  if result['reduced']:
+    steps += f' (reduced from {result["full_steps"]})'
+  note = result.get('data_note')
+  reported = reported_error(row)
+  return [
+    row.id,
+    f'{row.data}@{row.labels}' + (f' ({note})' if note else ''),
+    row.method,
+    summary.plus_minus(reported, row.reported_std) or '–',
+    _difference(reported, reported_error(base) if base else None),
+    summary.plus_minus(score['mean'], score['std']) + _mark(result),
+    _difference(score['mean'], same[0] if same else None),
+    str(len(result['seeds'])),
+    steps,
+    result['protocol'].replace('_', ' '),
+    result['device'].partition(' (')[0],
+  ]
+
+
+def _timings(results: list[Result], match: str) -> str:
+  """The tables of the times measured together (DN-T7), each with its device.
+
+  Raises:
+    errors.UserError: if there is none.
+  """
+  found = [
+    f'{result["device"]}, {result["steps"]} steps of each\n\n'
+    f'{table7.table(result)}{_footnotes([result])}'
+    for result in results
+    if result['kind'] == 'timing'
+    and any(one.startswith(match) for one in result['row'].split())
+  ]
+  if not found:
+    raise errors.UserError(f'no result of a row that starts with {match!r}')
+  return '\n\n'.join(found)
+
+
+def table(results: list[Result], match: str) -> str:
+  """The Markdown table of the results whose row starts with `match`, or where
+  there is none of the times measured of such rows.
+
+  Raises:
+    errors.UserError: if there is none.
+  """
+  known = rows.read()
+  order = {row_id: at for at, row_id in enumerate(known)}
+  runs = [  # one run may be several rows of a paper
+    {**r, 'row': row_id}
+    for r in results
+    if r['kind'] == 'run'
+    for row_id in r['row'].split()
+    if row_id in known
+  ]
+  chosen = sorted(
+    (r for r in runs if r['row'].startswith(match)),
+    key=lambda r: (order[r['row']], r['device'], -r['steps']),
+  )
+  if not chosen:
+    return _timings(results, match)
+  lines = [_HEADER, ['---'] * len(_HEADER)]
+  for result in chosen:
+    row = known[result['row']]
+    lines.append(_line(row, result, _baseline(row, known), runs))
+  text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return text + _footnotes(chosen)
+
+
+def times(folder: pathlib.Path, name: str) -> str:
+  """The Markdown table of a file of `nsl_jax bench`.
+
+  Raises:
+    errors.UserError: if there is none of that name.
+  """
+  known = {path.stem: path for path in (folder / 'bench').glob('*.json')}
+  if name not in known:
+    raise errors.UserError(
+      f'no step times {name!r} in {folder / "bench"}; '
+      + errors.did_you_mean(name, known)
+    )
+  content = workdir_lib.read_json(known[name])
+  if content['kind'] == 'startup':
+    return startup.table(content['configs'])
+  if content['kind'] == 'peers':
+    return step_times.beside(content['rows'])
+  return step_times.table(content['methods'])
+
+
+_BLOCK = re.compile(
+  r'(<!-- table: python -m nsl_jax report --(match|bench) (\S+) -->\n).*?'
+  r'(<!-- end -->)',
+  re.DOTALL,
+)
+
+
+def fill(text: str, folder: pathlib.Path) -> str:
+  """A Markdown text with its marked tables made anew from a ledger.
+
+  A table stands between `<!-- table: python -m nsl_jax report --match ID -->`
+  (or `--bench NAME`) and `<!-- end -->`.
+  """
+  results = read(folder)
+
+  def block(found: re.Match[str]) -> str:
+    kind, name = found[2], found[3]
+    made = table(results, name) if kind == 'match' else times(folder, name)
+    return f'{found[1]}\n{made}\n\n{found[4]}'
+
+  return _BLOCK.sub(block, text)

@@ -1,0 +1,389 @@
+"""The config of a run: read from its file, overridden, completed, checked.
+
+A config file sets what its run needs; `complete` adds every other option of the
+method, terms, network and optimizer at its default, so that each can be set
+from the command line, and all are written with the run.
+"""
+
+import ast
+import difflib
+import operator
+import pathlib
+import runpy
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict as Config
+
+from nsl_jax import (
+  errors,
+  methods,
+  models,
+  optimizers,
+  options,
+  schedules,
+  terms as terms_lib,
+)
+from nsl_jax.compose import tasks
+from nsl_jax.data import sources
+from nsl_jax.options import Option
+from nsl_jax.terms import negative_samplers
+from nsl_jax.training import evaluate, kernels, summary
+from nsl_jax.types import Task
+
+_LABELLED_ONLY = ('supervised', 'mean_label')  # methods
+_RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
+_CHOICES = {
+  'precision': ('float32', 'tf32', 'bfloat16'),
+  'eval.batch_norm': evaluate.STATISTICS,
+  'kernels': kernels.CHOICES,
+  'protocol': summary.PROTOCOLS,
+  'weight_decay_on': ('kernels', 'all'),
+}
+_LOWEST = {
+  'steps': 1,
+  'seeds': 1,
+  'seed': 0,
+  'devices': 0,
+  'steps_per_call': 0,
+  'log_every': 1,
+  'checkpoint.every': 1,
+  'checkpoint.keep': 1,
+  'eval.every_steps': 1,
+  'eval.batch': 1,
+  'batch.labelled': 1,
+  'batch.unlabelled': 0,
+  'data.limit': 0,
+  'ema_decay': 0.0,
+  'weight_decay': 0.0,
+}
+
+
+def root() -> pathlib.Path:
+  """The folder that holds `configs/`: the current one, or where the package is
+  installed.
+
+  Raises:
+    errors.UserError: if neither has it.
+  """
+  package = pathlib.Path(__file__).resolve().parents[1]
+  for folder in (pathlib.Path.cwd(), package, package.parent):
+    if (folder / 'configs' / 'common.py').is_file():
+      return folder
+  raise errors.UserError('the package has no folder configs/: install it anew')
+
+
+def find(name: str) -> pathlib.Path:
+  """The config file of that name: as it is, or under `root()`.
+
+  Raises:
+    errors.UserError: if there is none, with the names of near ones.
+  """
+  for path in (pathlib.Path(name), root() / name):
+    if path.is_file():
+      return path
+  stem = pathlib.Path(name).stem
+  known = sorted(
+    path.stem
+    for path in (root() / 'configs').glob('*.py')
+    if 'def get_config' in path.read_text(encoding='utf-8')
+  )
+  near = difflib.get_close_matches(stem, known, n=3)
+  near = near or [one for one in known if stem.split('_')[0] in one][:8]
+  hint = ', '.join(f'configs/{one}.py' for one in near)
+  raise errors.UserError(
+    f'no config file {name}: '
+    + (f'did you mean {hint}?' if hint else 'see the folder configs/')
+  )
+
+
+def exists(argument: str) -> bool:
+  """Whether the file of a --config argument is there."""
+  return (root() / argument.partition(':')[0]).is_file()
+
+
+def _import_as_configs(folder: pathlib.Path) -> None:
+  """Lets config files import others as `configs.x`, wherever they are.
+
+  Their folder is installed inside of the package, whose own modules must not
+  become importable by their bare names.
+  """
+  known = sys.modules.get('configs')
+  if known is not None and list(known.__path__) == [str(folder)]:
+    return
+  for name in [n for n in sys.modules if n.split('.')[0] == 'configs']:
+    del sys.modules[name]
+  module = types.ModuleType('configs')
+  module.__path__ = [str(folder)]
+  sys.modules['configs'] = module
+
+
+def load(
+  argument: str, overrides: Sequence[tuple[str, str]] = (), **extra: Any
+) -> Config:
+  """The complete config of `FILE[:k=v,…]`, locked.
+
+  Args:
+    argument: the file and its arguments.
+    overrides: pairs such as `('optimizer.lr', '0.1')`. A name
+      (`method.name`, `method.sampler`) replaces the part with all of its
+      options, wherever it stands among them.
+    **extra: more arguments of the file.
+
+  Raises:
+    errors.UserError: if there is no such file, or it refuses an argument, or an
+      override names an unknown field or has another type.
+  """
+  name, _, words = argument.partition(':')
+  path = find(name)
+  _import_as_configs(path.resolve().parent)
+  more = [f'{key}={value}' for key, value in extra.items()]
+  try:
+    get_config = runpy.run_path(str(path))['get_config']
+    config = get_config(','.join(filter(None, [words, *more]))).unlock()
+  except ValueError as error:
+    raise errors.UserError(f'{name}: {error}') from error
+  except errors.UserError:
+    raise
+  except Exception as error:  # a config file may raise anything
+    raise errors.UserError(
+      f'{name} raised {type(error).__name__}: {error}'
+    ) from error
+  names = [pair for pair in overrides if _is_name(pair[0])]
+  for field, text in names:
+    _replace_part(config, field, text)
+  complete(config)
+  for field, text in overrides:
+    if (field, text) not in names:
+      _set(config, field, text)
+  complete(config)
+  return config.lock()
+
+
+def _is_name(field: str) -> bool:
+  section, _, last = field.rpartition('.')
+  return section.split('.')[0] in ('method', 'model', 'optimizer') and (
+    last in ('name', 'sampler')
+  )
+
+
+def _replace_part(config: Config, field: str, text: str) -> None:
+  """Sets the name of a part, and drops the options of the one before."""
+  section, _, last = field.rpartition('.')
+  _add_term(config, section)
+  fields = _section(config, section, field)
+  if fields.get(last) == text:
+    return
+  if last == 'sampler':
+    for name in _sampler_options({'sampler': 'threshold', **fields}):
+      if name in fields:
+        del fields[name]
+    fields.sampler = text
+    return
+  kept = {k: fields[k] for k in ('terms', 'host', 'lr') if k in fields}
+  if text != 'l2i':
+    kept.pop('host', None)
+  elif 'host' not in kept:
+    kept = {'host': {'name': 'pseudo_label_l2i', **kept}}
+  for name in list(fields):
+    del fields[name]
+  fields.update({'name': text, **kept})
+
+
+def _section(config: Config, section: str, field: str) -> Config:
+  found = config
+  for name in filter(None, section.split('.')):
+    if name not in found or not isinstance(found[name], Config):
+      raise errors.UserError(_no_field(field, name, found, section))
+    found = found[name]
+  return found
+
+
+def _no_field(field: str, name: str, fields: Config, section: str) -> str:
+  where = '.'.join(['config', *filter(None, [section])])
+  near = difflib.get_close_matches(name, fields, n=1)
+  hint = f'did you mean {near[0]}? ' if near else ''
+  known = ', '.join(sorted(fields))
+  return f'no such field config.{field}: {hint}{where} has {known}'
+
+
+def _add_term(config: Config, section: str) -> None:
+  """Adds the term that a section such as `method.terms.vat` is of."""
+  head, _, name = section.rpartition('.')
+  if head not in ('method.terms', 'method.host.terms'):
+    return
+  terms = _section(config, head, section)
+  if name not in terms:
+    terms_lib.find(name)  # refuses what is no term
+    terms[name] = Config()
+
+
+def _set(config: Config, field: str, text: str) -> None:
+  section, _, name = field.rpartition('.')
+  _add_term(config, section)
+  complete(config)
+  fields = _section(config, section, field)
+  if name not in fields:
+    raise errors.UserError(_no_field(field, name, fields, section))
+  fields[name] = _convert(field, text, fields[name])
+
+
+def _convert(field: str, text: str, like: Any) -> Any:
+  """A word of the command line as a value of the type of another."""
+  wrong = errors.UserError(
+    f'config.{field}={text}: must be of type {type(like).__name__}, like '
+    f'{like!r}'
+  )
+  if isinstance(like, str):
+    return text
+  if isinstance(like, bool):
+    if text.lower() not in ('true', 'false'):
+      raise wrong
+    return text.lower() == 'true'
+  if isinstance(like, Config):
+    raise errors.UserError(
+      f'config.{field} has fields of its own: {", ".join(sorted(like))}'
+    )
+  try:
+    value = ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    raise wrong from None
+  if isinstance(like, float) and isinstance(value, int):
+    value = float(value)
+  if isinstance(like, tuple) and not isinstance(value, tuple):
+    value = (value,)
+  both = isinstance(value, (int, tuple)) and isinstance(like, (int, tuple))
+  if like is not None and not both and type(value) is not type(like):
+    raise wrong
+  return value
+
+
+def complete(config: Config) -> None:
+  """Adds the options of each part that the config does not set."""
+  _fill(config.model, models.options_of(config.model.name))
+  _fill(config.optimizer, optimizers.options_of(config.optimizer.name))
+  _complete_method(config.method, config.steps)
+
+
+def _complete_method(fields: Config, steps: int) -> None:
+  _fill(fields, method_options(fields), steps)
+  if 'host' in fields:
+    _complete_method(fields.host, steps)
+  elif 'terms' not in fields:
+    fields.terms = Config()
+  for name, term in fields.get('terms', {}).items():
+    _fill(term, term_options(name, term), steps)
+
+
+def _fill(fields: Config, known: Mapping[str, Option], steps: int = 0) -> None:
+  for name, option in known.items():
+    if name not in fields:
+      value = option.default
+      if name == 'ramp_steps':
+        value = min(value, steps // _RAMP_SHARE)
+      fields[name] = value
+
+
+def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
+  """The options of the method that `fields['name']` names."""
+  name = fields['name']
+  found = options.of(methods.find(name))
+  if name in methods.OF_ONE_TERM:
+    found |= term_options(name, fields)
+  return found
+
+
+def term_options(name: str, fields: Mapping[str, Any]) -> dict[str, Option]:
+  """The options of a term: its weight, its own, and those of its sampler."""
+  term = terms_lib.find(name)
+  found = options.of(schedules.ramped)
+  for field, value in term.DEFAULTS.items():
+    found[field] = found[field]._replace(default=value)
+  found |= options.of(term.build)
+  if 'sampler' in found:
+    found |= _sampler_options({'sampler': found['sampler'].default, **fields})
+  return found
+
+
+def _sampler_options(fields: Mapping[str, Any]) -> dict[str, Option]:
+  return options.of(negative_samplers.find(fields['sampler']))
+
+
+def check(config: Config) -> None:
+  """Whether every field has a value that makes sense.
+
+  Raises:
+    errors.UserError: naming one that does not.
+  """
+  for field, known in _CHOICES.items():
+    value = operator.attrgetter(field)(config)
+    if value not in known:
+      raise errors.UserError(
+        f'config.{field}={value!r}: {errors.did_you_mean(value, known)}'
+      )
+  for field, least in _LOWEST.items():
+    value = operator.attrgetter(field)(config)
+    if not value >= least:
+      raise errors.UserError(f'config.{field}={value}: must be >= {least}')
+  if config.ema_decay >= 1.0:
+    raise errors.UserError(
+      f'config.ema_decay={config.ema_decay}: must be below 1'
+    )
+  _check_part(config.model, models.options_of(config.model.name), 'model')
+  _check_part(
+    config.optimizer, optimizers.options_of(config.optimizer.name), 'optimizer'
+  )
+  _check_method(config.method, 'method')
+  _check_unlabelled(config)
+  if config.protocol == 'best_validation' and not config.data.validation:
+    raise errors.UserError(
+      'config.protocol=best_validation needs validation images: set '
+      'config.data.validation, or another protocol'
+    )
+
+
+def _check_part(
+  fields: Mapping[str, Any], known: Mapping[str, Option], where: str
+) -> None:
+  others = ('name', 'terms', 'host')
+  values = {k: v for k, v in fields.items() if k not in others}
+  options.check_values(known, values, f'config.{where}.')
+
+
+def _check_method(fields: Mapping[str, Any], where: str) -> None:
+  _check_part(fields, method_options(fields), where)
+  for name, term in fields.get('terms', {}).items():
+    _check_part(term, term_options(name, term), f'{where}.terms.{name}')
+  if 'host' in fields:
+    _check_method(fields['host'], f'{where}.host')
+
+
+def _check_unlabelled(config: Config) -> None:
+  terms = config.method.get('host', config.method).get('terms', {})
+  if config.batch.unlabelled or (
+    not terms and config.method.name in _LABELLED_ONLY
+  ):
+    return
+  what = f'config.method.name={config.method.name}'
+  if terms:
+    what = f'config.method.terms {", ".join(terms)}'
+  raise errors.UserError(
+    f'config.batch.unlabelled=0, but {what} needs unlabelled images: set '
+    f'it, such as to {config.batch.labelled}'
+  )
+
+
+def check_task_of_data(task: Task, source: sources.Source) -> None:
+  """Whether a data set is for a task.
+
+  Raises:
+    errors.UserError: if it is not.
+  """
+  found = tasks.CLASSIFICATION if source.num_classes else tasks.REGRESSION
+  if task is not found:
+    raise errors.UserError(
+      f'config.task={task.name}, but {source.name} is for {found.name}: set '
+      'config.task, or another config.data.name'
+    )
