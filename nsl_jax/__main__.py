@@ -35,15 +35,21 @@ def usage() -> str:
 
 def main() -> None:
   """Runs the command that the first word names."""
+  cli.guard(_run)
+
+
+def _run() -> None:
   name, rest = (sys.argv[1:] or ['--help'])[0], sys.argv[2:]
   if name in ('-h', '--help', 'help'):
     print(usage())
     return
   if name not in COMMANDS:
-    cli.fail(f'no command {name!r}: {errors.did_you_mean(name, COMMANDS)}', 2)
+    raise errors.UserError(
+      f'no command {name!r}: {errors.did_you_mean(name, COMMANDS)}'
+    )
   sys.argv = [f'python -m nsl_jax {name}', *rest]
   module = 'main' if name == 'train' else f'commands.{name}'
-  cli.guard(importlib.import_module(f'nsl_jax.{module}').main)
+  importlib.import_module(f'nsl_jax.{module}').main()
 
 
 if __name__ == '__main__':

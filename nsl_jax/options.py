@@ -16,6 +16,8 @@ import functools
 import inspect
 import re
 import textwrap
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -39,7 +41,8 @@ class Option(NamedTuple):
   Attributes:
     name: of the argument.
     default: its value where none is given.
-    kind: its type if that is bool, int, float or str; None for any other.
+    kind: its type if that is bool, int, float or str, or one of them or None;
+      None for any other.
     limit: `'> 0'`, `'[0, 1)'`, a tuple of choices, or '' for any value of the
       default's type.
     doc: its line of the docstring.
@@ -78,12 +81,16 @@ def declare(**limits: Limit) -> Callable[[Any], Any]:
 
 def of(part: Part) -> dict[str, Option]:
   """The options of a part by name: its keyword-only arguments with a default,
-  or the fields of a dataclass.
+  or the fields of a dataclass that have one.
   """
   limits = getattr(part, 'option_limits', {})
   docs = _docs(inspect.getdoc(part) or '')
   if dataclasses.is_dataclass(part):
-    declared = {f.name: (f.default, f.type) for f in dataclasses.fields(part)}
+    declared = {
+      field.name: (field.default, field.type)
+      for field in dataclasses.fields(part)
+      if field.default is not dataclasses.MISSING
+    }
   else:
     declared = {
       name: (argument.default, argument.annotation)
@@ -92,22 +99,26 @@ def of(part: Part) -> dict[str, Option]:
     }
   return {
     name: Option(
-      name,
-      default,
-      kind if kind in (bool, int, float, str) else None,
-      limits.get(name, ''),
-      docs.get(name, ''),
+      name, default, _kind(kind), limits.get(name, ''), docs.get(name, '')
     )
     for name, (default, kind) in declared.items()
     if default is not inspect.Parameter.empty
   }
 
 
+def _kind(annotation: Any) -> type | None:
+  if isinstance(annotation, types.UnionType):  # such as bool | None
+    annotation, *more = {*typing.get_args(annotation)} - {types.NoneType}
+    annotation = None if more else annotation
+  return next((kind for kind in _WORDS if kind is annotation), None)
+
+
 def _docs(text: str) -> dict[str, str]:
   """Argument -> its description, from `Args:` or `Attributes:`."""
   found: dict[str, str] = {}
   name = None
-  for line in re.split(r'\n(?:Args|Attributes):\n', text)[-1].splitlines():
+  section = re.split(r'\n(?:Args|Attributes):\n', text)[-1]
+  for line in re.split(r'\n\w+:\n', section)[0].splitlines():
     entry = re.fullmatch(r'  (\w+): (.*)', line)
     if entry:
       name = entry[1]
@@ -151,6 +162,8 @@ def check_values(
 
 
 def _check_value(option: Option, value: Any, text: str) -> None:
+  if value is None and option.default is None:
+    return
   if isinstance(option.limit, tuple):
     if value not in option.limit:
       hint = errors.did_you_mean(str(value), map(str, option.limit))
@@ -161,8 +174,9 @@ def _check_value(option: Option, value: Any, text: str) -> None:
   if kind is not None and (
     not isinstance(value, allowed) or isinstance(value, bool) != (kind is bool)
   ):
-    raise errors.UserError(f'{text}: must be {_WORDS[kind]}')
-  if option.limit and value is not None and not allows(option.limit, value):
+    null = ', or null' if option.default is None else ''
+    raise errors.UserError(f'{text}: must be {_WORDS[kind]}{null}')
+  if option.limit and not allows(option.limit, value):
     raise errors.UserError(f'{text}: must be {_sentence(option.limit)}')
 
 

@@ -134,7 +134,13 @@ class AflwTest(absltest.TestCase):
     face_fixtures.write(manual, {'training.txt': 3, 'testing.txt': 2})
     (manual / 'training' / 'picture 2.png').unlink()
     done = _start(
-      self.folder, 'nsl_jax.data', '--prepare', 'aflw', '--data_dir', str(data)
+      self.folder,
+      'nsl_jax',
+      'data',
+      '--prepare',
+      'aflw',
+      '--data_dir',
+      str(data),
     )
     self.assertEqual(done.returncode, 2)
     self.assertIn(f'{manual}/training.txt, line 3: ', done.stderr)

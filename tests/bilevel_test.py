@@ -65,11 +65,11 @@ class Float64(parameterized.TestCase):
 
 
 class ClosedFormTest(Float64):
-  @parameterized.product(tangent=(False, True), seed=(0, 1, 2))
-  def test_logistic(self, tangent, seed):
+  @parameterized.parameters(0, 1, 2)
+  def test_logistic(self, seed):
     """eta sum_h (sigma(theta*.x_h) - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, binary)
-    _, found = label_gradient(inner, held, theta, z, rate=RATE, tangent=tangent)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE)
     sigma = lambda a: 1 / (1 + np.exp(-np.asarray(a)))
     # Corrected sign (F-L2): theta* moves towards the labels.
     adapted = theta + RATE * (
@@ -81,11 +81,11 @@ class ClosedFormTest(Float64):
     expected = RATE * u @ (h.T @ (sigma(h @ adapted) - hy))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
-  @parameterized.product(tangent=(False, True), seed=(0, 1, 2))
-  def test_least_squares(self, tangent, seed):
+  @parameterized.parameters(0, 1, 2)
+  def test_least_squares(self, seed):
     """4 eta sum_h (theta*.x_h - y_h) x_h.x_u."""
     (inner, held), theta, z, (x, y, u, h, hy) = random_problem(seed, squares)
-    _, found = label_gradient(inner, held, theta, z, rate=RATE, tangent=tangent)
+    _, found = label_gradient(inner, held, theta, z, rate=RATE)
     adapted = theta + 2 * RATE * ((y - x @ theta) @ x + (z - u @ theta) @ u)
     expected = 4 * RATE * u @ (h.T @ (h @ adapted - hy))
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -106,10 +106,8 @@ class ClosedFormTest(Float64):
       adapt(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12
     )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
-    np.testing.assert_allclose(
-      bilevel.pull_back(impute, theta, found),
-      [0.0217635, -0.00829086],
-      atol=5e-8,
+    np.testing.assert_allclose(  # V2's
+      found @ jax.jacobian(impute)(theta), [0.0217635, -0.00829086], atol=5e-8
     )
 
   def test_fixture_of_regression(self):
@@ -119,22 +117,6 @@ class ClosedFormTest(Float64):
     )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, [0.264], atol=1e-12)
-
-  @parameterized.product(loss=(binary, squares), seed=(0, 1, 2))
-  def test_v2(self, loss, seed):
-    """Each label's gradient times how theta moves it: z (1 - z) (x_u + n)."""
-    (inner, held), theta, _, (_, _, u, _, _) = random_problem(seed, loss)
-    noisy = u + jnp.asarray(np.random.default_rng(9).normal(size=u.shape))
-    squash = jax.nn.sigmoid if loss is binary else lambda score: score
-    impute = lambda theta: squash(noisy @ theta)
-    z = impute(theta)
-    _, by_label = label_gradient(inner, held, theta, z, rate=RATE)
-    slope = z * (1 - z) if loss is binary else 1.0
-    np.testing.assert_allclose(
-      bilevel.pull_back(impute, theta, by_label),
-      (by_label * slope) @ noisy,
-      atol=1e-12,
-    )
 
   def test_where_it_is_nothing(self):
     rng = np.random.default_rng(0)
@@ -194,36 +176,24 @@ def softmax_problem(seed=0, scale=1.0):
 
 
 class NetworkTest(Float64):
-  def test_tangent_is_nested(self):
-    inner, held, impute, params = softmax_problem()
-    z = impute(params)
-    one, two = (
-      label_gradient(inner, held, params, z, rate=RATE, tangent=t)
-      for t in (True, False)
-    )
-    np.testing.assert_allclose(one[0], two[0], rtol=1e-12)
-    np.testing.assert_allclose(one[1], two[1], atol=1e-12)
-    self.assertGreater(jnp.abs(one[1]).max(), 1e-3)
-
   def test_against_finite_differences(self):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
-    for steps in (1, 3):
-      judged = lambda z: held(adapt(inner, params, z, rate=RATE, steps=steps))
-      _, found = label_gradient(inner, held, params, z, rate=RATE, steps=steps)
-      change = jnp.asarray(np.random.default_rng(1).normal(size=z.shape))
-      slope = (judged(z + 1e-6 * change) - judged(z - 1e-6 * change)) / 2e-6
-      np.testing.assert_allclose((found * change).sum(), slope, rtol=1e-6)
+    judged = lambda z: held(adapt(inner, params, z, rate=RATE))
+    _, found = label_gradient(inner, held, params, z, rate=RATE)
+    change = jnp.asarray(np.random.default_rng(1).normal(size=z.shape))
+    slope = (judged(z + 1e-6 * change) - judged(z - 1e-6 * change)) / 2e-6
+    self.assertGreater(abs(slope), 1e-3)
+    np.testing.assert_allclose((found * change).sum(), slope, rtol=1e-6)
 
   def test_v2_is_the_transposed_jacobian_of_v1(self):
     """Invariant 25; and it is not the whole derivative."""
     inner, held, impute, params = softmax_problem()
     _, by_label = label_gradient(inner, held, params, impute(params), rate=RATE)
-    found = bilevel.pull_back(impute, params, by_label)
     jacobian = jax.jacrev(impute)(params)
-    for name, part in found.items():
-      expected = jnp.tensordot(by_label, jacobian[name], 2)
-      np.testing.assert_allclose(part, expected, atol=1e-12)
+    found = {
+      name: jnp.tensordot(by_label, part, 2) for name, part in jacobian.items()
+    }
 
     def path(shadow):  # the imputing parameters alone
       return held(adapt(inner, params, impute(shadow), rate=RATE))
@@ -231,9 +201,9 @@ class NetworkTest(Float64):
     def whole(params):
       return held(adapt(inner, params, impute(params), rate=RATE))
 
-    np.testing.assert_allclose(
-      found['one'], jax.grad(path)(params)['one'], atol=1e-12
-    )
+    for name, part in jax.grad(path)(params).items():
+      self.assertGreater(jnp.abs(part).max(), 1e-3)
+      np.testing.assert_allclose(found[name], part, atol=1e-12)
     gap = jnp.abs(jax.grad(whole)(params)['one'] - found['one'])
     self.assertGreater(gap.max(), 0.05)
 
@@ -254,26 +224,23 @@ class NetworkTest(Float64):
       - adapt(more, params, z, rate=RATE)['one']
     )
     self.assertGreater(jnp.abs(gap).max(), 0.01)
-    # So the gradient in z is the same where theta* is judged by one slope,
-    # but with a second step C^T has a say in how z goes on to act.
+    # So the gradient in z is the same where theta* is judged by one slope.
     linear = lambda params: (params['one'] * 2.0).sum()
-    for steps, same in ((1, True), (2, False)):
-      one, two = (
-        label_gradient(c, linear, params, z, rate=RATE, steps=steps)[1]
-        for c in (inner, more)
-      )
-      self.assertEqual(float(jnp.abs(one - two).max()) < 1e-12, same)
+    one, two = (
+      label_gradient(c, linear, params, z, rate=RATE)[1] for c in (inner, more)
+    )
+    self.assertGreater(jnp.abs(one).max(), 1e-3)
+    np.testing.assert_allclose(one, two, atol=1e-12)
 
-  @parameterized.parameters((1, False), (1, True), (3, False))
-  def test_what_else_the_first_pass_gives(self, steps, tangent):
+  def test_what_else_the_inner_pass_gives(self):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
     telling = lambda params, z: (inner(params, z), params['one'].sum())
     value, gradient, rest = bilevel.label_gradient(
-      telling, held, params, z, rate=RATE, steps=steps, tangent=tangent
+      telling, held, params, z, rate=RATE
     )
     np.testing.assert_allclose(rest, params['one'].sum(), rtol=1e-12)
-    without = label_gradient(inner, held, params, z, rate=RATE, steps=steps)
+    without = label_gradient(inner, held, params, z, rate=RATE)
     np.testing.assert_allclose(value, without[0], rtol=1e-12)
     np.testing.assert_allclose(gradient, without[1], atol=1e-12)
 

@@ -12,8 +12,17 @@ from unittest import mock
 import fresh_process
 from absl.testing import absltest, parameterized
 
-from nsl_jax import errors, files
-from nsl_jax.commands import bench, cli, report, reproduce, search
+from nsl_jax import errors, files, main
+from nsl_jax.commands import (
+  bench,
+  cli,
+  data,
+  options,
+  plot,
+  report,
+  reproduce,
+  search,
+)
 from nsl_jax.data import cache
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -45,7 +54,7 @@ class ModuleTest(absltest.TestCase):
       ),
       ('-m', 'nsl_jax.data.sources'): 'nsl_jax.data.sources',
       ('-m', 'nsl_jax.mian'): 'nsl_jax.mian',
-      ('-m', 'nsl_jax'): 'nsl_jax',
+      ('-m', 'nsl_jax.commands.bench', '--steps=1'): 'nsl_jax.commands.bench',
     }
     started = {words: _python(*words) for words in cases}
     for words, process in started.items():
@@ -54,9 +63,8 @@ class ModuleTest(absltest.TestCase):
         self.assertEqual((process.returncode, out), (2, ''), err)
         self.assertEqual(
           err,
-          f'error: {cases[words]} is no command: use python -m '
-          'nsl_jax.NAME, where NAME is one of main, reproduce, report, '
-          'search, bench, data\n',
+          f'error: {cases[words]} is no command: use python -m nsl_jax '
+          'COMMAND; without a command it lists them\n',
         )
 
   def test_what_is_let_through(self):
@@ -98,6 +106,10 @@ _COMMANDS = {
   'search': search.main,
   'bench': bench.main,
   'report': report.main,
+  'train': main.main,
+  'plot': plot.main,
+  'data': data.main,
+  'options': options.main,
 }
 
 
@@ -108,6 +120,10 @@ class OptionsTest(parameterized.TestCase):
     ('search', ('--confi=x', '--grid', 'a=1'), '--confi', '--config'),
     ('bench', ('--infer',), '--infer', '--inference'),
     ('report', ('--matc', 'NS'), '--matc', '--match'),
+    ('train', ('--confi=x',), '--confi', '--config'),
+    ('plot', ('runs/a', '--ou=x.png'), '--ou', '--out'),
+    ('data', ('--prepar', 'svhn'), '--prepar', '--prepare'),
+    ('options', ('--verbos', '1', 'vat'), '--verbos', '--verbosity'),
   )
   def test_no_abbreviations(self, name, words, wrong, right):
     with mock.patch.object(cli, 'fail', side_effect=SystemExit) as fail:
@@ -118,6 +134,23 @@ class OptionsTest(parameterized.TestCase):
       (message, status),
       (f"no such option: {wrong}; did you mean '{right}'?; see --help", 2),
     )
+
+  @parameterized.parameters(
+    ('train', '--lr=1', 'did you mean --config.optimizer.lr?'),
+    ('train', '--labels', 'did you mean --config.data.labelled?'),
+    ('train', '--nonsense', 'known: --config, --coordinator_address, '),
+    # These have no fields of a config.
+    ('search', '--seed=3', "did you mean '--seeds'?"),
+    ('bench', '--batch_size=3', "did you mean '--batch'?"),
+  )
+  def test_words_that_people_try(self, name, word, hint):
+    with mock.patch.object(cli, 'fail', side_effect=SystemExit) as fail:
+      with self.assertRaises(SystemExit):
+        _COMMANDS[name]((word,))
+    message, status = fail.call_args.args
+    self.assertEqual(status, 2)
+    option = word.partition('=')[0]
+    self.assertStartsWith(message, f'no such option: {option}; {hint}')
 
   @parameterized.parameters(
     (
@@ -139,6 +172,8 @@ class OptionsTest(parameterized.TestCase):
     ('bench', ('--json', 'gs:/b/x.json'), '--json=gs:/b/x.json'),
     ('report', ('--out', 'file:///b'), '--out=file:/b'),
     ('report', ('--fill', 'gs://b/x.md'), '--fill=gs:/b/x.md'),
+    ('train', ('--config=x', '--workdir=gs://b'), '--workdir=gs:/b'),
+    ('plot', ('runs/a', '--out=gs://b/x.png'), '--out=gs:/b/x.png'),
   )
   def test_addresses_are_refused(self, name, words, message):
     with self.assertRaisesRegex(
@@ -177,7 +212,8 @@ class OptionsTest(parameterized.TestCase):
 _TOY = textwrap.dedent("""
     import pathlib, sys, threading
     import jax, jax.numpy as jnp
-    from nsl_jax import checkpoint, cli, loop, mesh
+    from nsl_jax.commands import cli
+    from nsl_jax.training import checkpoint, loop, sharding
     from nsl_jax.types import State
 
     state = State(step=jnp.int32(0), key=jax.random.key(0), opt=(), stats={},
@@ -196,7 +232,7 @@ _TOY = textwrap.dedent("""
                      steps_per_call=1, keep=2)
     cli.guard(lambda: loop.run(
         pathlib.Path(sys.argv[1]), plan=plan, state=state, data=None,
-        streams={}, chunk=chunk, evaluate=evaluate, mesh=mesh.make(1),
+        streams={}, chunk=chunk, evaluate=evaluate, mesh=sharding.make(1),
         title='toy'))
 """)
 

@@ -9,7 +9,7 @@ import optax
 from absl.testing import absltest, parameterized
 from model_helpers import TINY, quick_jit, values
 
-from nsl_jax import errors, models
+from nsl_jax import models
 from nsl_jax.compose import combinators
 from nsl_jax.types import Aux, Batch, Model, Outputs, State, Tools
 
@@ -152,10 +152,6 @@ class PassesTest(parameterized.TestCase):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(moving, expected, rtol=1e-5)
     self.assertEqual((stats['passes'], moved['passes']), (1, 2))
-
-  def test_unknown_second_pass(self):
-    with self.assertRaisesRegex(errors.UserError, "mean 'unlabelled'"):
-      self.passes(None, joint=True, second_pass='unlabeled')
 
   def test_push_is_the_derivative(self):
     passes, _ = self.passes(lambda images, key: images, joint=True, push=True)

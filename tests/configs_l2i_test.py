@@ -44,7 +44,7 @@ class LearningToImputeTest(parameterized.TestCase):
       self.assertTrue(config.method.host.ratio_per_batch)
       self.assertEqual(config.method.host.moved_by, 'all')  # F-L23
     self.assertEqual(
-      (config.method.label_rate, config.method.inner_steps), (1.0, 1)
+      (config.method.label_rate, config.method.gradient), (1.0, 'nested')
     )
 
   @parameterized.parameters(
@@ -80,7 +80,7 @@ class LearningToImputeTest(parameterized.TestCase):
       (host.weight, host.ramp, host.ramp_steps), (1.0, 'linear', 9000)
     )
     self.assertEqual((config.ema_decay, config.weight_decay), (0.999, 0.0))
-    self.assertEqual(host.get('decay'), 0.999 if host.teacher else None)
+    self.assertEqual(host.decay, 0.999)
     self.assertEqual(config.data.augment, 'translate:4')
     self.assertEqual(
       (config.data.labelled, config.data.validation), (labels, 1012)

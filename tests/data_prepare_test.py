@@ -162,7 +162,7 @@ class PrepareTest(TempDirTest):
 
   def test_module_runs_and_has_help(self):
     done = subprocess.run(
-      [sys.executable, '-m', 'nsl_jax.data', '--help'],
+      [sys.executable, '-m', 'nsl_jax', 'data', '--help'],
       capture_output=True,
       text=True,
       check=True,

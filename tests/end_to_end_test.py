@@ -8,13 +8,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from unittest import mock
 
 import fresh_process
 import numpy as np
 import tfds_fixtures
-from absl import flags
-from absl.testing import absltest, flagsaver
+from absl.testing import absltest
 
 from nsl_jax import main
 from nsl_jax.data import splits as splits_lib
@@ -314,7 +312,6 @@ class Stl10Test(_RunTest):
 class TinyImagenetTest(absltest.TestCase):
   """From its zip, made ready by the run itself, in this process."""
 
-  @flagsaver.flagsaver
   def test_learns_to_impute(self):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     files = tfds_fixtures.tiny_imagenet(per_class=2, validation=40)
@@ -322,16 +319,13 @@ class TinyImagenetTest(absltest.TestCase):
     path = folder / 'narrow.py'
     path.write_text(_NARROW.format(name='tiny_imagenet_l2i', model=_BLOCK))
     words = [
-      'main',
       f'--config={path}:smoke=true',
       f'--workdir={folder}/run',
       f'--config.data.dir={folder}/data',
       *_STEPS,
     ]
-    with mock.patch.object(sys, 'argv', words):  # config_flags reads it
-      flags.FLAGS(words)
-      with contextlib.redirect_stdout(io.StringIO()) as out:
-        main.main()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+      main.main(words)
     results = json.loads((folder / 'run' / 'results.json').read_text())
     self.assertIn(f'{results["score"]["mean"]:.2f} %', out.getvalue())
     self.assertEqual(results['protocol'], 'median_last_20')

@@ -318,7 +318,11 @@ class ExperimentTest(parameterized.TestCase):
     ({'data.strong': 'jitter:1:1:1:0.1'}, '3 channels, not 1'),
     ({'data.normalise': 'gcn'}, "did you mean 'gcn_zca'"),
     ({'optimizer.name': 'adamm'}, "did you mean 'adam'"),
-    ({'optimizer.name': 'sgd'}, 'lacks momentum, nesterov, weight_decay'),
+    (
+      {'optimizer.name': 'sgd', 'optimizer.momentum': 1.0},
+      r'config\.optimizer\.momentum=1\.0: must be in \[0, 1\)',
+    ),
+    ({'optimizer.momentum': 0.9}, 'optimizer.momentum is not an option'),
     ({'optimizer.drop_step': 5}, "did you mean 'drop_steps'"),
     ({'optimizer.drop_steps': -5}, 'optimizer.drop_steps=-5: must be >= 0'),
     (
@@ -522,6 +526,8 @@ class ExperimentTest(parameterized.TestCase):
     experiment.run(_config(), self.folder)
     written = workdir_lib.read_json(self.folder / 'config.json')
     self.assertEqual(written['method']['threshold'], 0.04)
+    options = config_lib.method_options(written['method'])
+    self.assertContainsSubset(options, written['method'])  # at their defaults
     self.assertEqual(written['full_steps'], 2000)
     self.assertEqual(jax.device_count(), 4)
 

@@ -8,21 +8,14 @@ import tempfile
 from unittest import mock
 
 import numpy as np
-from absl import flags
 from absl.testing import absltest, parameterized
-from ml_collections import config_flags
 
-from nsl_jax import errors
+from nsl_jax import errors, main
 from nsl_jax.commands import reproduce
 from nsl_jax.data import splits
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells, curves
-from nsl_jax.training import (
-  config as config_lib,
-  experiment,
-  summary,
-  workdir as workdir_lib,
-)
+from nsl_jax.training import experiment, summary, workdir as workdir_lib
 
 UNLABELLED = 600
 WHERE = {
@@ -100,12 +93,10 @@ def run(config, workdir):
 
 def by_main(argument):
   """The config that `python -m nsl_jax.main --config=argument` trains."""
-  values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file(
-    'config', None, lock_config=True, flag_values=values
-  )
-  values(['main', f'--config={config_lib.root() / argument}'])
-  return holder.value
+  with mock.patch.object(experiment, 'run', return_value=None) as trains:
+    main.main([f'--config={argument}', '--workdir=unused'])
+  trains.assert_called_once()
+  return trains.call_args.args[0]
 
 
 class CurvesTest(parameterized.TestCase):

@@ -81,7 +81,8 @@ class FeaturesTest(absltest.TestCase):
     self.assertEqual(dnll['config']['data'], alone['config']['data'])
     self.assertEqual(dnll['config']['optimizer'], alone['config']['optimizer'])
     self.assertEqual(
-      alone['config']['method'], {'name': 'supervised', 'terms': {}}
+      alone['config']['method'],
+      {'name': 'supervised', 'joint': True, 'terms': {}},
     )
     self.assertEqual(alone['config']['batch'], {'labelled': 4, 'unlabelled': 0})
     self.assertEqual(alone['config']['row'], '')

@@ -15,7 +15,8 @@ PACKAGE = ROOT / 'nsl_jax'
 # Files of the package's own folder stand by their names.
 FLOORS = (
   ('', 'errors', 'types', 'memory'),
-  ('files', 'options', 'losses', 'schedules', 'config_lib'),
+  ('files', 'options', 'losses'),
+  ('schedules',),
   ('papers', 'models', 'data', 'compose', 'optimizers'),
   ('terms',),
   ('methods',),

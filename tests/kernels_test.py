@@ -25,7 +25,8 @@ from nsl_jax.training import (
 
 _ONCE = """
 import jax
-from nsl_jax import kernels, models
+from nsl_jax import models
+from nsl_jax.training import kernels
 model = models.build({'name': 'small_cnn'}, 10)
 init = lambda key: model.init(key, (8, 8, 3))[0]
 assert kernels.once()

@@ -245,24 +245,6 @@ class StepTest(parameterized.TestCase):
     self.assertGreater(np.abs(expected - 0.8 * w - 0.2 * end).max(), 0.01)
     np.testing.assert_allclose(after.slots['ema']['w'], expected, atol=1e-4)
 
-  def test_labelled_images_in_the_inner_step(self):
-    """They enter by their mean, moved as the host saw them (F-L3)."""
-    moving = Moving()
-    method = build(
-      STUDENT, tools_of(moving), variant='v1', inner_supervised=True
-    )
-    state, batch = method.init(jax.random.key(0)), batch_of()
-    _, metrics = method.update(state, batch, jax.random.key(1))
-    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
-    w = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
-    z = seen.asked @ w + seen.change
-    inner = w - 0.3 * (slope(seen.learnt, w, z) + slope(seen.x, w, seen.y))
-    np.testing.assert_allclose(
-      metrics['held'],
-      np.mean((seen.held @ inner - seen.held_y) ** 2),
-      rtol=1e-3,
-    )
-
 
 class MeanTest(absltest.TestCase):
   def test_the_mean_of_the_labelled_points(self):

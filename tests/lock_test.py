@@ -108,7 +108,7 @@ class LockTest(parameterized.TestCase):
         mock.patch.object(lock.jax, 'process_index', lambda: index),
         mock.patch.object(lock.jax.distributed, 'is_initialized', lambda: True),
         mock.patch.object(
-          lock.mesh, 'largest', lambda n: agreed.append(n) or n | others
+          lock.sharding, 'largest', lambda n: agreed.append(n) or n | others
         ),
       ):
         if others:
@@ -156,7 +156,7 @@ class ProcessesTest(absltest.TestCase):
 
   def test_killed_holder_is_followed_at_once(self):
     code = (
-      'import pathlib, sys, time; from nsl_jax import lock\n'
+      'import pathlib, sys, time; from nsl_jax.training import lock\n'
       'lock.Lock(pathlib.Path(sys.argv[1])).take()\n'
       'print("held", flush=True); time.sleep(300)'
     )

@@ -1,5 +1,7 @@
 """The main command as a user runs it: real processes, killed and resumed."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -15,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl.testing import absltest, parameterized
 
+from nsl_jax import main
 from nsl_jax.training import metrics_log
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -234,6 +237,93 @@ class ResumeTest(absltest.TestCase):
       self.assertTrue((self.unbroken / 'seed_0' / name).exists(), name)
 
 
+class OverridesTest(parameterized.TestCase):
+  """Fields of the config, set from the command line."""
+
+  def test_split_overrides(self):
+    others, overrides = main.split_overrides(
+      [
+        '--config=x.py:a=1,b=2',
+        '--config.steps=7',
+        '--config.data.augment=flip,translate:2',
+        '--workdir',
+        'w',
+        '--config.method.name',
+        'vat',
+        '--config.row=a=b',
+        '--print_config',
+        '--config.seeds',
+      ]
+    )
+    self.assertEqual(
+      others, ['--config=x.py:a=1,b=2', '--workdir', 'w', '--print_config']
+    )
+    self.assertEqual(
+      overrides,
+      [
+        ('steps', '7'),
+        ('data.augment', 'flip,translate:2'),
+        ('method.name', 'vat'),
+        ('row', 'a=b'),
+        ('seeds', ''),
+      ],
+    )
+
+  @parameterized.parameters(
+    ('configs/digits_ns3l.py', (), 'digits_ns3l'),
+    ('configs/digits_ns3l.py:seeds=5', (), 'digits_ns3l'),
+    ('configs/digits_ns3l.py', (('seeds', '5'),), 'digits_ns3l'),
+    (
+      'configs/digits_ns3l.py:labels=30,seeds=2,reduced=50',
+      (('seeds', '3'), ('optimizer.lr', '1e-3')),
+      'digits_ns3l,labels=30,reduced=50,optimizer.lr=1e-3',
+    ),
+    ('a/b.py', (('data.dir', '/c/d'),), 'b,data.dir=_c_d'),
+  )
+  def test_default_workdir(self, argument, overrides, name):
+    """More seeds go where the first are; another run never does."""
+    self.assertEqual(
+      main.default_workdir(argument, list(overrides)),
+      pathlib.Path('runs') / name,
+    )
+
+  def printed(self, *words):
+    with tempfile.TemporaryDirectory() as folder:
+      workdir = pathlib.Path(folder) / 'run'
+      with contextlib.redirect_stdout(io.StringIO()) as out:
+        main.main(
+          [
+            f'--config={_DIGITS}',
+            '--print_config',
+            f'--workdir={workdir}',
+            *words,
+          ]
+        )
+      self.assertFalse(workdir.exists())
+    return json.loads(out.getvalue())
+
+  def test_print_config_is_complete_and_trains_nothing(self):
+    before = self.printed()
+    self.assertEqual(before['method']['name'], 'ns3l')
+    self.assertEqual(before['optimizer']['name'], 'adam')
+    after = self.printed(
+      '--config.optimizer.lr=1',
+      '--config.optimizer.name=sgd',
+      '--config.optimizer.momentum',
+      '0.5',
+      '--config.method.terms.vat.weight=0.3',
+    )
+    self.assertEqual(
+      (after['optimizer']['lr'], after['optimizer']['momentum']), (1.0, 0.5)
+    )
+    self.assertIn('nesterov', after['optimizer'])
+    term = after['method']['terms']['vat']
+    self.assertEqual(term['weight'], 0.3)
+    self.assertContainsSubset({'ramp', 'ramp_steps', 'eps'}, term)
+    for name in before.keys() - {'optimizer', 'method'}:
+      self.assertEqual(after[name], before[name], name)
+
+
 class BadInputTest(parameterized.TestCase):
   def test_one_line_and_status_2(self):
     digits = f'--config={_DIGITS}'
@@ -241,7 +331,14 @@ class BadInputTest(parameterized.TestCase):
       (): '--config is missing',
       ('--config=configs/digit.py',): 'no config file configs/digit.py',
       (f'{digits}:lables=5',): "did you mean 'labels'?",
-      (digits, '--config.optimizer.lrr=1'): 'did you mean "lr"?',
+      (digits, '--config.optimizer.lrr=1'): (
+        'no such field config.optimizer.lrr: did you mean lr? '
+      ),
+      (digits, '--config.steps=many'): (
+        'config.steps=many: must be of type int, like 2000'
+      ),
+      (digits, '--lr=1'): 'no such option: --lr; did you mean --config.op',
+      (digits, '--config.method.terms.vta.weight=1'): "did you mean 'vat'?",
       (digits, '--config.method.name=ns3'): "did you mean 'ns3l'?",
       (digits, '--config.kernels=eigne'): "did you mean 'eigen'?",
       (digits, '--config.data.name=svhn', '--config.data.dir=/nowhere'): (
@@ -283,13 +380,16 @@ class ClosedPipeTest(absltest.TestCase):
   """`command | head` says nothing, and has the status that it always has."""
 
   def test_status_of_sigpipe(self):
-    check = ('nsl_jax.data', '--check')
+    check = ('nsl_jax', 'data', '--check')
     cases = {  # what is run, whether its errors can be read, how it writes
       'at the end': (check, True, ''),
       'at once': (check, True, '1'),
       'help': (('nsl_jax.main', '--help'), True, ''),
       'help at once': (('nsl_jax.main', '--help'), True, '1'),
       'error': (('nsl_jax.main',), False, ''),
+      'commands': (('nsl_jax',), True, ''),
+      'commands at once': (('nsl_jax',), True, '1'),
+      'no command': (('nsl_jax', 'trian'), False, ''),
     }
     started = {}
     for name, (words, readable, unbuffered) in cases.items():

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,12 @@ import optax
 from absl.testing import absltest, parameterized
 from scipy import special
 
-from nsl_jax import errors, methods, models
+from nsl_jax import errors, methods, models, options
 from nsl_jax.compose import tasks
 from nsl_jax.data import augment, sources, splits
 from nsl_jax.methods import supervised
 from nsl_jax.training import pipeline, train_step
-from nsl_jax.types import Batch, Data, Model, Outputs, Tools
+from nsl_jax.types import Batch, Data, Method, Model, Outputs, Tools
 
 SHAPE, K = (2, 2, 1), 4
 RAMP = dict(weight=1.0, ramp='sigmoid', ramp_steps=20)
@@ -217,31 +218,6 @@ class StepTest(parameterized.TestCase):
       values.append(float(metrics['ns3l']))
     self.assertLen(set(values), different)
 
-  def test_negatives_that_are_kept_differ_between_seeds(self):
-    """F-N17: one seed's are the same at every step."""
-    method = build(
-      'ns3l',
-      tx=optax.sgd(0.0),
-      sampler='uniform',
-      passes=1,
-      count=3,
-      redraw=False,
-      **RAMP,
-    )
-    data, rows = small_data()
-    step = jax.jit(train_step.one_step(method, read))
-    runs = []
-    for seed in range(3):
-      state = start(method)
-      state = state.replace(key=jax.random.key(seed))
-      values = set()
-      for _ in range(3):
-        state, metrics = step(state, data, rows)
-        values.add(float(metrics['ns3l']))
-      self.assertLen(values, 1)
-      runs.extend(values)
-    self.assertLen(set(runs), 3)
-
 
 def normalise(fitted, images):
   return images / 255.0
@@ -330,7 +306,11 @@ class EveryMethodTest(parameterized.TestCase):
     """A new method needs an entry in CONFIGS, and with it these tests."""
     for_classes = lambda name: (
       tasks.CLASSIFICATION.name
-      in getattr(methods.find(name), 'TASKS', (tasks.CLASSIFICATION.name,))
+      in getattr(
+        sys.modules[methods.find(name).__module__],
+        'TASKS',
+        (tasks.CLASSIFICATION.name,),
+      )
     )
     self.assertCountEqual(filter(for_classes, methods.names()), CONFIGS)
 
@@ -394,9 +374,25 @@ class BuildTest(parameterized.TestCase):
       "method 'supervised': .*unexpected.*'weight'",
     ),
     (dict(name='ns3l', **NS3L), "method 'ns3l': .*missing.*'terms'"),
-    (dict(name='ns3l', terms={}), "'ns3l' lacks weight, ramp, ramp_steps"),
     (dict(name='ns3l', terms={}, tau=1.0, **NS3L), "'tau'"),
-    (dict(name='pseudo_label', terms={}, **RAMP), "missing.*'threshold'"),
+    (
+      dict(name='pseudo_label', terms={}, threshold=1.5),
+      r'threshold=1.5: must be in \[0, 1\]',
+    ),
+    (dict(name='ict', terms={}, alpha=0.0), 'ict alpha=0.0: must be > 0'),
+    (dict(name='mixmatch', terms={}, views=0), 'views=0: must be >= 1'),
+    (
+      dict(name='dnll', terms={}, unsupervised='bath'),
+      "dnll unsupervised='bath': did you mean 'both'",
+    ),
+    (
+      dict(name='l2i', host=CONFIGS['l2i']['host'], variant='v3'),
+      "l2i variant='v3': known: v1, v2",
+    ),
+    (
+      dict(name='l2i', host={'name': 'mixmach', 'terms': {}}),
+      "l2i host 'mixmach': did you mean 'mixmatch'",
+    ),
     (dict(name='pseudo_label', terms={}, count=1, **PSEUDO_LABEL), "'count'"),
     (
       dict(name='supervised', terms={'ns3k': RAMP}),
@@ -407,6 +403,38 @@ class BuildTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
       methods.build(config, Toy().tools())
     self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(*(name for name in CONFIGS if name != 'l2i'))
+  def test_every_option_has_a_default(self, name):
+    """And each default is a value that the method accepts."""
+    self.assertIsInstance(build(name), Method)
+    known = options.of(methods.find(name))
+    given = {k: option.default for k, option in known.items()}
+    self.assertIsInstance(build(name, **given), Method)
+
+  @parameterized.parameters(
+    ('ns3l', 1.0), ('pi', 20.0), ('pseudo_label', 1.0), ('vat', 0.3)
+  )
+  def test_a_term_alone(self, name, weight):
+    """The method of a term has the defaults of the term."""
+    method = build(name)
+    update = functools.partial(
+      jax.eval_shape, method.update, batch=make_batch(), key=jax.random.key(1)
+    )
+    self.assertContainsSubset(
+      {'loss', 'cross_entropy', name}, update(start(method))[1]
+    )
+    for step, part in ((0, 0.006738), (25_000, 0.286505), (50_000, 1.0)):
+      _, metrics = method.update(
+        start(method, step), make_batch(), jax.random.key(1)
+      )
+      np.testing.assert_allclose(
+        metrics[f'{name}_weight'], weight * part, rtol=1e-4
+      )
+
+  def test_a_term_alone_cannot_be_added_again(self):
+    with self.assertRaisesRegex(errors.UserError, 'has the term vat already'):
+      build('vat', terms={'vat': {}})
 
   def test_side_tables_are_asked_for(self):
     furthest = dict(sampler='furthest', passes=1, **RAMP)

@@ -12,14 +12,18 @@ from nsl_jax import errors, models
 class BuildTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'name': 'smal_cnn'}, "unknown network 'smal_cnn'.*'small_cnn'"),
-    ({}, 'unknown network None'),
-    ({'name': 'cnn13', 'widht': 1.0}, "field of cnn13 'widht'.*'width'"),
-    ({'name': 'cnn13', 'num_classes': 3}, "field of cnn13 'num_classes'"),
-    ({'name': 'cnn13', 'width': 'wide'}, 'cnn13: width must be of type'),
-    ({'name': 'cnn13', 'width': True}, 'cnn13: width must be of type'),
-    ({'name': 'cnn13', 'top_bn': 1}, 'top_bn must be true, false or null'),
-    ({'name': 'small_cnn', 'batch_norm': 1}, 'batch_norm must be of type'),
-    ({'name': 'wide_resnet', 'width': 2.0}, 'width must be of type int'),
+    ({}, "unknown network ''"),
+    ({'name': 'cnn13', 'widht': 1.0}, "cnn13: widht is not an .*'width'"),
+    ({'name': 'cnn13', 'num_classes': 3}, 'cnn13: num_classes is not an'),
+    ({'name': 'cnn13', 'width': 'wide'}, "width='wide': must be a number"),
+    ({'name': 'cnn13', 'width': True}, 'cnn13: width=True: must be a number'),
+    (
+      {'name': 'cnn13', 'top_bn': 1},
+      'cnn13: top_bn=1: must be true or false, or null',
+    ),
+    ({'name': 'cnn13', 'width': None}, 'width=None: must be a number$'),
+    ({'name': 'small_cnn', 'batch_norm': 1}, 'batch_norm=1: must be true or'),
+    ({'name': 'wide_resnet', 'width': 2.0}, 'width=2.0: must be a whole'),
   )
   def test_rejects_config(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
@@ -51,12 +55,26 @@ class BuildTest(parameterized.TestCase):
     self.assertEqual(params['Dense_0']['kernel'].shape, (4, 7))
     self.assertEqual(config.to_dict(), TINY['vat'])
 
-  def test_fields(self):
-    self.assertEqual(models.fields('small_cnn'), {'batch_norm': False})
-    self.assertEqual(
-      models.fields('wide_resnet'),
+  @parameterized.parameters(
+    ('small_cnn', {'batch_norm': False}),
+    (
+      'wide_resnet',
       {'variant': 'oliver', 'stages': 3, 'width': 2, 'depth': 28},
-    )
+    ),
+    ('cnn13', {'variant': 'vat', 'width': 1.0, 'dropout': 0.5, 'top_bn': None}),
+  )
+  def test_options(self, name, expected):
+    found = models.options_of(name)
+    self.assertEqual({k: o.default for k, o in found.items()}, expected)
+
+  def test_every_network_has_a_line_for_each_option(self):
+    for name in models.NETWORKS:
+      for option in models.options_of(name).values():
+        self.assertNotEmpty(option.doc, f'{name} {option.name}')
+
+  def test_options_of_an_unknown_network(self):
+    with self.assertRaisesRegex(errors.UserError, "mean 'small_cnn'"):
+      models.options_of('smal_cnn')
 
 
 class ShapeTest(parameterized.TestCase):

@@ -99,7 +99,6 @@ class DrawnTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ('uniform', {'count': 3}),
-    ('uniform', {'count': 0}),
     ('oracle', {'count': 3}),
     ('exclude_nearest', {'exclude': 2, 'count': 2}),
     ('exclude_nearest', {'exclude': 0, 'count': 3}),
@@ -170,7 +169,13 @@ class BuildTest(parameterized.TestCase):
   @parameterized.parameters(
     ('thresold', {}, "unknown sampler 'thresold': did you mean 'threshold'"),
     ('uniform', {'cuont': 1}, "sampler 'uniform': .*'cuont'"),
-    ('uniform', {}, "sampler 'uniform': .*missing.*'count'"),
+    ('uniform', {'count': 0}, 'count=0: must be >= 1'),
+    ('oracle', {'count': -1}, 'count=-1: must be >= 1'),
+    ('exclude_nearest', {'count': 0}, 'count=0: must be >= 1'),
+    ('exclude_nearest', {'exclude': -1}, 'exclude=-1: must be >= 0'),
+    ('uniform', {'count': 1.0}, 'count=1.0: must be a whole number'),
+    ('threshold', {'threshold': 0.0}, r'threshold=0.0: must be in \(0, 1\]'),
+    ('threshold', {'threshold': 1.5}, r'threshold=1.5: must be in \(0, 1\]'),
     ('furthest', {'count': 1}, "sampler 'furthest': .*'count'"),
     ('oracle', {'count': 1, 'threshold': 1}, "sampler 'oracle': .*threshold"),
   )
@@ -178,6 +183,19 @@ class BuildTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
       negative_samplers.build(name, **options)
     self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(
+    ('threshold', {'threshold': 0.04}),
+    ('uniform', {'count': 1}),
+    ('exclude_nearest', {'exclude': 4, 'count': 1}),
+    ('oracle', {'count': 1}),
+  )
+  def test_missing_options(self, name, defaults):
+    rng = np.random.default_rng(6)
+    belief = jnp.asarray(rng.dirichlet(np.ones(K), ROWS), jnp.float32)
+    np.testing.assert_array_equal(
+      draw(name, belief=belief), draw(name, belief=belief, **defaults)
+    )
 
   @parameterized.parameters(
     ('threshold', ()),

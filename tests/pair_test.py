@@ -145,14 +145,11 @@ def dnll_loss(tools, **fields):
     tools,
     **{
       **dict(
-        weight=schedules.weight(2.0, 'none', 0),
+        weight=schedules.ramped(weight=2.0),
         selection='ep',
         count=K - 1,
         parts=('cross', 'self'),
         decay=0.9,
-        per_image=False,
-        replace=False,
-        batched=False,
       ),
       **fields,
     },
@@ -224,13 +221,11 @@ class DNLLTest(parameterized.TestCase):
       ]
       np.testing.assert_allclose(metrics[f'self_{n}'], np.mean(each), rtol=1e-5)
 
-  @parameterized.parameters(False, True)
-  def test_what_teaches_moves_the_statistics_after_what_learns(self, batched):
+  def test_what_teaches_moves_the_statistics_after_what_learns(self):
     """F-D20: half of the way to the batch learnt on, then to the weak one."""
     method = build(
       'dnll',
       tools_of(Normed(), strong=lambda images, key: 3.0 * images),
-      batched=batched,
       **DNLL,
     )
     batch = batch_of()
@@ -281,36 +276,6 @@ class DNLLTest(parameterized.TestCase):
       self.assertGreater(free.sum(), 2)
       self.assertGreaterEqual(aux[n].metrics['cross'], least - 1e-5)
       self.assertLessEqual(aux[n].metrics['cross'], least + rest + 1e-5)
-
-  def test_in_turn(self):
-    """b learns from an a that has made its step."""
-    batch, key = batch_of(), lambda: jax.random.key(1)
-    once = build('dnll', tools_of(), **DNLL)
-    turns = build('dnll', tools_of(), **DNLL, in_turn=True)
-    state = once.init(jax.random.key(0))
-    same, _ = once.update(state, batch, key())
-    after, metrics = turns.update(state, batch, key())
-    np.testing.assert_array_equal(after.params['a']['w'], same.params['a']['w'])
-    moved = {**state.params, 'a': after.params['a']}
-    expected = dnll_by_loop(moved, batch, 'b', ('cross', 'self'))['b']
-    np.testing.assert_allclose(metrics['loss_b'], expected, rtol=1e-5)
-
-  def test_batched_is_the_same(self):
-    batch, ends = batch_of(), []
-    for batched in False, True:
-      method = build(
-        'dnll', tools_of(augment=brighter), **DNLL, batched=batched
-      )
-      state = method.init(jax.random.key(0))
-      ends.append(method.update(state, batch, jax.random.key(1))[0])
-    jax.tree.map(
-      lambda one, two: np.testing.assert_allclose(one, two, atol=1e-5),
-      ends[0].params,
-      ends[1].params,
-    )
-    np.testing.assert_allclose(
-      ends[0].stats['b']['mean'], ends[1].stats['b']['mean'], atol=1e-5
-    )
 
   def test_terms_on_either_network(self):
     term = dict(
@@ -518,15 +483,14 @@ class DualStudentTest(parameterized.TestCase):
 
   def test_gradients_do_not_cross(self):
     tools = tools_of(augment=brighter)
-    weight = schedules.weight(2.0, 'none', 0)
+    weight = schedules.ramped(weight=2.0)
     loss = dual_student.dual_student_loss(
       tools,
       consistency=weight,
       stabilisation=weight,
       tie=0.1,
       threshold=0.5,
-      batched=False,
-      negatives=dual_student._Negatives(2, False, weight),
+      negatives=dual_student._Negatives(2, weight),
     )
     state = two_networks.init(tools)(jax.random.key(0))
     for n, grads in gradients(loss, state, batch_of(6, 40)).items():
@@ -544,8 +508,9 @@ class DualStudentTest(parameterized.TestCase):
   @parameterized.parameters(
     (dict(threshold=1.5), r'must be in \[0, 1\]'),
     (dict(tie=-1.0), 'tie=-1.0'),
-    (dict(negatives=dict(count=2)), 'lacks ramp'),
-    (dict(negatives=dict(count=2, replce=True, **WEIGHT)), 'replce'),
+    (dict(negatives=dict(count=0)), r'negatives\.count=0: must be >= 1'),
+    (dict(negatives=dict(weigth=1.0)), r'negatives\.weigth is not an option'),
+    (dict(negatives=dict(ramp='sigmod')), "did you mean 'sigmoid'"),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import errors, methods, schedules
+from nsl_jax import errors, methods, options, schedules
 from nsl_jax.training import config as config_lib
 
 common = types.SimpleNamespace(
@@ -54,14 +54,14 @@ class RampTest(parameterized.TestCase):
     for step in range(60):
       done = step / 50 if step < 50 else 1.0
       want.append(done if name == 'linear' else math.exp(-5 * (1 - done) ** 2))
-    ramp = jax.vmap(schedules.weight(1.0, name, 50))
+    ramp = jax.vmap(schedules.ramped(weight=1.0, ramp=name, ramp_steps=50))
     np.testing.assert_allclose(ramp(jnp.arange(60)), want, rtol=2e-6)
 
   def test_mixmatch_is_whole_after_its_images(self):
     """Invariant 14: 64 images a step reach 1024 * 1024 at step 16,384."""
-    own = methods.find('mixmatch').DEFAULTS
-    ramp = schedules.weight(
-      *(own[name] for name in ('weight', 'ramp', 'ramp_steps'))
+    own = options.of(methods.find('mixmatch'))
+    ramp = schedules.ramped(
+      **{name: own[name].default for name in ('weight', 'ramp', 'ramp_steps')}
     )
     last = 1024 * 1024 // 64
     for step, expected in (
@@ -85,14 +85,14 @@ class RampTest(parameterized.TestCase):
 
   @parameterized.parameters('sigmoid', 'linear')
   def test_never_falls(self, name):
-    ramp = schedules.weight(1.0, name, 50)
+    ramp = schedules.ramped(weight=1.0, ramp=name, ramp_steps=50)
     values = np.array([ramp(step) for step in range(60)])
     self.assertTrue((np.diff(values[:51]) > 0).all())
     np.testing.assert_array_equal(values[50:], 1.0)
 
   @parameterized.parameters('sigmoid', 'linear')
   def test_no_steps_at_all(self, name):
-    ramp = schedules.weight(1.0, name, 0)
+    ramp = schedules.ramped(weight=1.0, ramp=name, ramp_steps=0)
     self.assertEqual([ramp(0), ramp(1)], [1.0, 1.0])
 
 
@@ -105,14 +105,27 @@ class WeightTest(parameterized.TestCase):
     ('sigmoid', 10, 3.0),
   )
   def test_value_times_ramp(self, ramp, step, expected):
-    weight = schedules.weight(3.0, ramp, 10)
+    weight = schedules.ramped(weight=3.0, ramp=ramp, ramp_steps=10)
     np.testing.assert_allclose(weight(step), expected, rtol=1e-5)
 
   def test_unknown_ramp(self):
     with self.assertRaisesRegex(
-      errors.UserError, "unknown ramp 'sigmod': did you mean 'sigmoid'"
+      errors.UserError, "schedules ramp='sigmod': did you mean 'sigmoid'"
     ):
-      schedules.weight(1.0, 'sigmod', 10)
+      schedules.ramped(weight=1.0, ramp='sigmod', ramp_steps=10)
+
+  @parameterized.parameters(
+    (dict(weight=-1.0), 'weight=-1.0: must be >= 0'),
+    (dict(weight='1'), "weight='1': must be a number"),
+    (dict(ramp_steps=2.5), 'ramp_steps=2.5: must be a whole number'),
+  )
+  def test_wrong_value(self, fields, message):
+    with self.assertRaisesRegex(errors.UserError, f'schedules {message}'):
+      schedules.ramped(**fields)
+
+  def test_without_options(self):
+    weight = schedules.ramped()
+    self.assertEqual([weight(0), weight(10**6)], [1.0, 1.0])
 
 
 def released(epoch):
@@ -125,7 +138,9 @@ class DnllTest(parameterized.TestCase):
 
   @parameterized.parameters(320, 464, 900, 267, 1, 3)
   def test_by_epoch(self, epoch):
-    weight = schedules.weight(2.0, 'dnll', 100 * epoch, epoch)
+    weight = schedules.ramped(
+      weight=2.0, ramp='dnll', ramp_steps=100 * epoch, hold_steps=epoch
+    )
     weight = jax.jit(jax.vmap(weight))
     first = jnp.arange(120) * epoch
     expected = [released(e) for e in range(120)]
@@ -139,7 +154,7 @@ class DnllTest(parameterized.TestCase):
 
   @parameterized.parameters(320, 464, 900, 267)
   def test_by_step(self, epoch):
-    weight = schedules.weight(2.0, 'dnll', 100 * epoch)
+    weight = schedules.ramped(weight=2.0, ramp='dnll', ramp_steps=100 * epoch)
     for step in (0, epoch // 3, 15 * epoch, 16 * epoch - 1):
       expected = 75 * np.exp(-5 * (1 - step / epoch / 100) ** 2)
       np.testing.assert_allclose(weight(step), expected, rtol=1e-5)
@@ -157,7 +172,7 @@ class DnllTest(parameterized.TestCase):
         )
         common.scale(config, part / epoch)
         self.assertEqual(config.hold_steps, hold)
-        weight = schedules.weight(2.0, 'dnll', **config)
+        weight = schedules.ramped(weight=2.0, ramp='dnll', **config)
         before, after = (
           np.asarray(weight(np.int32(step)))
           for step in (16 * hold - 1, 16 * hold)
@@ -174,8 +189,14 @@ class HoldTest(parameterized.TestCase):
     ramp=('none', 'linear', 'sigmoid', 'dnll'), hold=(1, 7, 20)
   )
   def test_first_step_of_the_stretch(self, ramp, hold):
-    held = jax.vmap(schedules.weight(3.0, ramp, 25 * hold, hold))
-    free = jax.vmap(schedules.weight(3.0, ramp, 25 * hold))
+    held = jax.vmap(
+      schedules.ramped(
+        weight=3.0, ramp=ramp, ramp_steps=25 * hold, hold_steps=hold
+      )
+    )
+    free = jax.vmap(
+      schedules.ramped(weight=3.0, ramp=ramp, ramp_steps=25 * hold)
+    )
     steps = np.arange(30 * hold)
     np.testing.assert_allclose(
       held(steps), free(steps // hold * hold), rtol=1e-6
@@ -183,7 +204,9 @@ class HoldTest(parameterized.TestCase):
 
   def test_by_hand(self):
     """Dual Student: five epochs of sigmoid, by the epoch's number."""
-    weight = schedules.weight(10.0, 'sigmoid', 5 * 267, 267)
+    weight = schedules.ramped(
+      weight=10.0, ramp='sigmoid', ramp_steps=5 * 267, hold_steps=267
+    )
     for epoch in range(7):
       expected = 10 * np.exp(-5 * (1 - min(epoch / 5, 1)) ** 2)
       for step in (267 * epoch, 267 * epoch + 266):
@@ -191,21 +214,29 @@ class HoldTest(parameterized.TestCase):
 
   @parameterized.parameters((1336, 267), (1334, 267), (13, 3), (17, 3))
   def test_ramp_is_whole_in_its_last_stretch(self, ramp, hold):
-    weight = schedules.weight(1.0, 'sigmoid', ramp, hold)
+    weight = schedules.ramped(
+      weight=1.0, ramp='sigmoid', ramp_steps=ramp, hold_steps=hold
+    )
     last = round(ramp / hold) * hold
     self.assertEqual(weight(last), 1.0)
     self.assertLess(weight(last - 1), 1.0)
 
   def test_longer_than_the_ramp(self):
-    weight = schedules.weight(1.0, 'sigmoid', 3, 10)
+    weight = schedules.ramped(
+      weight=1.0, ramp='sigmoid', ramp_steps=3, hold_steps=10
+    )
     np.testing.assert_allclose(
       [weight(0), weight(9), weight(10)], [0.006738, 0.006738, 1], rtol=1e-4
     )
 
   @parameterized.parameters((-1, 0, 'ramp_steps=-1'), (5, -2, 'hold_steps=-2'))
   def test_negative(self, ramp, hold, message):
-    with self.assertRaisesRegex(errors.UserError, f'{message}: must be >= 0'):
-      schedules.weight(1.0, 'linear', ramp, hold)
+    with self.assertRaisesRegex(
+      errors.UserError, f'schedules {message}: must be >= 0'
+    ):
+      schedules.ramped(
+        weight=1.0, ramp='linear', ramp_steps=ramp, hold_steps=hold
+      )
 
 
 class LearningRateTest(absltest.TestCase):
@@ -215,6 +246,17 @@ class LearningRateTest(absltest.TestCase):
     )
     for step in 0, 1, 10**6:
       np.testing.assert_allclose(rate(step), 3e-4, rtol=1e-6)
+
+  def test_missing_fields_are_defaults(self):
+    """A rate of 1e-3 that stays, and a drop to a fifth."""
+    rate = schedules.learning_rate({})
+    np.testing.assert_allclose([rate(0), rate(10**6)], 1e-3, rtol=1e-6)
+    rate = schedules.learning_rate({'drop_steps': 3})
+    np.testing.assert_allclose([rate(2), rate(3)], [1e-3, 2e-4], rtol=1e-6)
+
+  def test_other_fields_are_not_read(self):
+    rate = schedules.learning_rate({'name': 'sgd', 'momentum': 0.5, 'lr': 0.1})
+    np.testing.assert_allclose(rate(7), 0.1, rtol=1e-6)
 
   def test_drops_exactly_once(self):
     """Invariant 14: times 0.2 at the given step, then never again."""

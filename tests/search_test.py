@@ -44,6 +44,8 @@ class GridTest(parameterized.TestCase):
     ('data.unlabelled_includes_labelled=false,True', (False, True)),
     ('method.threshold=1', (1.0,)),
     ('data.validation=100', (100,)),
+    ('model.batch_norm=true', (True,)),  # no field of the config's file
+    ('optimizer.drop_factor=1', (1.0,)),
   )
   def test_values_take_the_type_of_the_field(self, text, expected):
     axis = grid.parse_axis(text, self.config)
@@ -70,6 +72,25 @@ class GridTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
       grid.parse_axis(text, self.config)
     self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(
+    (DIGITS, 'model.top_bn=True,None', (True, None)),
+    (
+      'configs/tiny_imagenet_l2i.py',
+      'optimizer.drop_steps=10,20',
+      ((10,), (20,)),
+    ),
+  )
+  def test_fields_that_hold_none_or_a_tuple(self, name, text, expected):
+    config = config_lib.load(name, [('model.name', 'cnn13')])
+    axis = grid.parse_axis(text, config)
+    self.assertEqual(axis.values, expected)
+    section, _, last = axis.field.partition('.')
+    for value in expected:
+      found = grid.with_fields(config, {axis.field: value})
+      self.assertEqual(found[section][last], value)
+    with self.assertRaisesRegex(errors.UserError, '=x: must be a number, True'):
+      grid.parse_axis(f'{axis.field}=x', config)
 
   def test_cells_are_all_combinations(self):
     axes = [grid.Axis('a', (1, 2)), grid.Axis('b', ('x', 'y'))]

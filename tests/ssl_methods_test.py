@@ -102,9 +102,7 @@ class CombinationsTest(parameterized.TestCase):
   def test_all_are_here(self):
     """A new method or term needs an entry, and with it these tests."""
     for name in methods.names():
-      module = methods.find(name)
-      make = getattr(module, 'build', None) or module.recipe
-      takes = 'terms' in inspect.signature(make).parameters
+      takes = 'terms' in inspect.signature(methods.find(name)).parameters
       self.assertEqual(takes, name in (*OWN, 'mean_label'), name)
     self.assertCountEqual(terms.names(), ADDED)
 
@@ -402,6 +400,17 @@ class TeacherTest(parameterized.TestCase):
     np.testing.assert_allclose(
       teachers[4], 0.75 * teachers[3] + 0.25 * kernels[4], rtol=1e-5
     )
+
+  @parameterized.parameters(
+    (dict(second_pass='unlabeled'), "second_pass=.*mean 'unlabelled'"),
+    (dict(judged='techer'), "judged=.*mean 'teacher'"),
+    (dict(decay=1.0), r'decay=1.0: must be in \[0, 1\)'),
+    (dict(tie=-1.0), 'tie=-1.0: must be >= 0'),
+    (dict(joint=1), 'joint=1: must be true or false'),
+  )
+  def test_wrong_options(self, fields, message):
+    with self.assertRaisesRegex(errors.UserError, f'mean_teacher {message}'):
+      build('mean_teacher', **{**TEACHER, **fields})
 
 
 class VatTest(parameterized.TestCase):

@@ -49,23 +49,39 @@ class FromConfigTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'hold_steps=-1'):
       terms_lib.from_config({'pseudo_label': dict(fields, hold_steps=-1)})
 
+  def test_missing_options_are_those_of_the_paper(self):
+    built = terms_lib.from_config({'ns3l': {}, 'entropy': dict(ramp_steps=0)})
+    for name, step, expected in (
+      ('ns3l', 0, 0.006738),
+      ('ns3l', 25_000, 0.286505),
+      ('ns3l', 50_000, 1.0),
+      ('entropy', 0, 0.06),
+      ('entropy', 10**6, 0.06),
+    ):
+      np.testing.assert_allclose(built[name][0](step), expected, rtol=1e-4)
+    given = terms_lib.from_config(
+      {'pseudo_label': dict(ramp_steps=50_000, threshold=0.95)}
+    )
+    default = terms_lib.from_config({'pseudo_label': {}})
+    for weight, term in (*given.values(), *default.values()):
+      np.testing.assert_allclose(weight(25_000), 0.286505, rtol=1e-5)
+      value = term(shared(), rows(), jax.random.key(0))
+      self.assertEqual(value[0], 0.0)  # 0.6 is below 0.95, 0.97 is above
+      self.assertGreater(value[1], 0.0)
+
   @parameterized.parameters(
     ({'ns3': WEIGHT}, "unknown term 'ns3': did you mean 'ns3l'"),
     ({'vat9': WEIGHT}, "unknown term 'vat9': "),
     (
-      {'ns3l': dict(passes=1, weight=1.0, **THRESHOLD)},
-      "term 'ns3l' lacks ramp, ramp_steps",
-    ),
-    ({'pseudo_label': WEIGHT}, "'pseudo_label': .*missing.*'threshold'"),
-    (
       {'pseudo_label': dict(WEIGHT, threshold=0.9, temperature=1)},
       "'pseudo_label': .*unexpected.*'temperature'",
     ),
-    ({'ns3l': dict(WEIGHT, passes=1)}, "'ns3l': .*missing.*'sampler'"),
-    ({'ns3l': dict(WEIGHT, **THRESHOLD)}, "'ns3l': .*missing.*'passes'"),
+    ({'pseudo_label': dict(threshold=2)}, r'threshold=2: must be in \[0, 1\]'),
+    ({'ns3l': dict(weight=-1.0)}, 'schedules weight=-1.0: must be >= 0'),
+    ({'ns3l': dict(threshold=0.0)}, r'threshold=0.0: must be in \(0, 1\]'),
     (
       {'ns3l': dict(WEIGHT, passes=1, sampler='treshold', threshold=0.05)},
-      "unknown sampler 'treshold': did you mean 'threshold'",
+      "ns3l sampler='treshold': did you mean 'threshold'",
     ),
     (
       {'ns3l': dict(WEIGHT, passes=1, sampler='uniform', threshold=0.05)},
@@ -73,7 +89,7 @@ class FromConfigTest(parameterized.TestCase):
     ),
     (
       {'ns3l': dict(WEIGHT, ramp='line', passes=1, **THRESHOLD)},
-      "unknown ramp 'line': did you mean 'linear'",
+      "schedules ramp='line': did you mean 'linear'",
     ),
   )
   def test_errors_are_one_clear_line(self, config, message):

@@ -88,9 +88,14 @@ class NS3LTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'set passes=1'):
       term(shared(), rows(), jax.random.key(0))
 
-  @parameterized.parameters(0, 3, '1')
-  def test_number_of_passes(self, passes):
-    with self.assertRaisesRegex(errors.UserError, 'passes must be 1 or 2'):
+  @parameterized.parameters(
+    (0, r'passes=0: must be in \[1, 2\]'),
+    (3, r'passes=3: must be in \[1, 2\]'),
+    ('1', "passes='1': must be a whole number"),
+    (1.5, 'passes=1.5: must be a whole number'),
+  )
+  def test_number_of_passes(self, passes, message):
+    with self.assertRaisesRegex(errors.UserError, f'ns3l {message}'):
       terms.build('ns3l', passes=passes, **THRESHOLD)
 
   def test_sampler_sees_the_side_tables(self):
@@ -117,25 +122,38 @@ class NS3LTest(parameterized.TestCase):
       self.assertLess(gap.min(axis=1).max(), 1e-5)
       self.assertEqual(set(gap.argmin(axis=1)), {0, 1, 2, 3})
 
-  def test_negatives_of_an_image_can_be_kept(self):
-    """F-N17: without redraw they hang on the image's row and on the run."""
-    term = terms.build(
-      'ns3l', sampler='uniform', count=2, passes=1, redraw=False
-    )
-    draw = lambda indices, seed, run=0: term(
-      shared(
-        jnp.tile(LOGITS[:1], (8, 1)),
-        jnp.tile(BELIEF[:1], (8, 1)),
-        run=jax.random.key(run),
-      ),
-      rows()._replace(u_index=indices),
-      jax.random.key(seed),
-    )
-    first = draw(jnp.arange(8), 1)
-    np.testing.assert_array_equal(first, draw(jnp.arange(8), 2))
-    np.testing.assert_array_equal(first[::-1], draw(jnp.arange(8)[::-1], 3))
-    self.assertGreater(len(set(first.tolist())), 1)
-    self.assertFalse(np.array_equal(first, draw(jnp.arange(8), 1, run=1)))
+  def test_without_options(self):
+    """Two passes, and classes believed less than 0.04."""
+    views = []
+
+    def again(key):
+      views.append(key)
+      return LOGITS
+
+    value = terms.build('ns3l')(shared(again=again), rows(), jax.random.key(0))
+    self.assertLen(views, 1)
+    negative = np.array([[0, 1, 0, 0], [1, 0, 1, 1]], bool)
+    np.testing.assert_array_equal(BELIEF < 0.04, negative)
+    np.testing.assert_allclose(value, losses.none_of(LOGITS, negative))
+
+
+class FindTest(parameterized.TestCase):
+  def test_names_are_those_of_the_files(self):
+    for name in terms.names():
+      module = terms.find(name)
+      self.assertEqual(module.__name__, f'nsl_jax.terms.{name}')
+      self.assertContainsSubset(
+        {'weight', 'ramp', 'ramp_steps'}, module.DEFAULTS
+      )
+
+  def test_every_term_is_built_without_options(self):
+    for name in terms.names():
+      self.assertTrue(callable(terms.build(name)), name)
+
+  @parameterized.parameters('negative_samplers', 'power_iteration', 'ns3')
+  def test_what_is_no_term(self, name):
+    with self.assertRaisesRegex(errors.UserError, f"unknown term '{name}'"):
+      terms.find(name)
 
 
 class PseudoLabelTest(absltest.TestCase):

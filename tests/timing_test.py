@@ -271,7 +271,7 @@ class StopwatchTest(absltest.TestCase):
     first = data.images[jnp.asarray([0, 3]), 0, 0, 0]
     self.assertSequenceAlmostEqual(sorted(seen), sorted(first / 255.0))
 
-  def test_bench_takes_a_batched_pair_inference_and_bfloat16(self):
+  def test_bench_takes_a_pair_inference_and_bfloat16(self):
     printed = io.StringIO()
     with (
       mock.patch.object(stopwatch, '_WARM_UP', 1),
@@ -279,7 +279,7 @@ class StopwatchTest(absltest.TestCase):
     ):
       bench.main(
         [
-          '--method=dnll:batched=True',
+          '--method=dnll:count=2',
           '--batch=2+2',
           '--image=8x8x1',
           '--steps=1',
@@ -289,7 +289,7 @@ class StopwatchTest(absltest.TestCase):
         ]
       )
     lines = printed.getvalue().splitlines()
-    self.assertStartsWith(lines[3], '| dnll:batched=True |')
+    self.assertStartsWith(lines[3], '| dnll:count=2 |')
     self.assertGreater(float(lines[3].strip('|').split('|')[-1]), 0.0)
     self.assertIn('inference ms', lines[1])
 

@@ -135,6 +135,7 @@ class Parser(argparse.ArgumentParser):
       formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False,
     )
+    self._trains = command == 'train'
     self.add_argument(
       '--verbosity', type=int, default=0, help='1 shows tracebacks'
     )
@@ -159,9 +160,13 @@ class Parser(argparse.ArgumentParser):
   def hint(self, name: str) -> str:
     """What may have been meant by an option that is not there."""
     field = _FIELDS.get(name.removeprefix('--'))
-    if field and '--config' in self._option_string_actions:
+    if field and self._trains:
       return f'did you mean --config.{field}?'
     return errors.did_you_mean(name, self._option_string_actions)
+
+  def _print_message(self, message: str, file: Any = None) -> None:
+    """As in argparse, which would hide that nobody reads it."""
+    (file or sys.stderr).write(message)
 
   def error(self, message: str) -> NoReturn:
     """One line and status 2."""

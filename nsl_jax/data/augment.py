@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -12,10 +12,6 @@ from nsl_jax import errors
 from nsl_jax.types import Array, Augment, Key, Moving
 
 AUGMENT = 'augment'  # name of views in a profile
-_STEPS = (
-  'flip, translate:PIXELS, translate_x:PIXELS, noise:STD, '
-  'jitter:BRIGHTNESS:CONTRAST:SATURATION:HUE'
-)
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
@@ -196,63 +192,126 @@ def jitter(
   return pixels.normalised(recolour(unit, *drawn))
 
 
-def _parse_jitter(values: str) -> tuple[float, float, float, float] | None:
-  """The four strengths, or None where they make no sense."""
-  found = [float(value) for value in values.split(':')]
-  fits = len(found) == 4 and all(0.0 <= s < math.inf for s in found)
-  if not fits or found[_HUE] > 0.5:
-    return None
-  brightness, contrast, saturation, hue = found
-  return brightness, contrast, saturation, hue
+GetPixels = Callable[[], Pixels] | None
 
 
-def _parse(
-  step: str, field: str, pixels: Callable[[], Pixels] | None
-) -> Augment:
-  name, _, value = step.partition(':')
-  movers = {'translate': translate, 'translate_x': translate_x}
-  try:
-    if step == 'flip':
-      return flip
-    if name in movers and int(value) >= 0:
-      return functools.partial(movers[name], pixels=int(value))
-    if name == 'noise' and 0.0 <= float(value) < math.inf:
-      return functools.partial(noise, std=float(value))
-    strengths = _parse_jitter(value) if name == 'jitter' else None
-  except ValueError:
-    strengths = None
-  if strengths is None:
-    raise errors.UserError(
-      f'{field}: {step!r} is none of {_STEPS} (a hue of at most 0.5)'
-    )
+class Operation(NamedTuple):
+  """A kind of augmentation, as a config names it.
+
+  Attributes:
+    usage: how it is written.
+    parse: `(what follows the colon, way to colours) -> Augment`; raises
+      ValueError for a value that it cannot have.
+    shifts: the same for a view that tells how far it moved each image; None
+      where points stay, or do not follow.
+    moves: whether images move, and points would have to follow.
+  """
+
+  usage: str
+  parse: Callable[[str, GetPixels], Augment]
+  shifts: Callable[[str, GetPixels], Moving] | None = None
+  moves: bool = False
+
+
+def _whole(text: str) -> int:
+  if int(text) < 0:
+    raise ValueError(text)
+  return int(text)
+
+
+def _finite(text: str) -> float:
+  if not 0.0 <= float(text) < math.inf:
+    raise ValueError(text)
+  return float(text)
+
+
+def _flip(text: str, pixels: GetPixels) -> Augment:
+  if text:
+    raise ValueError(text)
+  return flip
+
+
+def _jitter(text: str, pixels: GetPixels) -> Augment:
+  brightness, contrast, saturation, hue = map(_finite, text.split(':'))
+  if hue > 0.5:
+    raise ValueError(text)
   if pixels is None:
     raise errors.UserError(
-      f'{field}: there is no way from these images to colours, leave {step} out'
+      'jitter changes colors, and these images have none: leave it out of '
+      'config.data.augment and config.data.strong'
     )
+  strengths = brightness, contrast, saturation, hue
   return functools.partial(jitter, strengths=strengths, pixels=pixels())
 
 
+# Another augmentation is one more entry.
+OPERATIONS: dict[str, Operation] = {
+  'flip': Operation('flip', _flip, moves=True),
+  'translate': Operation(
+    'translate:PIXELS',
+    lambda text, _: functools.partial(translate, pixels=_whole(text)),
+    lambda text, _: functools.partial(shift, pixels=_whole(text)),
+    moves=True,
+  ),
+  'translate_x': Operation(
+    'translate_x:PIXELS',
+    lambda text, _: functools.partial(translate_x, pixels=_whole(text)),
+    moves=True,
+  ),
+  'noise': Operation(
+    'noise:STD', lambda text, _: functools.partial(noise, std=_finite(text))
+  ),
+  'jitter': Operation('jitter:BRIGHTNESS:CONTRAST:SATURATION:HUE', _jitter),
+}
+
+
+def _of_function(module: str, name: str) -> Operation:
+  """A function `(images f32[B, H, W, C], key) -> images` of anybody's."""
+  function = getattr(errors.import_module(module, 'augmentation'), name, None)
+  if function is None:
+    raise errors.UserError(f'module {module} has no function {name!r}')
+  return Operation(f'{module}:{name}', lambda *_: function, moves=True)
+
+
+def _parse(
+  steps: str, field: str
+) -> Iterator[tuple[str, Operation, str, errors.UserError]]:
+  """Each step, its operation, its value, and the error for a wrong value."""
+  usages = ', '.join(one.usage for one in OPERATIONS.values())
+  for step in filter(None, (step.strip() for step in steps.split(','))):
+    name, colon, value = step.partition(':')
+    wrong = errors.UserError(
+      f'{field}: {step!r} is none of {usages} (a hue of at most 0.5), nor '
+      'package.module:function'
+    )
+    if name in OPERATIONS and bool(value) == bool(colon):
+      yield step, OPERATIONS[name], value, wrong
+    elif '.' in name and value:
+      yield step, _of_function(name, value), value, wrong
+    else:
+      raise wrong
+
+
 def build(
-  steps: str,
-  *,
-  field: str = 'config.data.augment',
-  pixels: Callable[[], Pixels] | None = None,
+  steps: str, *, field: str = 'config.data.augment', pixels: GetPixels = None
 ) -> Augment:
   """The view that a list such as `flip,translate:2,noise:0.15` describes.
 
   Args:
     steps: names with their strength, comma-separated, in order; '' for none.
+      `package.module:function` is a function of images and a key.
     field: what messages call it.
     pixels: the way to [0, 1] and back, called if a step needs one.
 
   Raises:
     errors.UserError: for a step that does not exist.
   """
-  parts = [
-    _parse(step.strip(), field, pixels)
-    for step in steps.split(',')
-    if step.strip()
-  ]
+  parts = []
+  for _, operation, value, wrong in _parse(steps, field):
+    try:
+      parts.append(operation.parse(value, pixels))
+    except ValueError:
+      raise wrong from None
 
   @jax.named_scope(AUGMENT)
   def view(images: Array, key: Key) -> Array:
@@ -264,10 +323,7 @@ def build(
 
 
 def build_moving(
-  steps: str,
-  *,
-  field: str = 'config.data.augment',
-  pixels: Callable[[], Pixels] | None = None,
+  steps: str, *, field: str = 'config.data.augment', pixels: GetPixels = None
 ) -> Moving:
   """`build` for images whose labels are points: the same view, and by how far
   it moved each image, f32[B, 2] pixels to the right and down.
@@ -276,24 +332,31 @@ def build_moving(
     errors.UserError: for a step that does not exist, or after which nobody
       could tell where a point is.
   """
-  names = [step.strip() for step in steps.split(',') if step.strip()]
-  parts = [_parse(name, field, pixels) for name in names]
-  for name, part in zip(names, parts):
-    if part is flip or getattr(part, 'func', part) is translate_x:
+  parts: list[tuple[Augment | None, Moving | None]] = []
+  for step, operation, value, wrong in _parse(steps, field):
+    try:
+      if operation.shifts:
+        parts.append((None, operation.shifts(value, pixels)))
+      else:
+        parts.append((operation.parse(value, pixels), None))
+    except ValueError:
+      raise wrong from None
+    if operation.moves and not operation.shifts:
       raise errors.UserError(
-        f'{field}: points do not follow {name}: use translate:PIXELS, noise '
+        f'{field}: points do not follow {step}: use translate:PIXELS, noise '
         'or jitter'
       )
 
   @jax.named_scope(AUGMENT)
   def view(images: Array, key: Key) -> tuple[Array, Array]:
-    move = jnp.zeros((images.shape[0], 2), jnp.float32)
-    for part, part_key in zip(parts, jax.random.split(key, len(parts) or 1)):
-      if isinstance(part, functools.partial) and part.func is translate:
-        images, more = shift(images, part_key, **part.keywords)
-        move = move + more
-      else:
-        images = part(images, part_key)
-    return images, move
+    total = jnp.zeros((images.shape[0], 2), jnp.float32)
+    keys = jax.random.split(key, len(parts) or 1)
+    for (still, moving), part_key in zip(parts, keys):
+      if moving is not None:
+        images, offset = moving(images, part_key)
+        total = total + offset
+      elif still is not None:
+        images = still(images, part_key)
+    return images, total
 
   return view

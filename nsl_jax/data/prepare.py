@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nsl_jax import errors
@@ -76,11 +76,27 @@ MANUAL = {
 _MAKERS = ('tensorflow_datasets.', 'nsl_jax.')
 
 
-def check_name(name: str) -> None:
-  """Raises UserError unless `name` is one of `NAMES`."""
-  if name not in NAMES:
-    hint = errors.did_you_mean(name, NAMES)
-    raise errors.UserError(f'unknown data set {name!r}; {hint}')
+def recipe(name: str) -> Recipe:
+  """Where the examples of a name come from; of a name that is not one of
+  `NAMES` the splits train and test of the TFDS data set of that name.
+  """
+  return RECIPES.get(name) or Recipe(name)
+
+
+def check_name(
+  name: str, data_dir: str | None = None, known: Sequence[str] = NAMES
+) -> None:
+  """Raises UserError unless `name` is one of `NAMES`, or there is a TFDS data
+  set of that name in the data folder.
+  """
+  if name in NAMES:
+    return
+  if not re.fullmatch(r'\w+', name) or newest(name, data_dir) is None:
+    hint = errors.did_you_mean(name, known)
+    raise errors.UserError(
+      f'unknown data set {name!r}; {hint} (nor is there a TFDS data set of '
+      f'that name in {directory(data_dir)})'
+    )
 
 
 def has_module(name: str) -> bool:
@@ -119,7 +135,7 @@ def newest(name: str, data_dir: str | None = None) -> pathlib.Path | None:
 
 def _versions(name: str, data_dir: str | None) -> dict[str, pathlib.Path]:
   """Version -> folder of all that are prepared."""
-  folder = directory(data_dir) / RECIPES[name].tfds_name
+  folder = directory(data_dir) / recipe(name).tfds_name
   return {
     path.name: path
     for path in (folder.iterdir() if folder.is_dir() else ())
@@ -214,7 +230,7 @@ def status(name: str, data_dir: str | None = None) -> tuple[str, str]:
   for file in MANUAL.get(name, ()):
     if (manual / file).is_file():
       return 'ready', f'made on first use from {manual / file}'
-  return 'missing', str(directory(data_dir) / RECIPES[name].tfds_name)
+  return 'missing', str(directory(data_dir) / recipe(name).tfds_name)
 
 
 def prepare(name: str, data_dir: str | None = None) -> str:
@@ -230,7 +246,7 @@ def prepare(name: str, data_dir: str | None = None) -> str:
   Raises:
     UserError: TensorFlow, a file or the network is missing.
   """
-  check_name(name)
+  check_name(name, data_dir)
   state, where = status(name, data_dir)
   if name in MANUAL and state in ('ready', 'missing'):
     if newest(name, data_dir) is None:
@@ -242,7 +258,7 @@ def prepare(name: str, data_dir: str | None = None) -> str:
     raise tfrecord_only(name, pathlib.Path(where), data_dir)
   if state != 'missing':
     return f'{name} is {state}: {where}'
-  tfds_name, folder = RECIPES[name].tfds_name, directory(data_dir)
+  tfds_name, folder = recipe(name).tfds_name, directory(data_dir)
   if not has_module('tensorflow'):
     raise errors.UserError(
       f'preparing {name} needs TensorFlow: pip install tensorflow (here, or '

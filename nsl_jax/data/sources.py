@@ -38,7 +38,7 @@ class Source(NamedTuple):
   """A data set.
 
   Attributes:
-    name: one of `NAMES`.
+    name: as it was loaded.
     num_classes: K; labels lie in [0, K) or are -1. 0 where they are points.
     train: training examples; those without a label may be anywhere.
     test: test examples, all labelled.
@@ -76,7 +76,8 @@ def load(
   """Reads a data set from disk; never uses the network.
 
   Args:
-    name: one of `NAMES`.
+    name: one of `NAMES`, or of a TFDS data set in that folder, of which the
+      splits train and test are read.
     data_dir: folder of TFDS data sets; None for TFDS_DATA_DIR, else TFDS's own.
     cache_dir: folder of decoded arrays; None for the default of `cache`.
 
@@ -91,11 +92,10 @@ def load(
   if name == 'mnist_points':
     return _points(name, load('mnist', data_dir, cache_dir=cache_dir))
   if name not in NAMES:
-    hint = errors.did_you_mean(name, NAMES)
-    raise errors.UserError(f'unknown data set {name!r}; {hint}')
+    prepare.check_name(name, data_dir, NAMES)
   if name == 'digits':
     return _digits()
-  recipe = prepare.RECIPES[name]
+  recipe = prepare.recipe(name)
   layout = _find(name, data_dir, cache_dir)
   read = functools.partial(_read_split, name, layout, data_dir, cache_dir)
   splits = *recipe.labelled, *recipe.unlabelled, 'test'

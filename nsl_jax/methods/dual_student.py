@@ -217,7 +217,13 @@ def build(
       the other network does not teach gives `count` negative labels, drawn
       among the classes that the other does not predict on the view of this
       one. Fields `count`, `weight`, `ramp`, `ramp_steps`, `hold_steps`.
+
+  Raises:
+    errors.UserError: for an unknown field of `negatives`.
   """
+  options.check_values(
+    options.of(_negatives), negatives or {}, 'dual_student negatives.'
+  )
   ramped = lambda value: schedules.ramped(
     weight=value, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
   )

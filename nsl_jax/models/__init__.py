@@ -38,34 +38,24 @@ def _lookup(kind: str, word: Any, table: Mapping[str, Any]) -> Any:
   return table[word]
 
 
-def _check_type(where: str, value: Any, default: Any) -> None:
-  """Raises UserError unless a value could stand where the default stands."""
-  if default is None:
-    fits = value is None or isinstance(value, bool)
-    wanted = 'true, false or null'
-  else:
-    allowed = (int, float) if isinstance(default, float) else type(default)
-    same_kind = isinstance(value, bool) == isinstance(default, bool)
-    fits = same_kind and isinstance(value, allowed)
-    wanted = f'of type {type(default).__name__}, like {default!r}'
-  if not fits:
-    raise errors.UserError(f'{where} must be {wanted}, not {value!r}')
-
-
-def fields(name: str) -> dict[str, Any]:
-  """Fields that the configuration of a network may set, with their defaults.
+def find(name: str) -> type[nn.Module]:
+  """The Linen module of a network.
 
   Args:
-    name: a key of `NETWORKS`.
+    name: a key of `NETWORKS`, or `package.module:Class` of one elsewhere. It is
+      built with `num_classes`, called as `(images, train=...)`, and returns
+      f32[B, num_classes] logits, or `Outputs`.
 
   Raises:
     UserError: no network has this name.
   """
-  return {
-    field.name: field.default
-    for field in dataclasses.fields(_lookup('network', name, NETWORKS))
-    if field.name not in _NOT_CONFIGURED
-  }
+  module, _, attribute = name.partition(':')
+  if not attribute:
+    return _lookup('network', name, NETWORKS)
+  network = getattr(errors.import_module(module, 'network'), attribute, None)
+  if network is None:
+    raise errors.UserError(f'module {module} has no network {attribute!r}')
+  return network
 
 
 def options_of(name: str) -> dict[str, Option]:
@@ -74,7 +64,7 @@ def options_of(name: str) -> dict[str, Option]:
   Raises:
     UserError: no network has this name.
   """
-  known = options.of(_lookup('network', name, NETWORKS))
+  known = options.of(find(name))
   return {k: v for k, v in known.items() if k not in _NOT_CONFIGURED}
 
 
@@ -98,15 +88,20 @@ def build(
       the wrong type. A value out of range raises it at the first use.
   """
   config = dict(config)
-  name = config.pop('name', None)
-  known = fields(name)
-  for field, value in config.items():
-    default = _lookup(f'field of {name}', field, known)
-    _check_type(f'{name}: {field}', value, default)
+  name = config.pop('name', '')
+  options.check_values(options_of(name), config, f'{name}: ')
   dtype = _lookup('precision', precision, _PRECISIONS)
-  return _as_functions(
-    NETWORKS[name](num_classes=num_classes, dtype=dtype, **config)
-  )
+  network = find(name)
+  if 'dtype' in {field.name for field in dataclasses.fields(network)}:
+    config['dtype'] = dtype
+  return _as_functions(network(num_classes=num_classes, **config))
+
+
+def _outputs(result: Any) -> Outputs:
+  """What a network returns, where that is logits alone."""
+  if isinstance(result, Outputs):
+    return result
+  return Outputs(result, features=result, consistency=result)
 
 
 def _as_functions(module: nn.Module) -> Model:
@@ -131,15 +126,15 @@ def _as_functions(module: nn.Module) -> Model:
   ) -> tuple[Outputs, Stats]:
     variables = {'params': params, 'batch_stats': stats}
     if not train:
-      outputs: Any = module.apply(variables, images, train=False)
-      return outputs, stats
-    outputs, moved = (still if key is None else module).apply(
+      result: Any = module.apply(variables, images, train=False)
+      return _outputs(result), stats
+    result, moved = (still if key is None else module).apply(
       variables,
       images,
       train=True,
       mutable=['batch_stats'],
       rngs=None if key is None else {'dropout': key},
     )
-    return outputs, moved.get('batch_stats', {})
+    return _outputs(result), moved.get('batch_stats', {})
 
   return Model(init, apply)

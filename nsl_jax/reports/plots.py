@@ -25,7 +25,8 @@ def curves(folder: pathlib.Path) -> dict[str, Curve]:
   """The curves of a run by name, at the steps that all of its seeds have.
 
   Raises:
-    errors.UserError: if the folder has no metrics.
+    errors.UserError: if the folder has no metrics, or none at a step that all
+      of its seeds have.
   """
   files = sorted(folder.glob('seed_*/metrics.jsonl'))
   if not files:
@@ -37,13 +38,23 @@ def curves(folder: pathlib.Path) -> dict[str, Curve]:
   found = {}
   for kind, name, _ in PANELS:
     series = [
-      {e['step']: e[name] for e in seed if e['kind'] == kind and name in e}
+      {
+        e['step']: e[name]
+        for e in seed
+        # None of what was not measured, as where nothing is held out.
+        if e['kind'] == kind and e.get(name) is not None
+      }
       for seed in lines
     ]
     steps = sorted(set.intersection(*(set(one) for one in series)))
     if steps:
       values = np.array([[one[step] for step in steps] for one in series])
       found[name] = np.array(steps), values
+  if not found:
+    raise errors.UserError(
+      f'{folder} has nothing to draw: no loss or error at a step that every '
+      'seed has reached'
+    )
   return found
 
 

@@ -60,18 +60,24 @@ def from_config(
 ) -> dict[str, tuple[Schedule, Term]]:
   """Terms with their weights, from `{name: {weight, ramp, ...options}}`.
 
+  A term outside of the package has any name, and its file in the field
+  `module`, as `package.module`.
+
   Raises:
     errors.UserError: for an unknown term or option.
   """
   built = {}
   for name, fields in config.items():
-    fields = {**find(name).DEFAULTS, **fields}
+    source = fields.get('module') or name
+    fields = {**find(source).DEFAULTS, **fields}
     of_weight = options.of(schedules.ramped)
     weight = schedules.ramped(
       **{k: v for k, v in fields.items() if k in of_weight}
     )
-    own = {k: v for k, v in fields.items() if k not in of_weight}
-    built[name] = (weight, build(name, **own))
+    own = {
+      k: v for k, v in fields.items() if k not in of_weight and k != 'module'
+    }
+    built[name] = (weight, build(source, **own))
   return built
 
 
@@ -119,6 +125,10 @@ def needs_linearized_pass(config: Mapping[str, Mapping[str, Any]]) -> bool:
   `needs_linearized_pass(**options)` that tells.
   """
   return any(
-    getattr(find(name), 'needs_linearized_pass', lambda **_: False)(**fields)
+    getattr(
+      find(fields.get('module') or name),
+      'needs_linearized_pass',
+      lambda **_: False,
+    )(**fields)
     for name, fields in config.items()
   )

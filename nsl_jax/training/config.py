@@ -105,18 +105,22 @@ def exists(argument: str) -> bool:
 
 
 def _import_as_configs(folder: pathlib.Path) -> None:
-  """Lets config files import others as `configs.x`, wherever they are.
+  """Lets config files import others as `configs.x`: those beside them, then
+  those of the package.
 
   Their folder is installed inside of the package, whose own modules must not
   become importable by their bare names.
   """
+  path = [str(folder)]
+  shared = str((root() / 'configs').resolve())
+  path += [shared] * (shared not in path)
   known = sys.modules.get('configs')
-  if known is not None and list(known.__path__) == [str(folder)]:
+  if known is not None and list(known.__path__) == path:
     return
   for name in [n for n in sys.modules if n.split('.')[0] == 'configs']:
     del sys.modules[name]
   module = types.ModuleType('configs')
-  module.__path__ = [str(folder)]
+  module.__path__ = path
   sys.modules['configs'] = module
 
 
@@ -165,16 +169,19 @@ def load(
 def _is_name(field: str) -> bool:
   section, _, last = field.rpartition('.')
   return section.split('.')[0] in ('method', 'model', 'optimizer') and (
-    last in ('name', 'sampler')
+    last in ('name', 'sampler', 'module')
   )
 
 
 def _replace_part(config: Config, field: str, text: str) -> None:
   """Sets the name of a part, and drops the options of the one before."""
   section, _, last = field.rpartition('.')
-  _add_term(config, section)
+  _add_term(config, section, module=last == 'module')
   fields = _section(config, section, field)
   if fields.get(last) == text:
+    return
+  if last == 'module':
+    fields.module = text
     return
   if last == 'sampler':
     for name in _sampler_options({'sampler': 'threshold', **fields}):
@@ -209,14 +216,17 @@ def _no_field(field: str, name: str, fields: Config, section: str) -> str:
   return f'no such field config.{field}: {hint}{where} has {known}'
 
 
-def _add_term(config: Config, section: str) -> None:
-  """Adds the term that a section such as `method.terms.vat` is of."""
+def _add_term(config: Config, section: str, *, module: bool = False) -> None:
+  """Adds the term that a section such as `method.terms.vat` is of; with
+  `module` of any name.
+  """
   head, _, name = section.rpartition('.')
   if head not in ('method.terms', 'method.host.terms'):
     return
   terms = _section(config, head, section)
   if name not in terms:
-    terms_lib.find(name)  # refuses what is no term
+    if not module:
+      terms_lib.find(name)  # refuses what is no term
     terms[name] = Config()
 
 
@@ -297,7 +307,7 @@ def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
 
 def term_options(name: str, fields: Mapping[str, Any]) -> dict[str, Option]:
   """The options of a term: its weight, its own, and those of its sampler."""
-  term = terms_lib.find(name)
+  term = terms_lib.find(fields.get('module') or name)
   found = options.of(schedules.ramped)
   for field, value in term.DEFAULTS.items():
     found[field] = found[field]._replace(default=value)
@@ -347,7 +357,7 @@ def check(config: Config) -> None:
 def _check_part(
   fields: Mapping[str, Any], known: Mapping[str, Option], where: str
 ) -> None:
-  others = ('name', 'terms', 'host')
+  others = ('name', 'terms', 'host', 'module')
   values = {k: v for k, v in fields.items() if k not in others}
   options.check_values(known, values, f'config.{where}.')
 

@@ -1,5 +1,6 @@
 """A grid of settings, ranked by validation error."""
 
+import ast
 import itertools
 import math
 import pathlib
@@ -50,11 +51,19 @@ class Outcome(NamedTuple):
 
 
 def _convert(field: str, text: str, like: Any) -> Any:
-  """A value of the type that the config has."""
+  """A value of the type that the config has; a tuple gets one element."""
   if isinstance(like, bool):
     if text.lower() not in ('true', 'false'):
       raise errors.UserError(f'--grid {field}={text}: must be true or false')
     return text.lower() == 'true'
+  if like is None or isinstance(like, tuple):
+    try:
+      value = ast.literal_eval(text)
+    except (SyntaxError, ValueError) as error:
+      raise errors.UserError(
+        f'--grid {field}={text}: must be a number, True, False or None'
+      ) from error
+    return value if like is None else (value,)
   try:
     return type(like)(text)
   except ValueError as error:
