@@ -166,7 +166,7 @@ def sgd(
   )
 
 
-_COUNTS = ('full_steps', 'scheduled_steps', 'inner_steps')  # no horizons
+_COUNTS = ('full_steps', 'scheduled_steps')  # no horizons
 
 
 def _scaled(value, factor: float):

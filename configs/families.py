@@ -28,11 +28,6 @@ CONSTANT = dict(ramp='none', ramp_steps=0)
 _EPOCH = 1024  # steps of family M
 
 
-def parse_o(arg: str | None, data: str) -> ml_collections.ConfigDict:
-  """Arguments of a family O config."""
-  return common.parse(arg, labels=_O[data]['labelled'])
-
-
 def parse_m(arg: str | None, data: str) -> ml_collections.ConfigDict:
   """Arguments of a family M config."""
   return common.parse(arg, labels=_M[data]['labelled'])
@@ -157,18 +152,6 @@ def vat(data: str, weight: float) -> dict:
     kl_direction='adversarial',
     **RAMP,
   )
-
-
-def vat_pl(
-  data: str, arg: ml_collections.ConfigDict, *, row: str
-) -> ml_collections.ConfigDict:
-  """VAT with Pseudo-Label, O-VATPL, whose settings are ours (F-N12)."""
-  config = family_o(data, arg, lr=arg.lr, row=row)
-  pseudo = dict(weight=1.0, threshold=0.95, **RAMP)
-  config.method = dict(
-    name='vat', terms=dict(pseudo_label=pseudo), **vat(data, weight=0.3)
-  )
-  return config
 
 
 def ns3l(data: str, weight: float) -> dict:

@@ -25,9 +25,7 @@ _VARIANTS = {'none': 0.0, 'v1': 0.01, 'v2': 3e-4, 'still': 0.01}
 
 
 def get_config(arg=None):
-  arg = common.parse(
-    arg, host='mt', variant='v2', labels=100
-  )
+  arg = common.parse(arg, host='mt', variant='v2', labels=100)
   host, steps = common.choose('host', arg.host, _HOSTS)
   rate = common.choose('variant', arg.variant, _VARIANTS)
   still = arg.variant == 'still'

@@ -1,6 +1,6 @@
 r"""NS3L's Table 1, and its Table 2: baselines, NS3L alone and on Pi and VAT.
 
-python -m nsl_jax train --config=configs/ns3l_table1.py:data=svhn,method=vat_ns3l
+python -m nsl_jax train --config=configs/ns3l_table1.py:data=svhn,method=ns3l
 
 Arguments: data=cifar10, or cifar100, svhn; method=ns3l, or supervised,
 pseudo_label, vat, vat_entmin, pi, pi_ns3l, vat_ns3l, vat_pl; labels=, the

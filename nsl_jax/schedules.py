@@ -106,10 +106,12 @@ def decayed(
     errors.UserError: for a number that is negative, or for two that contradict
       each other.
   """
-  drops = drop_steps if isinstance(drop_steps, tuple) else (drop_steps,)
-  if min(drops, default=0) < 0:
+  several = isinstance(drop_steps, (list, tuple))
+  drops = tuple(drop_steps) if several else (drop_steps,)
+  if not all(isinstance(step, int) and step >= 0 for step in drops):
     raise errors.UserError(
-      f'config.optimizer.drop_steps={drop_steps}: must be >= 0'
+      f'config.optimizer.drop_steps={drop_steps}: must be a step or a tuple of '
+      'steps, >= 0'
     )
   if any(drops) and cosine_steps:
     raise errors.UserError(

@@ -45,7 +45,7 @@ def variants():
 
 def is_horizon(field):
   last = field.rpartition('.')[2]
-  counts = 'full_steps', 'inner_steps', 'scheduled_steps'
+  counts = 'full_steps', 'scheduled_steps'
   return last == 'steps' or (last.endswith('_steps') and last not in counts)
 
 
@@ -380,7 +380,6 @@ class ShorteningTest(parameterized.TestCase):
         steps=100,
         full_steps=100,
         ramp_steps=50,
-        inner_steps=3,
         ema_decay=0.9,
         method=dict(ramp_steps=20, hold_steps=4),
         passes=('method.hold_steps',),
@@ -393,7 +392,6 @@ class ShorteningTest(parameterized.TestCase):
         steps=50,
         full_steps=100,
         ramp_steps=25,
-        inner_steps=3,
         ema_decay=0.9**2,
         method=dict(ramp_steps=10, hold_steps=4),
         passes=('method.hold_steps',),

@@ -302,7 +302,9 @@ class JitterTest(parameterized.TestCase):
       steps(noise_images(2, 4, channels), jax.random.key(0))
 
   def test_needs_a_way_to_them(self):
-    with self.assertRaisesRegex(errors.UserError, 'these images have none: leave it out'):
+    with self.assertRaisesRegex(
+      errors.UserError, 'these images have none: leave it out'
+    ):
       augment.build('jitter:0.1:0:0:0')
 
   def test_the_way_is_only_asked_for_where_it_is_needed(self):

@@ -105,8 +105,8 @@ _RUNS = (
       _DNLL,
       f'{_DNLL},selection=ep',
       f'{_DNLL},unsupervised=self',
-      'configs/cifar10_pseudo_label.py',
-      'configs/cifar10_vat_entmin.py',
+      'configs/ns3l_table1.py:data=cifar10,method=pseudo_label',
+      'configs/ns3l_table1.py:data=cifar10,method=vat_entmin',
     )
   }
   | {

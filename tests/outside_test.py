@@ -147,7 +147,10 @@ class OutsideTest(parameterized.TestCase):
       lambda: augment.build('outside_parts.parts:darkr'),
       "outside_parts.parts has no function 'darkr'",
     ),
-    (lambda: sources.load('my_data'), "unknown data set 'my_data'.*nor is there"),
+    (
+      lambda: sources.load('my_data'),
+      "unknown data set 'my_data'.*nor is there",
+    ),
   )
   def test_what_is_not_there(self, find, message):
     with self.assertRaisesRegex(errors.UserError, message) as e:

@@ -86,7 +86,7 @@ class HorizonTest(parameterized.TestCase):
     'configs/digits_ns3l.py',
     'configs/digits_ns3l.py:reduced=50',
     'configs/digits_supervised.py:terms=ns3l',
-    'configs/cifar10_ns3l.py',
+    'configs/ns3l_table1.py:data=cifar10,method=ns3l',
     'configs/cifar10_mixmatch.py:smoke=true',
   )
   def test_nothing_to_say(self, argument):
@@ -110,7 +110,7 @@ class HorizonTest(parameterized.TestCase):
 
   def test_running_statistics_of_a_short_run(self):
     (line,) = run_warnings.of_horizons(
-      load('configs/cifar10_supervised.py', steps=300)
+      load('configs/ns3l_table1.py:data=cifar10,method=supervised', steps=300)
     )
     self.assertIn('eval.batch_norm=running', line)
 

@@ -155,13 +155,22 @@ class RecomputeTest(parameterized.TestCase):
 
 class ConfigTest(parameterized.TestCase):
   @parameterized.parameters(
-    ('configs/cifar10_ns3l.py', 'running'),
+    ('configs/ns3l_table1.py:data=cifar10,method=ns3l', 'running'),
     ('configs/cifar10_mixmatch.py', 'running'),
     ('configs/cifar10_dnll.py', 'running'),
     ('configs/cifar10_l2i.py', 'running'),
-    ('configs/cifar10_ns3l.py:reduced=3000', 'recomputed'),
-    ('configs/cifar10_ns3l.py:quick=true', 'recomputed'),
-    ('configs/cifar10_ns3l.py:smoke=true', 'recomputed'),
+    (
+      'configs/ns3l_table1.py:data=cifar10,method=ns3l,reduced=3000',
+      'recomputed',
+    ),
+    (
+      'configs/ns3l_table1.py:data=cifar10,method=ns3l,quick=true',
+      'recomputed',
+    ),
+    (
+      'configs/ns3l_table1.py:data=cifar10,method=ns3l,smoke=true',
+      'recomputed',
+    ),
     ('configs/fashion_mnist_ssl.py', 'recomputed'),
     ('configs/digits_ns3l.py', 'recomputed'),
   )

@@ -13,8 +13,8 @@ from nsl_jax.training import config as config_lib, experiment, metrics_log
 CONFIGS = (
   'configs/digits_supervised.py',
   'configs/fashion_mnist_ssl.py:method=supervised',
-  'configs/cifar10_supervised.py',
-  'configs/cifar10_supervised.py:labels=250',
+  'configs/ns3l_table1.py:data=cifar10,method=supervised',
+  'configs/ns3l_table1.py:data=cifar10,method=supervised,labels=250',
 )
 
 

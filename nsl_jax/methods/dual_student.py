@@ -253,7 +253,7 @@ def _negatives(
   weight: float = 1.0,
   ramp: str = 'sigmoid',
   ramp_steps: int = 1600,
-  hold_steps: int = 320,
+  hold_steps: int = 0,
 ) -> _Negatives:
   """The `negatives` of `build`."""
   return _Negatives(
@@ -262,3 +262,6 @@ def _negatives(
       weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
     ),
   )
+
+
+setattr(build, 'nested_options', {'negatives': _negatives})

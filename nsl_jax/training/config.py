@@ -256,8 +256,10 @@ def _convert(field: str, text: str, like: Any) -> Any:
     raise errors.UserError(
       f'config.{field} has fields of its own: {", ".join(sorted(like))}'
     )
+  words = {'true': True, 'false': False, 'null': None, 'none': None}
   try:
-    value = ast.literal_eval(text)
+    value: Any = words.get(text.lower(), text)
+    value = ast.literal_eval(value) if isinstance(value, str) else value
   except (ValueError, SyntaxError):
     raise wrong from None
   if isinstance(like, float) and isinstance(value, int):
@@ -283,6 +285,8 @@ def _complete_method(fields: Config, steps: int) -> None:
     _complete_method(fields.host, steps)
   elif 'terms' not in fields:
     fields.terms = Config()
+  for name, part in _nested(fields).items():
+    _fill(fields[name], options.of(part), steps)
   for name, term in fields.get('terms', {}).items():
     _fill(term, term_options(name, term), steps)
 
@@ -294,6 +298,14 @@ def _fill(fields: Config, known: Mapping[str, Option], steps: int = 0) -> None:
       if name == 'ramp_steps':
         value = min(value, steps // _RAMP_SHARE)
       fields[name] = value
+
+
+def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
+  """What builds those options of a method that have options themselves, of
+  those that are set.
+  """
+  parts = getattr(methods.find(fields['name']), 'nested_options', {})
+  return {name: part for name, part in parts.items() if fields.get(name)}
 
 
 def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
@@ -366,6 +378,8 @@ def _check_method(fields: Mapping[str, Any], where: str) -> None:
   _check_part(fields, method_options(fields), where)
   for name, term in fields.get('terms', {}).items():
     _check_part(term, term_options(name, term), f'{where}.terms.{name}')
+  for name, part in _nested(fields).items():
+    _check_part(fields[name], options.of(part), f'{where}.{name}')
   if 'host' in fields:
     _check_method(fields['host'], f'{where}.host')
 

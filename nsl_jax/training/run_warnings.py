@@ -77,7 +77,7 @@ def _horizons(config: ml_collections.ConfigDict) -> dict[str, Any]:
     and value
     and name not in config.passes
     and name.rpartition('.')[2]
-    not in ('full_steps', 'scheduled_steps', 'inner_steps', 'every_steps')
+    not in ('full_steps', 'scheduled_steps', 'every_steps')
   }
   if config.ema_decay:
     found['ema_decay'] = config.ema_decay
