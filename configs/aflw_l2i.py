@@ -7,7 +7,7 @@ labels. L2-T1-1 ... -28: SL 16.41, 14.26, 11.83, 10.21; PL 12.89, 11.52, 9.73,
 9.03; +V1 11.90, 10.87, 9.55, 8.83; +V2 12.72, 11.44, 9.89, 8.92; MT 12.83,
 11.43, 9.76, 8.91; +V1 11.92, 10.73, 9.32, 8.60; +V2 12.52, 11.28, 9.80, 8.78.
 With all 9,110: L2-T1-29, SL, 7.83; L2-T1-mean, host=mean, 16.58, the mean of
-the labelled landmarks for every face, without any training.
+the labeled landmarks for every face, without any training.
 L2-F2 draws watch=true, V1 with 91 labels: losses of the hold-out batch and of
 256 test images before and after each of V1's steps. L2-F3 shows test images
 with the points that host=mt finds without V1 and with it. Arguments: labels=91;

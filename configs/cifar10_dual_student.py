@@ -20,7 +20,7 @@ def _dual_student(epoch, negatives):
   return dict(
     name='dual_student',
     consistency=10.0,
-    stabilisation=100.0,
+    stabilization=100.0,
     tie=0.01,
     threshold=0.8,
     ramp='sigmoid',
@@ -37,8 +37,8 @@ def _mean_teacher(epoch, terms):
     weight=10.0,
     decay=0.999,
     warm_up_decay=True,
-    judged='teacher',
-    second_pass='unlabelled',
+    eval_with='teacher',
+    second_pass_rows='unlabeled',
     tie=0.01,
     ramp='sigmoid',
     ramp_steps=5 * epoch,
@@ -64,12 +64,12 @@ def get_config(arg=None):
   config = common.base('cifar10', steps=100 * epoch)
   config.protocol = 'best_validation'
   config.data.update(
-    labelled=arg.labels,
+    labeled=arg.labels,
     validation=5000,
-    normalise='standard',
+    normalize='standard',
     augment='flip,translate:4',
   )
-  config.batch = dict(labelled=50, unlabelled=50)
+  config.batch = dict(labeled=50, unlabeled=50)
   config.model = family_d.network('cnn13')
   common.sgd(config, lr=0.1, weight_decay=1e-4)
   config.optimizer.update(cosine_lag_steps=epoch)  # F-D7

@@ -25,7 +25,7 @@ def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
   Every config takes `seeds=N`, `smoke=true` (20 steps to see that it runs: a
   minute or two, most of it to compile),
   `reduced=STEPS` (a shorter run, every horizon scaled), `quick=true` (a quarter
-  of the steps) and `terms=NAME+NAME` (more losses on the unlabelled images,
+  of the steps) and `terms=NAME+NAME` (more losses on the unlabeled images,
   see `TERMS`) besides its own.
 
   Raises:
@@ -100,18 +100,18 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.data = dict(
     name=data,
     dir='',  # TFDS data directory; '' for TFDS_DATA_DIR or TFDS's own
-    labelled=0,
+    labeled=0,
     validation=0,
     holdout=0,  # of these kept for judging steps alone (L2I)
     rule='balanced',  # or proportional, uniform
     validation_rule='balanced',
-    unlabelled_includes_labelled=False,
-    normalise='unit',  # or signed, standard, gcn_zca
+    unlabeled_includes_labeled=False,
+    normalize='unit',  # or signed, standard, gcn_zca
     augment='',  # such as 'flip,translate:2,noise:0.15'
     strong='',  # the harder view of methods with two; '' for augment
     limit=0,  # images kept of each split; 0 for all
   )
-  config.batch = dict(labelled=0, unlabelled=0)
+  config.batch = dict(labeled=0, unlabeled=0)
   config.model = dict(name='small_cnn')
   config.method = dict(name='supervised', terms={})
   config.optimizer = dict(name='adam', lr=1e-3, drop_steps=0, drop_factor=0.2)
@@ -145,7 +145,7 @@ def sgd(
   nesterov: bool = True,
   cosine_steps: int | None = None,
 ) -> None:
-  """Replaces the optimiser by SGD with momentum.
+  """Replaces the optimizer by SGD with momentum.
 
   Args:
     config: where it is set.
@@ -219,7 +219,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   """
   scale(config, 20 / config.steps)
   config.data.limit = 2000
-  config.data.labelled = min(config.data.labelled, 200)
+  config.data.labeled = min(config.data.labeled, 200)
   config.data.validation = min(config.data.validation, 200)
   config.data.holdout = min(config.data.holdout, 100)
   config.batch = {k: min(v, 16) for k, v in config.batch.items()}

@@ -16,8 +16,8 @@ def get_config(arg=None):
   config.row = 'DIG-2' if arg.labels == 50 else ''
   config.protocol = 'best_validation'
   config.eval.batch_norm = 'recomputed'
-  config.data.update(labelled=arg.labels, validation=180, augment='translate:1')
-  config.batch = dict(labelled=50, unlabelled=50)
+  config.data.update(labeled=arg.labels, validation=180, augment='translate:1')
+  config.batch = dict(labeled=50, unlabeled=50)
   config.method = dict(
     name='ns3l',
     weight=1.0,

@@ -10,6 +10,6 @@ def get_config(arg=None):
   config = digits_ns3l.get_config(arg)
   terms = config.method.terms
   config.method = dict(name='supervised', terms=terms)
-  config.batch.unlabelled *= bool(terms)
+  config.batch.unlabeled *= bool(terms)
   config.row = 'DIG-1' if config.row else ''
   return config

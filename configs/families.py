@@ -9,19 +9,19 @@ import ml_collections
 from configs import common
 
 _WHITENED = dict(
-  normalise='gcn_zca', augment='flip,translate:2,noise:0.15', validation=5000
+  normalize='gcn_zca', augment='flip,translate:2,noise:0.15', validation=5000
 )
 _O = {
-  'cifar10': dict(labelled=4000, **_WHITENED),
-  'cifar100': dict(labelled=10_000, **_WHITENED),
+  'cifar10': dict(labeled=4000, **_WHITENED),
+  'cifar100': dict(labeled=10_000, **_WHITENED),
   'svhn': dict(  # F-N8; digits are never flipped
-    labelled=1000, normalise='signed', augment='translate:2', validation=7325
+    labeled=1000, normalize='signed', augment='translate:2', validation=7325
   ),
 }
 _M = {
-  'cifar10': dict(labelled=250, augment='flip,translate:4', validation=5000),
-  'svhn': dict(labelled=250, augment='translate:4', validation=7325),
-  'stl10': dict(labelled=1000, augment='flip,translate:12', validation=0),
+  'cifar10': dict(labeled=250, augment='flip,translate:4', validation=5000),
+  'svhn': dict(labeled=250, augment='translate:4', validation=7325),
+  'stl10': dict(labeled=1000, augment='flip,translate:12', validation=0),
 }
 RAMP = dict(ramp='sigmoid', ramp_steps=50_000)  # of family O, F-N4
 CONSTANT = dict(ramp='none', ramp_steps=0)
@@ -30,7 +30,7 @@ _EPOCH = 1024  # steps of family M
 
 def parse_m(arg: str | None, data: str) -> ml_collections.ConfigDict:
   """Arguments of a family M config."""
-  return common.parse(arg, labels=_M[data]['labelled'])
+  return common.parse(arg, labels=_M[data]['labeled'])
 
 
 def family_o(
@@ -48,12 +48,12 @@ def family_o(
   config = common.base(data, steps=200_000)
   config.protocol = 'best_validation'
   config.data.update(_O[data], validation_rule='uniform')
-  config.data.labelled = arg.labels
-  config.batch = dict(labelled=50, unlabelled=50)
+  config.data.labeled = arg.labels
+  config.batch = dict(labeled=50, unlabeled=50)
   config.model = dict(name='wide_resnet', variant='oliver')
   config.optimizer.update(lr=lr, drop_steps=130_000, drop_factor=0.2)
   config.eval.every_steps = 2500
-  if arg.labels == _O[data]['labelled']:
+  if arg.labels == _O[data]['labeled']:
     config.row = row
   return config
 
@@ -72,17 +72,17 @@ def family_m(
   Args:
     data: data set.
     arg: parsed arguments.
-    weight: of the unlabelled loss.
+    weight: of the unlabeled loss.
     rows: the paper's row by number of labels.
   """
   stl = data == 'stl10'
   config = common.base(data, steps=(100 if stl else 300) * _EPOCH)
   config.protocol = 'median_last_20'
   config.data.update(
-    _M[data], normalise='signed', rule='proportional', validation_rule='uniform'
+    _M[data], normalize='signed', rule='proportional', validation_rule='uniform'
   )
-  config.data.labelled = arg.labels
-  config.batch = dict(labelled=64, unlabelled=64)
+  config.data.labeled = arg.labels
+  config.batch = dict(labeled=64, unlabeled=64)
   config.model = dict(
     name='wide_resnet',
     variant='mixmatch',
@@ -125,9 +125,9 @@ def fm_ssl(
   config = common.base('fashion_mnist', steps=steps)
   config.protocol = 'best_validation'
   config.data.update(
-    labelled=arg.labels, validation=500, augment='flip,translate:2'
+    labeled=arg.labels, validation=500, augment='flip,translate:2'
   )
-  config.batch = dict(labelled=64, unlabelled=64)
+  config.batch = dict(labeled=64, unlabeled=64)
   if holdout:
     config.batch.holdout = holdout
   config.model = dict(name='small_cnn', batch_norm=True)

@@ -5,7 +5,7 @@ import ml_collections
 from configs import common
 
 _JITTER = 'jitter:0.4:0.4:0.4:0.1'  # F-D9
-# Views of a labelled or teaching image, and of one that is learnt from.
+# Views of a labeled or teaching image, and of one that is learnt from.
 _VIEWS = {
   ('cifar10', 'cnn13'): ('flip,translate:4', 'flip,translate:4,noise:0.15'),
   ('cifar10', 'wrn'): ('flip,translate:4', f'flip,translate:4,{_JITTER}'),
@@ -33,7 +33,7 @@ def weight(epoch: int, value: float = 2.0) -> dict:
 
 
 def epoch_steps(data: str, labels: int, batch: int) -> int:
-  """Steps of a pass over the unlabelled images."""
+  """Steps of a pass over the unlabeled images."""
   return (_TRAIN[data] - _VALIDATION[data] - labels) // batch
 
 
@@ -54,13 +54,13 @@ def family_d(
   config.protocol = 'best_validation'
   weak, strong = _VIEWS[data, arg.model]
   config.data.update(
-    labelled=arg.labels,
+    labeled=arg.labels,
     validation=_VALIDATION[data],
-    normalise='standard',
+    normalize='standard',
     augment=weak,
     strong=strong,
   )
-  config.batch = dict(labelled=128, unlabelled=128)
+  config.batch = dict(labeled=128, unlabeled=128)
   config.model = network(arg.model)
   common.sgd(config, lr=0.03, weight_decay=5e-4)
   config.method = dict(

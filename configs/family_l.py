@@ -82,7 +82,7 @@ def impute(host: dict, variant: str, lr: float) -> dict:
     inner_rate=factor * lr,
     label_rate=1.0,
     label_space='logits',
-    watch=False,
+    log_test_loss=False,
   )
 
 
@@ -143,8 +143,8 @@ def family_l(
     data: data set.
     arg: parsed arguments: `labels`; `host`, one of `sl`, `pl`, `mt` and `mm`;
       `variant`, one of `none`, `v1` and `v2`; `separate` to judge steps on as
-      many labelled images again, taken from the validation ones; `holdout`,
-      images that judge a step, 0 for as many as it has labelled ones.
+      many labeled images again, taken from the validation ones; `holdout`,
+      images that judge a step, 0 for as many as it has labeled ones.
   """
   network, steps, epoch, lr, batch, host = common.choose(
     'host', arg.host, _hosts(data)
@@ -158,17 +158,17 @@ def family_l(
   config.row = _row(data, arg, batch)
   config.protocol = 'median_last_20'
   config.data.update(
-    labelled=arg.labels,
+    labeled=arg.labels,
     validation=5000,
-    normalise='standard',
+    normalize='standard',
     augment='translate:4,flip',
     holdout=arg.labels if arg.separate else 0,
   )
-  config.batch = dict(labelled=batch, unlabelled=batch)
+  config.batch = dict(labeled=batch, unlabeled=batch)
   config.model = dict(name=network, variant='l2i')
   config.method = impute(host, arg.variant, lr)
   if arg.host == 'sl':
-    config.batch.unlabelled = 0
+    config.batch.unlabeled = 0
   if arg.variant != 'none':
     config.batch.holdout = arg.holdout
   config.optimizer.update(lr=lr)

@@ -10,7 +10,7 @@ Rows NS-T6-1 ... NS-T6-10, profile FM (docs/readings.md, F-N13). Test error in
 differences from `none`; ours: `python -m nsl_jax report --match NS-T6`.
 Arguments: negatives=threshold05, labels=2000.
 
-Without augmentation, dropout or batch normalisation two passes are the same,
+Without augmentation, dropout or batch normalization two passes are the same,
 so one is made (F-N2).
 """
 
@@ -28,17 +28,17 @@ _NEGATIVES = {
   'oracle1': dict(sampler='oracle', count=1),
   'oracle3': dict(sampler='oracle', count=3),
 }
-_EPOCH = 580  # steps of 100 over 58,000 unlabelled images
+_EPOCH = 580  # steps of 100 over 58,000 unlabeled images
 
 
 def get_config(arg=None):
   arg = common.parse(arg, negatives='threshold05', labels=2000)
   negatives = common.choose('negatives', arg.negatives, _NEGATIVES)
   config = common.base('fashion_mnist', steps=50 * _EPOCH)
-  config.data.labelled = arg.labels
-  config.batch = dict(labelled=100, unlabelled=100)
+  config.data.labeled = arg.labels
+  config.batch = dict(labeled=100, unlabeled=100)
   if negatives is None:
-    config.batch.unlabelled = 0
+    config.batch.unlabeled = 0
   else:
     config.method = dict(
       name='ns3l',

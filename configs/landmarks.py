@@ -10,7 +10,7 @@ _INNER = {'v1': 1.0, 'v2': 10.0}  # times what the rate is at a step, F-L4
 
 
 def _hosts(ramp_steps: int, decay: float) -> dict[str, dict]:
-  """Without batch normalisation all images may be one batch."""
+  """Without batch normalization all images may be one batch."""
   common_fields = dict(weight=1.0, interleave=False)  # F-L11
   return {
     'mean': dict(name='mean_label', terms={}),
@@ -34,7 +34,7 @@ def l_reg(
       `v2`; `watch`, whether the losses around the steps of the variant are
       logged.
     steps: length of the run, of which the ramp takes 40 %.
-    batch: labelled images in a step, and unlabelled and held-out ones.
+    batch: labeled images in a step, and unlabeled and held-out ones.
   """
   decay = _DECAY ** (STEPS / steps)  # over the same share of the run
   hosts = _hosts(round(0.4 * steps), decay)
@@ -48,21 +48,21 @@ def l_reg(
   config.task = 'regression'
   config.protocol = 'best_validation'
   config.data.update(
-    labelled=arg.labels,
+    labeled=arg.labels,
     rule='uniform',
     validation_rule='uniform',
-    normalise='unit',
+    normalize='unit',
     augment='translate:4',
   )
-  config.batch = dict(labelled=batch, unlabelled=batch)
+  config.batch = dict(labeled=batch, unlabeled=batch)
   if alone:
-    config.batch.unlabelled = 0
+    config.batch.unlabeled = 0
   config.model = dict(name='tcdcn')
   method = family_l.impute(host, arg.variant, 1.0)
   if arg.variant != 'none':
     config.batch.holdout = batch
     method.update(
-      inner_rate=_INNER[arg.variant], follow_rate=True, watch=arg.watch
+      inner_rate=_INNER[arg.variant], follow_rate=True, log_test_loss=arg.watch
     )
   config.method = method
   common.sgd(config, lr=0.03, weight_decay=5e-4, nesterov=False, cosine_steps=0)

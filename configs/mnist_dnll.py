@@ -4,7 +4,7 @@ python -m nsl_jax.main --config=configs/mnist_dnll.py:labels=20,seeds=3
 
 Paper: DN-T4-1 ... -3, accuracy 99.19, 99.32, 99.54 % with 20, 50, 100 labels.
 Rows MN-1 ... -6 are ours: an eighth of the filters, for a CPU, beside the same
-network and splits without unlabelled images. Arguments: labels=20; width=1,
+network and splits without unlabeled images. Arguments: labels=20; width=1,
 factor on the number of filters; method=dnll or supervised; of dnll also
 selection=epm or ep, count=3, unsupervised=both, cross or self; quick=true for a
 quarter of the steps.
@@ -50,5 +50,5 @@ def get_config(arg=None):
     config.model.width = arg.width
   if arg.method == 'supervised':
     config.method = dict(name='supervised', terms={})
-    config.batch.unlabelled = 0
+    config.batch.unlabeled = 0
   return common.finish(config, arg)

@@ -4,11 +4,11 @@ python -m nsl_jax.main --config=configs/mnist_points.py:host=pl,variant=v1
 
 Rows PTS-0 ... -4, ours, not from a paper: a check on real pictures of how
 points are imputed. Every digit is drawn at a random place and size on 44x44
-pixels; to be found are its centre of mass and the corners of the 20x20 box
+pixels; to be found are its center of mass and the corners of the 20x20 box
 around that, as large as it is. Profile PTS (docs/readings.md). PTS-F2 draws
 watch=true: losses of the hold-out batch and of 256 test images before and after
 each of V1's steps, as L2-F2 does of faces. PTS-0, host=mean, is the mean of the
-labelled points for every image, without any training. Arguments: labels=50;
+labeled points for every image, without any training. Arguments: labels=50;
 host=pl, or sl, mt, mean; variant=v1, or v2, none; watch=true.
 """
 

@@ -99,5 +99,5 @@ def get_config(arg=None):
   config = families.family_o(arg.data, arg, lr=arg.lr or rate, row=row)
   config.method = _method(arg.method, arg.data)
   if arg.method == 'supervised':
-    config.batch = dict(labelled=100, unlabelled=0)
+    config.batch = dict(labeled=100, unlabeled=0)
   return common.finish(config, arg)

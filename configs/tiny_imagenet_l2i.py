@@ -7,7 +7,7 @@ Paper, L2-T5-1 ... -7: MT 81.62, +V1 80.52, +V2 80.63; MM 77.70, +V1 77.32, +V2
 Arguments: host=mt, or mm, sl; variant=v2, or v1, none; quick=true for a quarter
 of the steps.
 
-Profile L-TIN (docs/readings.md, F-L12): 512 labelled and 512 unlabelled images
+Profile L-TIN (docs/readings.md, F-L12): 512 labeled and 512 unlabeled images
 a step, 120 epochs, Adam at 1e-3, 1e-4 from epoch 80 and 1e-5 from epoch 100.
 The images come from tiny-imagenet-200.zip: python -m nsl_jax data --prepare
 tiny_imagenet says where to put it. Its validation images, which the paper
@@ -38,11 +38,11 @@ def get_config(arg=None):
   config = common.base('tiny_imagenet', steps=120 * epoch)
   config.protocol = 'median_last_20'
   config.data.update(
-    labelled=_TRAIN if every else _LABELS,
-    normalise='standard',
+    labeled=_TRAIN if every else _LABELS,
+    normalize='standard',
     augment='flip,translate:8',
   )
-  config.batch = dict(labelled=_BATCH, unlabelled=0 if every else _BATCH)
+  config.batch = dict(labeled=_BATCH, unlabeled=0 if every else _BATCH)
   config.model = dict(name='resnet26')
   config.optimizer = dict(
     name='adam', lr=1e-3, drop_steps=(80 * epoch, 100 * epoch), drop_factor=0.1

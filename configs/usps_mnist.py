@@ -29,8 +29,8 @@ def _mean_teacher():
     weight=1.0,
     decay=0.999,
     warm_up_decay=True,
-    judged='teacher',
-    second_pass='unlabelled',
+    eval_with='teacher',
+    second_pass_rows='unlabeled',
     tie=0.01,
     terms={},
     **_RAMP,
@@ -41,7 +41,7 @@ def _dual_student():
   return dict(
     name='dual_student',
     consistency=1.0,
-    stabilisation=1.0,
+    stabilization=1.0,
     tie=0.01,
     threshold=0.6,
     terms={},
@@ -61,7 +61,7 @@ def _dnll():
   )
 
 
-# Data, labelled images, how they are drawn, method.
+# Data, labeled images, how they are drawn, method.
 _METHODS = {
   'source': ('usps_to_mnist', 7291, 'uniform', _supervised),
   'target': ('mnist', 7000, 'balanced', _supervised),
@@ -75,10 +75,10 @@ def get_config(arg=None):
   arg = common.parse(arg, method='dnll')
   data, labels, rule, method = common.choose('method', arg.method, _METHODS)
   config = common.base(data, steps=100 * _EPOCH)
-  config.data.update(labelled=labels, rule=rule, normalise='signed')
-  config.batch = dict(labelled=32, unlabelled=224)
+  config.data.update(labeled=labels, rule=rule, normalize='signed')
+  config.batch = dict(labeled=32, unlabeled=224)
   if method is _supervised:
-    config.batch = dict(labelled=256, unlabelled=0)
+    config.batch = dict(labeled=256, unlabeled=0)
   config.model = dict(name='cnn3')
   common.sgd(config, lr=0.1, weight_decay=1e-4)
   config.optimizer.update(cosine_lag_steps=_EPOCH)  # F-D7

@@ -35,7 +35,7 @@ def usage() -> str:
 
 def main() -> None:
   """Runs the command that the first word names."""
-  cli.guard(_run)
+  cli.run_command(_run)
 
 
 def _run() -> None:

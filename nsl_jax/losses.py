@@ -50,7 +50,7 @@ def entropy(logits: Array) -> Array:
   return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
-def pseudo_label(logits: Array, belief: Array, *, threshold: float) -> Array:
+def pseudo_label(logits: Array, probs: Array, *, threshold: float) -> Array:
   """Trust a confident prediction as if it were a label (family O).
 
   The target of a confident row is softmax(10 * onehot(argmax)); a row that is
@@ -58,22 +58,22 @@ def pseudo_label(logits: Array, belief: Array, *, threshold: float) -> Array:
 
   Args:
     logits: f32[N, K], with gradient.
-    belief: f32[N, K] constant probabilities that are judged confident.
+    probs: f32[N, K] constant probabilities that are judged confident.
     threshold: strictly above which a row is confident.
 
   Returns:
     f32[N], KL(target || p) or 0.
   """
-  chex.assert_rank([logits, belief], 2)
-  chex.assert_equal_shape([logits, belief])
-  belief = jax.lax.stop_gradient(belief)
-  best = jnp.argmax(belief, axis=-1)
+  chex.assert_rank([logits, probs], 2)
+  chex.assert_equal_shape([logits, probs])
+  probs = jax.lax.stop_gradient(probs)
+  best = jnp.argmax(probs, axis=-1)
   target = 10.0 * jax.nn.one_hot(best, logits.shape[-1], dtype=logits.dtype)
-  confident = belief.max(axis=-1) > threshold
+  confident = probs.max(axis=-1) > threshold
   return jnp.where(confident, kl_divergence(target, logits), 0.0)
 
 
-def none_of(logits: Array, negative: Array) -> Array:
+def negative_sampling_loss(logits: Array, negative: Array) -> Array:
   """-log(1 - sum of p over the negative labels) (NS3L equation 4).
 
   Written as a difference of two log-sum-exps, so it is exact at p = 1 and
@@ -95,7 +95,7 @@ def none_of(logits: Array, negative: Array) -> Array:
   return jnp.where(negative.any(axis=-1), value, 0.0)
 
 
-def log_not(logits: Array) -> Array:
+def log1m_softmax(logits: Array) -> Array:
   """log(1 - p_k) of every class, f32[N, K] from f32[N, K].
 
   Only the class of the largest logit can have p_k > 1/2, where 1 - p_k loses
@@ -112,12 +112,12 @@ def log_not(logits: Array) -> Array:
   return jnp.where(top, rest, jnp.log1p(-jnp.exp(others - whole)))
 
 
-def each_not(logits: Array, negative: Array) -> Array:
+def complementary_label_loss(logits: Array, negative: Array) -> Array:
   """Mean of -log(1 - p_k) over the negative labels k (DNLL equation 9).
 
   With r_k = p_k / (1 - p_k) for a negative k, else 0, the gradient of the sum
-  in logit j is r_j - p_j sum_k r_k. Never above `none_of` of the same labels
-  once multiplied by their number.
+  in logit j is r_j - p_j sum_k r_k. Never above `negative_sampling_loss` of the
+  same labels once multiplied by their number.
 
   Args:
     logits: f32[N, K].
@@ -129,14 +129,14 @@ def each_not(logits: Array, negative: Array) -> Array:
   """
   chex.assert_equal_shape([logits, negative])
   count = jnp.maximum(negative.sum(axis=-1), 1)
-  return -jnp.where(negative, log_not(logits), 0.0).sum(axis=-1) / count
+  return -jnp.where(negative, log1m_softmax(logits), 0.0).sum(axis=-1) / count
 
 
-def below_threshold(belief: Array, threshold: float) -> Array:
+def below_threshold(probs: Array, threshold: float) -> Array:
   """The negatives of NS3L's Algorithm 1: classes believed improbable.
 
   Args:
-    belief: f32[N, K] probabilities.
+    probs: f32[N, K] probabilities.
     threshold: a class is negative where its belief is strictly below this.
 
   Returns:
@@ -144,26 +144,26 @@ def below_threshold(belief: Array, threshold: float) -> Array:
     threshold, nor is any class that ties with it: a uniform belief over many
     classes says nothing.
   """
-  chex.assert_rank(belief, 2)
-  return (belief < threshold) & (belief < belief.max(axis=-1, keepdims=True))
+  chex.assert_rank(probs, 2)
+  return (probs < threshold) & (probs < probs.max(axis=-1, keepdims=True))
 
 
 def negative_sampling(
-  logits: Array, belief: Array, *, threshold: float
+  logits: Array, probs: Array, *, threshold: float
 ) -> Array:
   """NS3L's loss: "none of these" of the classes believed improbable.
 
   Args:
     logits: f32[N, K], with gradient.
-    belief: f32[N, K] probabilities that choose the negatives; held constant.
+    probs: f32[N, K] probabilities that choose the negatives; held constant.
     threshold: see `below_threshold`.
 
   Returns:
     f32[N] (NS3L Algorithm 1, F-N2).
   """
-  chex.assert_equal_shape([logits, belief])
-  belief = jax.lax.stop_gradient(belief)
-  return none_of(logits, below_threshold(belief, threshold))
+  chex.assert_equal_shape([logits, probs])
+  probs = jax.lax.stop_gradient(probs)
+  return negative_sampling_loss(logits, below_threshold(probs, threshold))
 
 
 def squared_error(logits: Array, target: Array) -> Array:

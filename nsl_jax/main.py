@@ -107,4 +107,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-  cli.guard(main)
+  cli.run_command(main)

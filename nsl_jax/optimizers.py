@@ -1,4 +1,4 @@
-"""The optimiser that a config asks for, from optax."""
+"""The optimizer that a config asks for, from optax."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,6 +1,6 @@
 """Step -> weight or learning rate, from optax's schedules where it has them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from nsl_jax.types import Array, Schedule
 
 def sigmoid_ramp(steps: int) -> Schedule:
   """exp(-5 (1 - t)^2), t going from 0 to 1 over `steps`: 0.0067 at the start,
-  0.2865 half-way, 1 from then on (family O's ramp for every unlabelled loss).
+  0.2865 half-way, 1 from then on (family O's ramp for every unlabeled loss).
   """
 
   def ramp(step: Array | int) -> Array:
@@ -90,7 +90,7 @@ def decayed(
   cosine_steps: int = 0,
   cosine_lag_steps: int = 0,
 ) -> Schedule:
-  """The learning rate of an optimiser at its every step.
+  """The learning rate of an optimizer at its every step.
 
   Args:
     lr: where it starts.
@@ -106,8 +106,8 @@ def decayed(
     errors.UserError: for a number that is negative, or for two that contradict
       each other.
   """
-  several = isinstance(drop_steps, (list, tuple))
-  drops = tuple(drop_steps) if several else (drop_steps,)
+  single = isinstance(drop_steps, int)
+  drops: Sequence[int] = (drop_steps,) if single else drop_steps  # type: ignore
   if not all(isinstance(step, int) and step >= 0 for step in drops):
     raise errors.UserError(
       f'config.optimizer.drop_steps={drop_steps}: must be a step or a tuple of '
@@ -152,7 +152,7 @@ def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
 
 
 def at_step(opt: optax.OptState, step: Array | int) -> optax.OptState:
-  """An optimiser's state whose schedules are at that step of the loop.
+  """An optimizer's state whose schedules are at that step of the loop.
 
   They count updates, which are more than steps where a method makes several
   (L2I). What else is counted, Adam's bias correction, goes on.

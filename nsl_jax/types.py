@@ -2,8 +2,8 @@
 
 Losses add, updates compose: a `Loss` may be summed with `Term`s because they
 read the same `Aux`; an `Update` is a whole change of `State`, and updates are
-run one after another. Networks, optimisers and augmentation reach a method as
-the `Tools` it is built from.
+run one after another. Networks, optimizers and augmentation reach a method as
+the `Components` it is built from.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,8 +26,8 @@ class Outputs(NamedTuple):
   """What one forward pass gives.
 
   Attributes:
-    logits: f32[B, K], unnormalised class scores, or f32[B, P] coordinates of
-      points, standardised.
+    logits: f32[B, K], unnormalized class scores, or f32[B, P] coordinates of
+      points, standardized.
     features: f32[B, D], input of the last dense layer.
     consistency: f32[B, K], logits of the second head; `logits` where the
       network has only one.
@@ -44,7 +44,7 @@ class Model(NamedTuple):
   Attributes:
     init: `(key, image_shape) -> (params, stats)`, image_shape `(H, W, C)`.
     apply: `(params, stats, images, *, train, key=None) -> (Outputs, stats)`;
-      images f32[B, H, W, C]. With `train` batch normalisation uses the batch
+      images f32[B, H, W, C]. With `train` batch normalization uses the batch
       and returns moved statistics; `key` seeds dropout, without one there is
       none.
   """
@@ -58,47 +58,48 @@ class Data(NamedTuple):
 
   Attributes:
     images: u8[N, H, W, C].
-    labels: i32[N], -1 where unknown, or f32[N, P] points, standardised, NaN
-      where unknown. Rows drawn as unlabelled never show theirs to a method.
-    normaliser: arrays that the normalisation needs (means, whitening matrix),
-      and what `Task.fit` found.
-    side: tables with a row per image that a method asked for by name.
-    watched: test images u8[N, H, W, C] and their labels, of which a step
+    labels: i32[N], -1 where unknown, or f32[N, P] points, standardized, NaN
+      where unknown. Rows drawn as unlabeled never show theirs to a method.
+    normalization: arrays that the normalization needs (means, whitening
+      matrix), and what `Task.fit` found.
+    per_image_tables: tables with a row per image that a method asked for by
+      name.
+    probe_images: test images u8[N, H, W, C] and their labels, of which a step
       reports the loss and learns nothing; None mostly.
   """
 
   images: Array
   labels: Array
-  normaliser: Mapping[str, Array]
-  side: Mapping[str, Array]
-  watched: tuple[Array, Array] | None = None
+  normalization: Mapping[str, Array]
+  per_image_tables: Mapping[str, Array]
+  probe_images: tuple[Array, Array] | None = None
 
 
 class Batch(NamedTuple):
-  """One step's images, normalised but not augmented.
+  """One step's images, normalized but not augmented.
 
   Attributes:
-    x: f32[B_l, H, W, C] labelled images.
-    y: i32[B_l] their classes, or f32[B_l, P] their points, standardised.
-    u: f32[B_u, H, W, C] unlabelled images.
+    x: f32[B_l, H, W, C] labeled images.
+    y: i32[B_l] their classes, or f32[B_l, P] their points, standardized.
+    u: f32[B_u, H, W, C] unlabeled images.
     u_index: i32[B_u], rows of `u` in the data.
-    side: rows of `Data.side` at `u_index`.
-    held_x: f32[B_h, H, W, C], further labelled images on which a method judges
+    per_image_tables: rows of `Data.per_image_tables` at `u_index`.
+    meta_x: f32[B_h, H, W, C], further labeled images on which a method judges
       its step; None if `config.batch.holdout` is not set.
-    held_y: as `y` for these.
-    scale: f32[P], pixels in a unit of standardised points; None for classes.
-    watched: `Data.watched`, normalised.
+    meta_y: as `y` for these.
+    scale: f32[P], pixels in a unit of standardized points; None for classes.
+    probe_images: `Data.probe_images`, normalized.
   """
 
   x: Array
   y: Array
   u: Array
   u_index: Array
-  side: Mapping[str, Array]
-  held_x: Array | None = None
-  held_y: Array | None = None
+  per_image_tables: Mapping[str, Array]
+  meta_x: Array | None = None
+  meta_y: Array | None = None
   scale: Array | None = None
-  watched: tuple[Array, Array] | None = None
+  probe_images: tuple[Array, Array] | None = None
 
 
 class State(struct.PyTreeNode):
@@ -107,9 +108,9 @@ class State(struct.PyTreeNode):
   Attributes:
     step: i32[], advanced by the loop only.
     key: typed key of the run, never advanced; steps fold their number into it.
-    params: what the optimiser trains.
-    stats: batch-normalisation statistics of the trained network.
-    opt: optimiser state.
+    params: what the optimizer trains.
+    stats: batch-normalization statistics of the trained network.
+    opt: optimizer state.
     slots: whatever else a method keeps, by name (an averaged network, say).
   """
 
@@ -121,50 +122,52 @@ class State(struct.PyTreeNode):
   slots: dict[str, Any]
 
 
-class CleanPass(NamedTuple):
+class ForwardPass(NamedTuple):
   """A forward pass as a term sees it that perturbs images.
 
   Its N rows are those of the batch that went through the network together:
-  the unlabelled ones, with the labelled ones before them if they were joined.
+  the unlabeled ones, with the labeled ones before them if they were joined.
 
   Attributes:
     images: f32[N, H, W, C], not augmented.
     view: f32[N, H, W, C], augmented as the pass saw them.
     logits: f32[N, K], with gradient.
     consistency: f32[N, K], of the second head, with gradient.
-    push: f32[N, H, W, C] -> f32[N, K], how the logits move with the view, to
+    jvp: f32[N, H, W, C] -> f32[N, K], how the logits move with the view, to
       first order; None unless the method was built to give it.
-    same: `view -> f32[N, K]`, logits with the dropout of this pass.
-    fresh: `(images, key) -> f32[N, K]`, logits with an augmentation and a
-      dropout of their own. Neither moves the statistics.
-    unlabelled: picks the unlabelled among N rows.
+    apply_same_dropout: `view -> f32[N, K]`, logits with the dropout of this
+      pass.
+    apply_new_augmentation: `(images, key) -> f32[N, K]`, logits with an
+      augmentation and a dropout of their own. Neither moves the statistics.
+    unlabeled: picks the unlabeled among N rows.
   """
 
   images: Array
   view: Array
   logits: Array
   consistency: Array
-  push: Callable[[Array], Array] | None
-  same: Callable[[Array], Array]
-  fresh: Callable[[Array, Key], Array]
-  unlabelled: Callable[[Array], Array]
+  jvp: Callable[[Array], Array] | None
+  apply_same_dropout: Callable[[Array], Array]
+  apply_new_augmentation: Callable[[Array, Key], Array]
+  unlabeled: Callable[[Array], Array]
 
 
 class Views(NamedTuple):
   """What a loss showed its network, for an update that imputes labels anew.
 
   Attributes:
-    x: f32[B_l, H, W, C], the labelled images.
-    learnt: f32[B_u, H, W, C], the unlabelled ones as labels are learnt on them.
-    asked: f32[B_u, H, W, C], the same as labels are imputed from them.
+    x: f32[B_l, H, W, C], the labeled images.
+    student_view: f32[B_u, H, W, C], the unlabeled ones as labels are learnt on
+      them.
+    teacher_view: f32[B_u, H, W, C], the same as labels are imputed from them.
     y: labels of `x`, moved with the images.
-    change: f32[B_u, P], what is added to points of `asked` to be those of
-      `learnt`; None for classes.
+    change: f32[B_u, P], what is added to points of `teacher_view` to be those
+      of `student_view`; None for classes.
   """
 
   x: Array
-  learnt: Array
-  asked: Array
+  student_view: Array
+  teacher_view: Array
   y: Array
   change: Array | None = None
 
@@ -173,41 +176,43 @@ class Aux(NamedTuple):
   """What a loss shares with the terms added to it and with the update.
 
   Attributes:
-    logits_u: f32[N, K] on unlabelled rows, with gradient.
-    belief_u: f32[N, K], the method's constant target for the same rows.
-    total: number that per-row values of a term are divided by once summed.
-    again: `(key, params=None) -> f32[N, K]`, logits of one more stochastic
-      pass over the same rows, of the trained network or of another's
+    logits_u: f32[N, K] on unlabeled rows, with gradient.
+    target_probs: f32[N, K], the method's constant target for the same rows.
+    normalizer: number that per-row values of a term are divided by once summed.
+    second_pass: `(key, params=None) -> f32[N, K]`, logits of one more
+      stochastic pass over the same rows, of the trained network or of another's
       parameters, that leaves the statistics alone; None where a method has
       none.
-    stats: batch-normalisation statistics, moved by the passes so far.
+    stats: batch-normalization statistics, moved by the passes so far.
     slots: the method's slots after this loss.
     metrics: scalars to report.
-    clean: the pass behind the logits, for terms that perturb its images; None
-      where a method has none.
+    forward_pass: the pass behind the logits, for terms that perturb its images;
+      None where a method has none.
     consistency_u: f32[N, K], what the second head of the network says of the
       rows of `logits_u`; None where a method does not tell.
     views: the views behind it; None where a method has not two of the
-      unlabelled images.
-    run: key of the run, the same at every step; terms are given it, losses
+      unlabeled images.
+    run_key: key of the run, the same at every step; terms are given it, losses
       need not tell.
-    again_moving: `(statistics, key) -> (f32[N, K], statistics)`, as `again` of
-      the trained network by a pass that moves the statistics; None where the
-      further passes of a method leave them alone.
+    second_pass_with_stats: `(statistics, key) -> (f32[N, K], statistics)`, as
+      `second_pass` of the trained network by a pass that moves the statistics;
+      None where the further passes of a method leave them alone.
   """
 
   logits_u: Array
-  belief_u: Array
-  total: int
-  again: Callable[..., Array] | None
+  target_probs: Array
+  normalizer: int
+  second_pass: Callable[..., Array] | None
   stats: Stats
   slots: dict[str, Any]
   metrics: Metrics
-  clean: CleanPass | None = None
+  forward_pass: ForwardPass | None = None
   consistency_u: Array | None = None
   views: Views | None = None
-  run: Key | None = None
-  again_moving: Callable[[Stats, Key], tuple[Array, Stats]] | None = None
+  run_key: Key | None = None
+  second_pass_with_stats: Callable[[Stats, Key], tuple[Array, Stats]] | None = (
+    None
+  )
 
 
 Augment = Callable[[Array, Key], Array]
@@ -224,16 +229,16 @@ class Task(NamedTuple):
   Attributes:
     name: `classification` or `regression`.
     loss_name: what metrics call `loss`.
-    fit: labels of the labelled images -> arrays that go with the normaliser.
+    fit: labels of the labeled images -> arrays that go with the normalization.
     encode: `(those arrays, labels) -> labels` as a method sees them.
     loss: `(f32[N, K] outputs, labels) -> f32[N]`.
-    belief: outputs -> f32[N, K], what they say: probabilities, or points.
-    disagreement: `(outputs, constant belief) -> f32[N]`.
+    target: outputs -> f32[N, K], what they say: probabilities, or points.
+    disagreement: `(outputs, constant target) -> f32[N]`.
     reduce: the sum or mean of losses that an inner step of Learning to Impute
       descends on.
-    inner: `(outputs, belief, variant) -> f32[]`, its unlabelled loss,
+    inner: `(outputs, target, variant) -> f32[]`, its unlabeled loss,
       differentiable in both.
-    judge: `(outputs, labels of the source, normaliser) -> {metric: [N]}`.
+    judge: `(outputs, labels of the source, normalization) -> {metric: [N]}`.
   """
 
   name: str
@@ -241,20 +246,20 @@ class Task(NamedTuple):
   fit: Callable[[np.ndarray], dict[str, np.ndarray]]
   encode: Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarray]
   loss: Callable[[Array, Array], Array]
-  belief: Callable[[Array], Array]
+  target: Callable[[Array], Array]
   disagreement: Callable[[Array, Array], Array]
   reduce: Callable[[Array], Array]
   inner: Callable[[Array, Array, str], Array]
   judge: Callable[[Array, Array, Mapping[str, Array]], dict[str, Array]]
 
 
-class Tools(NamedTuple):
+class Components(NamedTuple):
   """What a method is built from.
 
   Attributes:
     model: the network.
-    tx: the optimiser.
-    augment: `(images, key) -> images`, one random view of normalised images.
+    tx: the optimizer.
+    augment: `(images, key) -> images`, one random view of normalized images.
     image_shape: (H, W, C).
     ema_decay: decay of the averaged weights kept for evaluation; 0 for none.
     weight_decay: weights shrink by this times the learning rate each step,
@@ -289,10 +294,11 @@ class Method(NamedTuple):
     predict: `(State, images) -> f32[B, K]` outputs, with the weights that the
       method is judged by; of a method with several networks a dict of the
       logits of each, between which validation images choose.
-    side: names of the side tables that its terms look up, see `Data.side`.
-    watches: number of test images of which its steps report the loss.
-    recompute: `(State, f32[B, H, W, C] normalised images, key) -> State`, the
-      batch-normalisation statistics that `predict` reads taken from this batch
+    per_image_tables: names of the side tables that its terms look up, see
+      `Data.per_image_tables`.
+    num_probe_images: number of test images of which its steps report the loss.
+    recompute: `(State, f32[B, H, W, C] normalized images, key) -> State`, the
+      batch-normalization statistics that `predict` reads taken from this batch
       alone, in an augmented view, with the weights that it reads; None where
       no statistics are kept.
   """
@@ -300,6 +306,6 @@ class Method(NamedTuple):
   init: Callable[[Key], State]
   update: Update
   predict: Callable[[State, Array], Array | dict[str, Array]]
-  side: tuple[str, ...] = ()
-  watches: int = 0
+  per_image_tables: tuple[str, ...] = ()
+  num_probe_images: int = 0
   recompute: Callable[[State, Array, Key], State] | None = None

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 from nsl_jax import methods, models
 from nsl_jax.data import augment
 from nsl_jax.training import sharding as mesh_lib, train_step
-from nsl_jax.types import Data, Tools
+from nsl_jax.types import Components, Data
 
 _PRODUCT = re.compile(
   r'stablehlo\.(convolution|dot_general).*?: \(tensor<(?:\d+x)*(\w+)>, '
@@ -26,7 +26,7 @@ def lowered(name):
   arrays in their state.
   """
   network = {'name': 'wide_resnet', 'depth': 10, 'width': 1}
-  tools = Tools(
+  components = Components(
     model=models.build(network, 10, precision='bfloat16'),
     tx=optax.adam(3e-3),
     augment=augment.build('flip,translate:1'),
@@ -34,9 +34,9 @@ def lowered(name):
   )
   terms = {} if name == 'l2i' else {'terms': {}}
   method = methods.build(
-    {'name': name, **terms, **methods_test.CONFIGS[name]}, tools
+    {'name': name, **terms, **methods_test.CONFIGS[name]}, components
   )
-  chunk = train_step.make_chunk(
+  chunk = train_step.make_train_steps(
     train_step.one_step(method, methods_test.read), mesh=mesh_lib.make(1)
   )
   state = jax.eval_shape(method.init, jax.random.key(0))
@@ -45,7 +45,7 @@ def lowered(name):
     jnp.zeros((9, 8, 8, 1), jnp.uint8), jnp.zeros(9, jnp.int32), {}, {}
   )
   traced = chunk.trace(
-    state, data, dict(labelled=rows, unlabelled=rows, holdout=rows)
+    state, data, dict(labeled=rows, unlabeled=rows, holdout=rows)
   )
   text = traced.lower(lowering_platforms=('cuda',)).as_text()
   return text, len(jax.tree.leaves(state))

@@ -52,8 +52,8 @@ class AflwTest(absltest.TestCase):
       '--config.eval.every_steps=2',
       '--config.checkpoint.every=2',
       '--config.log_every=1',
-      '--config.batch.labelled=4',
-      '--config.batch.unlabelled=4',
+      '--config.batch.labeled=4',
+      '--config.batch.unlabeled=4',
       '--config.batch.holdout=4',
     )
     cls.first = _start(cls.folder, *cls.words)
@@ -92,15 +92,15 @@ class AflwTest(absltest.TestCase):
     for line in self.lines('eval'):
       self.assertNotIn('test_cross_entropy', line)
       self.assertBetween(line['test_failure'], 0.0, 100.0)
-      # Four steps are hardly better than the mean of the labelled points.
+      # Four steps are hardly better than the mean of the labeled points.
       self.assertBetween(
         line['test_error'], 0.5 * self.mean_error(), 2.0 * self.mean_error()
       )
 
   def mean_error(self):
-    """Of always saying where the labelled points are on average, in %."""
+    """Of always saying where the labeled points are on average, in %."""
     split = splits_lib.load(self.workdir / 'seed_0' / 'split.npz')
-    known = np.stack(self.points['training.txt'])[split.labelled] * 60
+    known = np.stack(self.points['training.txt'])[split.labeled] * 60
     mean, errors = known.mean(0), []
     for points in self.points['testing.txt']:
       eyes = np.hypot(*(60 * points[1] - 60 * points[0]))
@@ -121,9 +121,9 @@ class AflwTest(absltest.TestCase):
     shutil.rmtree(seed / 'checkpoints' / '4')
     (seed / 'result.json').unlink()
     (self.workdir / 'results.json').unlink()
-    again = _start(self.folder, *self.words)
-    self.assertEqual(again.returncode, 0, again.stderr)
-    self.assertEqual(again.stdout, self.first.stdout)
+    second_pass = _start(self.folder, *self.words)
+    self.assertEqual(second_pass.returncode, 0, second_pass.stderr)
+    self.assertEqual(second_pass.stdout, self.first.stdout)
     self.assertEqual(self.lines(), before)
     after = json.loads((self.workdir / 'results.json').read_text())
     self.assertEqual(after['scores'], results['scores'])

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from nsl_jax.compose import bilevel
 
 RATE = 0.1
-# Invariant 24's fixture: labelled, unlabelled with its label, held-out.
+# Invariant 24's fixture: labeled, unlabeled with its label, held-out.
 THETA, X, Y = [0.5, -0.25], [[1.0, 2.0]], [1.0]
 U, Z, H, HY = [[2.0, -1.0]], [0.3], [[1.0, 1.0]], [0.0]
 
@@ -20,8 +20,8 @@ def alone(inner):
   return lambda params, z: (inner(params, z), None)
 
 
-def adapt(inner, *args, **fields):
-  return bilevel.adapt(alone(inner), *args, **fields)[0]
+def inner_step(inner, *args, **fields):
+  return bilevel.inner_step(alone(inner), *args, **fields)[0]
 
 
 def label_gradient(inner, *args, **fields):
@@ -76,7 +76,7 @@ class ClosedFormTest(Float64):
       (y - sigma(x @ theta)) @ x + (z - sigma(u @ theta)) @ u
     )
     np.testing.assert_allclose(
-      adapt(inner, theta, z, rate=RATE), adapted, atol=1e-12
+      inner_step(inner, theta, z, rate=RATE), adapted, atol=1e-12
     )
     expected = RATE * u @ (h.T @ (sigma(h @ adapted) - hy))
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -94,7 +94,7 @@ class ClosedFormTest(Float64):
     """Invariant 24, digit for digit."""
     (inner, held), theta, z = fixture(binary)
     np.testing.assert_allclose(
-      adapt(inner, theta, z, rate=RATE), [0.454540, -0.102270], atol=5e-7
+      inner_step(inner, theta, z, rate=RATE), [0.454540, -0.102270], atol=5e-7
     )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, [0.0587168], atol=5e-8)
@@ -103,7 +103,7 @@ class ClosedFormTest(Float64):
     z = impute(theta)
     np.testing.assert_allclose(z, [0.777300], atol=5e-7)
     np.testing.assert_allclose(
-      adapt(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12
+      inner_step(inner, theta, z, rate=RATE), [0.55, -0.15], atol=1e-12
     )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(  # V2's
@@ -113,7 +113,7 @@ class ClosedFormTest(Float64):
   def test_fixture_of_regression(self):
     (inner, held), theta, z = fixture(squares)
     np.testing.assert_allclose(
-      adapt(inner, theta, z, rate=RATE), [0.32, 0.34], atol=1e-12
+      inner_step(inner, theta, z, rate=RATE), [0.32, 0.34], atol=1e-12
     )
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, [0.264], atol=1e-12)
@@ -126,7 +126,7 @@ class ClosedFormTest(Float64):
     x, y = jnp.zeros((0, 3)), jnp.zeros(0)
     # No residual on the held-out images ...
     inner, _ = problem(squares, x, y, u, h, y)
-    right = h @ adapt(inner, theta, z, rate=RATE)
+    right = h @ inner_step(inner, theta, z, rate=RATE)
     held = lambda theta: squares(theta, h, right)
     _, found = label_gradient(inner, held, theta, z, rate=RATE)
     np.testing.assert_allclose(found, 0, atol=1e-12)
@@ -179,7 +179,7 @@ class NetworkTest(Float64):
   def test_against_finite_differences(self):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
-    judged = lambda z: held(adapt(inner, params, z, rate=RATE))
+    judged = lambda z: held(inner_step(inner, params, z, rate=RATE))
     _, found = label_gradient(inner, held, params, z, rate=RATE)
     change = jnp.asarray(np.random.default_rng(1).normal(size=z.shape))
     slope = (judged(z + 1e-6 * change) - judged(z - 1e-6 * change)) / 2e-6
@@ -196,10 +196,10 @@ class NetworkTest(Float64):
     }
 
     def path(shadow):  # the imputing parameters alone
-      return held(adapt(inner, params, impute(shadow), rate=RATE))
+      return held(inner_step(inner, params, impute(shadow), rate=RATE))
 
     def whole(params):
-      return held(adapt(inner, params, impute(params), rate=RATE))
+      return held(inner_step(inner, params, impute(params), rate=RATE))
 
     for name, part in jax.grad(path)(params).items():
       self.assertGreater(jnp.abs(part).max(), 1e-3)
@@ -207,7 +207,7 @@ class NetworkTest(Float64):
     gap = jnp.abs(jax.grad(whole)(params)['one'] - found['one'])
     self.assertGreater(gap.max(), 0.05)
 
-  def test_the_labelled_loss_moves_theta_alone(self):
+  def test_the_labeled_loss_moves_theta_alone(self):
     """Invariant 26: C^T shifts theta*, not how z shifts it."""
     inner, _, impute, params = softmax_problem()
     more = lambda params, z: inner(params, z) + held_squares(params)
@@ -216,12 +216,12 @@ class NetworkTest(Float64):
     )
     z = impute(params)
     shift = lambda c: jax.jacrev(
-      lambda z: adapt(c, params, z, rate=RATE)['one']
+      lambda z: inner_step(c, params, z, rate=RATE)['one']
     )(z)
     np.testing.assert_allclose(shift(inner), shift(more), atol=1e-12)
     gap = (
-      adapt(inner, params, z, rate=RATE)['one']
-      - adapt(more, params, z, rate=RATE)['one']
+      inner_step(inner, params, z, rate=RATE)['one']
+      - inner_step(more, params, z, rate=RATE)['one']
     )
     self.assertGreater(jnp.abs(gap).max(), 0.01)
     # So the gradient in z is the same where theta* is judged by one slope.
@@ -250,11 +250,13 @@ class NetworkTest(Float64):
     inner, held, impute, params = softmax_problem(seed)
     z = impute(params)
     value, gradient = label_gradient(inner, held, params, z, rate=RATE)
-    again = held(adapt(inner, params, z - 0.1 * gradient, rate=RATE))
-    self.assertLess(float(again), float(value) - 1e-9)
+    second_pass = held(inner_step(inner, params, z - 0.1 * gradient, rate=RATE))
+    self.assertLess(float(second_pass), float(value) - 1e-9)
     moved = jnp.log(z) - 0.1 * bilevel.to_logits(gradient, z)
-    again = held(adapt(inner, params, jax.nn.softmax(moved), rate=RATE))
-    self.assertLess(float(again), float(value) - 1e-9)
+    second_pass = held(
+      inner_step(inner, params, jax.nn.softmax(moved), rate=RATE)
+    )
+    self.assertLess(float(second_pass), float(value) - 1e-9)
 
   def test_no_inner_rate_no_gradient(self):
     """Invariant 28; and it is linear in the rate where theta* is fixed."""
@@ -332,7 +334,7 @@ class LastLayerTest(Float64):
       return -jnp.sum(labels * jax.nn.log_softmax(score(layer, held_features)))
 
     _, found = label_gradient(inner, held, layer, z, rate=RATE)
-    adapted = adapt(inner, layer, z, rate=RATE)
+    adapted = inner_step(inner, layer, z, rate=RATE)
     closed = bilevel.last_layer_gradient(
       features,
       held_features,
@@ -341,8 +343,8 @@ class LastLayerTest(Float64):
       bias=bias,
     )
     probs = jax.nn.softmax(score(layer, features))
-    centred = closed - (closed * probs).sum(-1, keepdims=True)
-    expected = RATE * (2 * probs * centred if squared else centred)
+    centerd = closed - (closed * probs).sum(-1, keepdims=True)
+    expected = RATE * (2 * probs * centerd if squared else centerd)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
   def test_in_logits(self):

@@ -9,7 +9,7 @@ from nsl_jax.benchmarks import breakdown
 from nsl_jax.data import augment
 from nsl_jax.methods import supervised
 from nsl_jax.training import train_step
-from nsl_jax.types import Tools
+from nsl_jax.types import Components
 
 _PROGRAM = """
   %convolution.3 = f32[2,4]{1,0} convolution(f32[2,4]{1,0} %a, f32[2] %b), \
@@ -71,22 +71,22 @@ class SpentTest(absltest.TestCase):
 
 class MeasureTest(absltest.TestCase):
   def test_a_real_step_has_every_part(self):
-    tools = Tools(
+    components = Components(
       model=models.build({'name': 'small_cnn', 'batch_norm': True}, 10),
       tx=optimizers.build({'name': 'adam', 'lr': 1e-3, 'drop_steps': 0}),
       augment=augment.build('flip,translate:2'),
       image_shape=(16, 16, 3),
     )
-    method = supervised.build(tools, terms={})
+    method = supervised.build(components, terms={})
     apply = lambda fitted, images: images.astype(jnp.float32) / 255
     step = train_step.one_step(
-      method, lambda data, rows: train_step.gather(apply, data, rows)
+      method, lambda data, rows: train_step.make_batch(apply, data, rows)
     )
     state = jax.jit(method.init)(jax.random.key(0))
     data = train_step.Data(
       jnp.zeros((32, 16, 16, 3), jnp.uint8), jnp.zeros(32, jnp.int32), {}, {}
     )
-    rows = {'labelled': jnp.arange(8), 'unlabelled': jnp.arange(8)}
+    rows = {'labeled': jnp.arange(8), 'unlabeled': jnp.arange(8)}
     program = jax.jit(step).lower(state, data, rows).compile()
     call = lambda: jax.block_until_ready(program(state, data, rows))
     found = breakdown.measure(call, program.as_text(), steps=2)

@@ -137,7 +137,7 @@ class OptionsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ('train', '--lr=1', 'did you mean --config.optimizer.lr?'),
-    ('train', '--labels', 'did you mean --config.data.labelled?'),
+    ('train', '--labels', 'did you mean --config.data.labeled?'),
     ('train', '--nonsense', 'known: --config, --coordinator_address, '),
     # These have no fields of a config.
     ('search', '--seed=3', "did you mean '--seeds'?"),
@@ -230,7 +230,7 @@ _TOY = textwrap.dedent("""
 
     plan = loop.Plan(steps=8, log_every=2, eval_every=2, checkpoint_every=4,
                      steps_per_call=1, keep=2)
-    cli.guard(lambda: loop.run(
+    cli.run_command(lambda: loop.run(
         pathlib.Path(sys.argv[1]), plan=plan, state=state, data=None,
         streams={}, chunk=chunk, evaluate=evaluate, mesh=sharding.make(1),
         title='toy'))

@@ -11,7 +11,7 @@ from model_helpers import TINY, quick_jit, values
 
 from nsl_jax import models
 from nsl_jax.compose import combinators
-from nsl_jax.types import Aux, Batch, Model, Outputs, State, Tools
+from nsl_jax.types import Aux, Batch, Components, Model, Outputs, State
 
 SHAPE = (2, 2, 1)
 
@@ -35,7 +35,7 @@ def linear_network(num_classes=3):
 
 
 def make_tools(tx=None, **options):
-  return Tools(
+  return Components(
     model=linear_network(),
     tx=tx or optax.sgd(0.1),
     augment=lambda images, key: images,
@@ -44,20 +44,22 @@ def make_tools(tx=None, **options):
   )
 
 
-def make_batch(labelled=4, unlabelled=3, seed=0):
+def make_batch(labeled=4, unlabeled=3, seed=0):
   rng = np.random.default_rng(seed)
   draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
   return Batch(
-    x=draw(labelled),
-    y=jnp.arange(labelled) % 3,
-    u=draw(unlabelled),
-    u_index=jnp.arange(unlabelled),
-    side={},
+    x=draw(labeled),
+    y=jnp.arange(labeled) % 3,
+    u=draw(unlabeled),
+    u_index=jnp.arange(unlabeled),
+    per_image_tables={},
   )
 
 
-def make_state(tools=None, seed=0):
-  return combinators.single_network(tools or make_tools())(jax.random.key(seed))
+def make_state(components=None, seed=0):
+  return combinators.single_network(components or make_tools())(
+    jax.random.key(seed)
+  )
 
 
 def quadratic(params, state, batch, key):
@@ -65,9 +67,9 @@ def quadratic(params, state, batch, key):
   value = 0.5 * ((params['w'] - 1.0) ** 2).sum()
   aux = Aux(
     logits_u=batch.u.reshape(batch.u.shape[0], -1) @ params['w'],
-    belief_u=jnp.zeros((batch.u.shape[0], 3)),
-    total=10,
-    again=None,
+    target_probs=jnp.zeros((batch.u.shape[0], 3)),
+    normalizer=10,
+    second_pass=None,
     stats={'passes': state.stats['passes'] + 1},
     slots={**state.slots, 'seen': batch.u_index},
     metrics={'half': value / 2},
@@ -76,7 +78,7 @@ def quadratic(params, state, batch, key):
 
 
 class PassesTest(parameterized.TestCase):
-  def passes(self, augment, *, joint, push=False, second_pass='all'):
+  def passes(self, augment, *, joint, push=False, second_pass_rows='all'):
     """The passes, and the options of every application of the network."""
     calls = []
     model = linear_network()
@@ -85,20 +87,23 @@ class PassesTest(parameterized.TestCase):
       calls.append((images.shape[0], options))
       return model.apply(params, stats, images, **options)
 
-    tools = make_tools()._replace(
+    components = make_tools()._replace(
       model=model._replace(apply=apply), augment=augment
     )
-    return combinators.passes(
-      tools, joint=joint, push=push, second_pass=second_pass
+    return combinators.forward_passes(
+      components,
+      shared_batch_norm=joint,
+      push=push,
+      second_pass_rows=second_pass_rows,
     ), calls
 
   @parameterized.parameters(False, True)
   def test_joint_is_one_application_then_split(self, push):
     passes, calls = self.passes(
-      lambda images, key: 2.0 * images, joint=True, push=push
+      lambda images, key: 2.0 * images, shared_batch_norm=True, push=push
     )
     state, batch = make_state(), make_batch()
-    (labelled, _), clean, stats = passes.clean(
+    (labeled, _), clean, stats = passes.clean(
       state.params, state, batch, jax.random.key(0)
     )
     self.assertEqual([rows for rows, _ in calls], [7])
@@ -106,9 +111,9 @@ class PassesTest(parameterized.TestCase):
     expected = lambda images: (
       2.0 * images.reshape(images.shape[0], -1) @ state.params['w']
     )
-    np.testing.assert_allclose(labelled, expected(batch.x), rtol=1e-5)
+    np.testing.assert_allclose(labeled, expected(batch.x), rtol=1e-5)
     np.testing.assert_allclose(
-      clean.unlabelled(clean.logits), expected(batch.u), rtol=1e-5
+      clean.unlabeled(clean.logits), expected(batch.u), rtol=1e-5
     )
     np.testing.assert_array_equal(
       clean.images, np.concatenate([batch.x, batch.u])
@@ -116,33 +121,39 @@ class PassesTest(parameterized.TestCase):
     np.testing.assert_array_equal(clean.view, 2.0 * clean.images)
     self.assertEqual(stats['passes'], 1)
     self.assertEqual(passes.totals(batch), (7, 7))
-    self.assertEqual(clean.push is not None, push)
+    self.assertEqual(clean.jvp is not None, push)
 
   def test_apart_each_group_is_a_batch(self):
-    passes, calls = self.passes(lambda images, key: images, joint=False)
+    passes, calls = self.passes(
+      lambda images, key: images, shared_batch_norm=False
+    )
     state, batch = make_state(), make_batch()
-    (labelled, _), clean, stats = passes.clean(
+    (labeled, _), clean, stats = passes.clean(
       state.params, state, batch, jax.random.key(0)
     )
     self.assertCountEqual([rows for rows, _ in calls], [4, 3])
-    self.assertEqual(labelled.shape, (4, 3))
-    self.assertEqual(clean.unlabelled(clean.logits).shape, (3, 3))
-    self.assertEqual(stats['passes'], 1)  # moved by the labelled batch alone
+    self.assertEqual(labeled.shape, (4, 3))
+    self.assertEqual(clean.unlabeled(clean.logits).shape, (3, 3))
+    self.assertEqual(stats['passes'], 1)  # moved by the labeled batch alone
     self.assertEqual(passes.totals(batch), (4, 3))
 
   @parameterized.parameters(
     (True, 'all', [7, 7, 7], (7, 7)),
-    (True, 'unlabelled', [7, 3, 3], (7, 3)),
+    (True, 'unlabeled', [7, 3, 3], (7, 3)),
     (False, 'all', [4, 3, 3, 3], (4, 3)),
   )
-  def test_what_further_passes_see(self, joint, second_pass, sizes, totals):
+  def test_what_further_passes_see(
+    self, joint, second_pass_rows, sizes, totals
+  ):
     passes, calls = self.passes(
-      lambda images, key: images, joint=joint, second_pass=second_pass
+      lambda images, key: images,
+      shared_batch_norm=joint,
+      second_pass_rows=second_pass_rows,
     )
     state, batch = make_state(), make_batch()
     _, _, stats = passes.clean(state.params, state, batch, jax.random.key(0))
-    found = passes.again(state.params, state, batch, jax.random.key(1))
-    moving, moved = passes.again_moving(
+    found = passes.second_pass(state.params, state, batch, jax.random.key(1))
+    moving, moved = passes.second_pass_with_stats(
       state.params, stats, batch, jax.random.key(1)
     )
     self.assertCountEqual([rows for rows, _ in calls], sizes)
@@ -154,13 +165,15 @@ class PassesTest(parameterized.TestCase):
     self.assertEqual((stats['passes'], moved['passes']), (1, 2))
 
   def test_push_is_the_derivative(self):
-    passes, _ = self.passes(lambda images, key: images, joint=True, push=True)
+    passes, _ = self.passes(
+      lambda images, key: images, shared_batch_norm=True, push=True
+    )
     state, batch = make_state(), make_batch()
     _, clean, _ = passes.clean(state.params, state, batch, jax.random.key(0))
     change = jnp.ones_like(clean.view)
     np.testing.assert_allclose(
-      clean.push(change),
-      clean.same(clean.view + change) - clean.logits,
+      clean.jvp(change),
+      clean.apply_same_dropout(clean.view + change) - clean.logits,
       rtol=1e-4,
       atol=1e-5,
     )
@@ -172,13 +185,13 @@ class PassesTest(parameterized.TestCase):
       drawn.append(tuple(jax.random.key_data(key).tolist()))
       return images
 
-    passes, calls = self.passes(augment, joint=True)
+    passes, calls = self.passes(augment, shared_batch_norm=True)
     state, batch = make_state(), make_batch()
     for seed in 0, 1:
       keys = jax.random.split(jax.random.key(seed), 3)
       _, clean, _ = passes.clean(state.params, state, batch, keys[0])
-      passes.again(state.params, state, batch, keys[1])
-      clean.fresh(clean.images, keys[2])
+      passes.second_pass(state.params, state, batch, keys[1])
+      clean.apply_new_augmentation(clean.images, keys[2])
     drawn += [
       tuple(jax.random.key_data(options['key']).tolist())
       for _, options in calls
@@ -186,10 +199,10 @@ class PassesTest(parameterized.TestCase):
     self.assertLen(set(drawn), 12)
 
   def test_another_networks_parameters(self):
-    passes, _ = self.passes(lambda images, key: images, joint=True)
+    passes, _ = self.passes(lambda images, key: images, shared_batch_norm=True)
     state, batch = make_state(), make_batch()
     zero = jax.tree.map(jnp.zeros_like, state.params)
-    found = passes.again(zero, state, batch, jax.random.key(0))
+    found = passes.second_pass(zero, state, batch, jax.random.key(0))
     np.testing.assert_array_equal(found, np.zeros((3, 3)))
 
 
@@ -243,7 +256,7 @@ class AddTermsTest(absltest.TestCase):
 class DescendTest(parameterized.TestCase):
   def test_against_the_gradient(self):
     state, batch = make_state(), make_batch()
-    update = combinators.descend(quadratic, optax.sgd(0.25))
+    update = combinators.gradient_step(quadratic, optax.sgd(0.25))
     moved, metrics = update(state, batch, jax.random.key(0))
     before = np.asarray(state.params['w'])
     np.testing.assert_allclose(
@@ -260,9 +273,9 @@ class DescendTest(parameterized.TestCase):
 
   def test_optimiser_remembers(self):
     """Two steps of momentum: g, then g' + 0.5 g."""
-    tools = make_tools(optax.sgd(0.1, momentum=0.5))
-    state, batch = make_state(tools), make_batch()
-    update = combinators.descend(quadratic, tools.tx)
+    components = make_tools(optax.sgd(0.1, momentum=0.5))
+    state, batch = make_state(components), make_batch()
+    update = combinators.gradient_step(quadratic, components.tx)
     w = np.asarray(state.params['w'])
     trace = 0.0
     for seed in range(2):
@@ -274,7 +287,7 @@ class DescendTest(parameterized.TestCase):
   @parameterized.parameters(0.5, 100.0)
   def test_adam_ignores_the_scale_of_the_loss(self, scale):
     """Invariant 13: the common factor of family O is immaterial (F-N3)."""
-    tools = make_tools(optax.adam(0.01))
+    components = make_tools(optax.adam(0.01))
 
     def scaled(*args):
       value, aux = quadratic(*args)
@@ -282,7 +295,10 @@ class DescendTest(parameterized.TestCase):
 
     ends = []
     for loss in quadratic, scaled:
-      state, update = make_state(tools), combinators.descend(loss, tools.tx)
+      state, update = (
+        make_state(components),
+        combinators.gradient_step(loss, components.tx),
+      )
       for seed in range(3):
         state, _ = update(state, make_batch(), jax.random.key(seed))
       ends.append(np.asarray(state.params['w']))
@@ -299,7 +315,7 @@ class FollowTest(parameterized.TestCase):
     state = state.replace(
       slots={'teacher': {'w': old}, 'other': jnp.array(7.0)}
     )
-    update = combinators.follow('teacher', decay)
+    update = combinators.ema_update('teacher', decay)
     for seed in range(5):
       state, metrics = update(state, make_batch(), jax.random.key(seed))
       self.assertEqual(metrics, {})
@@ -321,7 +337,7 @@ class ShrinkTest(parameterized.TestCase):
     params, _ = values(models.build(TINY[name], 4), (12, 12, 3))
     rate = optax.constant_schedule(2e-3)
     state = make_state().replace(params=params)
-    after, _ = combinators.shrink(0.02, rate, on='all')(
+    after, _ = combinators.decoupled_weight_decay(0.02, rate, on='all')(
       state, make_batch(), jax.random.key(0)
     )
     factor = np.float32(1 - 4e-5)
@@ -335,7 +351,7 @@ class ShrinkTest(parameterized.TestCase):
     """
     model = models.build(TINY[name], 4)
     params, stats = values(model, (12, 12, 3))
-    tools = make_tools(
+    components = make_tools(
       optax.adam(2e-3),
       ema_decay=0.5,
       weight_decay=0.02,
@@ -344,7 +360,7 @@ class ShrinkTest(parameterized.TestCase):
     state = make_state().replace(
       params=params,
       stats=stats,
-      opt=tools.tx.init(params),
+      opt=components.tx.init(params),
       slots={combinators.EMA: params},
     )
 
@@ -353,7 +369,7 @@ class ShrinkTest(parameterized.TestCase):
       return jnp.zeros(()), aux._replace(stats=state.stats, slots=state.slots)
 
     state = state.replace(stats={'passes': jnp.zeros(())})
-    after, _ = quick_jit(combinators.train_on(flat, tools))(
+    after, _ = quick_jit(combinators.train_on(flat, components))(
       state, make_batch(), jax.random.key(0)
     )
     shrunk = []
@@ -396,24 +412,24 @@ class SequenceTest(absltest.TestCase):
 
 class StockTest(absltest.TestCase):
   def test_initial_state(self):
-    tools = make_tools(optax.adam(0.1), ema_decay=0.9)
-    state = make_state(tools)
+    components = make_tools(optax.adam(0.1), ema_decay=0.9)
+    state = make_state(components)
     self.assertIsInstance(state, State)
     self.assertEqual((state.step, state.step.dtype), (0, jnp.int32))
     np.testing.assert_array_equal(
       state.slots[combinators.EMA]['w'], state.params['w']
     )
     self.assertEqual(make_state().slots, {})
-    other = make_state(tools, seed=1)
+    other = make_state(components, seed=1)
     self.assertGreater(
       np.abs(other.params['w'] - state.params['w']).max(), 0.01
     )
     self.assertFalse((other.key == state.key).any())
 
   def test_average_moves_after_the_step(self):
-    tools = make_tools(ema_decay=0.75)
-    state = make_state(tools)
-    moved, metrics = combinators.train_on(quadratic, tools)(
+    components = make_tools(ema_decay=0.75)
+    state = make_state(components)
+    moved, metrics = combinators.train_on(quadratic, components)(
       state, make_batch(), jax.random.key(0)
     )
     before = np.asarray(state.params['w'])
@@ -427,25 +443,25 @@ class StockTest(absltest.TestCase):
 
   def test_state_can_be_donated(self):
     """The average starts as a copy: no buffer is there twice."""
-    tools = make_tools(ema_decay=0.75)
+    components = make_tools(ema_decay=0.75)
 
     def loss(*args):
       value, aux = quadratic(*args)
       return value, aux._replace(slots=args[1].slots)
 
-    update = jax.jit(combinators.train_on(loss, tools), donate_argnums=0)
-    moved, _ = update(make_state(tools), make_batch(), jax.random.key(0))
+    update = jax.jit(combinators.train_on(loss, components), donate_argnums=0)
+    moved, _ = update(make_state(components), make_batch(), jax.random.key(0))
     self.assertTrue(np.isfinite(moved.slots[combinators.EMA]['w']).all())
 
   def test_predicts_with_the_average_if_there_is_one(self):
     images = make_batch().x
     flat = images.reshape(4, -1)
     for decay in 0.0, 0.5:
-      tools = make_tools(ema_decay=decay)
-      state = make_state(tools)
+      components = make_tools(ema_decay=decay)
+      state = make_state(components)
       average = {'w': jnp.ones((4, 3))}
       state = state.replace(slots={combinators.EMA: average})
-      logits = combinators.student(tools)(state, images)
+      logits = combinators.predict_with_ema(components)(state, images)
       judged = average if decay else state.params
       np.testing.assert_allclose(logits, flat @ judged['w'], rtol=1e-5)
 

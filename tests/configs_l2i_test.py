@@ -32,7 +32,7 @@ class LearningToImputeTest(parameterized.TestCase):
       (steps, lr, inner_rate, weight, ramp),
     )
     self.assertEqual(set(config.batch.values()), {batch})
-    self.assertEqual(set(config.batch), {'labelled', 'unlabelled', 'holdout'})
+    self.assertEqual(set(config.batch), {'labeled', 'unlabeled', 'holdout'})
     self.assertEqual(config.data.holdout, 0)
     self.assertEqual(config.optimizer.name, 'adam')
     self.assertEqual(config.optimizer.drop_steps, 0)
@@ -83,7 +83,7 @@ class LearningToImputeTest(parameterized.TestCase):
     self.assertEqual(host.decay, 0.999)
     self.assertEqual(config.data.augment, 'translate:4')
     self.assertEqual(
-      (config.data.labelled, config.data.validation), (labels, 1012)
+      (config.data.labeled, config.data.validation), (labels, 1012)
     )
     self.assertEqual(set(config.batch.values()), {128})
     self.assertEqual(config.protocol, 'best_validation')
@@ -102,10 +102,10 @@ class LearningToImputeTest(parameterized.TestCase):
     config = config_lib.load(rows.find(row).config)
     self.assertEqual((config.row, config.steps), (row, steps))
     self.assertEqual(
-      (config.task, config.method.name, config.data.labelled),
+      (config.task, config.method.name, config.data.labeled),
       ('regression', 'mean_label', labels),
     )
-    self.assertEqual(config.batch.unlabelled, 0)
+    self.assertEqual(config.batch.unlabeled, 0)
 
   def test_hold_out_sets_and_batches(self):
     load = lambda row: config_lib.load(rows.find(row).config)
@@ -113,7 +113,7 @@ class LearningToImputeTest(parameterized.TestCase):
     self.assertEqual(load('L2-F6-V2-25').batch.holdout, 25)
     self.assertEqual(load('L2-F6-V1-50').row, 'L2-T2-7 L2-F6-V1-50')
     self.assertNotIn('holdout', load('L2-T2-4').batch)
-    self.assertEqual(load('L2-T2-1').batch.unlabelled, 0)
+    self.assertEqual(load('L2-T2-1').batch.unlabeled, 0)
 
 
 class TinyImagenetTest(parameterized.TestCase):
@@ -129,7 +129,7 @@ class TinyImagenetTest(parameterized.TestCase):
     config = config_lib.load(
       f'configs/tiny_imagenet_l2i.py:host={host},variant={variant}'
     )
-    epoch = 185  # 95,000 unlabelled images, 512 a step, the last 280 left out
+    epoch = 185  # 95,000 unlabeled images, 512 a step, the last 280 left out
     self.assertEqual(config.steps, 120 * epoch)
     self.assertEqual(config.optimizer.drop_steps, (80 * epoch, 100 * epoch))
     rate = schedules.learning_rate(config.optimizer)
@@ -165,8 +165,8 @@ class TinyImagenetTest(parameterized.TestCase):
     config = config_lib.load(
       'configs/tiny_imagenet_l2i.py:host=sl,variant=none'
     )
-    self.assertEqual(config.batch.to_dict(), dict(labelled=512, unlabelled=0))
-    self.assertEqual(config.data.labelled, 100_000)
+    self.assertEqual(config.batch.to_dict(), dict(labeled=512, unlabeled=0))
+    self.assertEqual(config.data.labeled, 100_000)
     self.assertEqual(config.steps, 120 * 195)
 
     with self.assertRaisesRegex(errors.UserError, 'sl imputes nothing'):
@@ -178,15 +178,15 @@ class TinyImagenetTest(parameterized.TestCase):
     split = splits.make(
       labels,
       200,
-      labelled=config.data.labelled,
+      labeled=config.data.labeled,
       validation=config.data.validation,
       rule=config.data.rule,
       validation_rule=config.data.validation_rule,
       seed=0,
     )
-    found = np.bincount(labels[split.labelled])
+    found = np.bincount(labels[split.labeled])
     self.assertEqual(found.tolist(), [25] * 200)
-    self.assertLen(split.unlabelled, 95_000)
+    self.assertLen(split.unlabeled, 95_000)
 
   def test_drops_that_a_short_run_brings_together(self):
     config = config_lib.load('configs/tiny_imagenet_l2i.py', reduced=2)

@@ -95,13 +95,13 @@ def prepare(argument, network=True):
   config = config_lib.load(argument)
   config = config.copy_and_resolve_references().unlock()
   shape, classes, _, _ = DATA[config.data.name]
-  if config.data.normalise == 'gcn_zca':
+  if config.data.normalize == 'gcn_zca':
     shape = WHITENED
   if network or on_points(config):
     config.model.update(TINY[config.model.name][0])
   else:
     config.model = {'name': 'small_cnn'}
-  config.data.labelled = 2 * classes or 5
+  config.data.labeled = 2 * classes or 5
   config.data.validation = min(config.data.validation, classes or 5)
   config.data.holdout = min(config.data.holdout, classes // 2)
   for name, size in config.batch.items():
@@ -118,7 +118,7 @@ def data_and_rows(config, parts):
   """The data on the devices, and the rows of the first two calls."""
   split = pipeline.split_of(config, parts.source, seed=0)
   data = experiment.data_of(parts, split)
-  streams = pipeline.streams_of(config, split, seed=0)
+  streams = pipeline.index_iterators(config, split, seed=0)
   calls = [
     {
       name: np.stack([stream(step)] * parts.plan.steps_per_call)
@@ -126,7 +126,7 @@ def data_and_rows(config, parts):
     }
     for step in range(2)
   ]
-  return data, mesh_lib.put(calls, mesh_lib.split(parts.mesh, axis=1))
+  return data, mesh_lib.put(calls, mesh_lib.batch_sharding(parts.mesh, axis=1))
 
 
 def on_points(config):
@@ -156,7 +156,7 @@ def outline(config):
 def network_on_images(config):
   """What decides over whether the network can take the images."""
   model = json.dumps(config.model.to_dict(), sort_keys=True)
-  return model, config.data.name, config.data.normalise
+  return model, config.data.name, config.data.normalize
 
 
 def views_of(config):
@@ -176,7 +176,7 @@ def same(*keys):
 
 @functools.cache
 def traced(argument, network=True):
-  """The initialisation and the step, not yet compiled."""
+  """The initialization and the step, not yet compiled."""
   config, parts = prepare(argument, network)
   data, calls = data_and_rows(config, parts)
   init = jax.jit(parts.method.init).trace(jax.random.key(0))
@@ -188,7 +188,7 @@ def predicted(argument):
   """Logits of three images; as shapes."""
   _, parts = prepare(argument)
   state = jax.eval_shape(parts.method.init, jax.random.key(0))
-  images = jax.eval_shape(parts.normalise, parts.fitted, parts.images[:3])
+  images = jax.eval_shape(parts.normalize, parts.fitted, parts.images[:3])
   return jax.tree.leaves(jax.eval_shape(parts.method.predict, state, images))
 
 
@@ -245,7 +245,7 @@ class CoveringTest(parameterized.TestCase):
     self.assertEqual(networks(covering()), networks(ARGUMENTS))
 
   @parameterized.parameters(
-    ('data.labelled', 20, True),
+    ('data.labeled', 20, True),
     ('method.weight', 5.0, True),
     ('data.name', 'mnist', True),
     ('method.ramp_steps', 3, True),
@@ -253,7 +253,7 @@ class CoveringTest(parameterized.TestCase):
     ('method.passes', 1, False),
     ('method.sampler', 'uniform', False),
     ('ema_decay', 0.9, False),
-    ('batch.unlabelled', 0, False),
+    ('batch.unlabeled', 0, False),
     ('model.name', 'cnn13', True),
   )
   def test_what_makes_another_program(self, field, value, same_program):
@@ -323,8 +323,8 @@ class SizeTest(parameterized.TestCase):
     train = sources.Arrays(labels, labels)
     source = sources.Source(config.data.name, classes, train, train, '')
     split = pipeline.split_of(config, source, seed=0)
-    self.assertLen(split.labelled, config.data.labelled)
-    streams = pipeline.streams_of(config, split, seed=0)
+    self.assertLen(split.labeled, config.data.labeled)
+    streams = pipeline.index_iterators(config, split, seed=0)
     for name, size in config.batch.items():
       self.assertLen(streams[name](0), size)
 

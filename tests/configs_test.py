@@ -27,7 +27,7 @@ PASSED_ON = ('model', 'method', 'optimizer')
 
 
 def flat(config):
-  """{'data.labelled': 50, ...}."""
+  """{'data.labeled': 50, ...}."""
   found = {}
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict) and value:
@@ -58,15 +58,15 @@ class LoadTest(parameterized.TestCase):
         self.assertEqual(config.steps, config.full_steps)
         self.assertIn(config.data.name, sources.NAMES)
         config_lib.check(config)
-        again = config.copy_and_resolve_references().unlock()
-        config_lib.complete(again)
-        self.assertEqual(again.to_dict(), config.to_dict())
+        second_pass = config.copy_and_resolve_references().unlock()
+        config_lib.complete(second_pass)
+        self.assertEqual(second_pass.to_dict(), config.to_dict())
         for row_id in config.row.split():  # one run may be several rows
           row = rows.find(row_id)
           if ':' in argument:
             self.assertEqual(row.config, argument)
           self.assertEqual(config.data.name, row.data)
-          self.assertEqual(config.data.labelled, row.labels)
+          self.assertEqual(config.data.labeled, row.labels)
         if config.data.name in (
           'digits',
           'mnist',
@@ -78,7 +78,7 @@ class LoadTest(parameterized.TestCase):
 
   def test_extra_arguments(self):
     config = config_lib.load('configs/digits_ns3l.py:labels=20', seeds=4)
-    self.assertEqual((config.data.labelled, config.seeds), (20, 4))
+    self.assertEqual((config.data.labeled, config.seeds), (20, 4))
 
   def test_from_another_folder(self):
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -148,7 +148,7 @@ class OverrideTest(parameterized.TestCase):
     ('nothing.at.all=3', 'no such field config.nothing.at.all'),
     ('optimizer.lr=fast', 'lr=fast: must be of type float, like 0.001'),
     ('seeds=1.5', 'seeds=1.5: must be of type int, like 1'),
-    ('data.unlabelled_includes_labelled=1', 'must be of type bool'),
+    ('data.unlabeled_includes_labeled=1', 'must be of type bool'),
     ('method.name=va', "unknown method 'va': did you mean 'vat'"),
     ('method.sampler=oracl', "unknown sampler 'oracl': did you mean 'oracle'"),
     ('method.terms.vta.weight=1', "unknown term 'vta': did you mean 'vat'"),
@@ -232,7 +232,7 @@ class TermsTest(absltest.TestCase):
     )
     self.assertEqual(set(config.method.terms), {'ns3l', 'pseudo_label'})
     self.assertEqual(config.method.terms.ns3l.ramp_steps, 100)  # a quarter
-    self.assertEqual(config.batch.unlabelled, 50)
+    self.assertEqual(config.batch.unlabeled, 50)
     self.assertEqual(config.row, '')
     experiment.build_method(config, 10, (8, 8, 1))
 
@@ -276,7 +276,7 @@ class TwoNetworksTest(parameterized.TestCase):
     config = config_lib.load(f'configs/mnist_dnll.py:{words}')
     self.assertEqual(config.row, row)
     self.assertEqual(
-      config.batch.unlabelled, 0 if 'supervised' in words else 128
+      config.batch.unlabeled, 0 if 'supervised' in words else 128
     )
 
   @parameterized.parameters('mean_teacher', 'dual_student', 'dnll')
@@ -284,7 +284,7 @@ class TwoNetworksTest(parameterized.TestCase):
     config = config_lib.load(f'configs/usps_mnist.py:method={name}')
     weights = [
       config.method.get(key)
-      for key in ('weight', 'consistency', 'stabilisation')
+      for key in ('weight', 'consistency', 'stabilization')
     ]
     self.assertEqual({*weights} - {None}, {1.0})
     method = config.method
@@ -293,13 +293,13 @@ class TwoNetworksTest(parameterized.TestCase):
       ('sigmoid', 5 * 267, 267),
     )
     self.assertEqual(config.eval.every_steps, 4 * 267)
-    self.assertEqual(config.batch.to_dict(), dict(labelled=32, unlabelled=224))
+    self.assertEqual(config.batch.to_dict(), dict(labeled=32, unlabeled=224))
 
   @parameterized.parameters(
     'mean_teacher', 'mean_teacher_dnll', 'dual_student', 'dual_student_dnll'
   )
   def test_weights_of_the_combinations(self, name):
-    """The released code's, which its means over unlabelled images go with; the
+    """The released code's, which its means over unlabeled images go with; the
     cosine lags an epoch of (50,000 - 5,000 - 1,000) / 50 steps."""
     config = config_lib.load(f'configs/cifar10_dual_student.py:method={name}')
     method = config.method
@@ -307,8 +307,8 @@ class TwoNetworksTest(parameterized.TestCase):
     self.assertEqual(config.optimizer.cosine_steps, 88_000)
     if name.startswith('mean_teacher'):
       self.assertEqual(
-        (method.weight, method.second_pass, method.tie),
-        (10.0, 'unlabelled', 0.01),
+        (method.weight, method.second_pass_rows, method.tie),
+        (10.0, 'unlabeled', 0.01),
       )
     negatives = method.get('negatives') or method.terms.get('dnll')
     self.assertEqual(
@@ -318,7 +318,7 @@ class TwoNetworksTest(parameterized.TestCase):
   def test_which_cosines_lag(self):
     da = config_lib.load('configs/usps_mnist.py:method=mean_teacher')
     self.assertEqual(
-      (da.method.weight, da.method.second_pass), (1.0, 'unlabelled')
+      (da.method.weight, da.method.second_pass_rows), (1.0, 'unlabeled')
     )
     self.assertEqual(da.optimizer.cosine_lag_steps, 267)
     main = config_lib.load('configs/cifar10_dnll.py').optimizer
@@ -331,7 +331,7 @@ class TwoNetworksTest(parameterized.TestCase):
   )
   def test_the_teacher_is_judged(self, argument):
     config = config_lib.load(argument)
-    self.assertEqual(config.method.judged, 'teacher')
+    self.assertEqual(config.method.eval_with, 'teacher')
     self.assertTrue(config.method.warm_up_decay)
     self.assertEqual((config.method.decay, config.ema_decay), (0.999, 0.0))
 
@@ -424,10 +424,10 @@ class ShorteningTest(parameterized.TestCase):
     whole = flat(config_lib.load(argument))
     short = flat(config_lib.load(argument, smoke='true'))
     self.assertEqual(short['steps'], 20)
-    self.assertLessEqual(short['batch.labelled'], 16)
-    self.assertLessEqual(short['batch.unlabelled'], 16)
+    self.assertLessEqual(short['batch.labeled'], 16)
+    self.assertLessEqual(short['batch.unlabeled'], 16)
     self.assertEqual(
-      bool(short['batch.unlabelled']), bool(whole['batch.unlabelled'])
+      bool(short['batch.unlabeled']), bool(whole['batch.unlabeled'])
     )
     self.assertEqual(
       bool(short['data.validation']), bool(whole['data.validation'])
@@ -440,12 +440,12 @@ class ShorteningTest(parameterized.TestCase):
       {
         'row',
         'data.limit',
-        'data.labelled',
+        'data.labeled',
         'data.validation',
         'log_every',
         'data.holdout',
-        'batch.labelled',
-        'batch.unlabelled',
+        'batch.labeled',
+        'batch.unlabeled',
         'batch.holdout',
         'checkpoint.every',
         'ema_decay',
@@ -510,7 +510,7 @@ class FieldTest(parameterized.TestCase):
       self.assertTrue(self.is_read(field), f'nobody reads config.{field}')
 
   def test_a_dead_field_would_be_found(self):
-    for field in ('data.colour', 'stepz', 'method.lambda9', 'eval.evry'):
+    for field in ('data.color', 'stepz', 'method.lambda9', 'eval.evry'):
       self.assertFalse(self.is_read(field))
 
 

@@ -1,9 +1,10 @@
 """Settings of the whole suite: four fake devices, strict shapes, own caches.
 
-Compiling is most of what the tests do, so programs are not optimised; the
+Compiling is most of what the tests do, so programs are not optimized; the
 README's main job, which is run beside the tests, is.
 """
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -53,6 +54,10 @@ import pytest  # noqa: E402
 
 from nsl_jax.training import kernels  # noqa: E402
 
+try:
+  _MALLOC_TRIM = ctypes.CDLL('libc.so.6').malloc_trim
+except (OSError, AttributeError):  # another libc
+  _MALLOC_TRIM = None
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_disable_most_optimizations', True)
@@ -66,3 +71,5 @@ def forget_programs():
   yield
   jax.clear_caches()
   gc.collect()
+  if _MALLOC_TRIM:  # else the allocator keeps what compiling took
+    _MALLOC_TRIM(0)

@@ -70,7 +70,7 @@ class LoadTest(FolderTest):
       )
 
   def test_points_are_where_the_digit_is(self):
-    """Inside its corners a picture differs from the grey around them."""
+    """Inside its corners a picture differs from the gray around them."""
     face_fixtures.write(self.folder, COUNTS)
     for image, row in zip(*sources.load('aflw', self.data_dir).train):
       x0, y0 = row[:2].round().astype(int)

@@ -15,13 +15,15 @@ from PIL import Image, ImageEnhance
 from nsl_jax import errors, models
 from nsl_jax.data import augment, normalize
 from nsl_jax.methods import supervised
-from nsl_jax.types import Tools
+from nsl_jax.types import Components
 
 
-def noise_images(count, side, channels, seed=0):
+def noise_images(count, per_image_tables, channels, seed=0):
   """Images of which no two crops are alike."""
   rng = np.random.default_rng(seed)
-  return rng.normal(size=(count, side, side, channels)).astype(np.float32)
+  return rng.normal(
+    size=(count, per_image_tables, per_image_tables, channels)
+  ).astype(np.float32)
 
 
 def view(steps, images, seed=0):
@@ -30,21 +32,24 @@ def view(steps, images, seed=0):
 
 def reflected(image, pixels):
   """Reflect padding by a loop: the border itself is not repeated."""
-  side = len(image)
+  per_image_tables = len(image)
   at = [
-    abs(i) if i < side else 2 * (side - 1) - i
-    for i in range(-pixels, side + pixels)
+    abs(i) if i < per_image_tables else 2 * (per_image_tables - 1) - i
+    for i in range(-pixels, per_image_tables + pixels)
   ]
   return image[at][:, at]
 
 
 def find_crop(image, found, pixels):
   """The offsets at which `found` was cut out of the padded image, or None."""
-  padded, side = reflected(image, pixels), len(image)
+  padded, per_image_tables = reflected(image, pixels), len(image)
   for row in range(2 * pixels + 1):
     for column in range(2 * pixels + 1):
       if np.array_equal(
-        padded[row : row + side, column : column + side], found
+        padded[
+          row : row + per_image_tables, column : column + per_image_tables
+        ],
+        found,
       ):
         return row, column
   return None
@@ -52,8 +57,8 @@ def find_crop(image, found, pixels):
 
 class FlipTest(parameterized.TestCase):
   @parameterized.parameters((8, 1), (28, 1), (32, 3), (96, 3))
-  def test_mirrors_whole_images(self, side, channels):
-    images = noise_images(40, side, channels)
+  def test_mirrors_whole_images(self, per_image_tables, channels):
+    images = noise_images(40, per_image_tables, channels)
     mirrored = 0
     for before, after in zip(images, view('flip', images)):
       if not np.array_equal(before, after):
@@ -73,8 +78,8 @@ class TranslateTest(parameterized.TestCase):
   @parameterized.parameters(
     (8, 1, 1), (8, 3, 7), (28, 1, 2), (32, 3, 2), (32, 3, 4), (96, 3, 12)
   )
-  def test_equals_loop(self, side, channels, pixels):
-    images = noise_images(6, side, channels)
+  def test_equals_loop(self, per_image_tables, channels, pixels):
+    images = noise_images(6, per_image_tables, channels)
     moved = view(f'translate:{pixels}', images)
     self.assertEqual(moved.dtype, np.float32)
     offsets = [find_crop(*pair, pixels) for pair in zip(images, moved)]
@@ -83,7 +88,7 @@ class TranslateTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 2)
   def test_offsets_are_uniform(self, pixels):
-    # An image that names its offset: its centre is known after any move.
+    # An image that names its offset: its center is known after any move.
     rows, columns = np.mgrid[:9, :9].astype(np.float32)
     images = np.broadcast_to(np.stack([rows, columns], -1), (5000, 9, 9, 2))
     moves = view(f'translate:{pixels}', images)[:, 4, 4] - 4
@@ -107,8 +112,8 @@ class TranslateTest(parameterized.TestCase):
 
 class TranslateXTest(parameterized.TestCase):
   @parameterized.parameters((32, 3, 4), (8, 1, 6))
-  def test_moves_columns_only(self, side, channels, pixels):
-    images = noise_images(300, side, channels)
+  def test_moves_columns_only(self, per_image_tables, channels, pixels):
+    images = noise_images(300, per_image_tables, channels)
     found = []
     for before, after in zip(images, view(f'translate_x:{pixels}', images)):
       padded = np.concatenate(
@@ -122,7 +127,7 @@ class TranslateXTest(parameterized.TestCase):
       found += [
         at
         for at in range(2 * pixels + 1)
-        if np.array_equal(padded[:, at : at + side], after)
+        if np.array_equal(padded[:, at : at + per_image_tables], after)
       ]
     self.assertLen(found, 300)
     self.assertEqual(set(found), set(range(2 * pixels + 1)))
@@ -137,10 +142,12 @@ class TranslateXTest(parameterized.TestCase):
       view('translate_x:9', images)
 
 
-def colours(count, side, seed=0):
-  """Random RGB, with grey, black, white and primary pixels among them."""
+def colors(count, per_image_tables, seed=0):
+  """Random RGB, with gray, black, white and primary pixels among them."""
   rng = np.random.default_rng(seed)
-  images = rng.random((count, side, side, 3)).astype(np.float32)
+  images = rng.random((count, per_image_tables, per_image_tables, 3)).astype(
+    np.float32
+  )
   special = [
     [0.3] * 3,
     [0] * 3,
@@ -158,7 +165,7 @@ def colours(count, side, seed=0):
 
 
 def by_pixel(image, which, amount):
-  """One change of colours in float64, from its definition."""
+  """One change of colors in float64, from its definition."""
   image = np.asarray(image, np.float64)
   luma = image @ [0.299, 0.587, 0.114]
   if which == 3:
@@ -171,15 +178,15 @@ def by_pixel(image, which, amount):
   return np.clip(amount * image + (1 - amount) * other, 0, 1)
 
 
-def recolour(images, amounts, order):
-  return np.asarray(jax.jit(augment.recolour)(images, amounts, order))
+def recolor(images, amounts, order):
+  return np.asarray(jax.jit(augment.recolor)(images, amounts, order))
 
 
 class RecolourTest(parameterized.TestCase):
   def test_every_order(self):
     """Against colorsys, image by image, in all 24 orders."""
     orders = np.array(list(itertools.permutations(range(4))))
-    images = colours(len(orders), 5)
+    images = colors(len(orders), 5)
     rng = np.random.default_rng(1)
     amounts = np.column_stack(
       [
@@ -187,7 +194,7 @@ class RecolourTest(parameterized.TestCase):
         rng.uniform(-0.5, 0.5, len(orders)),
       ]
     ).astype(np.float32)
-    found = recolour(images, amounts, orders)
+    found = recolor(images, amounts, orders)
     self.assertEqual(found.dtype, np.float32)
     for image, sizes, order, after in zip(images, amounts, orders, found):
       for which in order:
@@ -200,23 +207,23 @@ class RecolourTest(parameterized.TestCase):
     (2, ImageEnhance.Color),
   )
   def test_as_pillow_in_bytes(self, which, enhance):
-    images = colours(6, 8)
+    images = colors(6, 8)
     for image, amount in zip(images, (0.0, 0.6, 0.95, 1.0, 1.4, 2.0)):
       whole = np.round(image * 255).astype(np.uint8)
       expected = enhance(Image.fromarray(whole)).enhance(amount)
       amounts = np.array([[1, 1, 1, 0]], np.float32)
       amounts[0, which] = amount
-      found = recolour(
+      found = recolor(
         whole[None] / np.float32(255), amounts, np.arange(4)[None]
       )
-      # Pillow rounds grey levels, their mean and the outcome to bytes.
+      # Pillow rounds gray levels, their mean and the outcome to bytes.
       np.testing.assert_allclose(
         found[0] * 255, np.asarray(expected, np.float32), atol=2.5
       )
 
   @parameterized.parameters(0.0, 0.1, -0.1, 0.5, -0.5, 1 / 3, 0.9)
   def test_hue(self, turns):
-    image = colours(1, 12)
+    image = colors(1, 12)
     found = jax.jit(augment.turn_hue)(image, jnp.full((1, 1, 1, 1), turns))
     expected = by_pixel(image[0], 3, turns)
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
@@ -228,10 +235,10 @@ class RecolourTest(parameterized.TestCase):
     np.testing.assert_allclose(found.ravel(), [0.2, 1.0, 0.2], atol=1e-6)
 
   def test_gradient_is_finite_without_colour(self):
-    grey = jnp.full((1, 2, 2, 3), 0.5).at[0, 0].set(0.0)
+    gray = jnp.full((1, 2, 2, 3), 0.5).at[0, 0].set(0.0)
     amounts, order = jnp.array([[1.2, 0.8, 1.1, 0.1]]), jnp.arange(4)[None]
-    total = lambda images: augment.recolour(images, amounts, order).sum()
-    self.assertTrue(np.isfinite(jax.jit(jax.grad(total))(grey)).all())
+    total = lambda images: augment.recolor(images, amounts, order).sum()
+    self.assertTrue(np.isfinite(jax.jit(jax.grad(total))(gray)).all())
 
 
 class JitterTest(parameterized.TestCase):
@@ -267,20 +274,20 @@ class JitterTest(parameterized.TestCase):
     self.assertAlmostEqual(found.mean(), 0.5, delta=4.5 * 0.2 / 6000**0.5)
 
   def test_nothing(self):
-    images = colours(5, 4)
+    images = colors(5, 4)
     found = self.jitter('0:0:0:0', images, 0)
     np.testing.assert_allclose(found, images, atol=1e-6)
 
   def test_stays_in_range_and_moves(self):
-    images = colours(50, 6)
+    images = colors(50, 6)
     found = self.jitter('0.4:0.4:0.4:0.1', images, 0)
     self.assertBetween(found.min(), 0.0, 0.01)
     self.assertBetween(found.max(), 0.99, 1.0)
     self.assertGreater(np.abs(found - images).mean((1, 2, 3)).min(), 0.003)
 
   @parameterized.parameters('unit', 'signed', 'standard')
-  def test_normalised_images_go_to_colours_and_back(self, kind):
-    whole = np.round(colours(20, 6) * 255).astype(np.uint8)
+  def test_normalized_images_go_to_colours_and_back(self, kind):
+    whole = np.round(colors(20, 6) * 255).astype(np.uint8)
     fitted = normalize.fit(kind, whole)
     pixels = augment.Pixels(
       functools.partial(normalize.invert, kind, fitted),
@@ -404,9 +411,9 @@ class InvariantTest(parameterized.TestCase):
   @parameterized.parameters(
     ('translate:1', 8, 1), ('translate:2', 32, 3), ('translate:4', 32, 3)
   )
-  def test_never_mirrors(self, steps, side, channels):
+  def test_never_mirrors(self, steps, per_image_tables, channels):
     pixels = int(steps.partition(':')[2])
-    images = noise_images(100, side, channels)
+    images = noise_images(100, per_image_tables, channels)
     for seed in range(3):
       for before, after in zip(images, view(steps, images, seed)):
         self.assertIsNotNone(find_crop(before, after, pixels))
@@ -415,13 +422,13 @@ class InvariantTest(parameterized.TestCase):
     def forbidden(images, key):
       raise AssertionError('a view was made')
 
-    tools = Tools(
+    components = Components(
       model=models.build({'name': 'small_cnn', 'batch_norm': True}, 4),
       tx=optax.sgd(0.1),
       augment=forbidden,
       image_shape=(8, 8, 1),
     )
-    method = supervised.build(tools, terms={})
+    method = supervised.build(components, terms={})
     state = jax.jit(method.init)(jax.random.key(0))
     predict = jax.jit(functools.partial(method.predict, state))
     images = jnp.asarray(noise_images(5, 8, 1))

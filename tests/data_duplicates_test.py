@@ -8,9 +8,9 @@ from absl.testing import absltest
 from nsl_jax.data import duplicates
 
 
-def different(count, side=4):
+def different(count, per_image_tables=4):
   """Images that all differ, u8[N, side, side, 1]."""
-  images = np.zeros((count, side, side, 1), np.uint8)
+  images = np.zeros((count, per_image_tables, per_image_tables, 1), np.uint8)
   images[:, 0, 0, 0] = np.arange(count) % 256
   images[:, 0, 1, 0] = np.arange(count) // 256
   return images
@@ -22,9 +22,9 @@ class AcrossTest(absltest.TestCase):
     images = different(60)
     self.train, self.test = images[:40], images[40:]
     self.rows = {
-      'labelled': np.array([3, 9, 1]),
+      'labeled': np.array([3, 9, 1]),
       'validation': np.array([20, 21]),
-      'unlabelled': np.arange(30, 40),
+      'unlabeled': np.arange(30, 40),
     }
 
   def across(self):
@@ -40,21 +40,21 @@ class AcrossTest(absltest.TestCase):
     self.assertEqual(
       self.across(),
       [
-        '1 of the 2 validation images are also unlabelled images (first pair: '
+        '1 of the 2 validation images are also unlabeled images (first pair: '
         'training row 21, training row 31)',
-        '2 of the 3 labelled images are also test images (first pair: training '
+        '2 of the 3 labeled images are also test images (first pair: training '
         'row 3, test row 7)',
         '1 of the 2 validation images are also test images (first pair: '
         'training row 21, test row 2)',
-        '1 of the 10 unlabelled images are also test images (first pair: '
+        '1 of the 10 unlabeled images are also test images (first pair: '
         'training row 31, test row 2)',
       ],
     )
 
   def test_copies_that_are_only_learnt_from(self):
-    self.train[3] = self.train[30]  # labelled and unlabelled
+    self.train[3] = self.train[30]  # labeled and unlabeled
     self.train[25] = self.test[0]  # a row of no split
-    self.rows['unlabelled'] = np.array([3, 9, 30])
+    self.rows['unlabeled'] = np.array([3, 9, 30])
     self.assertEqual(self.across(), [])
 
   def test_one_level_of_one_pixel_is_another_image(self):
@@ -68,9 +68,9 @@ class AcrossTest(absltest.TestCase):
     self.assertLen(self.across(), 1)
 
   def test_is_fast(self):
-    images = different(61_000, side=28)
+    images = different(61_000, per_image_tables=28)
     images = np.concatenate([images, images[:9_000]])
-    rows = {'labelled': np.arange(100), 'unlabelled': np.arange(100, 60_000)}
+    rows = {'labeled': np.arange(100), 'unlabeled': np.arange(100, 60_000)}
     started = time.process_time()
     lines = duplicates.across(images[:60_000], rows, images[60_000:])
     self.assertLess(time.process_time() - started, 1.0)

@@ -1,4 +1,4 @@
-"""Normalisation: by hand, and whitening by its algebra."""
+"""Normalization: by hand, and whitening by its algebra."""
 
 import functools
 import io
@@ -111,7 +111,7 @@ class SimpleTest(parameterized.TestCase):
   @parameterized.parameters('zca', 'Unit', '')
   def test_unknown_kind(self, kind):
     with self.assertRaisesRegex(
-      errors.UserError, rf"config\.data\.normalise='{kind}': "
+      errors.UserError, rf"config\.data\.normalize='{kind}': "
     ) as e:
       normalize.fit(kind, pictures(3, 4, 4, 1))
     self.assertNotIn('\n', str(e.exception))

@@ -58,15 +58,15 @@ def deep_colours(values, kind):
 
 
 def deep(values, mode):
-  """Grey numbers in a mode of more than 8 bits."""
+  """Gray numbers in a mode of more than 8 bits."""
   kinds = {'I;16': '<u2', 'I;16B': '>u2', 'I': '<i4', 'F': '<f4'}
   content = np.array(values, kinds[mode]).tobytes()
   return Image.frombytes(mode, (len(values), 1), content)
 
 
 class ModeTest(parameterized.TestCase):
-  def assert_pixels(self, picture, grey, colour, facts=()):
-    for channels, expected in ((1, grey), (3, colour)):
+  def assert_pixels(self, picture, gray, color, facts=()):
+    for channels, expected in ((1, gray), (3, color)):
       found = pictures.pixels(picture, channels)
       self.assertEqual(found.values.shape, (1, len(expected), channels))
       self.assertEqual(found.values.dtype, np.uint8)
@@ -86,29 +86,29 @@ class ModeTest(parameterized.TestCase):
     )
 
   def test_rgb(self):
-    colours = [RED, GREEN, BLUE]
-    self.assert_pixels(row('RGB', colours), LUMA, colours)
+    colors = [RED, GREEN, BLUE]
+    self.assert_pixels(row('RGB', colors), LUMA, colors)
 
   def test_p(self):
     self.assert_pixels(palette([0, 1, 2]), LUMA, [RED, GREEN, BLUE])
 
   def test_cmyk(self):
     """Each ink takes its share of what black leaves of white."""
-    colours = [(0, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 155)]
+    colors = [(0, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 155)]
     self.assert_pixels(
-      row('CMYK', colours), [255, 76, 100], [(255,) * 3, RED, (100,) * 3]
+      row('CMYK', colors), [255, 76, 100], [(255,) * 3, RED, (100,) * 3]
     )
 
   def test_ycbcr(self):
-    """Grey is Y; with Cr 133 red is 1.402 * 5 more, green 0.714 * 5 less."""
+    """Gray is Y; with Cr 133 red is 1.402 * 5 more, green 0.714 * 5 less."""
     picture = row('YCbCr', [(90, 128, 128), (100, 128, 133)])
     self.assert_pixels(picture, [90, 100], [(90,) * 3, (107, 96, 100)])
 
   # 0.2 * 60 + 0.8 * 255 = 216 at alpha 51; of 255 at any alpha 255.
   def test_la(self):
     picture = row('LA', [(60, 255), (60, 51), (60, 0), (255, 10)])
-    grey = [60, 216, 255, 255]
-    self.assert_pixels(picture, grey, [(v,) * 3 for v in grey], ('composited',))
+    gray = [60, 216, 255, 255]
+    self.assert_pixels(picture, gray, [(v,) * 3 for v in gray], ('composited',))
 
   def test_rgba(self):
     """At alpha 51, red is (255, 204, 204): luma 219.2."""
@@ -164,8 +164,8 @@ class ModeTest(parameterized.TestCase):
   def test_16_bits(self, mode):
     # 128 / 257 is below a half, 129 / 257 above; 51400 is 200 * 257.
     picture = deep([0, 128, 129, 257, 51400, 65535], mode)
-    grey = [0, 0, 1, 1, 200, 255]
-    self.assert_pixels(picture, grey, [(v,) * 3 for v in grey], ('scaled',))
+    gray = [0, 0, 1, 1, 200, 255]
+    self.assert_pixels(picture, gray, [(v,) * 3 for v in gray], ('scaled',))
 
   def test_16_bits_with_a_transparent_value(self):
     picture = deep([300, 51400], 'I;16')

@@ -40,19 +40,19 @@ class ScatterTest(parameterized.TestCase):
 
   def test_sizes_and_places_vary_within_the_canvas(self):
     _, found = points.scatter(boxes(500), seed=0)
-    side = found[:, 2] - found[:, 0]
-    self.assertBetween(side.min(), 12.0, 12.2)
-    self.assertBetween(side.max(), 23.8, 24.0)
+    per_image_tables = found[:, 2] - found[:, 0]
+    self.assertBetween(per_image_tables.min(), 12.0, 12.2)
+    self.assertBetween(per_image_tables.max(), 23.8, 24.0)
     self.assertGreaterEqual(found.min(), 4.0 - 1e-4)
     self.assertLessEqual(found.max(), 40.0 + 1e-4)
     self.assertLess(np.abs(np.corrcoef(found[:, 4], found[:, 5])[0, 1]), 0.15)
 
   def test_the_seed_decides(self):
-    first, again, other = (
+    first, second_pass, other = (
       points.scatter(boxes(5), seed=seed) for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(first[1], again[1])
+    np.testing.assert_array_equal(first[0], second_pass[0])
+    np.testing.assert_array_equal(first[1], second_pass[1])
     self.assertGreater(np.abs(first[1] - other[1]).max(), 1.0)
 
 

@@ -28,7 +28,7 @@ def _run(*arguments: str) -> tuple[int, str, str]:
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     try:
       with mock.patch.object(cli, '_keep_compilations'):
-        cli.guard(lambda: command_line.main(arguments))
+        cli.run_command(lambda: command_line.main(arguments))
       code = 0
     except SystemExit as stop:
       code = stop.code

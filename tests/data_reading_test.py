@@ -293,10 +293,10 @@ class PointsTest(FolderTest):
     known = [True, False, True, True, False, True]
     self.assertEqual(sources.has_label(source.train.labels).tolist(), known)
     self.assertEqual(source.note, '2 training images without a label')
-    split = pipeline.split_of(split_config(labelled=3, validation=1), source, 0)
-    chosen = np.concatenate([split.labelled, split.validation])
+    split = pipeline.split_of(split_config(labeled=3, validation=1), source, 0)
+    chosen = np.concatenate([split.labeled, split.validation])
     self.assertEqual(np.sort(chosen).tolist(), [0, 2, 3, 5])
-    self.assertEqual(split.unlabelled.tolist(), [1, 4])
+    self.assertEqual(split.unlabeled.tolist(), [1, 4])
 
   def test_test_row_without_a_label(self):
     test = points(4)
@@ -335,7 +335,7 @@ def split_config(**numbers):
         rule='uniform',
         validation_rule='uniform',
         holdout=0,
-        unlabelled_includes_labelled=False,
+        unlabeled_includes_labeled=False,
         **numbers,
       )
     }

@@ -10,7 +10,7 @@ from nsl_jax.data import sampler
 ROWS = np.array([3, 5, 8, 13, 21, 34, 55], np.int32)
 
 
-def stream(batch, rows=ROWS, seed=0, name='labelled'):
+def stream(batch, rows=ROWS, seed=0, name='labeled'):
   return sampler.Stream(rows, batch, seed=seed, name=name)
 
 
@@ -59,7 +59,7 @@ class StreamTest(parameterized.TestCase):
     self.assertLen(set(far), 3)
 
   @parameterized.parameters(
-    (dict(seed=1),), (dict(name='unlabelled'),), (dict(name='labelle'),)
+    (dict(seed=1),), (dict(name='unlabeled'),), (dict(name='labelle'),)
   )
   def test_streams_differ(self, changed):
     one, other = joined(stream(7), 20), joined(stream(7, **changed), 20)

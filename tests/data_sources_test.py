@@ -101,11 +101,11 @@ class LoadTest(TempDirTest):
     self.assert_arrays(source.train, both)
     self.assert_arrays(source.test, splits['test'])
 
-  def test_stl10_unlabelled_images_come_last_without_labels(self):
-    counts = {'train': 5, 'test': 4, 'unlabelled': 7}
+  def test_stl10_unlabeled_images_come_last_without_labels(self):
+    counts = {'train': 5, 'test': 4, 'unlabeled': 7}
     _, splits = self.write('stl10', counts)
     train = self.load('stl10').train
-    images = np.concatenate([splits['train'][0], splits['unlabelled'][0]])
+    images = np.concatenate([splits['train'][0], splits['unlabeled'][0]])
     labels = np.concatenate([splits['train'][1], np.full(7, -1)])
     self.assert_arrays(train, (images, labels))
 
@@ -160,7 +160,7 @@ class AdaptationTest(TempDirTest):
     counts = {'train': 30, 'test': 4}
     return self.write('usps', counts)[1], self.write()[1]
 
-  def test_labelled_source_then_unlabelled_target(self):
+  def test_labeled_source_then_unlabeled_target(self):
     usps, mnist = self.write_both()
     source = self.load('usps_to_mnist')
     images, labels = source.train
@@ -225,14 +225,14 @@ class AdaptationTest(TempDirTest):
       split = splits_lib.make(
         labels,
         10,
-        labelled=30,
+        labeled=30,
         validation=0,
         rule='uniform',
         validation_rule='uniform',
         seed=seed,
       )
-      self.assertEqual(split.labelled.tolist(), list(range(30)))
-      self.assertEqual(split.unlabelled.tolist(), list(range(30, 42)))
+      self.assertEqual(split.labeled.tolist(), list(range(30)))
+      self.assertEqual(split.unlabeled.tolist(), list(range(30, 42)))
       self.assertEmpty(split.validation)
 
   def test_shares_the_cache_of_the_two_sets(self):
@@ -306,8 +306,8 @@ class DigitsTest(absltest.TestCase):
     self.assertEqual(source.train.images.dtype, np.uint8)
     self.assertEqual(source.train.images.max(), 255)
     self.assertEqual(np.bincount(source.test.labels).tolist(), [36] * 10)
-    again = sources.load('digits')
-    np.testing.assert_array_equal(source.test.images, again.test.images)
+    second_pass = sources.load('digits')
+    np.testing.assert_array_equal(source.test.images, second_pass.test.images)
 
   def test_levels_are_rounded(self):
     images = sources.load('digits').train.images
@@ -468,14 +468,14 @@ class RealDataTest(parameterized.TestCase):
     split = splits_lib.make(
       labels,
       10,
-      labelled=7291,
+      labeled=7291,
       validation=0,
       rule='uniform',
       validation_rule='uniform',
       seed=0,
     )
-    np.testing.assert_array_equal(split.labelled, np.arange(7291))
-    np.testing.assert_array_equal(split.unlabelled, np.arange(7291, 67_291))
+    np.testing.assert_array_equal(split.labeled, np.arange(7291))
+    np.testing.assert_array_equal(split.unlabeled, np.arange(7291, 67_291))
 
 
 if __name__ == '__main__':

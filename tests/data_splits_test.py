@@ -22,7 +22,7 @@ def labels_of(*counts, seed=1):
 
 def make(labels, num_classes=10, **changed):
   options = dict(
-    labelled=20,
+    labeled=20,
     validation=10,
     rule='balanced',
     validation_rule='balanced',
@@ -40,7 +40,7 @@ class PartitionTest(parameterized.TestCase):
   def test_every_row_has_one_use(self, rule, validation):
     labels = labels_of(*range(20, 40, 2))
     split = make(labels, validation=validation, rule=rule, validation_rule=rule)
-    self.assertLen(split.labelled, 20)
+    self.assertLen(split.labeled, 20)
     self.assertLen(split.validation, validation)
     together = np.concatenate(split)
     np.testing.assert_array_equal(np.sort(together), np.arange(len(labels)))
@@ -48,19 +48,19 @@ class PartitionTest(parameterized.TestCase):
       self.assertEqual(rows.dtype, np.int32)
       self.assertTrue((np.diff(rows) > 0).all())
 
-  def test_unlabelled_may_include_labelled(self):
+  def test_unlabeled_may_include_labeled(self):
     labels = labels_of(*(10,) * 10)
     apart = make(labels)
-    both = make(labels, unlabelled_includes_labelled=True)
-    np.testing.assert_array_equal(apart.labelled, both.labelled)
+    both = make(labels, unlabeled_includes_labeled=True)
+    np.testing.assert_array_equal(apart.labeled, both.labeled)
     np.testing.assert_array_equal(apart.validation, both.validation)
     np.testing.assert_array_equal(
-      both.unlabelled, np.union1d(apart.labelled, apart.unlabelled)
+      both.unlabeled, np.union1d(apart.labeled, apart.unlabeled)
     )
-    self.assertLen(both.unlabelled, 90)
+    self.assertLen(both.unlabeled, 90)
 
   @parameterized.product(rule=splits.RULES, includes=(True, False))
-  def test_rows_without_label_are_only_unlabelled(self, rule, includes):
+  def test_rows_without_label_are_only_unlabeled(self, rule, includes):
     labels = labels_of(*(10,) * 10)
     unknown = np.arange(0, 100, 3)
     labels[unknown] = -1
@@ -68,16 +68,16 @@ class PartitionTest(parameterized.TestCase):
       labels,
       rule=rule,
       validation_rule=rule,
-      unlabelled_includes_labelled=includes,
+      unlabeled_includes_labeled=includes,
     )
-    self.assertTrue(np.isin(unknown, split.unlabelled).all())
-    self.assertTrue((labels[split.labelled] >= 0).all())
+    self.assertTrue(np.isin(unknown, split.unlabeled).all())
+    self.assertTrue((labels[split.labeled] >= 0).all())
     self.assertTrue((labels[split.validation] >= 0).all())
 
   def test_all_labels_can_be_used(self):
-    split = make(labels_of(*(10,) * 10), labelled=90)
-    self.assertEmpty(split.unlabelled)
-    self.assertLen(split.labelled, 90)
+    split = make(labels_of(*(10,) * 10), labeled=90)
+    self.assertEmpty(split.unlabeled)
+    self.assertLen(split.labeled, 90)
 
   @parameterized.parameters(
     (SVHN, 7325, 250, 65_682),
@@ -86,31 +86,31 @@ class PartitionTest(parameterized.TestCase):
     (CIFAR, 5000, 4000, 41_000),
     ((500,) * 100, 5000, 10_000, 35_000),
   )
-  def test_sizes_of_the_papers(self, per_class, validation, labelled, expected):
+  def test_sizes_of_the_papers(self, per_class, validation, labeled, expected):
     split = make(
       labels_of(*per_class),
       len(per_class),
-      labelled=labelled,
+      labeled=labeled,
       validation=validation,
       validation_rule='proportional',
     )
-    self.assertLen(split.unlabelled, expected)
-    self.assertLen(split.labelled, labelled)
+    self.assertLen(split.unlabeled, expected)
+    self.assertLen(split.labeled, labeled)
     self.assertLen(split.validation, validation)
 
 
 class RuleTest(parameterized.TestCase):
   def test_balanced_takes_as_many_of_each_class(self):
     labels = labels_of(*SVHN)
-    split = make(labels, labelled=1000, validation=7000)
-    np.testing.assert_array_equal(counts(labels, split.labelled), 100)
+    split = make(labels, labeled=1000, validation=7000)
+    np.testing.assert_array_equal(counts(labels, split.labeled), 100)
     np.testing.assert_array_equal(counts(labels, split.validation), 700)
 
   def test_balanced_remainder_goes_to_different_classes(self):
     labels = labels_of(*(50,) * 10)
     extra = set()
     for seed in range(20):
-      found = counts(labels, make(labels, labelled=27, seed=seed).labelled)
+      found = counts(labels, make(labels, labeled=27, seed=seed).labeled)
       self.assertEqual(sorted(found), [2] * 3 + [3] * 7)
       extra |= set(np.flatnonzero(found == 3))
     self.assertEqual(extra, set(range(10)))
@@ -125,18 +125,18 @@ class RuleTest(parameterized.TestCase):
   def test_proportional_by_hand(self, per_class, size, expected):
     labels = labels_of(*per_class)
     split = make(
-      labels, len(per_class), labelled=size, validation=0, rule='proportional'
+      labels, len(per_class), labeled=size, validation=0, rule='proportional'
     )
     np.testing.assert_array_equal(
-      counts(labels, split.labelled, len(per_class)), expected
+      counts(labels, split.labeled, len(per_class)), expected
     )
 
   @parameterized.parameters(250, 1000)
-  def test_proportional_follows_what_is_left(self, labelled):
+  def test_proportional_follows_what_is_left(self, labeled):
     labels = labels_of(*SVHN)
     split = make(
       labels,
-      labelled=labelled,
+      labeled=labeled,
       validation=7325,
       rule='proportional',
       validation_rule='proportional',
@@ -144,14 +144,14 @@ class RuleTest(parameterized.TestCase):
     held_out = counts(labels, split.validation)
     share = np.array(SVHN) * 7325 / sum(SVHN)
     self.assertLess(np.abs(held_out - share).max(), 1)
-    share = (np.array(SVHN) - held_out) * labelled / 65_932
-    self.assertLess(np.abs(counts(labels, split.labelled) - share).max(), 1)
+    share = (np.array(SVHN) - held_out) * labeled / 65_932
+    self.assertLess(np.abs(counts(labels, split.labeled) - share).max(), 1)
 
   def test_uniform_ignores_classes(self):
     labels = labels_of(*(100,) * 10)
     found = [
       counts(
-        labels, make(labels, labelled=100, rule='uniform', seed=seed).labelled
+        labels, make(labels, labeled=100, rule='uniform', seed=seed).labeled
       )
       for seed in range(50)
     ]
@@ -163,7 +163,7 @@ class RuleTest(parameterized.TestCase):
     labels = labels_of(*(6,) * 5)
     drawn = np.zeros((3, len(labels)))
     for seed in range(400):
-      split = make(labels, 5, labelled=10, validation=5, seed=seed)
+      split = make(labels, 5, labeled=10, validation=5, seed=seed)
       for use, rows in zip(drawn, split):
         use[rows] += 1
     for use, share in zip(drawn, (10 / 30, 15 / 30, 5 / 30)):
@@ -181,14 +181,14 @@ class SmallClassTest(parameterized.TestCase):
       split = make(
         labels,
         4,
-        labelled=4,
+        labeled=4,
         validation=0 if rule == 'balanced' else 30,
         validation_rule=rule,
         seed=seed,
       )
       left = np.delete(np.arange(len(labels)), split.validation)
       self.assertGreater(counts(labels, left, 4).min(), 0)
-      np.testing.assert_array_equal(counts(labels, split.labelled, 4), 1)
+      np.testing.assert_array_equal(counts(labels, split.labeled, 4), 1)
 
   def test_balanced_validation_says_what_to_lower(self):
     with self.assertRaisesRegex(
@@ -196,21 +196,21 @@ class SmallClassTest(parameterized.TestCase):
       r'validation=8: .* 2 images of class 2, of which 0 '
       r'.*lower config\.data\.validation',
     ):
-      make(labels_of(40, 10, 1, 2), 4, labelled=4, validation=8)
+      make(labels_of(40, 10, 1, 2), 4, labeled=4, validation=8)
 
   def test_extra_images_go_to_classes_that_have_some(self):
     """11 of 4 classes are 2 or 3 each; class 3 has but two."""
     labels = labels_of(9, 9, 9, 2)
     for seed in range(20):
-      split = make(labels, 4, labelled=11, validation=0, seed=seed)
-      self.assertEqual(list(counts(labels, split.labelled, 4)), [3, 3, 3, 2])
+      split = make(labels, 4, labeled=11, validation=0, seed=seed)
+      self.assertEqual(list(counts(labels, split.labeled, 4)), [3, 3, 3, 2])
 
   def test_proportional_counts_by_hand(self):
     """Shares of 11: 9.0, 1.8, .2 -> 9, 2, 0; but one of two is left."""
     labels = labels_of(9, 2, 1)
     labels = np.concatenate([labels, labels_of(36, 6)])
     split = make(
-      labels, 3, labelled=3, validation=11, validation_rule='proportional'
+      labels, 3, labeled=3, validation=11, validation_rule='proportional'
     )
     share = np.array([45, 8, 1]) * 11 / 54  # 9.17 1.63 .2
     np.testing.assert_array_equal(np.round(share), [9, 2, 0])
@@ -222,7 +222,7 @@ class SmallClassTest(parameterized.TestCase):
     """40 of 50: shares 32, 6.4, 1.6 -> 32, 6, 2; of two one is left."""
     labels = labels_of(40, 8, 2)
     split = make(
-      labels, 3, labelled=3, validation=40, validation_rule='proportional'
+      labels, 3, labeled=3, validation=40, validation_rule='proportional'
     )
     np.testing.assert_array_equal(
       counts(labels, split.validation, 3), [32, 7, 1]
@@ -262,15 +262,15 @@ class ContentTest(parameterized.TestCase):
 
   def test_tells_another_label(self):
     labels = self.labels.copy()
-    labels[self.split.labelled[0]] += 1
+    labels[self.split.labeled[0]] += 1
     self.assertNotEqual(
       splits.content_sha256(self.split, self.images, self.labels),
       splits.content_sha256(self.split, self.images, labels),
     )
 
-  def test_unlabelled_images_do_not_count(self):
+  def test_unlabeled_images_do_not_count(self):
     images = self.images.copy()
-    images[self.split.unlabelled] = 0
+    images[self.split.unlabeled] = 0
     self.assertEqual(
       splits.content_sha256(self.split, self.images, self.labels),
       splits.content_sha256(self.split, images, self.labels),
@@ -296,8 +296,8 @@ class SeedTest(parameterized.TestCase):
   def test_validation_does_not_depend_on_labels_asked_for(self):
     labels = labels_of(*(50,) * 10)
     np.testing.assert_array_equal(
-      make(labels, labelled=20).validation,
-      make(labels, labelled=200, rule='uniform').validation,
+      make(labels, labeled=20).validation,
+      make(labels, labeled=200, rule='uniform').validation,
     )
 
   def test_hash_tells_uses_apart(self):
@@ -323,7 +323,7 @@ class SeedTest(parameterized.TestCase):
     split = make(
       labels,
       4,
-      labelled=9,
+      labeled=9,
       validation=6,
       rule=rule,
       validation_rule=rule,
@@ -337,8 +337,8 @@ class HoldoutTest(absltest.TestCase):
     labels = labels_of(*(50,) * 10)
     plain = make(labels, validation=100)
     split = make(labels, validation=100, holdout=30)
-    np.testing.assert_array_equal(split.labelled, plain.labelled)
-    np.testing.assert_array_equal(split.unlabelled, plain.unlabelled)
+    np.testing.assert_array_equal(split.labeled, plain.labeled)
+    np.testing.assert_array_equal(split.unlabeled, plain.unlabeled)
     np.testing.assert_array_equal(
       np.union1d(split.validation, split.holdout), plain.validation
     )
@@ -387,7 +387,7 @@ class FileTest(parameterized.TestCase):
       with self.path.open('wb') as file:
         np.save(file, np.arange(3))
     elif damage == 'field':
-      np.savez(self.path, labelled=np.arange(3))
+      np.savez(self.path, labeled=np.arange(3))
     else:
       self.path.write_bytes(
         {
@@ -408,13 +408,13 @@ class FileTest(parameterized.TestCase):
 
 class ErrorTest(parameterized.TestCase):
   @parameterized.parameters(
-    (dict(labelled=200), r'only 90 .* config\.data\.labelled'),
+    (dict(labeled=200), r'only 90 .* config\.data\.labeled'),
     (
       dict(validation=101),
       r'only 90 .* once 1 of each class .* config\.data\.validation',
     ),
-    (dict(labelled=9), r'raise config\.data\.labelled to at least 10'),
-    (dict(labelled=0), r'raise config\.data\.labelled to at least 10'),
+    (dict(labeled=9), r'raise config\.data\.labeled to at least 10'),
+    (dict(labeled=0), r'raise config\.data\.labeled to at least 10'),
     (dict(validation=-1), r'config\.data\.validation=-1'),
     (dict(rule='balancd'), r"config\.data\.rule='balancd'.*'balanced'"),
     (
@@ -433,20 +433,20 @@ class ErrorTest(parameterized.TestCase):
     labels = labels_of(*(20,) * 9, 3)
     with self.assertRaisesRegex(
       errors.UserError,
-      r'4 images of class 9, of which 3 .*config\.data\.labelled',
+      r'4 images of class 9, of which 3 .*config\.data\.labeled',
     ):
-      make(labels, labelled=40, validation=0)
+      make(labels, labeled=40, validation=0)
     with self.assertRaisesRegex(
       errors.UserError, r'of class 9, of which 2 .*config\.data\.validation'
     ):
       make(labels, validation=40)
-    make(labels, labelled=40, validation=0, rule='proportional')
+    make(labels, labeled=40, validation=0, rule='proportional')
 
-  def test_unlabelled_rows_do_not_count(self):
+  def test_unlabeled_rows_do_not_count(self):
     labels = labels_of(*(10,) * 10)
     labels[:50] = -1
-    with self.assertRaisesRegex(errors.UserError, 'only 50 labelled'):
-      make(labels, labelled=60, validation=0, rule='uniform')
+    with self.assertRaisesRegex(errors.UserError, 'only 50 labeled'):
+      make(labels, labeled=60, validation=0, rule='uniform')
 
 
 if __name__ == '__main__':

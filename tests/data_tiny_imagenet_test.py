@@ -94,9 +94,9 @@ class ReadTest(TempDirTest):
     self.put()
     images = self.load().train.images
     equal = (images[..., :1] == images).all((1, 2, 3))
-    # Every seventh file was grey, two files a class.
-    grey = [2 * (row % 200) + row // 200 for row in np.flatnonzero(equal)]
-    self.assertEqual(sorted(grey), list(range(0, 400, 7)))
+    # Every seventh file was gray, two files a class.
+    gray = [2 * (row % 200) + row // 200 for row in np.flatnonzero(equal)]
+    self.assertEqual(sorted(gray), list(range(0, 400, 7)))
 
   def test_is_made_once(self):
     path = self.put()

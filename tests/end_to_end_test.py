@@ -36,10 +36,10 @@ _BLOCK = "dict(name='resnet26', width=1/16, blocks=1)"
 
 
 def _pictures(
-  count: int, side: int, num_classes: int, seed: int
+  count: int, per_image_tables: int, num_classes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Images of TFDS's size and labels as even as `count` lets them be."""
-  shape = (side, side, 3)
+  shape = (per_image_tables, per_image_tables, 3)
   images, _ = tfds_fixtures.random_split(count, shape, 1, seed=seed)
   return images, np.arange(count, dtype=np.int32) % num_classes
 
@@ -174,17 +174,17 @@ class _RunTest(absltest.TestCase):
     self.assertIn(f'{results["score"]["mean"]:.2f} %', self.run_.first.stdout)
     self.assertIn(protocol, self.run_.first.stdout)
 
-  def check_split(self, labelled: int, validation: int, total: int):
-    """Every image has one use; only labelled ones are learned or judged by."""
+  def check_split(self, labeled: int, validation: int, total: int):
+    """Every image has one use; only labeled ones are learned or judged by."""
     parts = self.split
     self.assertEqual(self.results['split_sha256'], [parts.sha256()])
-    self.assertLen(parts.labelled, labelled)
+    self.assertLen(parts.labeled, labeled)
     self.assertLen(parts.validation, validation)
     np.testing.assert_array_equal(
       np.sort(np.concatenate(parts)), np.arange(total)
     )
     known = len(self.run_.labels)
-    self.assertLess(parts.labelled.max(), known)
+    self.assertLess(parts.labeled.max(), known)
     self.assertTrue((parts.validation < known).all())
 
   def classes_of(self, rows: np.ndarray, num_classes: int) -> list[int]:
@@ -206,8 +206,8 @@ class SvhnTest(_RunTest):
       'svhn_mixmatch_ns3l',
       'svhn_cropped',
       splits,
-      '--config.batch.labelled=4',
-      '--config.batch.unlabelled=4',
+      '--config.batch.labeled=4',
+      '--config.batch.unlabeled=4',
       encoding='jpeg',
     )
 
@@ -219,7 +219,7 @@ class SvhnTest(_RunTest):
     validation = set(self.split.validation.tolist())
     rest = [row for row in range(450) if row not in validation]
     share = 200 * np.array(self.classes_of(rest, 10)) / 250
-    found = np.array(self.classes_of(self.split.labelled, 10))
+    found = np.array(self.classes_of(self.split.labeled, 10))
     self.assertLess(np.abs(found - share).max(), 1)  # proportional
 
   def test_digits_are_never_mirrored(self):
@@ -253,8 +253,8 @@ class Cifar100Test(_RunTest):
       'cifar100',
       splits,
       *_STEPS,
-      '--config.batch.labelled=4',
-      '--config.batch.unlabelled=4',
+      '--config.batch.labeled=4',
+      '--config.batch.unlabeled=4',
     )
 
   def test_results(self):
@@ -263,10 +263,10 @@ class Cifar100Test(_RunTest):
 
   def test_split(self):
     self.check_split(200, 200, 800)
-    self.assertEqual(self.classes_of(self.split.labelled, 100), [2] * 100)
+    self.assertEqual(self.classes_of(self.split.labeled, 100), [2] * 100)
 
   def test_whitening_is_fitted_once(self):
-    self.assertEqual(self.results['config']['data']['normalise'], 'gcn_zca')
+    self.assertEqual(self.results['config']['data']['normalize'], 'gcn_zca')
     line = 'fitting the whitening matrix of 800 images, once ...'
     self.assertEqual(self.run_.first.stderr.count(line), 1)
     self.check_resumed()
@@ -280,15 +280,15 @@ class Stl10Test(_RunTest):
     splits = {
       'train': _pictures(215, 96, 10, 0),
       'test': _pictures(20, 96, 10, 1),
-      'unlabelled': (images, np.full_like(labels, -1)),
+      'unlabeled': (images, np.full_like(labels, -1)),
     }
     cls.run_ = _Run(
       'stl10_mixmatch_ns3l',
       'stl10',
       splits,
       *_STEPS,
-      '--config.batch.labelled=2',
-      '--config.batch.unlabelled=2',
+      '--config.batch.labeled=2',
+      '--config.batch.unlabeled=2',
       model=_FOUR_STAGES,
     )
 
@@ -301,11 +301,11 @@ class Stl10Test(_RunTest):
     self.check_split(200, 0, 245)
     # The 30 without a label follow the 215 with one.
     np.testing.assert_array_equal(
-      self.split.unlabelled[-30:], np.arange(215, 245)
+      self.split.unlabeled[-30:], np.arange(215, 245)
     )
 
   def test_resumed(self):
-    self.assertIn('decoding stl10 unlabelled', self.run_.first.stderr)
+    self.assertIn('decoding stl10 unlabeled', self.run_.first.stderr)
     self.check_resumed()
 
 
@@ -339,8 +339,8 @@ class TinyImagenetTest(absltest.TestCase):
       for metric in ('loss', 'held', 'params_norm'):
         self.assertTrue(np.isfinite(line[metric]), metric)
     split = splits_lib.load(folder / 'run' / 'seed_0' / 'split.npz')
-    self.assertEqual(sorted(split.labelled % 200), list(range(200)))
-    self.assertLen(split.unlabelled, 200)
+    self.assertEqual(sorted(split.labeled % 200), list(range(200)))
+    self.assertLen(split.unlabeled, 200)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ def linear():
   return Method(init=None, update=None, predict=predict)
 
 
-def normalise(fitted, images):
+def normalize(fitted, images):
   return images.astype(jnp.float32) / fitted['scale']
 
 
@@ -55,8 +55,8 @@ def by_class(images, labels, weights):
 
 def run(images, labels, weights, batch, devices, scale=32.0):
   mesh = mesh_lib.make(devices)
-  whole = mesh_lib.everywhere(mesh)
-  judge = evaluate.make_evaluate(linear(), normalise)
+  whole = mesh_lib.replicated_sharding(mesh)
+  judge = evaluate.make_evaluate(linear(), normalize)
   return judge(
     mesh_lib.put(weights, whole),
     mesh_lib.put({'scale': np.float32(scale)}, whole),
@@ -118,7 +118,7 @@ class EvaluateTest(parameterized.TestCase):
 
     def counted(fitted, images):
       traces.append(images.shape)
-      return normalise(fitted, images)
+      return normalize(fitted, images)
 
     images, labels, weights = problem(30)
     mesh = mesh_lib.make(4)
@@ -178,7 +178,7 @@ class NetworksTest(absltest.TestCase):
     }
     method = Method(init=None, update=None, predict=predict)
     mesh = mesh_lib.make(1)
-    found = evaluate.make_evaluate(method, normalise)(
+    found = evaluate.make_evaluate(method, normalize)(
       {'a': one, 'b': other},
       {'scale': np.float32(32.0)},
       evaluate.on_device(images, labels, 16, mesh),
@@ -209,7 +209,7 @@ class NetworksTest(absltest.TestCase):
       'ab', x.reshape(x.shape[0], -1) @ state
     )
     method = Method(init=None, update=None, predict=predict)
-    found = evaluate.make_evaluate(method, normalise)(
+    found = evaluate.make_evaluate(method, normalize)(
       weights,
       {'scale': np.float32(255.0)},
       evaluate.on_device(images, np.full(4, 1, np.int32), 4, mesh_lib.make(1)),
@@ -328,7 +328,7 @@ class CollapseTest(parameterized.TestCase):
 class PointsTest(parameterized.TestCase):
   @parameterized.product(batch=(4, 16), devices=(1, 4))
   def test_mean_landmarks_against_a_loop(self, batch, devices):
-    """Who always says 0 says the mean of the labelled points."""
+    """Who always says 0 says the mean of the labeled points."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (11, 2, 3, 1)).astype(np.uint8)
     points = rng.uniform(0, 60, (11, 10)).astype(np.float32)
@@ -343,8 +343,8 @@ class PointsTest(parameterized.TestCase):
       errors.append(np.mean(away) / eyes)
     errors[0], points[0] = 0.0, mean  # one that is found
     mesh = mesh_lib.make(devices)
-    whole = mesh_lib.everywhere(mesh)
-    judge = evaluate.make_evaluate(linear(), normalise, tasks.REGRESSION)
+    whole = mesh_lib.replicated_sharding(mesh)
+    judge = evaluate.make_evaluate(linear(), normalize, tasks.REGRESSION)
     found = judge(
       mesh_lib.put(np.zeros((6, 10), np.float32), whole),
       mesh_lib.put(

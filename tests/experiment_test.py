@@ -58,7 +58,7 @@ class ExperimentTest(parameterized.TestCase):
     self.assertEqual(parts[0].chunk._cache_size(), 1)
     for seed in (0, 1):
       with np.load(self.folder / f'seed_{seed}' / 'split.npz') as split:
-        self.assertLen(split['labelled'], 50)
+        self.assertLen(split['labeled'], 50)
         self.assertLen(split['validation'], 180)
 
   def test_more_seeds_later_keep_the_first(self):
@@ -183,7 +183,7 @@ class ExperimentTest(parameterized.TestCase):
       'test_error': parts[0].test,
       'validation_error': held_out,
     }.items():
-      found = parts[0].evaluate(state, data.normaliser, judged)
+      found = parts[0].evaluate(state, data.normalization, judged)
       self.assertEqual(found['error'], best[name])
 
   def test_no_network_is_kept_where_nothing_is_held_out(self):
@@ -256,7 +256,7 @@ class ExperimentTest(parameterized.TestCase):
       split = pipeline.split_of(config, parts.source, 0)
       data = experiment.data_of(parts, split)
       rows = loop.rows_at(
-        pipeline.streams_of(config, split, 0), range(1), parts.mesh
+        pipeline.index_iterators(config, split, 0), range(1), parts.mesh
       )
       after, _ = parts.chunk(state, data, rows)
       norms.append(
@@ -292,16 +292,16 @@ class ExperimentTest(parameterized.TestCase):
     self.assertEqual(before, after)
 
   @parameterized.parameters(
-    ({'data.labelled': 9}, 'at least 10'),
-    ({'data.labelled': 5000}, 'lower config.data.labelled'),
+    ({'data.labeled': 9}, 'at least 10'),
+    ({'data.labeled': 5000}, 'lower config.data.labeled'),
     ({'data.validation': 0}, 'best_validation needs validation'),
-    ({'batch.labelled': 15, 'devices': 4}, 'does not divide over 4'),
+    ({'batch.labeled': 15, 'devices': 4}, 'does not divide over 4'),
     ({'devices': 64}, 'only 4 are there'),
     ({'steps': 0}, 'config.steps=0: must be >= 1'),
     ({'steps_per_call': -1}, 'steps_per_call'),
     ({'devices': -1}, 'devices'),
     ({'seed': -1}, 'config.seed'),
-    ({'batch.unlabelled': -4}, 'batch.unlabelled'),
+    ({'batch.unlabeled': -4}, 'batch.unlabeled'),
     ({'data.limit': -3}, 'data.limit'),
     ({'checkpoint.keep': 0}, 'checkpoint.keep'),
     ({'optimizer.lr': float('nan')}, 'optimizer.lr'),
@@ -316,7 +316,7 @@ class ExperimentTest(parameterized.TestCase):
     ({'data.strong': 'flipp'}, "config.data.strong: 'flipp' is none of"),
     ({'data.strong': 'translate_x:9'}, 'translate_x:9 is too far'),
     ({'data.strong': 'jitter:1:1:1:0.1'}, '3 channels, not 1'),
-    ({'data.normalise': 'gcn'}, "did you mean 'gcn_zca'"),
+    ({'data.normalize': 'gcn'}, "did you mean 'gcn_zca'"),
     ({'optimizer.name': 'adamm'}, "did you mean 'adam'"),
     (
       {'optimizer.name': 'sgd', 'optimizer.momentum': 1.0},
@@ -359,24 +359,24 @@ class ExperimentTest(parameterized.TestCase):
       calls.append(True)
       return normalize.fit('standard', images)
 
-    changes = {'data.normalise': 'standard', 'data.augment': 'flip'}
-    tools = self.tools_of((8, 8, 3), fitted, **changes)
-    self.assertIsNone(tools.strong)
-    tools = self.tools_of(
+    changes = {'data.normalize': 'standard', 'data.augment': 'flip'}
+    components = self.tools_of((8, 8, 3), fitted, **changes)
+    self.assertIsNone(components.strong)
+    components = self.tools_of(
       (8, 8, 3), fitted, **changes, **{'data.strong': 'translate_x:2'}
     )
     self.assertEmpty(calls)
-    tools = self.tools_of(
+    components = self.tools_of(
       (8, 8, 3), fitted, **changes, **{'data.strong': 'jitter:0:0:0:0.5'}
     )
     self.assertNotEmpty(calls)
     x = normalize.apply('standard', fitted(), images)
-    mirrored = np.asarray(tools.augment(x, jax.random.key(0)))
+    mirrored = np.asarray(components.augment(x, jax.random.key(0)))
     for before, after in zip(np.asarray(x), mirrored):
       self.assertTrue(
         np.array_equal(after, before) or np.array_equal(after, before[:, ::-1])
       )
-    turned = np.asarray(tools.strong(x, jax.random.key(0)))
+    turned = np.asarray(components.strong(x, jax.random.key(0)))
     back = normalize.invert('standard', fitted(), turned)
     np.testing.assert_allclose(  # value and chroma outlast a turn of the hue
       back.max(-1), images.max(-1) / 255, atol=1e-5
@@ -389,7 +389,7 @@ class ExperimentTest(parameterized.TestCase):
       self.tools_of(
         (8, 8, 3),
         dict,
-        **{'data.normalise': 'gcn_zca', 'data.augment': 'jitter:1:1:1:0'},
+        **{'data.normalize': 'gcn_zca', 'data.augment': 'jitter:1:1:1:0'},
       )
 
   def test_sgd_along_a_cosine_trains_and_ends_at_rest(self):
@@ -412,7 +412,7 @@ class ExperimentTest(parameterized.TestCase):
   def test_side_tables_are_only_built_where_asked_for(self):
     config = _config(**{'method.sampler': 'threshold'})
     parts = experiment.prepare(config)
-    self.assertEqual(parts.method.side, ())
+    self.assertEqual(parts.method.per_image_tables, ())
     with config.unlocked():
       config.method = dict(
         name='ns3l',
@@ -427,9 +427,11 @@ class ExperimentTest(parameterized.TestCase):
       )
     parts = experiment.prepare(config)
     split = pipeline.split_of(config, parts.source, 0)
-    tables = pipeline.side_tables(parts.method.side, parts.source, split)
+    tables = pipeline.per_image_tables(
+      parts.method.per_image_tables, parts.source, split
+    )
     self.assertEqual(list(tables), ['class_distance'])
-    rows = split.labelled
+    rows = split.labeled
     own = tables['class_distance'][rows, parts.source.train.labels[rows]]
     np.testing.assert_allclose(own, 0.0, atol=1e-4)  # itself is the nearest
 
@@ -444,7 +446,7 @@ class ExperimentTest(parameterized.TestCase):
     seed = self.folder / 'seed_0'
     (seed / 'result.json').unlink()
     with np.load(seed / 'split.npz') as split:
-      arrays = {**split, 'labelled': split['labelled'][::-1]}
+      arrays = {**split, 'labeled': split['labeled'][::-1]}
     np.savez(seed / 'split.npz', **arrays)
     with self.assertRaisesRegex(
       errors.UserError, 'split.npz has other rows than'
@@ -477,7 +479,7 @@ class ExperimentTest(parameterized.TestCase):
         experiment.run(_config(), self.folder)
 
   @parameterized.parameters(
-    ({'batch.labelled': 8}, 'batch.labelled was 16 there and is 8'),
+    ({'batch.labeled': 8}, 'batch.labeled was 16 there and is 8'),
     ({'seed': 1}, 'seed was 0 there'),
     ({'data.augment': ''}, 'data.augment'),
   )
@@ -507,15 +509,15 @@ class ExperimentTest(parameterized.TestCase):
 
   def test_warnings_are_kept_with_the_results(self):
     results = experiment.run(
-      _config(**{'data.labelled': 43, 'steps': 10}), self.folder
+      _config(**{'data.labeled': 43, 'steps': 10}), self.folder
     )
     told = ' '.join(results['warnings'])
-    self.assertIn('seed 0: 43 labelled images are not the same number', told)
+    self.assertIn('seed 0: 43 labeled images are not the same number', told)
     self.assertIn(
       'config.steps=10, but method.ramp_steps=5 are set for 20', told
     )
     report = results['reports'][0]
-    self.assertEqual(sorted(report['labelled_by_class']), [4] * 7 + [5] * 3)
+    self.assertEqual(sorted(report['labeled_by_class']), [4] * 7 + [5] * 3)
     self.assertLen(report['content_sha256'], 64)
 
   def test_more_than_the_whole_run_is_not_a_reduced_one(self):

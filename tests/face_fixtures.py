@@ -15,9 +15,9 @@ def write(
 ) -> dict[str, list[np.ndarray]]:
   """Writes pictures and the lists of them.
 
-  A picture shows one of scikit-learn's digits on grey, which is 40 to 80
+  A picture shows one of scikit-learn's digits on gray, which is 40 to 80
   pixels wide and high, somewhere on 90 to 150 pixels; its points are the
-  corners and the centre of the digit. Every other one is a JPEG file.
+  corners and the center of the digit. Every other one is a JPEG file.
 
   Args:
     folder: is made.
@@ -37,12 +37,16 @@ def write(
     found[name] = []
     for row in range(count):
       size = rng.integers(90, 151, 2)
-      side = rng.integers(40, 81)
-      centre = side / 2 + rng.random(2) * (size - side)
-      points = (centre + side / 2 * _PLACES).clip(0, size)
+      per_image_tables = rng.integers(40, 81)
+      center = per_image_tables / 2 + rng.random(2) * (size - per_image_tables)
+      points = (center + per_image_tables / 2 * _PLACES).clip(0, size)
       picture = Image.new('RGB', tuple(size.tolist()), (90, 90, 90))
-      digit = Image.fromarray(digits[row].astype(np.uint8)).resize((side, side))
-      picture.paste(digit, tuple((centre - side / 2).round().astype(int)))
+      digit = Image.fromarray(digits[row].astype(np.uint8)).resize(
+        (per_image_tables, per_image_tables)
+      )
+      picture.paste(
+        digit, tuple((center - per_image_tables / 2).round().astype(int))
+      )
       file = f'picture {row}.{"jpg" if row % 2 else "png"}'
       picture.save(pictures / file)
       numbers = ' '.join(f'{value:.6f}' for value in points.T.ravel())

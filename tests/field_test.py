@@ -24,8 +24,8 @@ class Case(NamedTuple):
   Attributes:
     counts: training images by class; as many classes as there are numbers.
     changed: fields of the config.
-    says: of the error, or of a warning where `labelled` is given.
-    labelled: labelled images by class, sorted; () where an error must come.
+    says: of the error, or of a warning where `labeled` is given.
+    labeled: labeled images by class, sorted; () where an error must come.
     unknown: training images without a label.
     file: config file.
   """
@@ -33,123 +33,121 @@ class Case(NamedTuple):
   counts: tuple[int, ...]
   changed: dict[str, Any] = {}
   says: str = ''
-  labelled: tuple[int, ...] = ()
+  labeled: tuple[int, ...] = ()
   unknown: int = 0
   file: str = 'digits_ns3l'
 
 
 _PROPORTIONAL = {'data.rule': 'proportional'}
-_SUPERVISED = {'batch.unlabelled': 0}
+_SUPERVISED = {'batch.unlabeled': 0}
 CASES = {
   # Classes with hardly an image, by rule.
   'balanced, a class of one': Case(
-    (9, 9, 1), {'data.labelled': 3}, labelled=(1, 1, 1)
+    (9, 9, 1), {'data.labeled': 3}, labeled=(1, 1, 1)
   ),
   'balanced, a class of one, two of each asked for': Case(
     (9, 9, 1),
-    {'data.labelled': 6},
-    says=r'labelled=6: .* 2 images of class 2, of which 1 .*lower',
+    {'data.labeled': 6},
+    says=r'labeled=6: .* 2 images of class 2, of which 1 .*lower',
   ),
   'balanced, a class of none': Case(
-    (9, 9, 0), {'data.labelled': 3}, says=r'of class 2, of which 0'
+    (9, 9, 0), {'data.labeled': 3}, says=r'of class 2, of which 0'
   ),
   'balanced, the extra one goes to a class that has it': Case(
     (9, 1, 9),
-    {'data.labelled': 5},
-    labelled=(1, 2, 2),
+    {'data.labeled': 5},
+    labeled=(1, 2, 2),
     says='not the same number of each of 3 classes: 2 1 2',
   ),
   'proportional, a class without a label': Case(
     (60, 30, 6),
-    {'data.labelled': 3, **_PROPORTIONAL},
-    labelled=(0, 1, 2),
-    says='no labelled image of class 2 .*: 2 1 0',
+    {'data.labeled': 3, **_PROPORTIONAL},
+    labeled=(0, 1, 2),
+    says='no labeled image of class 2 .*: 2 1 0',
   ),
   'uniform, a class of one': Case(
     (20, 20, 1),
-    {'data.labelled': 3, 'data.rule': 'uniform'},
-    labelled=(0, 1, 2),
-    says='no labelled image of class',
+    {'data.labeled': 3, 'data.rule': 'uniform'},
+    labeled=(0, 1, 2),
+    says='no labeled image of class',
   ),
   'validation would take the only image of a class': Case(
     (9, 9, 1),
-    {'data.labelled': 3, 'data.validation': 3, 'protocol': 'best_validation'},
+    {'data.labeled': 3, 'data.validation': 3, 'protocol': 'best_validation'},
     says=r'validation=3: .* of class 2, of which 0 .*lower '
     r'config\.data\.validation',
   ),
   'uniform validation leaves it': Case(
     (9, 9, 1),
     {
-      'data.labelled': 3,
+      'data.labeled': 3,
       'data.validation': 15,
       'data.validation_rule': 'uniform',
     },
-    labelled=(1, 1, 1),
+    labeled=(1, 1, 1),
   ),
   # Few and many classes.
-  'two classes': Case((9, 9), {'data.labelled': 4}, labelled=(2, 2)),
-  'one class': Case((9,), {'data.labelled': 4}, labelled=(4,)),
+  'two classes': Case((9, 9), {'data.labeled': 4}, labeled=(2, 2)),
+  'one class': Case((9,), {'data.labeled': 4}, labeled=(4,)),
   'fifty classes with a label each': Case(
-    (3,) * 50, {'data.labelled': 50}, labelled=(1,) * 50
+    (3,) * 50, {'data.labeled': 50}, labeled=(1,) * 50
   ),
   'fewer labels than classes': Case(
-    (3,) * 50, {'data.labelled': 49}, says='to at least 50'
+    (3,) * 50, {'data.labeled': 49}, says='to at least 50'
   ),
   # Batches and sets of other sizes than each other.
-  'a batch larger than the labelled set': Case(
-    (9, 9), {'data.labelled': 2, 'batch.labelled': 8}, labelled=(1, 1)
+  'a batch larger than the labeled set': Case(
+    (9, 9), {'data.labeled': 2, 'batch.labeled': 8}, labeled=(1, 1)
   ),
-  'a batch larger than the unlabelled set': Case(
-    (9, 9), {'data.labelled': 14, 'batch.unlabelled': 12}, labelled=(7, 7)
+  'a batch larger than the unlabeled set': Case(
+    (9, 9), {'data.labeled': 14, 'batch.unlabeled': 12}, labeled=(7, 7)
   ),
   'no image is left without a label': Case(
-    (9, 9), {'data.labelled': 18}, says='no unlabelled image is left'
+    (9, 9), {'data.labeled': 18}, says='no unlabeled image is left'
   ),
   'that is no fault where none is needed': Case(
     (9, 9),
-    {'data.labelled': 18, **_SUPERVISED},
-    labelled=(9, 9),
+    {'data.labeled': 18, **_SUPERVISED},
+    labeled=(9, 9),
     file='digits_supervised',
   ),
   'more labels than images': Case(
-    (9, 9), {'data.labelled': 20}, says='only 18 labelled images'
+    (9, 9), {'data.labeled': 20}, says='only 18 labeled images'
   ),
-  'training images without a label are unlabelled': Case(
-    (4, 4), {'data.labelled': 8}, labelled=(4, 4), unknown=9
+  'training images without a label are unlabeled': Case(
+    (4, 4), {'data.labeled': 8}, labeled=(4, 4), unknown=9
   ),
   # Methods without what they need: before data are loaded.
-  'a term without unlabelled images': Case(
+  'a term without unlabeled images': Case(
     (9, 9),
-    {'data.labelled': 4, 'batch.unlabelled': 0},
-    says=r'batch\.unlabelled=0, but config\.method\.name=ns3l',
+    {'data.labeled': 4, 'batch.unlabeled': 0},
+    says=r'batch\.unlabeled=0, but config\.method\.name=ns3l',
   ),
   # Weights averaged before there is anything to average, tiny intervals.
   'averaged weights, evaluated from the first step on': Case(
     (9, 9),
     {
-      'data.labelled': 4,
+      'data.labeled': 4,
       'ema_decay': 0.999,
       'steps': 1,
       'scheduled_steps': 1,
       'eval.every_steps': 1,
     },
-    labelled=(2, 2),
+    labeled=(2, 2),
   ),
   'evaluation batches of one': Case(
-    (9, 9), {'data.labelled': 4, 'eval.batch': 1}, labelled=(2, 2)
+    (9, 9), {'data.labeled': 4, 'eval.batch': 1}, labeled=(2, 2)
   ),
   # Numbers that cannot be.
   'no steps': Case((9, 9), {'steps': 0}, says=r'config\.steps=0'),
-  'batch of zero': Case(
-    (9, 9), {'batch.labelled': 0}, says=r'batch\.labelled=0'
-  ),
+  'batch of zero': Case((9, 9), {'batch.labeled': 0}, says=r'batch\.labeled=0'),
   'an unknown rule': Case(
     (9, 9),
-    {'data.labelled': 4, 'data.rule': 'balancd'},
+    {'data.labeled': 4, 'data.rule': 'balancd'},
     says="rule='balancd': did you mean 'balanced'",
   ),
   'ten labels of other classes than there are': Case(
-    (9, 9), {'data.labelled': 1}, says='to at least 2'
+    (9, 9), {'data.labeled': 1}, says='to at least 2'
   ),
 }
 
@@ -196,14 +194,14 @@ class FieldTest(parameterized.TestCase):
           'data.validation': 0,
           'steps': 4,
           'scheduled_steps': 4,
-          'batch.labelled': 4,
-          'batch.unlabelled': 4,
+          'batch.labeled': 4,
+          'batch.unlabeled': 4,
           'model.name': 'small_cnn',
           **case.changed,
         }
       )
     workdir = self.folder / 'run'
-    if not case.labelled:
+    if not case.labeled:
       with self.assertRaisesRegex(errors.UserError, case.says) as caught:
         experiment.run(config, workdir)
       self.assertNotIn('\n', str(caught.exception))
@@ -211,7 +209,7 @@ class FieldTest(parameterized.TestCase):
       return
     results = experiment.run(config, workdir)
     report = results['reports'][0]
-    self.assertSequenceEqual(sorted(report['labelled_by_class']), case.labelled)
+    self.assertSequenceEqual(sorted(report['labeled_by_class']), case.labeled)
     self.assertBetween(report['last']['test_error'], 0.0, 100.0)
     told = ' '.join(results['warnings'])
     self.assertRegex(told, case.says or '^$')

@@ -17,7 +17,7 @@ from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells, curves
 from nsl_jax.training import experiment, summary, workdir as workdir_lib
 
-UNLABELLED = 600
+UNLABELED = 600
 WHERE = {
   'device': '1 x cpu (cpu; host: 2 cores)',
   'commit': 'abc',
@@ -50,7 +50,7 @@ def evaluation(config, step, seed):
 
 def write_seed(config, seed, folder):
   folder.mkdir(parents=True)
-  rows_of = np.arange(UNLABELLED, dtype=np.int32)
+  rows_of = np.arange(UNLABELED, dtype=np.int32)
   splits.save(
     splits.Split(rows_of[:3], rows_of, rows_of[:0]), folder / 'split.npz'
   )
@@ -70,7 +70,7 @@ def write_seed(config, seed, folder):
 
 def run(config, workdir):
   """`experiment.run` without training."""
-  workdir_lib.claim(workdir, config.to_dict())
+  workdir_lib.lock_workdir_to_config(workdir, config.to_dict())
   seeds = list(range(config.seeds))
   reports = [
     write_seed(config, seed, workdir / f'seed_{seed}') for seed in seeds
@@ -154,9 +154,13 @@ class CurvesTest(parameterized.TestCase):
       argument = command.partition('--config=')[2].split()[0]
       trained = by_main(argument)
       self.assertEqual(trained.to_dict(), config.to_dict())
-      workdir_lib.claim(folder, trained.to_dict())  # main may resume it
+      workdir_lib.lock_workdir_to_config(
+        folder, trained.to_dict()
+      )  # main may resume it
     with self.assertRaisesRegex(errors.UserError, 'another config'):
-      workdir_lib.claim(folder, self.run.call_args_list[0].args[0].to_dict())
+      workdir_lib.lock_workdir_to_config(
+        folder, self.run.call_args_list[0].args[0].to_dict()
+      )
 
   def test_all_steps(self):
     drawing = self._draw('DN-F4', seeds=1, reduced=0)
@@ -191,7 +195,7 @@ class CurvesTest(parameterized.TestCase):
   def test_one_seed_has_no_band(self):
     self.assertIsNone(self._draw('DN-F6', seeds=1).lines[0]['std'])
 
-  def test_cells_without_unlabelled_images_count_epochs_as_the_others(self):
+  def test_cells_without_unlabeled_images_count_epochs_as_the_others(self):
     drawing = self._draw('DN-F7')
     epochs = {line['cell']: line['epoch'] for line in drawing.lines}
     self.assertEqual(set(epochs.values()), {round(20 * 224 / 600, 4)})

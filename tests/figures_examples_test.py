@@ -23,7 +23,7 @@ config_files_load = config_lib.load
 def load(argument, **extra):
   """The config, on a few small images."""
   config = config_files_load(argument, **extra).unlock()
-  config.data.update(labelled=8, validation=4)
+  config.data.update(labeled=8, validation=4)
   config.batch = {name: 2 for name in config.batch}
   config.devices = 1
   return config.lock()
@@ -109,11 +109,11 @@ class ExamplesTest(absltest.TestCase):
       mock.patch.object(examples, 'SHOWN', 3),
       contextlib.redirect_stderr(io.StringIO()),
     ):
-      again = examples.draw(
+      second_pass = examples.draw(
         self.row, seeds=1, reduced=STEPS, workdir=self.folder
       )
     train.assert_not_called()
-    self.assertEqual(again.lines[:15], self.drawing.lines[:15])
+    self.assertEqual(second_pass.lines[:15], self.drawing.lines[:15])
 
 
 if __name__ == '__main__':

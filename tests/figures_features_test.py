@@ -25,7 +25,7 @@ CONFIG = 'configs/mnist_dnll.py'
 def load(argument, **extra):
   """The config on digits, with a network that compiles fast."""
   config = config_files_load(argument, **extra).unlock()
-  config.data.update(name='digits', validation=40, normalise='unit')
+  config.data.update(name='digits', validation=40, normalize='unit')
   config.batch = {k: 4 * bool(size) for k, size in config.batch.items()}
   config.model = dict(name='small_cnn')
   config.devices = 1
@@ -82,11 +82,11 @@ class FeaturesTest(absltest.TestCase):
     self.assertEqual(dnll['config']['optimizer'], alone['config']['optimizer'])
     self.assertEqual(
       alone['config']['method'],
-      {'name': 'supervised', 'joint': True, 'terms': {}},
+      {'name': 'supervised', 'shared_batch_norm': True, 'terms': {}},
     )
-    self.assertEqual(alone['config']['batch'], {'labelled': 4, 'unlabelled': 0})
+    self.assertEqual(alone['config']['batch'], {'labeled': 4, 'unlabeled': 0})
     self.assertEqual(alone['config']['row'], '')
-    self.assertEqual(dnll['config']['data']['labelled'], 20)
+    self.assertEqual(dnll['config']['data']['labeled'], 20)
 
   def test_ledger(self):
     content = self.drawing.content
@@ -115,7 +115,7 @@ class FeaturesTest(absltest.TestCase):
     model = models.build(cell.config.model.to_dict(), 10)
     for name in 'ab':
       params, stats = features._network(state, name, False)
-      view = parts.normalise(parts.fitted, images)
+      view = parts.normalize(parts.fitted, images)
       outputs, _ = model.apply(params, stats, view, train=False)
       wrong = np.mean(np.argmax(outputs.logits, -1) != labels)
       self.assertAlmostEqual(
@@ -132,8 +132,8 @@ class FeaturesTest(absltest.TestCase):
       mock.patch.object(features, 'IMAGES', 60),
       contextlib.redirect_stderr(io.StringIO()),
     ):
-      again = cells.train(self._cells(), self.folder)
-      panel = features.panel_of(again[1])
+      second_pass = cells.train(self._cells(), self.folder)
+      panel = features.panel_of(second_pass[1])
     train.assert_not_called()
     lines = [x for x in self.drawing.lines if x['panel'] == 'supervised']
     self.assertEqual(features.lines_of([panel]), lines)
@@ -146,8 +146,8 @@ class FeaturesTest(absltest.TestCase):
       line, report = found[one.cell.name], one.results['reports'][0]['last']
       self.assertEqual(line['step'], STEPS)
       self.assertAlmostEqual(line['mean'], 100.0 - report['test_error'])
-      unlabelled = 1437 - 40 - 20
-      self.assertAlmostEqual(line['epoch'], 4 * STEPS / unlabelled, places=4)
+      unlabeled = 1437 - 40 - 20
+      self.assertAlmostEqual(line['epoch'], 4 * STEPS / unlabeled, places=4)
     self.assertAlmostEqual(
       found['dnll']['ensemble_mean'],
       100.0 - trained[0].results['reports'][0]['last']['test_error_ensemble'],
@@ -168,7 +168,7 @@ class FeaturesTest(absltest.TestCase):
     dnll, alone = features.wanted(self.row, seeds=3, reduced=0)
     self.assertEqual(dnll.argument, f'{CONFIG}:method=dnll,seeds=3')
     self.assertEqual(
-      alone.config.batch.to_dict(), {'labelled': 128, 'unlabelled': 0}
+      alone.config.batch.to_dict(), {'labeled': 128, 'unlabeled': 0}
     )
     self.assertEqual(alone.label, '20 labels alone')
     experiment.build_method(alone.config, 10, (28, 28, 1))

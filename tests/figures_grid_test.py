@@ -106,7 +106,7 @@ class GridTest(parameterized.TestCase):
     base = config_lib.load(rows.find(row_id).config, seeds=2, reduced=100)
     for config, workdir in calls:
       self.assertEqual(config.row, row_id)
-      self.assertEqual((config.data.name, config.data.labelled), (data, labels))
+      self.assertEqual((config.data.name, config.data.labeled), (data, labels))
       self.assertEqual((config.seeds, config.steps), (2, 100))
       self.assertEqual(workdir.parent, self.folder)
       self.assertLessEqual(differing(base, config) - {'row'}, varied(row_id))

@@ -86,9 +86,9 @@ class MetaTest(parameterized.TestCase):
         row, seeds=2, reduced=450, workdir=pathlib.Path(folder) / 'runs'
       )
     (config, _), _ = ran.call_args
-    self.assertTrue(config.method.watch)
+    self.assertTrue(config.method.log_test_loss)
     self.assertEqual(config.method.variant, 'v1')
-    self.assertEqual(config.data.labelled, labels)
+    self.assertEqual(config.data.labeled, labels)
     self.assertEqual(config.row, '')
     self.assertEqual((config.steps, config.log_every), (450, 3))
     self.assertEqual(drawing.png[:4], b'\x89PNG')

@@ -112,7 +112,7 @@ class ScatterTest(absltest.TestCase):
     self._draw(reduced=0)
     for row_id, call in zip(table7.ROWS, self.run.call_args_list):
       config, _ = call.args
-      self.assertEqual(config.data.labelled, 4000)
+      self.assertEqual(config.data.labeled, 4000)
       self.assertEqual(config.model.name, 'cnn13')
       self.assertEqual(config.method.name, table7.configs()[row_id].method.name)
     self.assertEqual(

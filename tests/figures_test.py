@@ -71,7 +71,7 @@ class FindTest(parameterized.TestCase):
         config = config_lib.load(row.config)
         self.assertEqual(config.data.name, row.data)
         if row.labels is not None:  # DN-F4 has two numbers of labels
-          self.assertEqual(config.data.labelled, row.labels)
+          self.assertEqual(config.data.labeled, row.labels)
     self.assertContainsSubset(
       {
         'NS-F2',

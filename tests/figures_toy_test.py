@@ -21,9 +21,9 @@ def gradient(rule, *points, w=0.0, slope=SLOPE):
   )
 
 
-def descend(rule, *points, w=0.0, slope=SLOPE, steps=1):
+def gradient_step(rule, *points, w=0.0, slope=SLOPE, steps=1):
   return np.asarray(
-    toy.descend(
+    toy.gradient_step(
       toy.RULES[rule],
       jnp.float32(w),
       jnp.float32(slope),
@@ -79,17 +79,19 @@ class DescentTest(parameterized.TestCase):
     ('label 0', -0.025 * math.log(39)),
   )
   def test_one_step_by_hand(self, rule, expected):
-    path = descend(rule, 1.0, 0.0, -1.0, slope=math.log(39.0))
+    path = gradient_step(rule, 1.0, 0.0, -1.0, slope=math.log(39.0))
     np.testing.assert_allclose(path, [0.0, toy.RATE * expected], rtol=1e-5)
 
   def test_gradients_are_averaged_over_confident_points_alone(self):
     # mu is 1/40 and 1/1600.
-    path = descend('NS3L, as printed', 1.0, 2.0, 0.0, slope=math.log(39.0))
+    path = gradient_step(
+      'NS3L, as printed', 1.0, 2.0, 0.0, slope=math.log(39.0)
+    )
     mean = (1 / 40 + 2 / 1522) / 2  # 1 / (1 + 39^2) = 1 / 1522
     self.assertAlmostEqual(path[1], -toy.RATE * mean, places=7)
 
   def test_it_stays_where_nobody_is_confident(self):
-    path = descend('positive, as printed', 1.0, -1.0, steps=3)
+    path = gradient_step('positive, as printed', 1.0, -1.0, steps=3)
     np.testing.assert_array_equal(path, np.zeros(4))
 
   def test_what_becomes_of_a_boundary(self):

@@ -198,7 +198,7 @@ def numbers_of_run(name):
   parts = experiment.prepare(config.lock())
   split = pipeline.split_of(config, parts.source, config.seed)
   data = experiment.data_of(parts, split)
-  streams = pipeline.streams_of(config, split, config.seed)
+  streams = pipeline.index_iterators(config, split, config.seed)
   state = train_step.initial_state(parts.method, config.seed, parts.mesh)
   found = []
   for step in range(_STEPS):
@@ -242,12 +242,12 @@ def hash_of_splits():
         splits.make(
           labels,
           10,
-          labelled=43,
+          labeled=43,
           validation=101,
           rule=rule,
           holdout=20,
           validation_rule=rule,
-          unlabelled_includes_labelled=seed == 1,
+          unlabeled_includes_labeled=seed == 1,
           seed=seed,
         )
         .sha256()

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from nsl_jax import errors, methods
 from nsl_jax.compose import tasks
 from nsl_jax.data import augment
-from nsl_jax.types import Batch, Model, Outputs, Tools
+from nsl_jax.types import Batch, Components, Model, Outputs
 
 SHAPE, P, LR, WEIGHT = (3, 3, 1), 4, 0.05, 2.0
 SCALE = np.array([1.0, 2.0, 4.0, 8.0])
@@ -54,7 +54,7 @@ def linear(params, stats, images, *, train, key=None):
 
 
 def tools_of(moving, **fields):
-  return Tools(
+  return Components(
     model=Model(init, linear),
     tx=optax.sgd(LR),
     image_shape=SHAPE,
@@ -65,9 +65,9 @@ def tools_of(moving, **fields):
   )
 
 
-def build(host, tools, **fields):
+def build(host, components, **fields):
   fields = {'variant': 'v2', 'inner_rate': 0.3, **fields}
-  return methods.build({'name': 'l2i', 'host': host, **fields}, tools)
+  return methods.build({'name': 'l2i', 'host': host, **fields}, components)
 
 
 def batch_of(size=6, held=5):
@@ -78,9 +78,9 @@ def batch_of(size=6, held=5):
     y=draw(size, P),
     u=draw(size, *SHAPE),
     u_index=jnp.arange(size),
-    side={},
-    held_x=draw(held, *SHAPE),
-    held_y=draw(held, P),
+    per_image_tables={},
+    meta_x=draw(held, *SHAPE),
+    meta_y=draw(held, P),
     scale=jnp.asarray(SCALE, jnp.float32),
   )
 
@@ -103,12 +103,12 @@ class Seen:
     at = lambda name: (rows(shown[name][0]), shift(shown[name][1]))
     self.x, move = at('x')
     self.y = np.asarray(batch.y) + move
-    self.learnt, one = at('learnt')
-    self.asked, other = at('asked')
+    self.student_view, one = at('learnt')
+    self.teacher_view, other = at('asked')
     self.change = one - other
     if 'held' in order:
       self.held, move = at('held')
-      self.held_y = np.asarray(batch.held_y) + move
+      self.meta_y = np.asarray(batch.meta_y) + move
 
 
 def slope(matrix, w, target):
@@ -117,20 +117,22 @@ def slope(matrix, w, target):
 
 
 def host_by_hand(w, seen, imputer=None):
-  z = seen.asked @ (w if imputer is None else imputer) + seen.change
-  return w - LR * (slope(seen.x, w, seen.y) + WEIGHT * slope(seen.learnt, w, z))
+  z = seen.teacher_view @ (w if imputer is None else imputer) + seen.change
+  return w - LR * (
+    slope(seen.x, w, seen.y) + WEIGHT * slope(seen.student_view, w, z)
+  )
 
 
 def label_slope(w, seen, rate, z, squash):
   """The held-out loss after the inner step and its d/dz, by differences."""
 
   def judged(z):
-    out = seen.learnt @ w
+    out = seen.student_view @ w
     gap = out - z
     if squash:
       gap = (np.tanh(out) - np.tanh(z)) * (1 - np.tanh(out) ** 2)
-    moved = w - rate * 2 * seen.learnt.T @ gap / z.size
-    return np.mean((seen.held @ moved - seen.held_y) ** 2)
+    moved = w - rate * 2 * seen.student_view.T @ gap / z.size
+    return np.mean((seen.held @ moved - seen.meta_y) ** 2)
 
   return judged(z), numeric.slope(judged, z)
 
@@ -139,8 +141,8 @@ class HostTest(parameterized.TestCase):
   @parameterized.parameters(False, True)
   def test_targets_shift_with_the_crop(self, teacher):
     moving = Moving()
-    tools = tools_of(moving)
-    method = methods.build(TEACHER if teacher else STUDENT, tools)
+    components = tools_of(moving)
+    method = methods.build(TEACHER if teacher else STUDENT, components)
     state, batch = method.init(jax.random.key(0)), batch_of()
     w = np.asarray(state.params['w'], np.float64)
     if teacher:
@@ -149,7 +151,7 @@ class HostTest(parameterized.TestCase):
     seen = Seen(moving, batch, ('x', 'learnt', 'asked'))
     self.assertGreater(np.abs(seen.change).max(), 2.0)
     imputer = -w if teacher else w
-    gap = seen.learnt @ w - (seen.asked @ imputer + seen.change)
+    gap = seen.student_view @ w - (seen.teacher_view @ imputer + seen.change)
     known = np.mean((seen.x @ w - seen.y) ** 2)
     np.testing.assert_allclose(metrics['squared_error'], known, rtol=1e-4)
     np.testing.assert_allclose(
@@ -174,25 +176,25 @@ class StepTest(parameterized.TestCase):
     after, metrics = method.update(state, batch, jax.random.key(1))
     seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
     w = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
-    z = seen.asked @ w + seen.change
+    z = seen.teacher_view @ w + seen.change
     value, change = label_slope(w, seen, 0.3, z, variant == 'v2')
     if variant == 'v1':
-      grad = slope(seen.learnt, w, z - 3.0 * change)
+      grad = slope(seen.student_view, w, z - 3.0 * change)
     else:
-      grad = seen.asked.T @ change
+      grad = seen.teacher_view.T @ change
     self.assertGreater(np.abs(grad).max(), 0.01)
     np.testing.assert_allclose(after.params['w'], w - LR * grad, atol=2e-4)
     np.testing.assert_allclose(metrics['held'], value, rtol=1e-3)
 
-  def test_the_inner_rate_may_follow_the_optimiser(self):
+  def test_the_inner_rate_may_follow_the_optimizer(self):
     """10 times a rate that is .03 first, and .003 after its drop."""
 
     def moved(step, **fields):
-      tools = tools_of(
+      components = tools_of(
         Moving(),
         learning_rate=optax.piecewise_constant_schedule(0.03, {100: 0.1}),
       )
-      method = build(STUDENT, tools, **fields)
+      method = build(STUDENT, components, **fields)
       state = method.init(jax.random.key(0)).replace(
         step=jnp.array(step, jnp.int32)
       )
@@ -215,13 +217,15 @@ class StepTest(parameterized.TestCase):
     rng = np.random.default_rng(7)
     images = rng.normal(size=(4, *SHAPE)).astype(np.float32)
     labels = rng.normal(size=(4, P)).astype(np.float32)
-    for watched in (None, (jnp.asarray(images), jnp.asarray(labels))):
-      method = build(STUDENT, tools_of(moving), variant='v1', watch=True)
-      self.assertGreater(method.watches, 0)
+    for probe_images in (None, (jnp.asarray(images), jnp.asarray(labels))):
+      method = build(
+        STUDENT, tools_of(moving), variant='v1', log_test_loss=True
+      )
+      self.assertGreater(method.num_probe_images, 0)
       state = method.init(jax.random.key(0))
       moving.shown.clear()
       after, metrics = method.update(
-        state, batch._replace(watched=watched), jax.random.key(1)
+        state, batch._replace(probe_images=probe_images), jax.random.key(1)
       )
       ends.append(np.asarray(after.params['w']))
     np.testing.assert_array_equal(*ends)
@@ -247,8 +251,8 @@ class StepTest(parameterized.TestCase):
 
 
 class MeanTest(absltest.TestCase):
-  def test_the_mean_of_the_labelled_points(self):
-    """Standardised points have mean 0; nothing is learnt, and the loss is that
+  def test_the_mean_of_the_labeled_points(self):
+    """Standardized points have mean 0; nothing is learnt, and the loss is that
     of 0."""
     labels = np.random.default_rng(3).uniform(0, 9, (7, P)).astype(np.float32)
     fitted = tasks.REGRESSION.fit(labels)
@@ -269,22 +273,22 @@ class MeanTest(absltest.TestCase):
     )
 
   def test_not_for_classes(self):
-    tools = tools_of(Moving())._replace(task=None)
+    components = tools_of(Moving())._replace(task=None)
     with self.assertRaisesRegex(
       errors.UserError, "'mean_label' is not for config.task=class"
     ):
-      methods.build({'name': 'mean_label', 'terms': {}}, tools)
+      methods.build({'name': 'mean_label', 'terms': {}}, components)
 
 
 class EquivariantTest(absltest.TestCase):
   def test_a_network_that_follows_loses_nothing(self):
-    """Invariant 30, with real crops: the centre of light moves as the image
+    """Invariant 30, with real crops: the center of light moves as the image
     does, so that shifted targets are what the network says anyhow."""
-    side, pixels = 16, 4
+    per_image_tables, pixels = 16, 4
 
-    def centre(params, stats, images, *, train, key=None):
+    def center(params, stats, images, *, train, key=None):
       light = images[..., 0]
-      along = jnp.arange(side, dtype=jnp.float32)
+      along = jnp.arange(per_image_tables, dtype=jnp.float32)
       across = (light.sum(1) * along[None]).sum(1) / light.sum((1, 2))
       down = (light.sum(2) * along[None]).sum(1) / light.sum((1, 2))
       two = jnp.stack([across, down, across, down], axis=1)
@@ -292,23 +296,23 @@ class EquivariantTest(absltest.TestCase):
       return Outputs(outputs, outputs, outputs), stats
 
     rng = np.random.default_rng(0)
-    images = np.zeros((8, side, side, 1), np.float32)
+    images = np.zeros((8, per_image_tables, per_image_tables, 1), np.float32)
     images[:, 6:10, 6:10] = rng.random((8, 4, 4, 1))  # no border reflects it
-    tools = Tools(
-      model=Model(lambda key, shape: ({'w': jnp.ones(P)}, {}), centre),
+    components = Components(
+      model=Model(lambda key, shape: ({'w': jnp.ones(P)}, {}), center),
       tx=optax.sgd(LR),
       augment=augment.build(f'translate:{pixels}'),
       moving=augment.build_moving(f'translate:{pixels}'),
-      image_shape=(side, side, 1),
+      image_shape=(per_image_tables, per_image_tables, 1),
       task=tasks.REGRESSION,
     )
-    method = methods.build(STUDENT, tools)
+    method = methods.build(STUDENT, components)
     state = method.init(jax.random.key(0))
     batch = batch_of(8)._replace(x=jnp.asarray(images), u=jnp.asarray(images))
     step = jax.jit(method.update)
     _, metrics = step(state, batch, jax.random.key(1))
     self.assertLess(float(metrics['soft_label']), 1e-10)
-    still = methods.build(STUDENT, tools._replace(moving=None))
+    still = methods.build(STUDENT, components._replace(moving=None))
     _, metrics = jax.jit(still.update)(state, batch, jax.random.key(1))
     self.assertGreater(float(metrics['soft_label']), 0.1)
 
@@ -318,7 +322,7 @@ class ErrorTest(parameterized.TestCase):
     (dict(gradient='last_layer'), 'last_layer is for classes'),
     (dict(host=dict(STUDENT, hard=True)), 'hard=true is for classes'),
     (dict(host=dict(STUDENT, terms={'vat': {}})), 'vat is about classes'),
-    (dict(follow_rate=True), 'the optimiser has no rate'),
+    (dict(follow_rate=True), 'the optimizer has no rate'),
     (
       dict(
         host=dict(

@@ -13,7 +13,7 @@ from model_helpers import quick_jit
 from nsl_jax import errors, methods, optimizers
 from nsl_jax.compose import combinators
 from nsl_jax.methods import mixmatch, pseudo_label_l2i
-from nsl_jax.types import Batch, Model, Outputs, Tools
+from nsl_jax.types import Batch, Components, Model, Outputs
 
 SHAPE, K, LR = (2, 2, 1), 4, 0.05
 RAMP = dict(ramp='none', ramp_steps=0)
@@ -68,7 +68,7 @@ class Brighter:
 
 def tools_of(network=None, augment=lambda images, key: images, **fields):
   network = network or Toy()
-  return Tools(
+  return Components(
     model=Model(network.init, network.apply),
     tx=optax.sgd(LR),
     augment=augment,
@@ -77,10 +77,10 @@ def tools_of(network=None, augment=lambda images, key: images, **fields):
   )
 
 
-def build(host, tools=None, **fields):
+def build(host, components=None, **fields):
   fields = {'variant': 'v2', 'inner_rate': 0.1, **fields}
   return methods.build(
-    {'name': 'l2i', 'host': host, **fields}, tools or tools_of()
+    {'name': 'l2i', 'host': host, **fields}, components or tools_of()
   )
 
 
@@ -95,9 +95,9 @@ def batch_of(size=6, held=5):
     y=label(size),
     u=draw(size),
     u_index=jnp.arange(size),
-    side={},
-    held_x=draw(held),
-    held_y=label(held),
+    per_image_tables={},
+    meta_x=draw(held),
+    meta_y=label(held),
   )
 
 
@@ -122,17 +122,18 @@ def slope_of_classes(w, rows, labels):
   return rows.T @ (softmax(rows @ w) - np.eye(K)[labels]) / len(rows)
 
 
-def host_by_hand(w, y, x, learnt, asked, lr=LR):
+def host_by_hand(w, y, x, student_view, teacher_view, lr=LR):
   """w after the step of Pseudo-Label."""
-  z = softmax(asked @ w)
+  z = softmax(teacher_view @ w)
   return w - lr * (
-    slope_of_classes(w, x, y) + 2.0 * slope_of_squares(w, learnt, z, 1 / z.size)
+    slope_of_classes(w, x, y)
+    + 2.0 * slope_of_squares(w, student_view, z, 1 / z.size)
   )
 
 
-def v2_slope(asked, z, slope):
+def v2_slope(teacher_view, z, slope):
   """A gradient in z = softmax(asked @ w) as one in w."""
-  return asked.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
+  return teacher_view.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
 
 
 def label_slope(w, u, h, y, rate, z):
@@ -153,11 +154,11 @@ class StepTest(parameterized.TestCase):
     state = method.init(jax.random.key(0))
     batch = batch_of()
     after, metrics = quick_jit(method.update)(state, batch, jax.random.key(1))
-    x, u, h = flat(batch.x), flat(batch.u), flat(batch.held_x)
+    x, u, h = flat(batch.x), flat(batch.u), flat(batch.meta_x)
     w = np.asarray(state.params['w'], np.float64)
     w = host_by_hand(w, np.asarray(batch.y), x, u, u)
-    held_y = np.asarray(batch.held_y)
-    return w, u, h, held_y, np.asarray(after.params['w']), metrics
+    meta_y = np.asarray(batch.meta_y)
+    return w, u, h, meta_y, np.asarray(after.params['w']), metrics
 
   def test_v2_by_hand(self):
     w, u, h, y, found, metrics = self.start(variant='v2')
@@ -195,15 +196,17 @@ class StepTest(parameterized.TestCase):
     )
     state, batch = method.init(jax.random.key(0)), batch_of()
     after, _ = method.update(state, batch, jax.random.key(1))
-    _, x, learnt, asked = (flat(images) for images in view.views)
+    _, x, student_view, teacher_view = (flat(images) for images in view.views)
     w = host_by_hand(
       np.asarray(state.params['w'], np.float64),
       np.asarray(batch.y),
       x,
-      learnt,
-      asked,
+      student_view,
+      teacher_view,
     )
-    grad = slope_of_squares(w, learnt, softmax(asked @ w), 1 / len(u) / K)
+    grad = slope_of_squares(
+      w, student_view, softmax(teacher_view @ w), 1 / len(u) / K
+    )
     self.assertGreater(LR * np.abs(grad).max(), 2e-5)
     np.testing.assert_allclose(after.params['w'], w - LR * grad, atol=2e-6)
 
@@ -222,23 +225,25 @@ class StepTest(parameterized.TestCase):
     )
 
   def test_who_sees_which_view(self):
-    """The inner step has the view that the host learns the unlabelled images
-    on, and no labelled image; its pass moves the statistics last."""
+    """The inner step has the view that the host learns the unlabeled images
+    on, and no labeled image; its pass moves the statistics last."""
     view = Brighter()
     method = build(STUDENT, tools_of(augment=view))
     state, batch = method.init(jax.random.key(0)), batch_of()
     after, metrics = method.update(state, batch, jax.random.key(1))
-    h, x, learnt, asked = (flat(images) for images in view.views)
-    y, held_y = np.asarray(batch.y), np.asarray(batch.held_y)
+    h, x, student_view, teacher_view = (flat(images) for images in view.views)
+    y, meta_y = np.asarray(batch.y), np.asarray(batch.meta_y)
     w = np.asarray(state.params['w'], np.float64)
-    w = host_by_hand(w, y, x, learnt, asked)
-    z = softmax(asked @ w)
-    value, slope = label_slope(w, learnt, h, held_y, 0.1, z)
+    w = host_by_hand(w, y, x, student_view, teacher_view)
+    z = softmax(teacher_view @ w)
+    value, slope = label_slope(w, student_view, h, meta_y, 0.1, z)
     np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
     np.testing.assert_allclose(
-      after.params['w'], w - LR * v2_slope(asked, z, slope), atol=2e-6
+      after.params['w'], w - LR * v2_slope(teacher_view, z, slope), atol=2e-6
     )
-    np.testing.assert_allclose(after.stats['mean'], learnt.mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+      after.stats['mean'], student_view.mean(), rtol=1e-5
+    )
 
   @parameterized.product(
     variant=('v1', 'v2'), gradient=('nested', 'last_layer')
@@ -256,9 +261,9 @@ class StepTest(parameterized.TestCase):
     self.assertEqual(float(after.stats['passes']), 3)
 
   def test_watching_changes_nothing(self):
-    base, watched = self.start(), self.start(watch=True)
-    np.testing.assert_array_equal(base[4], watched[4])
-    w, _, h, y, found, metrics = watched
+    base, probe_images = self.start(), self.start(log_test_loss=True)
+    np.testing.assert_array_equal(base[4], probe_images[4])
+    w, _, h, y, found, metrics = probe_images
     for name, at in (('held_before', w), ('held_after', found)):
       np.testing.assert_allclose(
         metrics[name],
@@ -271,7 +276,7 @@ class StepTest(parameterized.TestCase):
     """F-L24: the held-out loss after the virtual step, of the labels before
     and after; V2's are what the changed weights impute."""
     w, u, h, y, found, metrics = self.start(
-      variant=variant, watch=True, label_rate=3.0
+      variant=variant, log_test_loss=True, label_rate=3.0
     )
     z = softmax(u @ w)
     before, slope = label_slope(w, u, h, y, 0.1, z)
@@ -347,8 +352,8 @@ class HostTest(parameterized.TestCase):
     """The host's own step, at the same key, then the other one by hand; the
     student's softmax imputes for it, whatever the host imputes by (F-L8)."""
     options = {'student': STUDENT, 'teacher': TEACHER, 'mixmatch': MIXMATCH}
-    tools, batch = tools_of(), batch_of()
-    method = build(options[host], tools, variant=variant, label_rate=3.0)
+    components, batch = tools_of(), batch_of()
+    method = build(options[host], components, variant=variant, label_rate=3.0)
     state = method.init(jax.random.key(0)).replace(step=jnp.array(5, jnp.int32))
     if host == 'teacher':
       state = state.replace(slots={'teacher': {'w': -state.params['w']}})
@@ -359,24 +364,27 @@ class HostTest(parameterized.TestCase):
     key = jax.random.split(jax.random.split(jax.random.key(1), 2)[0], 5)[0]
     if host != 'teacher':  # nothing follows the step, so its key is not split
       key = jax.random.split(jax.random.key(1), 5)[0]
-    hosted, first, views = combinators.advance(
-      build_recipe(tools, **fields).loss, tools.tx, state, batch, key
+    hosted, first, views = combinators.loss_step(
+      build_recipe(components, **fields).loss, components.tx, state, batch, key
     )
     np.testing.assert_allclose(metrics['loss'], first['loss'], rtol=1e-6)
     w, old = (np.asarray(s.params['w'], np.float64) for s in (hosted, state))
     self.assertGreater(np.abs(w - old).max(), 1e-3)
-    learnt, asked = flat(views.learnt), flat(views.asked)
-    z = softmax(asked @ w)
+    student_view, teacher_view = (
+      flat(views.student_view),
+      flat(views.teacher_view),
+    )
+    z = softmax(teacher_view @ w)
     value, slope = label_slope(
-      w, learnt, flat(batch.held_x), np.asarray(batch.held_y), 0.1, z
+      w, student_view, flat(batch.meta_x), np.asarray(batch.meta_y), 0.1, z
     )
     np.testing.assert_allclose(metrics['held'], value, rtol=1e-5)
     if variant == 'v2':
-      grad = v2_slope(asked, z, slope)
+      grad = v2_slope(teacher_view, z, slope)
     else:
       inward = slope - (slope * z).sum(-1, keepdims=True)
       moved = softmax(np.log(z) - 3.0 * z * inward)
-      grad = slope_of_squares(w, learnt, moved, 1 / z.size)
+      grad = slope_of_squares(w, student_view, moved, 1 / z.size)
     self.assertGreater(LR * np.abs(grad).max(), 2e-5)
     np.testing.assert_allclose(after.params['w'], w - LR * grad, atol=2e-6)
 
@@ -404,10 +412,10 @@ class SoftLabelTest(parameterized.TestCase):
     if teacher:
       state = state.replace(slots={'teacher': {'w': -state.params['w']}})
     _, metrics = method.update(state, batch, jax.random.key(1))
-    x, learnt, asked = (flat(images) for images in view.views)
+    x, student_view, teacher_view = (flat(images) for images in view.views)
     w = np.asarray(state.params['w'], np.float64)
-    z = softmax(asked @ (-w if teacher else w))
-    pairs = list(zip(softmax(learnt @ w), z))
+    z = softmax(teacher_view @ (-w if teacher else w))
+    pairs = list(zip(softmax(student_view @ w), z))
     if hard:
       gap = np.mean([-np.log(p[q.argmax()]) for p, q in pairs])
     else:
@@ -419,7 +427,7 @@ class SoftLabelTest(parameterized.TestCase):
     np.testing.assert_allclose(metrics['loss'], known + 2.0 * gap, rtol=1e-4)
 
   def test_both_chunks_move_the_statistics(self):
-    """Of 3 + 3 labelled and unlabelled rows each; the second is the last."""
+    """Of 3 + 3 labeled and unlabeled rows each; the second is the last."""
     method, batch = methods.build(dict(STUDENT), tools_of()), batch_of()
     after, _ = method.update(
       method.init(jax.random.key(0)), batch, jax.random.key(1)
@@ -476,7 +484,7 @@ class ErrorTest(parameterized.TestCase):
   def test_needs_held_out_images(self):
     method = build(STUDENT)
     state = method.init(jax.random.key(0))
-    batch = batch_of()._replace(held_x=None, held_y=None)
+    batch = batch_of()._replace(meta_x=None, meta_y=None)
     with self.assertRaisesRegex(errors.UserError, 'config.batch.holdout'):
       method.update(state, batch, jax.random.key(1))
 

@@ -29,7 +29,7 @@ class PlanTest(parameterized.TestCase):
   )
   def test_ahead_stops_at_what_is_due(self, step, count):
     plan = _plan(eval_every=24)  # only 2 divides all intervals
-    self.assertEqual(plan.ahead(step), count)
+    self.assertEqual(plan.steps_until_next_event(step), count)
 
   def test_at_most_two_programs(self):
     for plan, counts in (
@@ -41,24 +41,24 @@ class PlanTest(parameterized.TestCase):
     ):
       step, seen = 0, set()
       while step < plan.steps:
-        seen.add(plan.ahead(step))
-        step += plan.ahead(step)
+        seen.add(plan.steps_until_next_event(step))
+        step += plan.steps_until_next_event(step)
       self.assertEqual(seen, counts)
 
   def test_every_mark_and_the_end_are_reached_exactly(self):
     plan, step, seen = _plan(steps=93), 0, set()
     while step < plan.steps:
-      step += plan.ahead(step)
+      step += plan.steps_until_next_event(step)
       seen.add(step)
     self.assertLessEqual({10, 25, 40, 50, 75, 80, 90, 93}, seen)
-    self.assertTrue(plan.due(plan.eval_every, 93))
-    self.assertFalse(plan.due(plan.eval_every, 90))
+    self.assertTrue(plan.is_due(plan.eval_every, 93))
+    self.assertFalse(plan.is_due(plan.eval_every, 90))
 
 
 class ProgressTest(absltest.TestCase):
   def _show(self, stream):
     with mock.patch.object(loop, '_LINE_S', 1e9):
-      bar = loop.progress(stream, total=500, initial=0, desc='seed 0')
+      bar = loop.progress(stream, normalizer=500, initial=0, desc='seed 0')
       for _ in range(500):
         bar.set_postfix({'loss': '0.5'}, refresh=False)
         bar.update(1)
@@ -85,19 +85,19 @@ class MeterTest(absltest.TestCase):
   def test_means_over_partly_filled_calls(self):
     meter = loop.Meter([{'loss': 4.0}])
     meter.add(1, 2, {'loss': jnp.array([1.0, 2.0, jnp.nan])})
-    self.assertAlmostEqual(meter.drain()['loss'], 7 / 3, places=6)
-    self.assertEqual(meter.drain(), {})
+    self.assertAlmostEqual(meter.flush_means()['loss'], 7 / 3, places=6)
+    self.assertEqual(meter.flush_means(), {})
 
   def test_split_by_a_restart_gives_the_same_line(self):
     values = [{'loss': v} for v in (0.1, 0.7, 0.31)]
     first = loop.Meter([])
     first.add(0, 2, {'loss': jnp.array([0.1, 0.7])})
     first.fetch()
-    again = loop.Meter(list(first.values))
-    again.add(2, 1, {'loss': jnp.array([0.31])})
+    second_pass = loop.Meter(list(first.values))
+    second_pass.add(2, 1, {'loss': jnp.array([0.31])})
     whole = loop.Meter([])
     whole.add(0, 3, {'loss': jnp.array([v['loss'] for v in values])})
-    self.assertEqual(again.drain(), whole.drain())
+    self.assertEqual(second_pass.flush_means(), whole.flush_means())
 
   def test_names_the_first_bad_step(self):
     for bad in (math.nan, math.inf):

@@ -59,11 +59,11 @@ LOSSES = {
   'pseudo_label': lambda z: losses.pseudo_label(
     z, jnp.asarray(BELIEF, z.dtype), threshold=0.95
   ),
-  'none_of': lambda z: losses.none_of(z, BELIEF < 0.25),
+  'none_of': lambda z: losses.negative_sampling_loss(z, BELIEF < 0.25),
   'negative_sampling': lambda z: losses.negative_sampling(
     z, jnp.asarray(BELIEF, z.dtype), threshold=0.25
   ),
-  'each_not': lambda z: losses.each_not(z, BELIEF < 0.35),
+  'each_not': lambda z: losses.complementary_label_loss(z, BELIEF < 0.35),
 }
 
 
@@ -90,8 +90,8 @@ class EveryLossTest(parameterized.TestCase):
     lambda z: losses.cross_entropy(z, z[:, :2]),
     lambda z: losses.kl_divergence(z, z[:1]),
     lambda z: losses.pseudo_label(z, z[:1], threshold=0.5),
-    lambda z: losses.none_of(z, jnp.ones((2, 4), bool)),
-    lambda z: losses.each_not(z, jnp.ones((2, 4), bool)),
+    lambda z: losses.negative_sampling_loss(z, jnp.ones((2, 4), bool)),
+    lambda z: losses.complementary_label_loss(z, jnp.ones((2, 4), bool)),
     lambda z: losses.negative_sampling(z, z[:1], threshold=0.5),
   )
   def test_wrong_shapes_are_refused(self, call):
@@ -132,10 +132,10 @@ class PseudoLabelTest(parameterized.TestCase):
   @parameterized.parameters((10, 0.999592), (100, 0.995526))
   def test_confident_target(self, num_classes, winner):
     """Invariant 12: the gradient is p - target, so it shows the target."""
-    belief = np.full((1, num_classes), 1e-4)
-    belief[0, 3] = 0.99
+    target_probs = np.full((1, num_classes), 1e-4)
+    target_probs[0, 3] = 0.99
     logits = np.linspace(-1.0, 1.0, num_classes)[None]
-    loss = lambda z: losses.pseudo_label(z, belief, threshold=0.95)
+    loss = lambda z: losses.pseudo_label(z, target_probs, threshold=0.95)
     with jax.enable_x64(True):
       grad = np.asarray(gradient(loss, logits))
     target = special.softmax(logits, axis=-1) - grad
@@ -145,30 +145,32 @@ class PseudoLabelTest(parameterized.TestCase):
 
   def test_value_by_hand(self):
     """KL(target || uniform) = log 10 - H(target), H(target) = 0.0044928."""
-    belief = jnp.full((1, 10), 0.004).at[0, 7].set(0.964)
-    value = losses.pseudo_label(jnp.zeros((1, 10)), belief, threshold=0.95)
+    target_probs = jnp.full((1, 10), 0.004).at[0, 7].set(0.964)
+    value = losses.pseudo_label(
+      jnp.zeros((1, 10)), target_probs, threshold=0.95
+    )
     np.testing.assert_allclose(value, [math.log(10) - 0.0044928], rtol=1e-6)
 
   @parameterized.parameters(0.5, 0.51)
   def test_unconfident_row_gives_exactly_nothing(self, threshold):
     """Invariant 12; a belief that equals the threshold is not confident."""
-    belief = jnp.array([[0.5, 0.25, 0.25], [0.125, 0.375, 0.5]])
+    target_probs = jnp.array([[0.5, 0.25, 0.25], [0.125, 0.375, 0.5]])
     logits = jnp.array([[1.0, -2.0, 0.5], [100.0, -100.0, 0.0]])
-    loss = lambda z: losses.pseudo_label(z, belief, threshold=threshold)
+    loss = lambda z: losses.pseudo_label(z, target_probs, threshold=threshold)
     np.testing.assert_array_equal(loss(logits), 0.0)
     np.testing.assert_array_equal(gradient(loss, logits), 0.0)
 
   def test_certain_predictions(self):
     """Invariant 12: p = one-hot, right and wrong; also no belief gradient."""
-    belief = jnp.array([[1.0, 0.0, 0.0]] * 2)
+    target_probs = jnp.array([[1.0, 0.0, 0.0]] * 2)
     logits = jnp.array([[200.0, 0.0, 0.0], [0.0, 200.0, 0.0]])
     loss = lambda z, b: losses.pseudo_label(z, b, threshold=0.95)
     rest = 2 / (math.exp(10) + 2)
     entropy = -(1 - rest) * math.log(1 - rest) - rest * math.log(rest / 2)
     expected = np.array([200 * rest, 200 - 100 * rest]) - entropy
-    np.testing.assert_allclose(loss(logits, belief), expected, rtol=1e-5)
-    self.assertTrue(np.isfinite(gradient(loss, logits, belief)).all())
-    to_belief = gradient(lambda b: loss(logits, b), belief)
+    np.testing.assert_allclose(loss(logits, target_probs), expected, rtol=1e-5)
+    self.assertTrue(np.isfinite(gradient(loss, logits, target_probs)).all())
+    to_belief = gradient(lambda b: loss(logits, b), target_probs)
     np.testing.assert_array_equal(to_belief, 0.0)
 
 
@@ -179,10 +181,12 @@ class NoneOfTest(parameterized.TestCase):
   def test_forced_mask_at_uniform(self, num_classes, count, expected):
     """Invariant 2: -log(1 - m / K)."""
     negative = mask(num_classes, range(count))
-    value = losses.none_of(jnp.zeros((1, num_classes)), negative)
+    value = losses.negative_sampling_loss(jnp.zeros((1, num_classes)), negative)
     np.testing.assert_allclose(value, [expected], atol=1e-6)
 
-  @parameterized.parameters((losses.none_of, False), (clamped, True))
+  @parameterized.parameters(
+    (losses.negative_sampling_loss, False), (clamped, True)
+  )
   def test_gradient_formula(self, form, rounds):
     """Invariant 3 in float64: exact, signs, sum 0, for either form.
 
@@ -208,7 +212,9 @@ class NoneOfTest(parameterized.TestCase):
     """Invariant 3: each negative that is added raises the loss, from 0."""
     rank = np.random.default_rng(7).permutation(6)
     logits = jnp.array([[0.3, -1.2, 2.0, 0.1, 0.0, 1.0]] * 6)
-    value = losses.none_of(logits, rank[None] < np.arange(6)[:, None])
+    value = losses.negative_sampling_loss(
+      logits, rank[None] < np.arange(6)[:, None]
+    )
     self.assertEqual(value[0], 0.0)
     self.assertTrue((np.diff(value) > 1e-3).all())
 
@@ -217,7 +223,9 @@ class NoneOfTest(parameterized.TestCase):
     """Invariant 4, value and gradient; for K = 2 that is F-N14."""
     logits = random_case(8, num_classes=num_classes)[0]
     labels = np.arange(16) % num_classes
-    ours = lambda z: losses.none_of(z, ~np.eye(num_classes, dtype=bool)[labels])
+    ours = lambda z: losses.negative_sampling_loss(
+      z, ~np.eye(num_classes, dtype=bool)[labels]
+    )
     theirs = lambda z: losses.cross_entropy(z, labels)
     with jax.enable_x64(True):
       np.testing.assert_allclose(
@@ -230,17 +238,22 @@ class NoneOfTest(parameterized.TestCase):
   def test_at_least_dnll(self):
     """Invariant 5 with its numbers; equal for one negative (invariant 4)."""
     logits, negative = logits_of([0.4, 0.3, 0.2, 0.1]), mask(4, [2, 3])
-    for loss, expected in (losses.none_of, 0.356675), (dnll_sum, 0.328504):
+    for loss, expected in (
+      (losses.negative_sampling_loss, 0.356675),
+      (dnll_sum, 0.328504),
+    ):
       np.testing.assert_allclose(loss(logits, negative), [expected], atol=1e-6)
     logits, negative = random_case(10, rows=200)
     with jax.enable_x64(True):
-      value = np.asarray(losses.none_of(logits, negative))
+      value = np.asarray(losses.negative_sampling_loss(logits, negative))
     excess = value - dnll_sum(logits, negative)
     several = negative.sum(-1) > 1
     self.assertTrue((excess[several] > 1e-6).all())
     np.testing.assert_allclose(excess[~several], 0.0, atol=4e-15)
 
-  @parameterized.parameters(losses.none_of, losses.each_not)
+  @parameterized.parameters(
+    losses.negative_sampling_loss, losses.complementary_label_loss
+  )
   def test_certain_of_a_negative(self, loss):
     """p -> 1: no clamp, so the loss and its gradient go on."""
     logits, negative = jnp.array([[200.0, 0.0, 0.0]]), mask(3, [0])
@@ -261,11 +274,15 @@ class EachNotTest(absltest.TestCase):
     negative = jnp.array([[0, 0, 1, 1], [1, 0, 0, 1]], bool)
     # -(log 0.8 + log 0.9) / 2 and -(log 0.3 + log 0.9) / 2.
     np.testing.assert_allclose(
-      losses.each_not(logits, negative), [0.1642520, 0.6546667], rtol=1e-6
+      losses.complementary_label_loss(logits, negative),
+      [0.1642520, 0.6546667],
+      rtol=1e-6,
     )
 
   def test_no_negative(self):
-    value = losses.each_not(jnp.ones((1, 3)), jnp.zeros((1, 3), bool))
+    value = losses.complementary_label_loss(
+      jnp.ones((1, 3)), jnp.zeros((1, 3), bool)
+    )
     np.testing.assert_array_equal(value, [0.0])
 
   def test_value_and_gradient_against_float64(self):
@@ -278,20 +295,25 @@ class EachNotTest(absltest.TestCase):
     slope = (r - probs * r.sum(-1, keepdims=True)) / count[:, None]
     low = jnp.asarray(logits, jnp.float32)
     np.testing.assert_allclose(
-      losses.each_not(low, negative),
+      losses.complementary_label_loss(low, negative),
       dnll_sum(logits, negative) / count,
       rtol=2e-6,
       atol=1e-7,
     )
     np.testing.assert_allclose(
-      gradient(losses.each_not, low, negative), slope, rtol=1e-5, atol=1e-6
+      gradient(losses.complementary_label_loss, low, negative),
+      slope,
+      rtol=1e-5,
+      atol=1e-6,
     )
 
   def test_memory_is_of_the_size_of_the_logits(self):
     """10,000 classes: nothing that is [N, K, K] (51 GB at 128 rows)."""
     shape = jax.ShapeDtypeStruct((128, 10_000), jnp.float32)
     mark = jax.ShapeDtypeStruct(shape.shape, bool)
-    loss = lambda z, negative: losses.each_not(z, negative).sum()
+    loss = lambda z, negative: losses.complementary_label_loss(
+      z, negative
+    ).sum()
     program = jax.jit(jax.value_and_grad(loss)).lower(shape, mark).compile()
     used = program.memory_analysis().temp_size_in_bytes
     self.assertLess(used, 20 * 4 * 128 * 10_000)
@@ -300,8 +322,11 @@ class EachNotTest(absltest.TestCase):
 class NegativeSamplingTest(parameterized.TestCase):
   @parameterized.parameters((0.5, 0.7), (0.15, 0.9), (0.05, 1.0), (0.9, 0.7))
   def test_value_by_hand(self, threshold, kept):
-    logits, belief = logits_of([0.7, 0.2, 0.1]), jnp.array([[0.7, 0.2, 0.1]])
-    value = losses.negative_sampling(logits, belief, threshold=threshold)
+    logits, target_probs = (
+      logits_of([0.7, 0.2, 0.1]),
+      jnp.array([[0.7, 0.2, 0.1]]),
+    )
+    value = losses.negative_sampling(logits, target_probs, threshold=threshold)
     np.testing.assert_allclose(value, [-math.log(kept)], atol=1e-6)
 
   @parameterized.parameters((10, 0.04), (100, 0.004), (100, 0.05))
@@ -327,13 +352,13 @@ class NegativeSamplingTest(parameterized.TestCase):
   def test_no_gradient_to_the_belief(self):
     """Invariant 6: tied to the logits or not, the belief is constant."""
     logits = jnp.array([[1.0, -2.0, 0.5, 0.4]])
-    belief = jax.nn.softmax(logits)
+    target_probs = jax.nn.softmax(logits)
     loss = lambda z, b: losses.negative_sampling(z, b, threshold=0.3)
-    constant = gradient(loss, logits, belief)
+    constant = gradient(loss, logits, target_probs)
     self.assertGreater(np.abs(constant).max(), 0.1)
     tied = gradient(lambda z: loss(z, jax.nn.softmax(z)), logits)
     np.testing.assert_allclose(tied, constant, rtol=1e-6)
-    moved = belief + jnp.array([[0.01, 0, 0, -0.01]])
+    moved = target_probs + jnp.array([[0.01, 0, 0, -0.01]])
     np.testing.assert_array_equal(gradient(loss, logits, moved), constant)
 
   def test_labels_as_belief(self):

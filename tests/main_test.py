@@ -344,7 +344,7 @@ class BadInputTest(parameterized.TestCase):
       (digits, '--config.data.name=svhn', '--config.data.dir=/nowhere'): (
         'python -m nsl_jax data --prepare svhn'
       ),
-      (f'{digits}:labels=5000',): 'lower config.data.labelled',
+      (f'{digits}:labels=5000',): 'lower config.data.labeled',
       (digits, '--worrkdir=x'): 'workdir',
     }
     with tempfile.TemporaryDirectory() as folder:

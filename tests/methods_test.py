@@ -16,7 +16,7 @@ from nsl_jax.compose import tasks
 from nsl_jax.data import augment, sources, splits
 from nsl_jax.methods import supervised
 from nsl_jax.training import pipeline, train_step
-from nsl_jax.types import Batch, Data, Method, Model, Outputs, Tools
+from nsl_jax.types import Batch, Components, Data, Method, Model, Outputs
 
 SHAPE, K = (2, 2, 1), 4
 RAMP = dict(weight=1.0, ramp='sigmoid', ramp_steps=20)
@@ -29,7 +29,7 @@ CONFIGS = {
   'dnll': dict(DNLL, selection='epm', count=2, unsupervised='both'),
   'dual_student': dict(
     consistency=5.0,
-    stabilisation=10.0,
+    stabilization=10.0,
     tie=0.01,
     threshold=0.4,
     ramp='sigmoid',
@@ -77,8 +77,8 @@ class Toy:
   def augment(self, images, key):
     return images + self.noise * jax.random.normal(key, images.shape)
 
-  def tools(self, tx=None):
-    return Tools(
+  def components(self, tx=None):
+    return Components(
       model=Model(self.init, self.apply),
       tx=tx or optax.sgd(0.1),
       augment=self.augment,
@@ -87,9 +87,9 @@ class Toy:
 
 
 def build(name, toy=None, tx=None, **fields):
-  tools = (toy or Toy()).tools(tx)
+  components = (toy or Toy()).components(tx)
   terms = {} if name == 'l2i' else {'terms': {}}  # the host has them
-  return methods.build({'name': name, **terms, **fields}, tools)
+  return methods.build({'name': name, **terms, **fields}, components)
 
 
 def weights(state):
@@ -103,15 +103,15 @@ def start(method, step=0):
   return method.init(jax.random.key(0)).replace(step=jnp.array(step, jnp.int32))
 
 
-def make_batch(labelled=5, unlabelled=7):
+def make_batch(labeled=5, unlabeled=7):
   rng = np.random.default_rng(0)
   draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
   return Batch(
-    x=draw(labelled),
-    y=jnp.arange(labelled) % K,
-    u=draw(unlabelled),
-    u_index=jnp.arange(unlabelled),
-    side={},
+    x=draw(labeled),
+    y=jnp.arange(labeled) % K,
+    u=draw(unlabeled),
+    u_index=jnp.arange(unlabeled),
+    per_image_tables={},
   )
 
 
@@ -183,18 +183,18 @@ class StepTest(parameterized.TestCase):
 
   def test_belief_is_constant(self):
     """Whatever a term makes of it, no gradient comes back."""
-    loss = supervised.supervised_loss(Toy().tools())
+    loss = supervised.supervised_loss(Toy().components())
     state, batch = start(build('supervised')), make_batch()
     read = lambda params: (
-      loss(params, state, batch, jax.random.key(1))[1].belief_u[:, 0].sum()
+      loss(params, state, batch, jax.random.key(1))[1].target_probs[:, 0].sum()
     )
     np.testing.assert_array_equal(jax.grad(read)(state.params)['w'], 0.0)
 
-  def test_supervised_without_unlabelled_rows(self):
+  def test_supervised_without_unlabeled_rows(self):
     toy = Toy()
     state = start(build('supervised', toy))
     moved, metrics = build('supervised', toy).update(
-      state, make_batch(unlabelled=0), jax.random.key(1)
+      state, make_batch(unlabeled=0), jax.random.key(1)
     )
     probs = probabilities(toy.views[0], state.params)
     mean = -np.log(probs[np.arange(5), np.arange(5) % K]).mean()
@@ -210,7 +210,7 @@ class StepTest(parameterized.TestCase):
       'ns3l', tx=optax.sgd(0.0), sampler=sampler, passes=1, count=3, **RAMP
     )
     data, rows = small_data()
-    data = data._replace(side={'true_class': data.labels})
+    data = data._replace(per_image_tables={'true_class': data.labels})
     step = jax.jit(train_step.one_step(method, read))
     state, values = start(method), []
     for _ in range(4):
@@ -219,19 +219,19 @@ class StepTest(parameterized.TestCase):
     self.assertLen(set(values), different)
 
 
-def normalise(fitted, images):
+def normalize(fitted, images):
   return images / 255.0
 
 
-read = functools.partial(train_step.gather, normalise)
+read = functools.partial(train_step.make_batch, normalize)
 
 
 def small_data():
-  """40 random images; the first 12 are labelled."""
+  """40 random images; the first 12 are labeled."""
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (40, *SHAPE), np.uint8)
   labels = np.arange(40, dtype=np.int32) % K
-  rows = {'labelled': np.arange(12), 'unlabelled': np.arange(12, 40)}
+  rows = {'labeled': np.arange(12), 'unlabeled': np.arange(12, 40)}
   return Data(jnp.asarray(images), jnp.asarray(labels), {}, {}), rows
 
 
@@ -249,24 +249,26 @@ class HiddenLabelsTest(parameterized.TestCase):
     ),
   )
   def test_only_the_oracle_sees_them(self, name, fields, sees):
-    """Other labels on unlabelled rows change nothing, bit for bit."""
+    """Other labels on unlabeled rows change nothing, bit for bit."""
     method = build(name, **fields)
     step = jax.jit(train_step.one_step(method, read))
     data, rows = small_data()
     if name in ('l2i', 'mixmatch', 'pseudo_label_l2i'):  # equal batches
-      rows['unlabelled'] = rows['unlabelled'][: len(rows['labelled'])]
-    seen = {**rows, 'holdout': rows['labelled'][::2]}
+      rows['unlabeled'] = rows['unlabeled'][: len(rows['labeled'])]
+    seen = {**rows, 'holdout': rows['labeled'][::2]}
     ends = []
     for shift in 0, 1:
       labels = np.array(data.labels)
-      labels[rows['unlabelled']] = (labels[rows['unlabelled']] + shift) % K
+      labels[rows['unlabeled']] = (labels[rows['unlabeled']] + shift) % K
       source = sources.Source(
         'toy', K, sources.Arrays(np.asarray(data.images), labels), None, ''
       )
       split = splits.Split(**rows, validation=np.arange(0))
       shown = data._replace(
         labels=jnp.asarray(labels),
-        side=pipeline.side_tables(method.side, source, split),
+        per_image_tables=pipeline.per_image_tables(
+          method.per_image_tables, source, split
+        ),
       )
       state = start(method, step=18)
       for _ in range(3):
@@ -277,16 +279,16 @@ class HiddenLabelsTest(parameterized.TestCase):
 
 @functools.cache
 def digits():
-  """The data and a split with five labelled images of every class."""
+  """The data and a split with five labeled images of every class."""
   source = sources.load('digits')
   return source, splits.make(
     source.train.labels,
     10,
-    labelled=50,
+    labeled=50,
     validation=0,
     rule='balanced',
     validation_rule='balanced',
-    unlabelled_includes_labelled=False,
+    unlabeled_includes_labeled=False,
     seed=0,
   )
 
@@ -319,7 +321,7 @@ class EveryMethodTest(parameterized.TestCase):
     """One key gives one run, bit for bit; another key another."""
     method = build(name, Toy(noise=0.3), **CONFIGS[name])
     batch = make_batch(6, 6)
-    batch = batch._replace(held_x=batch.x[:4], held_y=batch.y[:4])
+    batch = batch._replace(meta_x=batch.x[:4], meta_y=batch.y[:4])
     update = jax.jit(method.update)
     run = lambda seed: weights(
       update(start(method, 20), batch, jax.random.key(seed))[0]
@@ -331,17 +333,17 @@ class EveryMethodTest(parameterized.TestCase):
   def test_learns_digits(self, name, precision):
     """40 steps on 50 labels: most of the test digits are read."""
     source, split = digits()
-    tools = Tools(
+    components = Components(
       model=models.build({'name': 'small_cnn'}, 10, precision=precision),
       tx=optax.adam(3e-3),
       augment=augment.build('translate:1'),
       image_shape=(8, 8, 1),
     )
     terms = {} if name == 'l2i' else {'terms': {}}
-    method = methods.build({'name': name, **terms, **CONFIGS[name]}, tools)
+    method = methods.build({'name': name, **terms, **CONFIGS[name]}, components)
     step = jax.jit(train_step.one_step(method, read))
     predict = jax.jit(one_of(method.predict))
-    images = normalise({}, jnp.asarray(source.test.images))
+    images = normalize({}, jnp.asarray(source.test.images))
     error = lambda state: np.mean(
       predict(state, images).argmax(-1) != source.test.labels
     )
@@ -351,9 +353,9 @@ class EveryMethodTest(parameterized.TestCase):
     self.assertGreater(error(state), 0.7)
     for _ in range(40):
       rows = {
-        'labelled': split.labelled,
-        'unlabelled': rng.choice(split.unlabelled, 50, replace=False),
-        'holdout': rng.permutation(split.labelled),
+        'labeled': split.labeled,
+        'unlabeled': rng.choice(split.unlabeled, 50, replace=False),
+        'holdout': rng.permutation(split.labeled),
       }
       state, metrics = step(state, data, rows)
       history.append(metrics['loss'])
@@ -401,7 +403,7 @@ class BuildTest(parameterized.TestCase):
   )
   def test_errors_are_one_clear_line(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
-      methods.build(config, Toy().tools())
+      methods.build(config, Toy().components())
     self.assertNotIn('\n', str(caught.exception))
 
   @parameterized.parameters(*(name for name in CONFIGS if name != 'l2i'))
@@ -438,9 +440,9 @@ class BuildTest(parameterized.TestCase):
 
   def test_side_tables_are_asked_for(self):
     furthest = dict(sampler='furthest', passes=1, **RAMP)
-    self.assertEqual(build('ns3l', **NS3L).side, ())
+    self.assertEqual(build('ns3l', **NS3L).per_image_tables, ())
     on_top = build('pseudo_label', terms={'ns3l': furthest}, **PSEUDO_LABEL)
-    self.assertEqual(on_top.side, ('class_distance',))
+    self.assertEqual(on_top.per_image_tables, ('class_distance',))
 
 
 if __name__ == '__main__':

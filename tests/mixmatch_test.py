@@ -18,7 +18,7 @@ from scipy import special
 from nsl_jax import errors, methods, models
 from nsl_jax.compose import combinators, mixing
 from nsl_jax.methods import mixmatch
-from nsl_jax.types import Batch, Model, Outputs, Tools
+from nsl_jax.types import Batch, Components, Model, Outputs
 
 SHAPE, K, B = (2, 2, 1), 4, 6
 LABELS = np.arange(B) % K
@@ -71,8 +71,8 @@ class Toy:
     jax.debug.callback(note, images, view, ordered=True)
     return view
 
-  def tools(self, **options):
-    return Tools(
+  def components(self, **options):
+    return Components(
       **{
         'model': Model(self.init, self.apply),
         'tx': optax.sgd(0.1),
@@ -83,27 +83,30 @@ class Toy:
     )
 
 
-def make_batch(labelled=B, unlabelled=B, seed=0):
+def make_batch(labeled=B, unlabeled=B, seed=0):
   rng = np.random.default_rng(seed)
   draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
   return Batch(
-    x=draw(labelled),
-    y=jnp.arange(labelled) % K,
-    u=draw(unlabelled),
-    u_index=jnp.arange(unlabelled),
-    side={},
+    x=draw(labeled),
+    y=jnp.arange(labeled) % K,
+    u=draw(unlabeled),
+    u_index=jnp.arange(unlabeled),
+    per_image_tables={},
   )
 
 
-def build(name, toy=None, tools=None, **fields):
+def build(name, toy=None, components=None, **fields):
   return methods.build(
-    {'name': name, 'terms': {}, **fields}, tools or (toy or Toy()).tools()
+    {'name': name, 'terms': {}, **fields},
+    components or (toy or Toy()).components(),
   )
 
 
-def run(name, toy=None, batch=None, state=None, key=1, tools=None, **fields):
+def run(
+  name, toy=None, batch=None, state=None, key=1, components=None, **fields
+):
   """One update: the state before, the state after, the metrics."""
-  method = build(name, toy, tools, **fields)
+  method = build(name, toy, components, **fields)
   state = state or quick_jit(method.init)(jax.random.key(0))
   after, metrics = quick_jit(method.update)(
     state, batch or make_batch(), jax.random.key(key)
@@ -117,9 +120,9 @@ def probs_of(view, params):
   return special.softmax(flat @ head['kernel'] + head['bias'], axis=-1)
 
 
-def none_of(belief, probs, threshold):
+def negative_sampling_loss(target_probs, probs, threshold):
   """NS3L's loss of a row."""
-  return -np.log(sum(p for q, p in zip(belief, probs) if q >= threshold))
+  return -np.log(sum(p for q, p in zip(target_probs, probs) if q >= threshold))
 
 
 def check_moved_once(after, view):
@@ -280,7 +283,9 @@ class MixMatchTest(parameterized.TestCase):
     probs = probs_of(shown, state.params)
     known = -np.mean([sum(q * np.log(p)) for q, p in zip(mixed[:B], probs[:B])])
     guess = np.mean([(q - p) ** 2 for q, p in zip(mixed[B:], probs[B:])])
-    ns3l = np.mean([none_of(q, p, 0.05) for q, p in zip(mixed, probs)])
+    ns3l = np.mean(
+      [negative_sampling_loss(q, p, 0.05) for q, p in zip(mixed, probs)]
+    )
     self.assertGreater(ns3l, 0.0)
     for name, value in (
       ('cross_entropy', known),
@@ -313,12 +318,12 @@ class MixMatchTest(parameterized.TestCase):
   def test_passes_as_one_program_give_the_same(self):
     """As on an accelerator: logits, statistics and gradients to rounding."""
     model = models.build(TINY['oliver'], K)
-    tools = Toy().tools(model=model)
+    components = Toy().components(model=model)
     batches = [images(4, 8, seed=seed) for seed in range(3)]
 
     def passes(params, stats):
       logits, moved = mixmatch.each_pass(
-        tools, params, stats, batches, jax.random.key(1), moved_by='first'
+        components, params, stats, batches, jax.random.key(1), moved_by='first'
       )
       return jnp.sum(logits**2), (logits, moved)
 
@@ -354,19 +359,19 @@ class MixMatchTest(parameterized.TestCase):
 
   def test_batch_norm_moves_once(self):
     """Invariant 18: one update, by 0.999, of a network with batch norm."""
-    tools = Tools(
+    components = Components(
       model=models.build(TINY['small_cnn'], K),
       tx=optax.sgd(0.1),
       augment=lambda images, key: images,
       image_shape=(4, 4, 1),
     )
-    method = build('mixmatch', tools=tools, **MIX)
+    method = build('mixmatch', components=components, **MIX)
     batch = Batch(
       x=images(3, 4, 1),
       y=jnp.arange(3),
       u=images(3, 4, 1, 1),
       u_index=jnp.arange(3),
-      side={},
+      per_image_tables={},
     )
     update = quick_jit(method.update)
     state = quick_jit(method.init)(jax.random.key(0))
@@ -395,12 +400,14 @@ class MixMatchTest(parameterized.TestCase):
 
   def test_kernels_alone_decay_and_after_the_average(self):
     """Invariant 18: without gradients kernels shrink by 1 - 0.02 lr."""
-    tools = (
+    components = (
       Toy()
-      .tools(weight_decay=0.02, ema_decay=0.5, learning_rate=lambda step: 0.002)
+      .components(
+        weight_decay=0.02, ema_decay=0.5, learning_rate=lambda step: 0.002
+      )
       ._replace(tx=optax.sgd(0.0))
     )
-    state, after, _ = run('mixmatch', tools=tools, **MIX)
+    state, after, _ = run('mixmatch', components=components, **MIX)
     before, now = state.params['head'], after.params['head']
     np.testing.assert_array_equal(
       now['kernel'], before['kernel'] * np.float32(1 - 4e-5)
@@ -460,28 +467,30 @@ class MixedBaselinesTest(parameterized.TestCase):
     state, after, metrics = run(
       'mixup', toy, batch, alpha=0.75, terms={'ns3l': dict(NS3L, weight=2.0)}
     )
-    guessing, labelled, unlabelled = toy.views
+    guessing, labeled, unlabeled = toy.views
     found = {}
     for name, shown, rows, labels in (
-      ('cross_entropy', labelled, batch.x, np.eye(K)[LABELS]),
-      ('mixup', unlabelled, batch.u, probs_of(guessing, state.params)),
+      ('cross_entropy', labeled, batch.x, np.eye(K)[LABELS]),
+      ('mixup', unlabeled, batch.u, probs_of(guessing, state.params)),
     ):
       targets = self.mixed_labels(shown, np.asarray(rows, np.float64), labels)
       probs = probs_of(shown, state.params)
       found[name] = [-sum(q * np.log(p)) for q, p in zip(targets, probs)]
-    found['ns3l'] = [none_of(q, p, 0.2) for q, p in zip(targets, probs)]
+    found['ns3l'] = [
+      negative_sampling_loss(q, p, 0.2) for q, p in zip(targets, probs)
+    ]
     self.check(metrics, found)
-    check_moved_once(after, labelled)
+    check_moved_once(after, labeled)
 
   def test_mixup_labels_are_constant(self):
-    """The step without labelled images: p - q of every row, whatever q."""
+    """The step without labeled images: p - q of every row, whatever q."""
     toy, batch = Toy(), make_batch()
     state, after, _ = run('mixup', toy, batch, alpha=0.75)
-    guessing, labelled, unlabelled = toy.views
+    guessing, labeled, unlabeled = toy.views
     want = np.zeros(K)
     for shown, rows, labels in (
-      (labelled, batch.x, np.eye(K)[LABELS]),
-      (unlabelled, batch.u, probs_of(guessing, state.params)),
+      (labeled, batch.x, np.eye(K)[LABELS]),
+      (unlabeled, batch.u, probs_of(guessing, state.params)),
     ):
       targets = self.mixed_labels(shown, np.asarray(rows, np.float64), labels)
       want += np.mean(probs_of(shown, state.params) - targets, axis=0)
@@ -496,20 +505,22 @@ class MixedBaselinesTest(parameterized.TestCase):
     other = jax.tree.map(lambda leaf: 0.3 * leaf, state.params)
     state = state.replace(slots={'teacher': other})
     _, after, metrics = run('ict', toy, batch, state, **fields)
-    labelled, teaching, shown = toy.views
+    labeled, teaching, shown = toy.views
     targets = self.mixed_labels(
       shown, np.asarray(batch.u, np.float64), probs_of(teaching, other)
     )
-    probs, known = (probs_of(v, state.params) for v in (shown, labelled))
+    probs, known = (probs_of(v, state.params) for v in (shown, labeled))
     self.check(
       metrics,
       {
         'cross_entropy': -np.log(known[np.arange(B), LABELS]),
         'ict': [sum((p - q) ** 2) / K for p, q in zip(probs, targets)],
-        'ns3l': [none_of(q, p, 0.2) for q, p in zip(targets, probs)],
+        'ns3l': [
+          negative_sampling_loss(q, p, 0.2) for q, p in zip(targets, probs)
+        ],
       },
     )
-    check_moved_once(after, labelled)
+    check_moved_once(after, labeled)
     kernel = lambda tree: np.asarray(tree['head']['kernel'])
     np.testing.assert_allclose(
       kernel(after.slots['teacher']),

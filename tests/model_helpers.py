@@ -51,7 +51,7 @@ def noisy(tree, seed, low=-0.3, high=0.3):
 
 
 def values(model, image_shape):
-  """Plausible variables from NumPy, which is faster than the initialisers."""
+  """Plausible variables from NumPy, which is faster than the initializers."""
   rng = np.random.default_rng(0)
 
   def draw(path, leaf):
@@ -85,9 +85,11 @@ def evaluate(model, params, stats, x):
   )(params, stats)
 
 
-def images(batch, side, channels=3, seed=0):
+def images(batch, per_image_tables, channels=3, seed=0):
   rng = np.random.default_rng(seed)
-  return rng.normal(size=(batch, side, side, channels)).astype(np.float32)
+  return rng.normal(
+    size=(batch, per_image_tables, per_image_tables, channels)
+  ).astype(np.float32)
 
 
 def plain_conv(x, layer, *, stride=1, padding='SAME'):
@@ -110,7 +112,7 @@ def plain_conv(x, layer, *, stride=1, padding='SAME'):
 
 
 def plain_norm(x, layer, epsilon, stats=None):
-  """Batch normalisation, with the batch where no statistics are given."""
+  """Batch normalization, with the batch where no statistics are given."""
   mean = x.mean((0, 1, 2)) if stats is None else np.asarray(stats['mean'])
   var = x.var((0, 1, 2)) if stats is None else np.asarray(stats['var'])
   scale = np.asarray(layer['scale']) / np.sqrt(var + epsilon)

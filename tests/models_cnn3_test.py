@@ -48,7 +48,7 @@ def plain_map(params, x, stats=None):
 
 
 def plain_head(features, layer):
-  """Weight-normalised dense layer, f32[B, D] -> f32[B, K]."""
+  """Weight-normalized dense layer, f32[B, D] -> f32[B, K]."""
   norm = np.sqrt(np.square(layer['v']).sum(0))
   kernel = layer['v'] * (layer['g'] / norm)[None]
   return features @ kernel + np.asarray(layer['bias'])[None]
@@ -204,9 +204,9 @@ class NoiseTest(parameterized.TestCase):
   def test_follows_the_key(self):
     model, x = build(5, dropout=0.0), images(4, 28, 1)
     first = self.run_training(model, x, jax.random.key(1))
-    again = self.run_training(model, x, jax.random.key(1))
+    second_pass = self.run_training(model, x, jax.random.key(1))
     other = self.run_training(model, x, jax.random.key(2))
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, second_pass)
     self.assertGreater(np.abs(first - other).max(), 1e-3)
 
   def test_dropout_without_noise(self):

@@ -1,4 +1,4 @@
-"""Networks: normalisation, dropout and precision."""
+"""Networks: normalization, dropout and precision."""
 
 import jax
 import jax.numpy as jnp

@@ -40,12 +40,16 @@ def compiled(name, options):
   return jax.jit(negative_samplers.build(name, **dict(options)))
 
 
-def draw(name, *, seed=0, side=None, belief=None, **options):
+def draw(name, *, seed=0, per_image_tables=None, target_probs=None, **options):
   """A sampler's mask for ROWS rows, in numpy."""
-  belief = jnp.full((ROWS, K), 1 / K) if belief is None else belief
-  side = SIDE if side is None else side
+  target_probs = (
+    jnp.full((ROWS, K), 1 / K) if target_probs is None else target_probs
+  )
+  per_image_tables = SIDE if per_image_tables is None else per_image_tables
   sample = compiled(name, tuple(sorted(options.items())))
-  return np.asarray(sample(belief, side, jax.random.key(seed)))
+  return np.asarray(
+    sample(target_probs, per_image_tables, jax.random.key(seed))
+  )
 
 
 class DrawnTest(parameterized.TestCase):
@@ -92,9 +96,11 @@ class DrawnTest(parameterized.TestCase):
     self.assertEqual(other > 0.5, case != 'nearest4_all')
 
   def test_only_the_oracle_reads_the_true_class(self):
-    side = {**SIDE, negative_samplers.TRUE_CLASS: (TRUE + 1) % K}
+    per_image_tables = {**SIDE, negative_samplers.TRUE_CLASS: (TRUE + 1) % K}
     for name, options, _, _ in DRAWN.values():
-      moved = draw(name, side=side, **options) != draw(name, **options)
+      moved = draw(name, per_image_tables=per_image_tables, **options) != draw(
+        name, **options
+      )
       self.assertEqual(moved.any(), name == 'oracle')
 
   @parameterized.parameters(
@@ -105,14 +111,19 @@ class DrawnTest(parameterized.TestCase):
   )
   def test_no_room_for_that_many(self, name, options):
     """Three classes: all of them, or an excluded one, would be drawn."""
-    side = {
+    per_image_tables = {
       negative_samplers.DISTANCE: DISTANCE[:1, :3],
       negative_samplers.TRUE_CLASS: TRUE[:1],
     }
     with self.assertRaisesRegex(
       errors.UserError, rf'count={options["count"]} .*set 1 to [12]$'
     ):
-      draw(name, side=side, belief=jnp.full((1, 3), 1 / 3), **options)
+      draw(
+        name,
+        per_image_tables=per_image_tables,
+        target_probs=jnp.full((1, 3), 1 / 3),
+        **options,
+      )
 
 
 class FixedTest(parameterized.TestCase):
@@ -138,16 +149,18 @@ class FixedTest(parameterized.TestCase):
     ([0.4, 0.4, 0.2], 0.9, [0, 0, 1]),  # and so does one that ties with it
     ([0.25, 0.25, 0.25, 0.25], 1.0, [0, 0, 0, 0]),
   )
-  def test_threshold_by_hand(self, belief, threshold, expected):
+  def test_threshold_by_hand(self, target_probs, threshold, expected):
     """The class believed most is never a negative."""
-    found = draw('threshold', threshold=threshold, belief=jnp.array([belief]))
+    found = draw(
+      'threshold', threshold=threshold, target_probs=jnp.array([target_probs])
+    )
     np.testing.assert_array_equal(found, [expected])
 
   def test_doubling_the_threshold_loses_no_negative(self):
     """Invariant 3."""
-    belief = np.random.default_rng(0).dirichlet(np.ones(K), 200)
+    target_probs = np.random.default_rng(0).dirichlet(np.ones(K), 200)
     found = [
-      draw('threshold', threshold=2.0 ** (n - 7), belief=belief)
+      draw('threshold', threshold=2.0 ** (n - 7), target_probs=target_probs)
       for n in range(8)
     ]
     for less, more in itertools.pairwise(found):
@@ -156,9 +169,15 @@ class FixedTest(parameterized.TestCase):
 
   def test_threshold_reads_the_belief_alone(self):
     """It needs no table, and the key changes nothing."""
-    belief = np.random.default_rng(1).dirichlet(np.ones(K), 50)
+    target_probs = np.random.default_rng(1).dirichlet(np.ones(K), 50)
     first, other = (
-      draw('threshold', threshold=0.05, belief=belief, side={}, seed=seed)
+      draw(
+        'threshold',
+        threshold=0.05,
+        target_probs=target_probs,
+        per_image_tables={},
+        seed=seed,
+      )
       for seed in (0, 1)
     )
     np.testing.assert_array_equal(first, other)
@@ -192,9 +211,10 @@ class BuildTest(parameterized.TestCase):
   )
   def test_missing_options(self, name, defaults):
     rng = np.random.default_rng(6)
-    belief = jnp.asarray(rng.dirichlet(np.ones(K), ROWS), jnp.float32)
+    target_probs = jnp.asarray(rng.dirichlet(np.ones(K), ROWS), jnp.float32)
     np.testing.assert_array_equal(
-      draw(name, belief=belief), draw(name, belief=belief, **defaults)
+      draw(name, target_probs=target_probs),
+      draw(name, target_probs=target_probs, **defaults),
     )
 
   @parameterized.parameters(
@@ -205,17 +225,17 @@ class BuildTest(parameterized.TestCase):
     ('oracle', (negative_samplers.TRUE_CLASS,)),
   )
   def test_side_tables(self, name, expected):
-    self.assertEqual(negative_samplers.side_tables(name), expected)
+    self.assertEqual(negative_samplers.per_image_tables(name), expected)
 
   def test_side_tables_of_an_unknown_sampler(self):
     with self.assertRaisesRegex(errors.UserError, 'unknown sampler'):
-      negative_samplers.side_tables('nearest')
+      negative_samplers.per_image_tables('nearest')
 
 
 class ClassDistancesTest(parameterized.TestCase):
   @parameterized.parameters(1, 4, 7, 100)
   def test_against_a_loop(self, rows):
-    """Any block size; classes 0, 3 and 5 have no labelled image."""
+    """Any block size; classes 0, 3 and 5 have no labeled image."""
     rng = np.random.default_rng(3)
     images = rng.integers(0, 256, (11, 4, 3, 2), np.uint8)
     labels = np.array([4, 1, 2, 1, 4, 4, 2, 1], np.int32)

@@ -1,4 +1,4 @@
-"""Optimisers: by hand over several steps, and refused in one line."""
+"""Optimizers: by hand over several steps, and refused in one line."""
 
 import runpy
 import types
@@ -45,7 +45,7 @@ class AdamTest(absltest.TestCase):
 
 
 class SgdTest(parameterized.TestCase):
-  def descend(self, config, curvature, start, steps):
+  def gradient_step(self, config, curvature, start, steps):
     """The way down curvature * p^2 / 2, as p after each step."""
     tx = optimizers.build(config)
     params = {
@@ -92,7 +92,7 @@ class SgdTest(parameterized.TestCase):
       weight_decay=decay,
       cosine_steps=cosine,
     )
-    found = self.descend(config, curvature, start, 15)
+    found = self.gradient_step(config, curvature, start, 15)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     if cosine:
       np.testing.assert_array_equal(found[12:], found[[11, 11, 11]])
@@ -101,7 +101,7 @@ class SgdTest(parameterized.TestCase):
     config = dict(
       SGD, momentum=0.0, weight_decay=0.0, lr=0.1, drop_steps=2, drop_factor=0.1
     )
-    found = self.descend(config, np.ones(1), np.ones(1), 3)[:, 0]
+    found = self.gradient_step(config, np.ones(1), np.ones(1), 3)[:, 0]
     np.testing.assert_allclose(found, [0.9, 0.81, 0.81 * 0.99], rtol=1e-5)
 
   def test_from_a_config(self):

@@ -17,7 +17,7 @@ from nsl_jax.terms import negative_samplers
 
 @options.declare(eps='> 0', rate='[0, 1)', mode=('exact', 'approximate'))
 def build(
-  tools,
+  components,
   *,
   terms,
   eps: float = 1.0,
@@ -31,7 +31,7 @@ def build(
   """A part.
 
   Args:
-    tools: no option, since it is positional.
+    components: no option, since it is positional.
     terms: no option, since it has no default.
     eps: length of the change,
       in units of the image.
@@ -43,7 +43,7 @@ def build(
   Returns:
     eps: what it was given.
   """
-  return tools, terms, eps, rate, mode, count, moves, top, steps
+  return components, terms, eps, rate, mode, count, moves, top, steps
 
 
 @options.declare(width='>= 1', kind=('a', 'b'))
@@ -357,7 +357,11 @@ class CommandTest(parameterized.TestCase):
   @parameterized.parameters(
     # What comes from another file than that of the part.
     ('vat', 'method', ('weight=0.3  (>= 0)', 'ramp_steps=50000  (>= 0)')),
-    ('vat', 'method', ('joint=True', 'eps=6.0  (> 0)', 'hold_steps=0')),
+    (
+      'vat',
+      'method',
+      ('shared_batch_norm=True', 'eps=6.0  (> 0)', 'hold_steps=0'),
+    ),
     ('entropy', 'term', ('weight=0.06  (>= 0)', "ramp='none'  (none | ")),
     ('ns3l', 'term', ('threshold=0.04  ((0, 1])', 'passes=2  ([1, 2])')),
     ('sgd', 'optimizer', ('lr=0.001  (>= 0)', 'momentum=0.9  ([0, 1))')),

@@ -29,7 +29,7 @@ FILES = {
         return factor * value, aux
 
       loss = combinators.add_terms(loss, terms_lib.from_config(terms))
-      return combinators.method_of(combinators.Recipe(loss), tools)
+      return combinators.method_of(combinators.SingleNetworkMethod(loss), tools)
     ''',
   'confidence': '''
     """The most likely class becomes more likely."""

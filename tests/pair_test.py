@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from nsl_jax import errors, methods, schedules
 from nsl_jax.compose import two_networks
 from nsl_jax.methods import dnll, dual_student
-from nsl_jax.types import Batch, Model, Outputs, Tools
+from nsl_jax.types import Batch, Components, Model, Outputs
 
 SHAPE, K, RATE = (2, 2, 1), 4, 0.1
 WEIGHT = dict(weight=2.0, ramp='none', ramp_steps=0)
@@ -20,7 +20,7 @@ DNLL = dict(
   selection='ep', count=K - 1, unsupervised='both', terms={}, **WEIGHT
 )
 STUDENT = dict(
-  consistency=3.0, stabilisation=5.0, tie=0.5, threshold=0.5, terms={}, **RAMP
+  consistency=3.0, stabilization=5.0, tie=0.5, threshold=0.5, terms={}, **RAMP
 )
 
 
@@ -56,9 +56,9 @@ class Normed(Toy):
   """
 
   def apply(self, params, stats, images, *, train, key=None):
-    centre = images.mean() if train else stats['mean']
-    outputs, _ = super().apply(params, stats, images - centre, train=train)
-    moved = {'mean': 0.5 * stats['mean'] + 0.5 * centre}
+    center = images.mean() if train else stats['mean']
+    outputs, _ = super().apply(params, stats, images - center, train=train)
+    moved = {'mean': 0.5 * stats['mean'] + 0.5 * center}
     return outputs, moved if train else stats
 
 
@@ -69,7 +69,7 @@ def brighter(images, key):
 
 def tools_of(network=None, augment=lambda images, key: images, strong=None):
   network = network or Toy()
-  return Tools(
+  return Components(
     model=Model(network.init, network.apply),
     tx=optax.sgd(RATE),
     augment=augment,
@@ -78,21 +78,21 @@ def tools_of(network=None, augment=lambda images, key: images, strong=None):
   )
 
 
-def build(name, tools, **fields):
-  return methods.build({'name': name, **fields}, tools)
+def build(name, components, **fields):
+  return methods.build({'name': name, **fields}, components)
 
 
-def batch_of(labelled=6, unlabelled=8, seed=0):
+def batch_of(labeled=6, unlabeled=8, seed=0):
   rng = np.random.default_rng(seed)
   draw = lambda count: jnp.asarray(
     rng.normal(size=(count, *SHAPE)).astype(np.float32)
   )
   return Batch(
-    x=draw(labelled),
-    y=jnp.asarray(rng.integers(0, K, labelled)),
-    u=draw(unlabelled),
-    u_index=jnp.arange(unlabelled),
-    side={},
+    x=draw(labeled),
+    y=jnp.asarray(rng.integers(0, K, labeled)),
+    u=draw(unlabeled),
+    u_index=jnp.arange(unlabeled),
+    per_image_tables={},
   )
 
 
@@ -140,9 +140,9 @@ def gradients(loss, state, batch):
   return {n: jax.grad(of(n))(state.params) for n in two_networks.NAMES}
 
 
-def dnll_loss(tools, **fields):
+def dnll_loss(components, **fields):
   return dnll.dnll_loss(
-    tools,
+    components,
     **{
       **dict(
         weight=schedules.ramped(weight=2.0),
@@ -171,9 +171,9 @@ class DNLLTest(parameterized.TestCase):
 
   def test_gradients_do_not_cross(self):
     """Invariant 22."""
-    tools = tools_of()
-    state = two_networks.init(tools)(jax.random.key(0))
-    loss = dnll_loss(tools)
+    components = tools_of()
+    state = two_networks.init(components)(jax.random.key(0))
+    loss = dnll_loss(components)
     for n, grads in gradients(loss, state, batch_of()).items():
       own, others = grads[n]['w'], grads[two_networks.other(n)]['w']
       self.assertGreater(jnp.abs(own).max(), 1e-3)
@@ -181,12 +181,12 @@ class DNLLTest(parameterized.TestCase):
 
   def test_both_is_cross_plus_self(self):
     """Invariant 22: the gradients add where negatives are the same."""
-    tools = tools_of()
-    state, batch = two_networks.init(tools)(jax.random.key(0)), batch_of()
+    components = tools_of()
+    state, batch = two_networks.init(components)(jax.random.key(0)), batch_of()
     parts = {
-      name: gradients(dnll_loss(tools, parts=words), state, batch)['a']['a'][
-        'w'
-      ]
+      name: gradients(dnll_loss(components, parts=words), state, batch)['a'][
+        'a'
+      ]['w']
       for name, words in (
         ('both', ('cross', 'self')),
         ('cross', ('cross',)),
@@ -232,13 +232,13 @@ class DNLLTest(parameterized.TestCase):
     state, _ = method.update(
       method.init(jax.random.key(0)), batch, jax.random.key(1)
     )
-    learnt = np.concatenate([batch.x, 3.0 * batch.u]).mean()
-    expected = 0.25 * learnt + 0.5 * np.mean(batch.u)
-    self.assertGreater(abs(expected - 0.5 * learnt), 0.01)
+    student_view = np.concatenate([batch.x, 3.0 * batch.u]).mean()
+    expected = 0.25 * student_view + 0.5 * np.mean(batch.u)
+    self.assertGreater(abs(expected - 0.5 * student_view), 0.01)
     for n in two_networks.NAMES:
       np.testing.assert_allclose(state.stats[n]['mean'], expected, rtol=1e-4)
 
-  def test_tables_follow_the_mistakes_on_labelled_images(self):
+  def test_tables_follow_the_mistakes_on_labeled_images(self):
     method = build(
       'dnll', tools_of(), **{**DNLL, 'selection': 'epm', 'decay': 0.9}
     )
@@ -257,13 +257,13 @@ class DNLLTest(parameterized.TestCase):
 
   def test_drawn_by_the_mistakes_of_the_learner(self):
     """F-D6: with one negative, a's is its own commonest mistake."""
-    tools = tools_of()
-    state, batch = two_networks.init(tools)(jax.random.key(0)), batch_of()
+    components = tools_of()
+    state, batch = two_networks.init(components)(jax.random.key(0)), batch_of()
     table = lambda k: jnp.zeros((K, K)).at[:, k].set(1e4)
     state = state.replace(
       slots={'mistakes_a': table(1), 'mistakes_b': table(2)}
     )
-    loss = dnll_loss(tools, selection='epm', count=1, parts=('cross',))
+    loss = dnll_loss(components, selection='epm', count=1, parts=('cross',))
     _, aux = loss(state.params, state, batch, jax.random.key(1))
     for n, often in (('a', 1), ('b', 2)):
       guesses = forward(state.params[two_networks.other(n)], batch.u)[0].argmax(
@@ -307,31 +307,31 @@ class DNLLTest(parameterized.TestCase):
       build('dnll', tools_of(), **{**DNLL, **fields})
 
   @parameterized.parameters(('dnll', DNLL), ('dual_student', STUDENT))
-  def test_needs_unlabelled_images(self, name, fields):
+  def test_needs_unlabeled_images(self, name, fields):
     method = build(name, tools_of(), **fields)
     state = method.init(jax.random.key(0))
-    with self.assertRaisesRegex(errors.UserError, 'batch.unlabelled'):
+    with self.assertRaisesRegex(errors.UserError, 'batch.unlabeled'):
       method.update(state, batch_of(6, 0), jax.random.key(1))
 
 
 class InitTest(absltest.TestCase):
   def test_independent_networks_of_one_key(self):
-    tools = tools_of()._replace(ema_decay=0.9, tx=optax.sgd(0.1, 0.9))
-    state = two_networks.init(tools)(jax.random.key(0))
+    components = tools_of()._replace(ema_decay=0.9, tx=optax.sgd(0.1, 0.9))
+    state = two_networks.init(components)(jax.random.key(0))
     gap = state.params['a']['w'] - state.params['b']['w']
     self.assertGreater(jnp.abs(gap).max(), 0.5)
     self.assertEqual(set(state.opt), {'a', 'b'})
     np.testing.assert_array_equal(
       state.slots['ema']['b']['w'], state.params['b']['w']
     )
-    again = two_networks.init(tools)(jax.random.key(0))
+    second_pass = two_networks.init(components)(jax.random.key(0))
     np.testing.assert_array_equal(
-      again.params['b']['w'], state.params['b']['w']
+      second_pass.params['b']['w'], state.params['b']['w']
     )
 
   def test_each_has_its_own_momentum(self):
-    tools = tools_of()._replace(tx=optax.sgd(0.1, 0.9))
-    method = build('dnll', tools, **DNLL)
+    components = tools_of()._replace(tx=optax.sgd(0.1, 0.9))
+    method = build('dnll', components, **DNLL)
     state, batch = method.init(jax.random.key(0)), batch_of()
     state, _ = method.update(state, batch, jax.random.key(1))
     moments = {n: jax.tree.leaves(state.opt[n])[-1] for n in two_networks.NAMES}
@@ -392,7 +392,7 @@ def student_by_loop(params, batch, views, name):
   total = cross_entropies(heads[name][0][:cut], batch.y).sum() / rows
   total += 0.5 * np.mean((heads[name][0] - heads[name][1]) ** 2)
   total += 3.0 * np.mean((second[name] - away[name]) ** 2)
-  taught, untaught = 0.0, []
+  network_loss, untaught = 0.0, []
   for i in range(cut, rows):
     stable, drift = {}, {}
     for n in two_networks.NAMES:
@@ -400,7 +400,7 @@ def student_by_loop(params, batch, views, name):
       stable[n] = here[n][i].argmax() == away[n][i].argmax() and confident
       drift[n] = np.mean((second[n][i] - away[n][i]) ** 2)
     if stable[rival] and (not stable[name] or drift[rival] <= drift[name]):
-      taught += np.mean((second[name][i] - here[rival][i]) ** 2)
+      network_loss += np.mean((second[name][i] - here[rival][i]) ** 2)
     else:
       guess = away[rival][i].argmax()
       untaught.append(
@@ -408,7 +408,7 @@ def student_by_loop(params, batch, views, name):
           [-np.log(1 - second[name][i][k]) for k in range(K) if k != guess]
         )
       )
-  total += 5.0 * taught / rows
+  total += 5.0 * network_loss / rows
   return total, np.mean(untaught), len(untaught), rows - cut - len(untaught)
 
 
@@ -429,10 +429,10 @@ class DualStudentTest(parameterized.TestCase):
     _, metrics = method.update(state, batch, jax.random.key(1))
     views = dict(zip(two_networks.NAMES, shown))
     for n in two_networks.NAMES:
-      base, extra, untaught, taught = student_by_loop(
+      base, extra, untaught, network_loss = student_by_loop(
         state.params, batch, views, n
       )
-      self.assertGreater(min(untaught, taught), 5)
+      self.assertGreater(min(untaught, network_loss), 5)
       if negatives:
         np.testing.assert_allclose(metrics[f'dnll_{n}'], extra, rtol=1e-4)
       np.testing.assert_allclose(
@@ -466,10 +466,10 @@ class DualStudentTest(parameterized.TestCase):
     state = state.replace(params=dict.fromkeys(two_networks.NAMES, one))
     _, metrics = method.update(state, batch_of(), jax.random.key(1))
     for n in two_networks.NAMES:
-      for name in ('consistency', 'stabilisation', 'tie'):
+      for name in ('consistency', 'stabilization', 'tie'):
         np.testing.assert_allclose(metrics[f'{name}_{n}'], 0, atol=1e-12)
 
-  def test_labelled_rows_are_never_taught(self):
+  def test_labeled_rows_are_never_taught(self):
     method = build('dual_student', tools_of(), **STUDENT)
     state, batch = method.init(jax.random.key(0)), batch_of(6, 40)
     other = batch._replace(x=batch_of(6, 40, seed=5).x)
@@ -482,17 +482,17 @@ class DualStudentTest(parameterized.TestCase):
     )
 
   def test_gradients_do_not_cross(self):
-    tools = tools_of(augment=brighter)
+    components = tools_of(augment=brighter)
     weight = schedules.ramped(weight=2.0)
     loss = dual_student.dual_student_loss(
-      tools,
+      components,
       consistency=weight,
-      stabilisation=weight,
+      stabilization=weight,
       tie=0.1,
       threshold=0.5,
       negatives=dual_student._Negatives(2, weight),
     )
-    state = two_networks.init(tools)(jax.random.key(0))
+    state = two_networks.init(components)(jax.random.key(0))
     for n, grads in gradients(loss, state, batch_of(6, 40)).items():
       np.testing.assert_array_equal(grads[two_networks.other(n)]['w'], 0)
       self.assertGreater(jnp.abs(grads[n]['s']).max(), 1e-4)
@@ -551,7 +551,7 @@ class CombinationTest(absltest.TestCase):
     )
 
   def test_as_released(self):
-    """Teacher and asked student see the unlabelled images alone, a term is a
+    """Teacher and asked student see the unlabeled images alone, a term is a
     mean over these, the rest is divided by all; the asked student's pass moves
     its statistics after the first one's (F-D11)."""
     method = build(
@@ -560,7 +560,7 @@ class CombinationTest(absltest.TestCase):
       weight=10.0,
       decay=0.9,
       tie=0.01,
-      second_pass='unlabelled',
+      second_pass_rows='unlabeled',
       **RAMP,
       terms=dict(dnll=dict(count=K - 1, **WEIGHT)),
     )
@@ -604,7 +604,7 @@ class CombinationTest(absltest.TestCase):
       tools_of(Normed()),
       weight=10.0,
       decay=0.9,
-      second_pass='unlabelled',
+      second_pass_rows='unlabeled',
       terms=dict(dnll=term),
       **RAMP,
     )

@@ -35,12 +35,16 @@ class MistakesTest(parameterized.TestCase):
       guess = int(p.argmax())
       if guess != label:
         expected[label, guess] += p[guess]
-    found = error_perception.mistakes(jnp.asarray(logits), jnp.asarray(labels))
+    found = error_perception.error_perception_matrix(
+      jnp.asarray(logits), jnp.asarray(labels)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     self.assertGreater(expected.sum(), 0)
 
   def test_constant(self):
-    value = lambda z: error_perception.mistakes(z, jnp.array([0, 1])).sum()
+    value = lambda z: error_perception.error_perception_matrix(
+      z, jnp.array([0, 1])
+    ).sum()
     logits = jnp.array([[0.0, 1.0], [1.0, 0.0]])
     self.assertGreater(value(logits), 0)
     np.testing.assert_array_equal(jax.grad(value)(logits), 0)
@@ -52,7 +56,9 @@ class DrawTest(parameterized.TestCase):
     rng = np.random.default_rng(0)
     predicted = jnp.asarray(rng.integers(0, 10, 2000))
     weights = 5.0 * jax.random.uniform(key(1), (10, 10)) if table else None
-    found = error_perception.draw(key(), weights, predicted, 10, count)
+    found = error_perception.sample_negatives(
+      key(), weights, predicted, 10, count
+    )
     np.testing.assert_array_equal(found.sum(-1), count)
     self.assertFalse(found[jnp.arange(2000), predicted].any())
 
@@ -60,12 +66,14 @@ class DrawTest(parameterized.TestCase):
   def test_equal_probability(self, count):
     """Invariant 21: each other class is drawn with probability m / (K - 1)."""
     predicted = jnp.full(DRAWS, 3)
-    by_ep = error_perception.draw(key(), None, predicted, 10, count).mean(0)
+    by_ep = error_perception.sample_negatives(
+      key(), None, predicted, 10, count
+    ).mean(0)
     expected = np.full(10, count / 9)
     expected[3] = 0
     np.testing.assert_allclose(by_ep, expected, atol=1e-2)
     # EPM before any mistake is EP: the same classes from the same key.
-    by_epm = error_perception.draw(
+    by_epm = error_perception.sample_negatives(
       key(), jnp.zeros((10, 10)), predicted, 10, count
     )
     np.testing.assert_array_equal(by_epm.mean(0), by_ep)
@@ -73,7 +81,9 @@ class DrawTest(parameterized.TestCase):
   def test_one_by_one_in_proportion_to_the_softmax(self):
     """Draws without replacement: the second follows from what is left."""
     table = jnp.log(jnp.array([[9.0, 1.0, 2.0, 5.0]] * 4))
-    found = error_perception.draw(key(), table, jnp.zeros(DRAWS, int), 4, 2)
+    found = error_perception.sample_negatives(
+      key(), table, jnp.zeros(DRAWS, int), 4, 2
+    )
     weights = {1: 1 / 8, 2: 2 / 8, 3: 5 / 8}
     expected = np.zeros(4)
     for first, p in weights.items():
@@ -86,7 +96,9 @@ class DrawTest(parameterized.TestCase):
 
   def test_a_huge_entry_is_always_drawn_unless_predicted(self):
     table = jnp.zeros((5, 5)).at[:, 2].set(100.0)
-    found = error_perception.draw(key(), table, jnp.arange(5).repeat(50), 5, 1)
+    found = error_perception.sample_negatives(
+      key(), table, jnp.arange(5).repeat(50), 5, 1
+    )
     found = found.reshape(5, 50, 5)
     for predicted in range(5):
       always = found[predicted, :, 2].all()
@@ -95,11 +107,13 @@ class DrawTest(parameterized.TestCase):
   @parameterized.parameters(0, 10, -1)
   def test_wrong_count(self, count):
     with self.assertRaisesRegex(errors.UserError, 'set 1 to 9'):
-      error_perception.draw(key(), None, jnp.zeros(3, int), 10, count)
+      error_perception.sample_negatives(
+        key(), None, jnp.zeros(3, int), 10, count
+      )
 
 
 class WeightedSubsetTest(absltest.TestCase):
-  def test_log_weights_need_not_be_normalised(self):
+  def test_log_weights_need_not_be_normalized(self):
     weights = jnp.log(jnp.array([[1.0, 2.0, 3.0]])).repeat(100, 0)
     one, other = (
       negative_samplers.weighted_subset(key(), weights + shift, 2)
@@ -119,7 +133,7 @@ class TheoremTest(parameterized.TestCase):
     """Theorem 3.1: the true class is among the negatives of an image with
     probability (1 - q) m / (K - 1), against 1 - q for a pseudo label."""
     predicted = predicted_right(classes, accuracy, count)
-    found = error_perception.draw(
+    found = error_perception.sample_negatives(
       key(count), None, jnp.asarray(predicted), classes, count
     )
     self.assertAlmostEqual(
@@ -139,7 +153,9 @@ class TheoremTest(parameterized.TestCase):
     second = predicted_right(classes, agreement, count)
     first = jnp.zeros(DRAWS, int)
     one, two = (
-      error_perception.draw(key(seed), None, jnp.asarray(p), classes, count)
+      error_perception.sample_negatives(
+        key(seed), None, jnp.asarray(p), classes, count
+      )
       for seed, p in enumerate((first, second))
     )
     same = np.asarray((one == two).all(-1).mean())

@@ -36,7 +36,9 @@ class DirectionTest(parameterized.TestCase):
 
   def test_fisher_product_is_exact(self):
     """The oracle of a linear softmax network."""
-    found = power_iteration.fisher_product(self.push, self.logits, self.start)
+    found = power_iteration.fisher_vector_product(
+      self.push, self.logits, self.start
+    )
     np.testing.assert_allclose(found, self.oracle(self.start), rtol=1e-12)
 
   @parameterized.parameters(1, 3)
@@ -46,10 +48,10 @@ class DirectionTest(parameterized.TestCase):
     for _ in range(iterations):
       direction = self.oracle(direction)
       direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    probed = power_iteration.steepest(
+    probed = power_iteration.adversarial_direction(
       self.drift, self.start, jax.random.key(0), xi=1e-2, iterations=iterations
     )
-    exact = power_iteration.steepest_exact(
+    exact = power_iteration.exact_adversarial_direction(
       self.push, self.logits, self.start, iterations=iterations
     )
     self.assertGreater((probed * direction).sum(1).min(), 0.999)
@@ -63,7 +65,7 @@ class DirectionTest(parameterized.TestCase):
       keys.append(tuple(jax.random.key_data(key).tolist()))
       return self.drift(change, key)
 
-    power_iteration.steepest(
+    power_iteration.adversarial_direction(
       drift, self.start, jax.random.key(0), xi=1e-2, iterations=3
     )
     self.assertLen(set(keys), 3)
@@ -71,9 +73,13 @@ class DirectionTest(parameterized.TestCase):
   def test_lengths(self):
     """Invariant 10: the norm is 1 to 1e-6 for every row."""
     for scale in (1e-6, 1.0, 1e6):
-      norms = jnp.linalg.norm(power_iteration.unit(scale * self.start), axis=1)
+      norms = jnp.linalg.norm(
+        power_iteration.normalize(scale * self.start), axis=1
+      )
       np.testing.assert_allclose(norms, 1.0, rtol=1e-6)
-    np.testing.assert_array_equal(power_iteration.unit(0.0 * self.start), 0.0)
+    np.testing.assert_array_equal(
+      power_iteration.normalize(0.0 * self.start), 0.0
+    )
 
   @parameterized.product(exact=(True, False), eps=(0.01, 0.5))
   def test_worst_is_worse_than_random(self, exact, eps):
@@ -81,11 +87,11 @@ class DirectionTest(parameterized.TestCase):
     the same length, on average over the random ones in every image.
     """
     if exact:
-      worst = power_iteration.steepest_exact(
+      worst = power_iteration.exact_adversarial_direction(
         self.push, self.logits, self.start, iterations=1
       )
     else:
-      worst = power_iteration.steepest(
+      worst = power_iteration.adversarial_direction(
         self.drift, self.start, jax.random.key(1), xi=1e-2, iterations=1
       )
 
@@ -93,7 +99,7 @@ class DirectionTest(parameterized.TestCase):
       after = self.network(self.images + eps * direction)
       return losses.kl_divergence(self.logits, after)
 
-    others = jax.vmap(power_iteration.unit)(
+    others = jax.vmap(power_iteration.normalize)(
       jax.random.normal(
         jax.random.key(0), (500, *self.start.shape), jnp.float64
       )
@@ -104,7 +110,7 @@ class DirectionTest(parameterized.TestCase):
   def test_no_gradient_through_the_direction(self):
     def worst(weights):
       logits, push = jax.linearize(lambda x: x @ weights, self.images)
-      return power_iteration.steepest_exact(
+      return power_iteration.exact_adversarial_direction(
         push, logits, self.start, iterations=1
       ).sum()
 
@@ -125,20 +131,22 @@ class DirectionTest(parameterized.TestCase):
       ).astype(jnp.promote_types(dtype, jnp.float32))
     )
     logits, push = jax.linearize(network(jnp.float64), self.images)
-    true = power_iteration.steepest_exact(
+    true = power_iteration.exact_adversarial_direction(
       push, logits, self.start, iterations=1
     )
     images = self.images.astype(jnp.float32)
     start = self.start.astype(jnp.float32)
     logits, push = jax.linearize(network(dtype), images)
     if xi is None:
-      found = power_iteration.steepest_exact(push, logits, start, iterations=1)
+      found = power_iteration.exact_adversarial_direction(
+        push, logits, start, iterations=1
+      )
       self.assertGreater((found * true).sum(1).mean(), cosine)
     else:
       drift = lambda change, key: losses.kl_divergence(
         logits, network(dtype)(images + change)
       ).mean()
-      found = power_iteration.steepest(
+      found = power_iteration.adversarial_direction(
         drift, start, jax.random.key(7), xi=xi, iterations=1
       )
       self.assertLess((found * true).sum(1).mean(), cosine)

@@ -152,7 +152,7 @@ class DrawTest(PlotsTest):
     for band, (low, high) in zip(bands, ((2.0, 6.0), (0.5, 3.0))):
       self.assertEqual((band[:, 1].min(), band[:, 1].max()), (low, high))
     self.assertEqual(loss.get_ylim()[0], 0.0)
-    # The second run has no validation error, and its own colour in the third.
+    # The second run has no validation error, and its own color in the third.
     self.assertLen(validation.get_lines(), 1)
     shades = [line.get_color() for line in test.get_lines()]
     self.assertEqual(

@@ -32,8 +32,8 @@ def _rows(seed, spread):
 LOSSES = {
   'cross_entropy': lambda z, p, n: losses.cross_entropy(z, p),
   'entropy': lambda z, p, n: losses.entropy(z),
-  'none_of': lambda z, p, n: losses.none_of(z, n),
-  'each_not': lambda z, p, n: losses.each_not(z, n),
+  'none_of': lambda z, p, n: losses.negative_sampling_loss(z, n),
+  'each_not': lambda z, p, n: losses.complementary_label_loss(z, n),
   'squared_error': lambda z, p, n: losses.squared_error(z, p),
   'pseudo_label': lambda z, p, n: losses.pseudo_label(z, p, threshold=0.5),
   'kl_divergence': lambda z, p, n: losses.kl_divergence(z, jnp.log(p)),
@@ -61,21 +61,26 @@ class LossTest(parameterized.TestCase):
     check()
 
   def test_bounds(self):
-    none_of, each_not = jax.jit(losses.none_of), jax.jit(losses.each_not)
+    negative_sampling_loss, complementary_label_loss = (
+      jax.jit(losses.negative_sampling_loss),
+      jax.jit(losses.complementary_label_loss),
+    )
 
     @_settings(max_examples=25)
     @given(st.integers(0, 2**16), st.floats(0.1, 8.0))
     def check(seed, spread):
       logits, _, negative, _ = _rows(seed, spread)
-      whole = none_of(logits, negative)
+      whole = negative_sampling_loss(logits, negative)
       self.assertTrue((whole >= 0.0).all())
       np.testing.assert_array_equal(np.asarray(whole)[~negative.any(1)], 0.0)
-      mean = each_not(logits, negative)
+      mean = complementary_label_loss(logits, negative)
       count = negative.sum(1)
       self.assertTrue((mean * count <= whole * (1.0 + 1e-4) + 1e-5).all())
       fewer = negative.copy()
       fewer[:, 0] = False
-      self.assertTrue((none_of(logits, fewer) <= whole + 1e-5).all())
+      self.assertTrue(
+        (negative_sampling_loss(logits, fewer) <= whole + 1e-5).all()
+      )
 
     check()
 
@@ -120,23 +125,23 @@ class SplitTest(parameterized.TestCase):
       split = splits.make(
         labels,
         classes,
-        labelled=count,
+        labeled=count,
         validation=validation,
         rule=rule,
         validation_rule=rule,
-        unlabelled_includes_labelled=both,
+        unlabeled_includes_labeled=both,
         seed=seed,
       )
-      self.assertLen(split.labelled, count)
+      self.assertLen(split.labeled, count)
       self.assertLen(split.validation, validation)
-      known, held = set(split.labelled), set(split.validation)
-      rest = set(split.unlabelled)
+      known, held = set(split.labeled), set(split.validation)
+      rest = set(split.unlabeled)
       self.assertEmpty(known & held)
       self.assertEmpty(rest & held)
       self.assertEqual(known | held | rest, set(range(len(labels))))
       self.assertEqual(bool(known & rest), both)
       if rule != 'uniform':
-        sizes = np.bincount(labels[split.labelled], minlength=classes)
+        sizes = np.bincount(labels[split.labeled], minlength=classes)
         self.assertLessEqual(np.ptp(sizes), 1)
         self.assertGreaterEqual(sizes.min(), 1)
 

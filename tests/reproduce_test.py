@@ -60,7 +60,7 @@ class ReproduceTest(absltest.TestCase):
         config = config_lib.load(row.config)
         self.assertIn(row.id, config.row.split())
         self.assertEqual(config.data.name, row.data)
-        self.assertEqual(config.data.labelled, row.labels)
+        self.assertEqual(config.data.labeled, row.labels)
 
   def test_file_names_tell_budget_seeds_and_platform(self):
     full = _result('NS-T6-8', [1.0] * 5, reduced=False, steps=29000)
@@ -290,7 +290,7 @@ class BenchTest(absltest.TestCase):
       )
     lines = printed.getvalue().splitlines()
     self.assertLen(lines, 2)  # the paper's, and what the peers do
-    for line, word in zip(lines, ('pi', 'pi:joint=False')):
+    for line, word in zip(lines, ('pi', 'pi:shared_batch_norm=False')):
       self.assertStartsWith(line, 'ROW ')
       row = json.loads(line.removeprefix('ROW '))
       self.assertEqual(
@@ -304,7 +304,7 @@ class BenchTest(absltest.TestCase):
       for word in words:
         if word.startswith('configs/'):
           self.assertEqual(
-            step.of_config(word, _SETTING, own_batch=False).setting.labelled, 2
+            step.of_config(word, _SETTING, own_batch=False).setting.labeled, 2
           )
         else:
           step.of_word(word, 'small_cnn', _SETTING, '').make(False)
@@ -329,7 +329,7 @@ class BenchTest(absltest.TestCase):
       work.make(True), work.make(False)
     self.assertEqual(made, ['translate:1', ''])
     self.assertEqual(
-      stopwatch.sizes(work.setting), {'labelled': 50, 'unlabelled': 50}
+      stopwatch.sizes(work.setting), {'labeled': 50, 'unlabeled': 50}
     )
 
   def test_seconds_to_the_first_step(self):
@@ -384,7 +384,7 @@ class BenchTest(absltest.TestCase):
       [
         row('usb', 'vat', 3000.0),
         row('nsl_jax', 'vat', 1500.0, variant='vat'),
-        row('nsl_jax', 'vat', 4000.0, variant='vat:joint=False'),
+        row('nsl_jax', 'vat', 4000.0, variant='vat:eps=1'),
         row('torchssl', 'vat', 6000.0),
         row('usb', 'flexmatch', 1.0),
       ]
@@ -393,9 +393,9 @@ class BenchTest(absltest.TestCase):
       table.splitlines()[2:],
       [
         '| vat | 4+4 | usb | 3,000 | vat | 1,500 | 2.00 |',
-        '| vat | 4+4 | usb | 3,000 | vat:joint=False | 4,000 | 0.75 |',
+        '| vat | 4+4 | usb | 3,000 | vat:eps=1 | 4,000 | 0.75 |',
         '| vat | 4+4 | torchssl | 6,000 | vat | 1,500 | 4.00 |',
-        '| vat | 4+4 | torchssl | 6,000 | vat:joint=False | 4,000 | 1.50 |',
+        '| vat | 4+4 | torchssl | 6,000 | vat:eps=1 | 4,000 | 1.50 |',
       ],
     )
 

@@ -69,7 +69,7 @@ class RowTest(parameterized.TestCase):
   def test_two_rows_of_one_run(self):
     config = load(
       'configs/cifar10_l2i.py:labels=250,host=pl,variant=v1,holdout=50',
-      batch__unlabelled=49,
+      batch__unlabeled=49,
     )
     self.assertLen(config.row.split(), 2)
     after, warnings = run_warnings.confirm_row(config)
@@ -148,24 +148,24 @@ class SplitTest(parameterized.TestCase):
     return list(run_warnings.of_split(source, split))
 
   def test_even(self):
-    self.assertEmpty(self.lines(self.source(9, 9, 9), labelled=6))
+    self.assertEmpty(self.lines(self.source(9, 9, 9), labeled=6))
 
   def test_uneven(self):
     """50 over 7: 7 each, and one more for the first that is drawn."""
-    (line,) = self.lines(self.source(*(20,) * 7), labelled=50)
+    (line,) = self.lines(self.source(*(20,) * 7), labeled=50)
     self.assertStartsWith(
-      line, '50 labelled images are not the same number of each of 7'
+      line, '50 labeled images are not the same number of each of 7'
     )
 
   @parameterized.parameters('proportional', 'uniform')
   def test_class_without_label(self, rule):
     source = self.source(600, 300, 60, 6)
-    (line,) = self.lines(source, labelled=8, rule=rule)
-    self.assertStartsWith(line, 'no labelled image of class ')
+    (line,) = self.lines(source, labeled=8, rule=rule)
+    self.assertStartsWith(line, 'no labeled image of class ')
     self.assertIn('rule=balanced', line)
 
   def test_many_classes(self):
-    (line,) = self.lines(self.source(*(2,) * 50), labelled=60)
+    (line,) = self.lines(self.source(*(2,) * 50), labeled=60)
     self.assertIn('1 to 2 each', line)
 
   def test_points(self):
@@ -175,7 +175,7 @@ class SplitTest(parameterized.TestCase):
     split = splits.make(
       np.zeros(9, np.int32),
       1,
-      labelled=4,
+      labeled=4,
       validation=0,
       rule='uniform',
       validation_rule='uniform',

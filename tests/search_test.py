@@ -39,9 +39,9 @@ class GridTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ('optimizer.lr=3e-4,6e-4', (0.0003, 0.0006)),
-    ('batch.labelled=10', (10,)),
+    ('batch.labeled=10', (10,)),
     ('data.rule=balanced,uniform', ('balanced', 'uniform')),
-    ('data.unlabelled_includes_labelled=false,True', (False, True)),
+    ('data.unlabeled_includes_labeled=false,True', (False, True)),
     ('method.threshold=1', (1.0,)),
     ('data.validation=100', (100,)),
     ('model.batch_norm=true', (True,)),  # no field of the config's file
@@ -60,8 +60,8 @@ class GridTest(parameterized.TestCase):
     ('optimizer.lr', 'optimizer.lr=: must be float'),
     ('optimizer.lr=1e-3,', 'must be float'),
     ('optimizer.lr=1e-3,x', 'x: must be float'),
-    ('batch.labelled=1.5', 'must be int'),
-    ('data.unlabelled_includes_labelled=1', 'must be true or false'),
+    ('batch.labeled=1.5', 'must be int'),
+    ('data.unlabeled_includes_labeled=1', 'must be true or false'),
     ('optimizer.lr=1e-3,0.001', 'twice'),
     ('steps=10,20', 'use --seeds and --reduced'),
     ('seeds=2', 'use --seeds and --reduced'),
@@ -292,8 +292,8 @@ class SearchTest(parameterized.TestCase):
       f'--workdir={self.folder}',
       '--grid=data.limit=300',
       '--grid=data.validation=20',
-      '--grid=data.labelled=20',
-      '--grid=batch.labelled=4',
+      '--grid=data.labeled=20',
+      '--grid=batch.labeled=4',
       '--grid=devices=1',
     ]
     files = lambda: {

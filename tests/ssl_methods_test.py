@@ -20,7 +20,7 @@ from mixmatch_test import (
   build,
   check_moved_once,
   make_batch,
-  none_of,
+  negative_sampling_loss,
   probs_of,
   run,
 )
@@ -51,7 +51,7 @@ OWN = {
   'dual_student': (
     dict(
       consistency=1.0,
-      stabilisation=1.0,
+      stabilization=1.0,
       tie=0.01,
       threshold=0.8,
       ramp='none',
@@ -154,12 +154,12 @@ class CombinationsTest(parameterized.TestCase):
       2,
     ),
     ('mixmatch', dict(MIX, terms={'ns3l': NS3L, 'entropy': ONCE}), 5),
-    # Labelled and unlabelled images apart: one clean pass more.
-    ('ns3l', dict(NS3L, joint=False), 2),
-    ('pi', dict(ONCE, joint=False), 3),
-    ('mean_teacher', dict(TEACHER, joint=False), 3),
-    ('vat', dict(EXACT, joint=False), 3),
-    ('vat', dict(PROBED, joint=False), 4),
+    # Labeled and unlabeled images apart: one clean pass more.
+    ('ns3l', dict(NS3L, shared_batch_norm=False), 2),
+    ('pi', dict(ONCE, shared_batch_norm=False), 3),
+    ('mean_teacher', dict(TEACHER, shared_batch_norm=False), 3),
+    ('vat', dict(EXACT, shared_batch_norm=False), 3),
+    ('vat', dict(PROBED, shared_batch_norm=False), 4),
   )
   def test_passes_with_options(self, name, fields, passes):
     self.assertEqual(trace(name, **fields)[0], passes)
@@ -185,14 +185,14 @@ class ApartTest(parameterized.TestCase):
     """Family M: each group is a batch and a mean of its own."""
     toy = Toy(noise=0.1)
     state, after, metrics = run(
-      name, toy, make_batch(5, 7), joint=False, **OWN[name][0]
+      name, toy, make_batch(5, 7), shared_batch_norm=False, **OWN[name][0]
     )
     sizes = [len(view) for view in toy.views]
     self.assertEqual(sizes.count(5), 1)
     self.assertEqual(set(sizes), {5, 7})
-    labelled = toy.views[sizes.index(5)]
-    check_moved_once(after, labelled)
-    probs = probs_of(labelled, state.params)
+    labeled = toy.views[sizes.index(5)]
+    check_moved_once(after, labeled)
+    probs = probs_of(labeled, state.params)
     np.testing.assert_allclose(
       metrics['cross_entropy'],
       -np.log(probs[np.arange(5), np.arange(5) % K]).mean(),
@@ -211,21 +211,23 @@ class ConsistencyTest(parameterized.TestCase):
       terms={'ns3l': dict(TWO, weight=2.0), 'entropy': dict(ONCE, weight=0.5)},
     )
     state = quick_jit(build(name, toy, **fields).init)(jax.random.key(0))
-    taught = state.params
+    network_loss = state.params
     if name == 'mean_teacher':
-      taught = jax.tree.map(lambda leaf: 0.5 * leaf, state.params)
-      state = state.replace(slots={'teacher': taught})
+      network_loss = jax.tree.map(lambda leaf: 0.5 * leaf, state.params)
+      state = state.replace(slots={'teacher': network_loss})
     _, _, metrics = run(name, toy, state=state, **fields)
     clean, teacher, second = (
       probs_of(view, params)
-      for view, params in zip(toy.views, (state.params, taught, state.params))
+      for view, params in zip(
+        toy.views, (state.params, network_loss, state.params)
+      )
     )
     found = dict.fromkeys(('cross_entropy', name, 'ns3l', 'entropy'), 0.0)
     for row in range(B):
       found['cross_entropy'] -= np.log(clean[row, LABELS[row]])
     for p, q, s in zip(clean[B:], teacher[B:], second[B:]):
       found[name] += sum((p[k] - q[k]) ** 2 for k in range(K)) / K
-      found['ns3l'] += none_of(p, s, 0.2)
+      found['ns3l'] += negative_sampling_loss(p, s, 0.2)
       found['entropy'] -= sum(p[k] * np.log(p[k]) for k in range(K))
     for part, value in found.items():
       self.assertGreater(value, 0.0)
@@ -300,13 +302,13 @@ class TeacherTest(parameterized.TestCase):
     images = jax.random.normal(jax.random.key(1), (2, B, 8, 8, 1))
     batch = make_batch()._replace(x=images[0], u=images[1])
     model = models.build({'name': 'small_cnn', 'batch_norm': True}, K)
-    tools = Toy().tools(
+    components = Toy().components(
       model=model, image_shape=(8, 8, 1), augment=lambda images, key: images
     )
     method = build(
       'mean_teacher',
-      tools=tools,
-      **dict(TEACHER, warm_up_decay=True, judged='teacher'),
+      components=components,
+      **dict(TEACHER, warm_up_decay=True, eval_with='teacher'),
     )
     update = quick_jit(method.update)
     state = quick_jit(method.init)(jax.random.key(0))
@@ -324,12 +326,12 @@ class TeacherTest(parameterized.TestCase):
     np.testing.assert_allclose(logits, expected.logits, rtol=1e-4, atol=1e-5)
     self.assertGreater(np.abs(logits - raw.logits).max(), 1e-3)
     with self.assertRaisesRegex(errors.UserError, "did you mean 'teacher'"):
-      build('mean_teacher', **dict(TEACHER, judged='techer'))
+      build('mean_teacher', **dict(TEACHER, eval_with='techer'))
     with self.assertRaisesRegex(errors.UserError, 'set config.ema_decay to 0'):
       build(
         'mean_teacher',
-        tools=Toy().tools(ema_decay=0.9),
-        **dict(TEACHER, judged='teacher'),
+        components=Toy().components(ema_decay=0.9),
+        **dict(TEACHER, eval_with='teacher'),
       )
 
   def steps(self, batch, count, **fields):
@@ -402,11 +404,11 @@ class TeacherTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    (dict(second_pass='unlabeled'), "second_pass=.*mean 'unlabelled'"),
-    (dict(judged='techer'), "judged=.*mean 'teacher'"),
+    (dict(second_pass_rows='unlabeled'), "second_pass=.*mean 'unlabeled'"),
+    (dict(eval_with='techer'), "judged=.*mean 'teacher'"),
     (dict(decay=1.0), r'decay=1.0: must be in \[0, 1\)'),
     (dict(tie=-1.0), 'tie=-1.0: must be >= 0'),
-    (dict(joint=1), 'joint=1: must be true or false'),
+    (dict(shared_batch_norm=1), 'shared_batch_norm=1: must be true or false'),
   )
   def test_wrong_options(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, f'mean_teacher {message}'):

@@ -36,7 +36,7 @@ def setting(config):
   split = pipeline.split_of(config, parts.source, 0)
   data = experiment.data_of(parts, split)
   rows = loop.rows_at(
-    pipeline.streams_of(config, split, 0), range(3), parts.mesh
+    pipeline.index_iterators(config, split, 0), range(3), parts.mesh
   )
   state = train_step.initial_state(parts.method, 0, parts.mesh)
   return parts, data, rows, state
@@ -66,7 +66,7 @@ class RecomputeTest(parameterized.TestCase):
       'configs/usps_mnist.py:method=mean_teacher',
       {
         'model': dict(name='small_cnn', batch_norm=True),
-        'data.labelled': 50,
+        'data.labeled': 50,
         'data.rule': 'balanced',
       },
     ),
@@ -78,7 +78,7 @@ class RecomputeTest(parameterized.TestCase):
       **{
         'data.augment': '',
         'data.strong': '',
-        'data.normalise': 'unit',
+        'data.normalize': 'unit',
         **changed,
       },
     )
@@ -90,7 +90,7 @@ class RecomputeTest(parameterized.TestCase):
         for k, v in state.slots.items()
       }
     )
-    read = lambda data, rows: train_step.gather(parts.normalise, data, rows)
+    read = lambda data, rows: train_step.make_batch(parts.normalize, data, rows)
     after = evaluate.make_recompute(parts.method, read, parts.mesh)(
       state, data, rows
     )
@@ -105,9 +105,7 @@ class RecomputeTest(parameterized.TestCase):
     ):
       means, variances = [], []
       for step in range(3):
-        index = np.concatenate(
-          [rows['labelled'][step], rows['unlabelled'][step]]
-        )
+        index = np.concatenate([rows['labeled'][step], rows['unlabeled'][step]])
         images = parts.source.train.images[index].astype(np.float32) / 255
         layer = params['Conv_0']
         h = jax.lax.conv_general_dilated(
@@ -189,9 +187,9 @@ class ShortRunTest(absltest.TestCase):
         'model': dict(name='wide_resnet', depth=10, width=1),
         'steps': 60,
         'scheduled_steps': 60,
-        'data.labelled': 200,
+        'data.labeled': 200,
         'log_every': 60,
-        'batch.labelled': 50,
+        'batch.labeled': 50,
         'eval.every_steps': 60,
         'checkpoint.every': 60,
         'optimizer.lr': 3e-3,

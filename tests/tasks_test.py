@@ -1,4 +1,4 @@
-"""Points: how they are standardised, moved, learnt and judged."""
+"""Points: how they are standardized, moved, learnt and judged."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from nsl_jax import errors, losses, methods
 from nsl_jax.compose import tasks
 from nsl_jax.data import augment
-from nsl_jax.types import Batch, Model, Outputs, Tools
+from nsl_jax.types import Batch, Components, Model, Outputs
 
 SHAPE, P = (6, 8, 1), 4
 
@@ -31,7 +31,7 @@ class Toy:
 
 
 def tools_of(toy, steps='translate:2', rate=0.1):
-  return Tools(
+  return Components(
     model=Model(toy.init, toy.apply),
     tx=optax.sgd(rate),
     augment=augment.build(steps),
@@ -41,15 +41,15 @@ def tools_of(toy, steps='translate:2', rate=0.1):
   )
 
 
-def make_batch(labelled=5, unlabelled=0):
+def make_batch(labeled=5, unlabeled=0):
   rng = np.random.default_rng(0)
   draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
   return Batch(
-    x=draw(labelled, *SHAPE),
-    y=draw(labelled, P),
-    u=draw(unlabelled, *SHAPE),
-    u_index=jnp.arange(unlabelled),
-    side={},
+    x=draw(labeled, *SHAPE),
+    y=draw(labeled, P),
+    u=draw(unlabeled, *SHAPE),
+    u_index=jnp.arange(unlabeled),
+    per_image_tables={},
     scale=jnp.array([1.0, 2.0, 4.0, 8.0]),
   )
 
@@ -106,7 +106,7 @@ class RegressionTest(parameterized.TestCase):
     rng = np.random.default_rng(0)
     return (rng.normal(size=(50, P)) * 7 + 30).astype(np.float32)
 
-  def test_standardised(self):
+  def test_standardized(self):
     task, labels = tasks.REGRESSION, self.labels()
     labels[:, 3] = 5.0
     fitted = task.fit(labels[:20])
@@ -146,16 +146,16 @@ class RegressionTest(parameterized.TestCase):
   @parameterized.parameters(('v1', (0.3**2 + 0.1**2) / 2), ('v2', None))
   def test_inner_loss(self, variant, expected):
     """Means, not sums; in V2 after a tanh (F-L4, F-L11)."""
-    outputs, belief = jnp.array([[0.5, 1.0]]), jnp.array([[0.2, 1.1]])
+    outputs, target_probs = jnp.array([[0.5, 1.0]]), jnp.array([[0.2, 1.1]])
     if expected is None:
       expected = np.mean((np.tanh([0.5, 1.0]) - np.tanh([0.2, 1.1])) ** 2)
     inner = tasks.REGRESSION.inner
     np.testing.assert_allclose(
-      inner(outputs, belief, variant), expected, rtol=1e-5
+      inner(outputs, target_probs, variant), expected, rtol=1e-5
     )
     twice = lambda x: jnp.tile(x, (2, 1))
     np.testing.assert_allclose(
-      inner(twice(outputs), twice(belief), variant), expected, rtol=1e-5
+      inner(twice(outputs), twice(target_probs), variant), expected, rtol=1e-5
     )
 
 
@@ -193,20 +193,24 @@ class MovingTest(parameterized.TestCase):
     move = jnp.array([[4.0, -2.0], [0.0, 1.0]])
     scale = jnp.array([1.0, 2.0, 4.0, 8.0])
     np.testing.assert_allclose(
-      tasks.moved(labels, move, scale), [[4, -1, 1, -0.25], [0, 0.5, 0, 0.125]]
+      tasks.shift_labels(labels, move, scale),
+      [[4, -1, 1, -0.25], [0, 0.5, 0, 0.125]],
     )
-    np.testing.assert_array_equal(tasks.moved(labels, None, scale), labels)
+    np.testing.assert_array_equal(
+      tasks.shift_labels(labels, None, scale), labels
+    )
 
 
 class SupervisedTest(parameterized.TestCase):
   @parameterized.parameters((True, 0), (False, 3), (True, 3))
-  def test_loss_by_hand(self, joint, unlabelled):
+  def test_loss_by_hand(self, joint, unlabeled):
     """The points move as their images, by pixels over the scale."""
     toy = Toy()
     method = methods.build(
-      {'name': 'supervised', 'terms': {}, 'joint': joint}, tools_of(toy)
+      {'name': 'supervised', 'terms': {}, 'shared_batch_norm': joint},
+      tools_of(toy),
     )
-    state, batch = method.init(jax.random.key(0)), make_batch(5, unlabelled)
+    state, batch = method.init(jax.random.key(0)), make_batch(5, unlabeled)
     toy.views.clear()
     _, metrics = method.update(state, batch, jax.random.key(1))
     view = np.asarray(toy.views[0 if joint else -1])[:5]
@@ -218,7 +222,7 @@ class SupervisedTest(parameterized.TestCase):
       target = y + np.array([right, down / 2, right / 4, down / 8])
       squares.append(np.mean((one.ravel() @ w - target) ** 2))
     self.assertGreater(len(moves), 2)
-    total = 5 + unlabelled * joint
+    total = 5 + unlabeled * joint
     np.testing.assert_allclose(metrics['loss'], sum(squares) / total, rtol=1e-4)
     self.assertIn('squared_error', metrics)
     self.assertNotIn('cross_entropy', metrics)

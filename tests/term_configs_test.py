@@ -36,7 +36,9 @@ class FromConfigTest(parameterized.TestCase):
     value = built['pseudo_label'][1](shared(), rows(), jax.random.key(0))
     self.assertTrue((value > 0).all())  # threshold 0.5: either row is confident
     value = built['ns3l'][1](shared(), rows(), jax.random.key(0))
-    np.testing.assert_allclose(value, losses.none_of(LOGITS, NEGATIVE))
+    np.testing.assert_allclose(
+      value, losses.negative_sampling_loss(LOGITS, NEGATIVE)
+    )
 
   def test_a_weight_may_be_held(self):
     fields = dict(weight=3.0, ramp='linear', ramp_steps=8, threshold=0.5)
@@ -117,11 +119,11 @@ class SideTablesTest(absltest.TestCase):
       'd': dict(threshold=0.9),
     }
     self.assertEqual(
-      terms_lib.side_tables(both),
+      terms_lib.per_image_tables(both),
       (negative_samplers.DISTANCE, negative_samplers.TRUE_CLASS),
     )
-    self.assertEqual(terms_lib.side_tables({'ns3l': THRESHOLD}), ())
-    self.assertEqual(terms_lib.side_tables({}), ())
+    self.assertEqual(terms_lib.per_image_tables({'ns3l': THRESHOLD}), ())
+    self.assertEqual(terms_lib.per_image_tables({}), ())
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from scipy import special
 from nsl_jax import errors, losses, terms
 from nsl_jax.compose import combinators
 from nsl_jax.terms import negative_samplers
-from nsl_jax.types import Aux, Batch, CleanPass
+from nsl_jax.types import Aux, Batch, ForwardPass
 
 LOGITS = jnp.array([[1.0, -2.0, 0.5, 0.4], [0.0, 3.0, -1.0, 0.2]])
 BELIEF = jnp.array([[0.6, 0.02, 0.3, 0.08], [0.01, 0.97, 0.01, 0.01]])
@@ -18,26 +18,26 @@ NEGATIVE = np.array([[False, True, False, False], [True, False, True, True]])
 WEIGHT = dict(weight=2.0, ramp='none', ramp_steps=0)
 
 
-def shared(logits=LOGITS, belief=BELIEF, again=None, **more):
+def shared(logits=LOGITS, target_probs=BELIEF, second_pass=None, **more):
   return Aux(
     logits_u=logits,
-    belief_u=belief,
-    total=4,
-    again=again,
+    target_probs=target_probs,
+    normalizer=4,
+    second_pass=second_pass,
     stats={},
     metrics={},
     **{'slots': {}, **more},
   )
 
 
-def rows(side=None):
+def rows(per_image_tables=None):
   images = jnp.zeros((2, 1, 1, 1))
   return Batch(
     x=images,
     y=jnp.zeros(2, jnp.int32),
     u=images,
     u_index=jnp.arange(2),
-    side=side or {},
+    per_image_tables=per_image_tables or {},
   )
 
 
@@ -46,27 +46,27 @@ class NS3LTest(parameterized.TestCase):
     """Algorithm 1: negatives by belief, probabilities from the same pass."""
     term = terms.build('ns3l', passes=1, **THRESHOLD)
     refused = lambda key: self.fail('one pass must not run a second one')
-    value = term(shared(again=refused), rows(), jax.random.key(0))
+    value = term(shared(second_pass=refused), rows(), jax.random.key(0))
     np.testing.assert_allclose(
-      value, losses.none_of(LOGITS, NEGATIVE), rtol=1e-6
+      value, losses.negative_sampling_loss(LOGITS, NEGATIVE), rtol=1e-6
     )
 
   def test_two_passes(self):
     """F-N2: negatives by belief, probabilities from one more pass."""
     views = []
 
-    def again(key):
+    def second_pass(key):
       views.append(key)
       return LOGITS + jax.random.normal(key, LOGITS.shape)
 
     term = terms.build('ns3l', passes=2, **THRESHOLD)
-    value = term(shared(again=again), rows(), jax.random.key(0))
+    value = term(shared(second_pass=second_pass), rows(), jax.random.key(0))
     self.assertLen(views, 1)
     second = LOGITS + jax.random.normal(jax.random.clone(views[0]), (2, 4))
     np.testing.assert_allclose(
-      value, losses.none_of(second, NEGATIVE), rtol=1e-6
+      value, losses.negative_sampling_loss(second, NEGATIVE), rtol=1e-6
     )
-    term(shared(again=again), rows(), jax.random.key(1))
+    term(shared(second_pass=second_pass), rows(), jax.random.key(1))
     self.assertNotEqual(*(jax.random.key_data(k).tolist() for k in views))
 
   @parameterized.parameters(1, 2)
@@ -74,12 +74,14 @@ class NS3LTest(parameterized.TestCase):
     """Invariant 6: it comes from the pass that gives p, not by the belief."""
     term = terms.build('ns3l', passes=passes, **THRESHOLD)
 
-    def total(first, second, belief):
-      aux = shared(first, belief, lambda key: second)
+    def total(first, second, target_probs):
+      aux = shared(first, target_probs, lambda key: second)
       return term(aux, rows(), jax.random.key(0)).sum()
 
     found = jax.grad(total, (0, 1, 2))(LOGITS, LOGITS, BELIEF)
-    expected = jax.grad(lambda z: losses.none_of(z, NEGATIVE).sum())(LOGITS)
+    expected = jax.grad(
+      lambda z: losses.negative_sampling_loss(z, NEGATIVE).sum()
+    )(LOGITS)
     for grad, used in zip(found, (passes == 1, passes == 2, False)):
       np.testing.assert_allclose(grad, used * expected, rtol=1e-6, atol=1e-7)
 
@@ -126,15 +128,19 @@ class NS3LTest(parameterized.TestCase):
     """Two passes, and classes believed less than 0.04."""
     views = []
 
-    def again(key):
+    def second_pass(key):
       views.append(key)
       return LOGITS
 
-    value = terms.build('ns3l')(shared(again=again), rows(), jax.random.key(0))
+    value = terms.build('ns3l')(
+      shared(second_pass=second_pass), rows(), jax.random.key(0)
+    )
     self.assertLen(views, 1)
     negative = np.array([[0, 1, 0, 0], [1, 0, 1, 1]], bool)
     np.testing.assert_array_equal(BELIEF < 0.04, negative)
-    np.testing.assert_allclose(value, losses.none_of(LOGITS, negative))
+    np.testing.assert_allclose(
+      value, losses.negative_sampling_loss(LOGITS, negative)
+    )
 
 
 class FindTest(parameterized.TestCase):
@@ -186,12 +192,14 @@ class AgreementTest(parameterized.TestCase):
     """Values per row; the teacher's logits come from the extra pass."""
     slot = jnp.array(7.0)
 
-    def again(key, params=None):
+    def second_pass(key, params=None):
       self.assertEqual(params is slot, name == 'mean_teacher')
       return teacher
 
     term = terms.build(name)
-    aux = shared(student, again=again, slots={combinators.TEACHER: slot})
+    aux = shared(
+      student, second_pass=second_pass, slots={combinators.TEACHER: slot}
+    )
     return term(aux, rows(), jax.random.key(0))
 
   @parameterized.parameters('pi', 'mean_teacher')
@@ -218,7 +226,7 @@ class AgreementTest(parameterized.TestCase):
 
 
 class VATTest(parameterized.TestCase):
-  """VAT on softmax regression in float64, the first two rows labelled."""
+  """VAT on softmax regression in float64, the first two rows labeled."""
 
   def setUp(self):
     super().setUp()
@@ -228,7 +236,7 @@ class VATTest(parameterized.TestCase):
     self.images = rng.normal(size=(5, 2, 3, 1))
 
   def call(self, kernel, shift=0.0, seen=None, **options):
-    """Values of the unlabelled rows.
+    """Values of the unlabeled rows.
 
     Args:
       kernel: f64[6, 4] of the network.
@@ -244,7 +252,7 @@ class VATTest(parameterized.TestCase):
         seen.append(view)
       return network(view)
 
-    clean = CleanPass(
+    clean = ForwardPass(
       images=jnp.asarray(self.images),
       view=jnp.asarray(self.images),
       logits=logits + shift,
@@ -252,10 +260,10 @@ class VATTest(parameterized.TestCase):
       push=push,
       same=apply,
       fresh=apply,
-      unlabelled=lambda values: values[2:],
+      unlabeled=lambda values: values[2:],
     )
     return terms.build('vat', **options)(
-      shared(clean=clean), rows(), jax.random.key(3)
+      shared(forward_pass=clean), rows(), jax.random.key(3)
     )
 
   def by_hand(self, eps, mode, xi, iterations, kl_direction):
@@ -268,18 +276,18 @@ class VATTest(parameterized.TestCase):
       x, d = image.reshape(-1), d.reshape(-1)
       p = special.softmax(x @ self.kernel)
       for _ in range(iterations):
-        d = self.normalised(d)
+        d = self.normalized(d)
         if mode == 'exact':
           slope = (np.diag(p) - np.outer(p, p)) @ self.kernel.T @ d
         else:  # of KL(p || q) in the logits of q
           slope = special.softmax((x + xi * d) @ self.kernel) - p
         d = self.kernel @ slope
-      q = special.softmax((x + eps * self.normalised(d)) @ self.kernel)
+      q = special.softmax((x + eps * self.normalized(d)) @ self.kernel)
       first, second = (q, p) if kl_direction == 'adversarial' else (p, q)
       found.append(sum(a * np.log(a / b) for a, b in zip(first, second)))
     return found[2:]
 
-  def normalised(self, v):
+  def normalized(self, v):
     v = v / (1e-12 + max(abs(v)))
     return v / np.sqrt(1e-6 + sum(v**2))
 

@@ -183,7 +183,7 @@ def random_split(
 def tiny_imagenet(*, per_class: int, validation: int) -> dict[str, bytes]:
   """The files of Tiny-ImageNet as it is distributed, but fewer, by path.
 
-  Random images of 64x64, every seventh grey; validation image i is of class
+  Random images of 64x64, every seventh gray; validation image i is of class
   3 i modulo 200.
   """
   rng = np.random.default_rng(0)

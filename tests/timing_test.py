@@ -40,28 +40,28 @@ def small_configs():
     config = config.copy_and_resolve_references().unlock()
     config.model = dict(name='small_cnn')
     config.data.update(augment='', strong='')
-    config.batch = dict(labelled=2, unlabelled=2)
+    config.batch = dict(labeled=2, unlabeled=2)
     found[row_id] = config.lock()
   return found
 
 
-def flops(config, labelled, unlabelled):
+def flops(config, labeled, unlabeled):
   """Of an update and of a prediction of as many images, before compiling."""
   shape = (32, 32, 3)
   method = experiment.build_method(config, 10, shape, dict)
   abstract = lambda *size: jax.ShapeDtypeStruct(size, jnp.float32)
   index = lambda size: jax.ShapeDtypeStruct((size,), jnp.int32)
   batch = Batch(
-    x=abstract(labelled, *shape),
-    y=index(labelled),
-    u=abstract(unlabelled, *shape),
-    u_index=index(unlabelled),
-    side={},
+    x=abstract(labeled, *shape),
+    y=index(labeled),
+    u=abstract(unlabeled, *shape),
+    u_index=index(unlabeled),
+    per_image_tables={},
   )
   key = jax.eval_shape(lambda: jax.random.key(0))
   state = jax.eval_shape(method.init, key)
   count = lambda f, *inputs: jax.jit(f).lower(*inputs).cost_analysis()['flops']
-  images = abstract(labelled + unlabelled, *shape)
+  images = abstract(labeled + unlabeled, *shape)
   return {
     table7.TRAINING: count(method.update, state, batch, key),
     table7.EVALUATION: count(method.predict, state, images),
@@ -88,14 +88,14 @@ class PassesTest(parameterized.TestCase):
 
   def test_floors_are_ratios_of_the_arithmetic_of_the_real_steps(self):
     """A further pass in a method would show; uneven sizes tell them apart."""
-    labelled, unlabelled = 4, 8
+    labeled, unlabeled = 4, 8
     found = {}
     for config in table7.configs().values():
       config = config.copy_and_resolve_references().unlock()
       config.model.width = 0.25
-      found[config.method.name] = flops(config, labelled, unlabelled)
+      found[config.method.name] = flops(config, labeled, unlabeled)
     first = found['mean_teacher']
-    cost = lambda method: table7.passes(method, labelled, unlabelled)
+    cost = lambda method: table7.passes(method, labeled, unlabeled)
     for method in METHODS:
       for kind, count in found[method].items():
         floor = cost(method)[kind].units() / cost('mean_teacher')[kind].units()
@@ -110,10 +110,8 @@ class ConfigTest(absltest.TestCase):
     self.assertEqual([c.method.name for c in found.values()], list(METHODS))
     for config in found.values():
       self.assertEqual(config.model.name, 'cnn13')
-      self.assertEqual(config.data.labelled, 4000)
-      self.assertEqual(
-        config.batch.to_dict(), {'labelled': 50, 'unlabelled': 50}
-      )
+      self.assertEqual(config.data.labeled, 4000)
+      self.assertEqual(config.batch.to_dict(), {'labeled': 50, 'unlabeled': 50})
       self.assertEqual(config.precision, 'float32')
     dnll = found['DN-T7-3'].method
     self.assertEqual(
@@ -131,8 +129,8 @@ class MeasureTest(absltest.TestCase):
     printed = io.StringIO()
     with (
       mock.patch.object(table7, 'configs', small_configs),
-      mock.patch.object(table7, 'LABELLED', 2),
-      mock.patch.object(table7, 'UNLABELLED', 2),
+      mock.patch.object(table7, 'LABELED', 2),
+      mock.patch.object(table7, 'UNLABELED', 2),
       mock.patch.object(table7, '_SHAPE', (8, 8, 3)),
       mock.patch.object(stopwatch, '_WARM_UP', 1),
       contextlib.redirect_stdout(printed),
@@ -153,7 +151,7 @@ class MeasureTest(absltest.TestCase):
     )
     self.assertEqual((content['steps'], content['full_steps']), (2, 20))
     for row_id, one in content['methods'].items():
-      self.assertEqual(one['config']['data']['labelled'], 4000)
+      self.assertEqual(one['config']['data']['labeled'], 4000)
       for kind in ('training', 'inference', 'evaluation'):
         step = one[kind]
         self.assertLen(step['ms'], 2)
@@ -248,7 +246,7 @@ class StopwatchTest(absltest.TestCase):
     self.assertEqual(''.join(called[-6:]), 'ababab')
     self.assertGreater(len(called), 6)  # some came before, untimed
 
-  def test_ratio_is_the_median_of_neighbours(self):
+  def test_ratio_is_the_median_of_neighbors(self):
     self.assertEqual(step_times.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]), 3.0)
 
   def test_inference_goes_through_all_images_of_a_call(self):

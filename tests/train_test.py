@@ -12,11 +12,11 @@ from absl.testing import absltest, parameterized
 from nsl_jax import methods, models
 from nsl_jax.data import augment, normalize
 from nsl_jax.training import sharding as mesh_lib, train_step
-from nsl_jax.types import Data, Method, State, Tools
+from nsl_jax.types import Components, Data, Method, State
 
 SHAPE, CLASSES, COUNT = (8, 8, 1), 4, 64
 UNIT = functools.partial(normalize.apply, 'unit')
-READ = functools.partial(train_step.gather, UNIT)
+READ = functools.partial(train_step.make_batch, UNIT)
 NS3L = dict(
   name='ns3l',
   weight=1.0,
@@ -40,30 +40,30 @@ def arrays(seed=0):
   return images.astype(np.uint8), labels
 
 
-def data_on(mesh, labels=None, side=None):
+def data_on(mesh, labels=None, per_image_tables=None):
   images, known = arrays()
   return mesh_lib.put(
     Data(
       images=images,
       labels=known if labels is None else labels,
-      normaliser={},
-      side=side or {},
+      normalization={},
+      per_image_tables=per_image_tables or {},
     ),
-    mesh_lib.everywhere(mesh),
+    mesh_lib.replicated_sharding(mesh),
   )
 
 
-def rows_of(steps, seed=0, unlabelled=8):
-  """Rows of the first half as labelled, of the second as unlabelled."""
+def rows_of(steps, seed=0, unlabeled=8):
+  """Rows of the first half as labeled, of the second as unlabeled."""
   rng = np.random.default_rng(seed)
   draw = lambda low, size: rng.integers(
     low, low + COUNT // 2, (40, size)
   ).astype(np.int32)[:steps]
-  return {'labelled': draw(0, 8), 'unlabelled': draw(COUNT // 2, unlabelled)}
+  return {'labeled': draw(0, 8), 'unlabeled': draw(COUNT // 2, unlabeled)}
 
 
-def method_of(config, tx, views='', batch_norm=False):
-  tools = Tools(
+def to_method(config, tx, views='', batch_norm=False):
+  components = Components(
     model=models.build(
       {'name': 'small_cnn', 'batch_norm': batch_norm}, CLASSES
     ),
@@ -72,12 +72,12 @@ def method_of(config, tx, views='', batch_norm=False):
     image_shape=SHAPE,
     ema_decay=0.5,
   )
-  return methods.build(config, tools)
+  return methods.build(config, components)
 
 
 @functools.cache
 def chunk_of(method, devices):
-  return train_step.make_chunk(
+  return train_step.make_train_steps(
     train_step.one_step(method, READ), mesh=mesh_lib.make(devices)
   )
 
@@ -108,10 +108,10 @@ def run(method, counts, *, devices=1, seed=0):
   rows, at, history, seen = rows_of(40), 0, [], set()
   for count in counts:
     here = {k: v[at : at + count] for k, v in rows.items()}
-    here = mesh_lib.put(here, mesh_lib.split(mesh, axis=1))
+    here = mesh_lib.put(here, mesh_lib.batch_sharding(mesh, axis=1))
     with compilations() as found:
       state, metrics = chunk(state, data, here)
-      mesh_lib.settle(metrics)
+      mesh_lib.block_until_ready(metrics)
     assert not (count in seen and found), 'compiled more than once'
     seen.add(count)
     history.append(jax.device_get(metrics))
@@ -168,8 +168,8 @@ class ChunkTest(parameterized.TestCase):
     state, history = run(counting(), counts, seed=3)
     labels, rows = arrays()[1], rows_of(7)
     expected = [
-      labels[rows['labelled'][:7]].sum(),
-      rows['unlabelled'][:7].sum(),
+      labels[rows['labeled'][:7]].sum(),
+      rows['unlabeled'][:7].sum(),
       sum(range(7)),
     ]
     np.testing.assert_array_equal(state.params, expected)
@@ -187,12 +187,12 @@ class ChunkTest(parameterized.TestCase):
     """Else an accelerator asks the host after every step."""
     mesh, method = mesh_lib.make(1), counting()
     state = train_step.initial_state(method, 0, mesh)
-    rows = mesh_lib.put(rows_of(count), mesh_lib.split(mesh, axis=1))
+    rows = mesh_lib.put(rows_of(count), mesh_lib.batch_sharding(mesh, axis=1))
     program = chunk_of(method, 1).lower(state, data_on(mesh), rows).compile()
     self.assertIn(f'"known_trip_count":{{"n":"{count}"', program.as_text())
 
   def test_training_does_not_depend_on_steps_per_call(self):
-    method = method_of(NS3L, optax.sgd(0.2, momentum=0.9), 'translate:1', True)
+    method = to_method(NS3L, optax.sgd(0.2, momentum=0.9), 'translate:1', True)
     one, one_by_one = run(method, (1,) * 7)
     state, history = run(method, (5, 2))
     assert_close(one_by_one, history, 1e-5)
@@ -204,7 +204,7 @@ class ChunkTest(parameterized.TestCase):
     )
 
   def test_loss_falls(self):
-    method = method_of(dict(name='supervised', terms={}), optax.adam(3e-3))
+    method = to_method(dict(name='supervised', terms={}), optax.adam(3e-3))
     _, history = run(method, (1,) * 30)
     self.assertLess(history['loss'][-3:].mean(), history['loss'][0] / 2)
 
@@ -213,7 +213,7 @@ class ChunkTest(parameterized.TestCase):
     mesh, method = mesh_lib.make(4), counting()
     chunk = chunk_of(method, 4)
     state, data = train_step.initial_state(method, 0, mesh), data_on(mesh)
-    rows = mesh_lib.put(rows_of(count), mesh_lib.split(mesh, axis=1))
+    rows = mesh_lib.put(rows_of(count), mesh_lib.batch_sharding(mesh, axis=1))
     new, _ = chunk(state, data, rows)
     self.assertTrue(state.params.is_deleted())
     self.assertFalse(any(a.is_deleted() for a in jax.tree.leaves((data, rows))))
@@ -224,9 +224,9 @@ class DevicesTest(parameterized.TestCase):
   """Batch statistics are those of the whole batch, wherever its rows lie."""
 
   def test_1_and_4_agree(self):
-    # By plain descent: a bias before batch normalisation has no gradient but
+    # By plain descent: a bias before batch normalization has no gradient but
     # rounding, which Adam would blow up to the size of its rate.
-    method = method_of(NS3L, optax.sgd(0.1), 'translate:1', batch_norm=True)
+    method = to_method(NS3L, optax.sgd(0.1), 'translate:1', batch_norm=True)
     (one, history), (four, spread) = (
       run(method, (1,) * 6, devices=devices) for devices in (1, 4)
     )
@@ -238,42 +238,46 @@ class DevicesTest(parameterized.TestCase):
 
 
 class GatherTest(parameterized.TestCase):
-  def gather(self, labels=None, side=None, rows=None):
-    data = data_on(mesh_lib.make(1), labels, side)
+  def make_batch(self, labels=None, per_image_tables=None, rows=None):
+    data = data_on(mesh_lib.make(1), labels, per_image_tables)
     rows = rows or {k: v[0] for k, v in rows_of(1).items()}
     return READ(data, rows)
 
   def test_rows(self):
     images, labels = arrays()
-    side = {'table': np.arange(COUNT * 2, dtype=np.float32).reshape(COUNT, 2)}
+    per_image_tables = {
+      'table': np.arange(COUNT * 2, dtype=np.float32).reshape(COUNT, 2)
+    }
     rows = {k: v[0] for k, v in rows_of(1).items()}
-    batch = self.gather(side=side)
-    known, unknown = rows['labelled'], rows['unlabelled']
+    batch = self.make_batch(per_image_tables=per_image_tables)
+    known, unknown = rows['labeled'], rows['unlabeled']
     np.testing.assert_allclose(batch.x, images[known] / 255, atol=1e-6)
     np.testing.assert_allclose(batch.u, images[unknown] / 255, atol=1e-6)
     np.testing.assert_array_equal(batch.y, labels[known])
     np.testing.assert_array_equal(batch.u_index, unknown)
-    np.testing.assert_array_equal(batch.side['table'], side['table'][unknown])
+    np.testing.assert_array_equal(
+      batch.per_image_tables['table'], per_image_tables['table'][unknown]
+    )
     self.assertEqual(batch.x.dtype, jnp.float32)
 
   def test_hidden_labels_stay_behind(self):
     labels = arrays()[1]
     hidden = np.where(np.arange(COUNT) < COUNT // 2, labels, -1)
     jax.tree.map(
-      np.testing.assert_array_equal, self.gather(), self.gather(hidden)
+      np.testing.assert_array_equal, self.make_batch(), self.make_batch(hidden)
     )
 
-  def test_no_unlabelled_rows(self):
-    rows = {k: v[0] for k, v in rows_of(1, unlabelled=0).items()}
-    batch = self.gather(rows=rows)
+  def test_no_unlabeled_rows(self):
+    rows = {k: v[0] for k, v in rows_of(1, unlabeled=0).items()}
+    batch = self.make_batch(rows=rows)
     self.assertEqual(batch.u.shape, (0, *SHAPE))
     self.assertEqual(batch.x.shape, (8, *SHAPE))
 
   def test_hidden_labels_do_not_reach_training(self):
-    method = method_of(NS3L, optax.sgd(0.1), 'translate:1')
+    method = to_method(NS3L, optax.sgd(0.1), 'translate:1')
     labels, mesh = arrays()[1], mesh_lib.make(1)
     chunk = chunk_of(method, 1)
-    rows = mesh_lib.put(rows_of(1), mesh_lib.split(mesh, axis=1))
+    rows = mesh_lib.put(rows_of(1), mesh_lib.batch_sharding(mesh, axis=1))
     found = []
     for hidden in (labels, np.where(np.arange(COUNT) < COUNT // 2, labels, 0)):
       state = train_step.initial_state(method, 0, mesh)

@@ -20,7 +20,7 @@ CONFIG = {
   'steps_per_call': 0,
   'devices': 0,
   'row': '',
-  'data': {'name': 'digits', 'dir': '', 'labelled': 50},
+  'data': {'name': 'digits', 'dir': '', 'labeled': 50},
   'checkpoint': {'every': 500, 'keep': 2},
   'method': {'name': 'ns3l', 'terms': {}},
 }
@@ -47,7 +47,7 @@ class WorkdirTest(parameterized.TestCase):
 
   def refused(self, config, message):
     with self.assertRaisesRegex(errors.UserError, message) as e:
-      workdir.claim(self.folder, config)
+      workdir.lock_workdir_to_config(self.folder, config)
     self.assertNotIn('\n', str(e.exception))
     self.assertIn('--workdir', str(e.exception))
 
@@ -55,17 +55,17 @@ class WorkdirTest(parameterized.TestCase):
 class ClaimTest(WorkdirTest):
   def test_makes_folders(self):
     folder = self.folder / 'runs' / 'one'
-    workdir.claim(folder, CONFIG)
+    workdir.lock_workdir_to_config(folder, CONFIG)
     self.assertEqual(workdir.read_json(folder / 'config.json'), CONFIG)
 
   def test_again(self):
-    workdir.claim(self.folder, CONFIG)
-    workdir.claim(self.folder, CONFIG)
+    workdir.lock_workdir_to_config(self.folder, CONFIG)
+    workdir.lock_workdir_to_config(self.folder, CONFIG)
     self.assertEqual(workdir.read_json(self.path), CONFIG)
 
   def test_tuples_are_lists(self):
-    workdir.claim(self.folder, CONFIG | {'widths': (1, 2)})
-    workdir.claim(self.folder, CONFIG | {'widths': (1, 2)})
+    workdir.lock_workdir_to_config(self.folder, CONFIG | {'widths': (1, 2)})
+    workdir.lock_workdir_to_config(self.folder, CONFIG | {'widths': (1, 2)})
 
   @parameterized.parameters(
     (dict(seeds=5),),
@@ -76,13 +76,13 @@ class ClaimTest(WorkdirTest):
     (dict(seeds=2, data__dir='/elsewhere', steps_per_call=1),),
   )
   def test_what_may_change(self, fields):
-    workdir.claim(self.folder, CONFIG)
-    workdir.claim(self.folder, changed(**fields))
+    workdir.lock_workdir_to_config(self.folder, CONFIG)
+    workdir.lock_workdir_to_config(self.folder, changed(**fields))
     self.assertEqual(workdir.read_json(self.path), changed(**fields))
 
   @parameterized.parameters(
     (dict(steps=50), 'steps was 100 there and is 50 here .a run can be made'),
-    (dict(data__labelled=51), 'data.labelled was 50 there and is 51 here'),
+    (dict(data__labeled=51), 'data.labeled was 50 there and is 51 here'),
     (dict(data__name='svhn'), "data.name was 'digits' there and is 'svhn'"),
     (dict(checkpoint__every=1), 'checkpoint.every was 500'),
     (dict(method__weight=2.0), 'method.weight was None there and is 2.0'),
@@ -91,10 +91,10 @@ class ClaimTest(WorkdirTest):
       'method.terms.ns3l.weight was None there and is 1 here',
     ),
     # The first by name, wherever it was changed.
-    (dict(steps=200, data__labelled=51, seeds=9), 'data.labelled was 50'),
+    (dict(steps=200, data__labeled=51, seeds=9), 'data.labeled was 50'),
   )
   def test_another_config_is_refused(self, fields, message):
-    workdir.claim(self.folder, CONFIG)
+    workdir.lock_workdir_to_config(self.folder, CONFIG)
     before = self.path.read_bytes()
     self.refused(changed(**fields), f'belongs to another config: {message}')
     self.assertEqual(self.path.read_bytes(), before)
@@ -107,12 +107,12 @@ class ClaimTest(WorkdirTest):
       'optimizer': {'lr': 0.1, 'cosine_steps': 0},
     }
     config |= before
-    workdir.claim(self.folder, config)
+    workdir.lock_workdir_to_config(self.folder, config)
     return config | {'steps': 200}
 
   def test_longer(self):
     config = self.longer() | {'full_steps': 200, 'row': 'X'}
-    workdir.claim(self.folder, config)
+    workdir.lock_workdir_to_config(self.folder, config)
     self.assertEqual(workdir.read_json(self.path), config)
 
   @parameterized.parameters(
@@ -125,7 +125,7 @@ class ClaimTest(WorkdirTest):
     self.refused(longer, f'steps was 100 there and is 200 here .*{message}')
 
   def test_missing_field_is_refused(self):
-    workdir.claim(self.folder, changed(method__weight=2.0))
+    workdir.lock_workdir_to_config(self.folder, changed(method__weight=2.0))
     self.refused(CONFIG, 'method.weight was 2.0 there and is None here')
 
   @parameterized.parameters(
@@ -155,7 +155,7 @@ class ClaimTest(WorkdirTest):
       with self.assertRaisesRegex(
         errors.UserError, 'cannot write .*config.json .No space left'
       ):
-        workdir.claim(self.folder, CONFIG)
+        workdir.lock_workdir_to_config(self.folder, CONFIG)
 
 
 class JsonTest(WorkdirTest):

@@ -1,6 +1,6 @@
 """Where the time of a compiled step goes, by the profiler of JAX.
 
-An operation of the optimised program belongs to a part by the name that tracing
+An operation of the optimized program belongs to a part by the name that tracing
 gave it: the layer it is in, the scope, and whether it is of a transposed (that
 is, backward) pass. A fusion has the name of the operation it ends in. What the
 compiler has put in, and so has no name, is `layout`: mostly transposes.
@@ -59,7 +59,7 @@ def part_of(op_name: str) -> str:
 
 
 def parts(program: str) -> dict[str, str]:
-  """Instruction -> part, from the text of an optimised program."""
+  """Instruction -> part, from the text of an optimized program."""
   found = {}
   for line in program.splitlines():
     instruction = _NAMED.match(line)
@@ -115,7 +115,7 @@ def measure(
 
   Args:
     call: runs one step and waits for it.
-    program: text of the optimised program.
+    program: text of the optimized program.
     steps: calls to profile.
 
   Returns:

@@ -15,7 +15,7 @@ from nsl_jax.benchmarks.stopwatch import Setting, Subject
 from nsl_jax.compose import tasks
 from nsl_jax.data import augment, normalize
 from nsl_jax.training import config as config_lib, experiment, train_step
-from nsl_jax.types import Method, Tools
+from nsl_jax.types import Components, Method
 
 # Times in the results: with the data pipeline, without, of inference.
 _FULL, _BARE, _INFERENCE = step_times.WAYS
@@ -26,9 +26,9 @@ _L2I = 'configs/cifar10_l2i.py:host=mt,variant='
 ROWS = {
   'supervised': ['supervised'],
   'pseudolabel': ['pseudo_label'],
-  'pimodel': ['pi', 'pi:joint=False'],
-  'meanteacher': ['mean_teacher', 'mean_teacher:second_pass=unlabelled'],
-  'vat': ['vat', 'vat:joint=False'],
+  'pimodel': ['pi', 'pi:shared_batch_norm=False'],
+  'meanteacher': ['mean_teacher', 'mean_teacher:second_pass_rows=unlabeled'],
+  'vat': ['vat', 'vat:shared_batch_norm=False'],
   'mixmatch': ['mixmatch'],
   'l2i-o(meanteacher)': [_L2I + 'v2'],
   'l2i-l(meanteacher)': [_L2I + 'v1'],
@@ -54,7 +54,7 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
   name, options = parse(word)
   network, fields = parse(model)
   bfloat16 = setting.precision == 'bfloat16'
-  tools = Tools(
+  components = Components(
     model=models.build(
       {'name': network, **fields},
       setting.classes,
@@ -64,7 +64,7 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
     augment=augment.build(view),
     image_shape=setting.shape,
   )
-  return methods.build({'name': name, 'terms': {}, **options}, tools)
+  return methods.build({'name': name, 'terms': {}, **options}, components)
 
 
 class Work(NamedTuple):
@@ -72,12 +72,12 @@ class Work(NamedTuple):
 
   Attributes:
     make: builds the method, with its augmentation or without.
-    normalise: kind of normalisation.
+    normalize: kind of normalization.
     setting: sizes.
   """
 
   make: Callable[[bool], Method]
-  normalise: str
+  normalize: str
   setting: Setting
 
 
@@ -96,22 +96,22 @@ def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
   if config.task != tasks.CLASSIFICATION.name:
     raise errors.UserError(f'{name}: only steps on classes are timed')
   config.precision = setting.precision
-  kind, plain = config.data.normalise, copy.deepcopy(config)
+  kind, plain = config.data.normalize, copy.deepcopy(config)
   plain.data.augment = plain.data.strong = ''
   if own_batch:
     setting = setting._replace(
-      labelled=config.batch.labelled,
-      unlabelled=config.batch.unlabelled,
+      labeled=config.batch.labeled,
+      unlabeled=config.batch.unlabeled,
       holdout=config.batch.get('holdout', 0),
     )
   elif config.batch.get('holdout'):
-    setting = setting._replace(holdout=setting.labelled)
+    setting = setting._replace(holdout=setting.labeled)
   return Work(
     lambda augmented: experiment.build_method(
       config if augmented else plain,
       setting.classes,
       setting.shape,
-      lambda: stopwatch.random_data((), setting, kind).normaliser,
+      lambda: stopwatch.random_data((), setting, kind).normalization,
     ),
     kind,
     setting,
@@ -125,10 +125,10 @@ def subjects_of(
   already there, and its predictions.
   """
   setting = work.setting
-  apply = functools.partial(normalize.apply, work.normalise)
-  read = functools.partial(train_step.gather, apply)
+  apply = functools.partial(normalize.apply, work.normalize)
+  read = functools.partial(train_step.make_batch, apply)
   full, bare = work.make(True), work.make(False)
-  data = stopwatch.random_data(full.side, setting, work.normalise)
+  data = stopwatch.random_data(full.per_image_tables, setting, work.normalize)
   rows = {
     name: jnp.arange(size) for name, size in stopwatch.sizes(setting).items()
   }
@@ -157,7 +157,7 @@ def measure(
   """Times everything, all ways, in turn.
 
   Returns:
-    By name: `images` of a step's labelled and unlabelled batch, `ms` and, if
+    By name: `images` of a step's labeled and unlabeled batch, `ms` and, if
     wanted, `ms_empty` and `ms_inference` (a step's milliseconds, of every
     call), `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms`,
     of a step with the data pipeline.
@@ -171,7 +171,7 @@ def measure(
   taken = stopwatch.in_turn(subjects, setting, steps=steps)
   found: dict[str, dict[str, Any]] = {
     name: {
-      'images': work.setting.labelled + work.setting.unlabelled,
+      'images': work.setting.labeled + work.setting.unlabeled,
       **{way: ms for (owner, way), ms in taken.items() if owner == name},
       'compile_s': subjects[name, _FULL].compile_s,
       'memory_mb': subjects[name, _FULL].memory_mb,

@@ -26,19 +26,19 @@ class Setting(NamedTuple):
   """What everything that is timed shares.
 
   Attributes:
-    labelled: B_l.
-    unlabelled: B_u.
+    labeled: B_l.
+    unlabeled: B_u.
     shape: (H, W, C).
     classes: K.
     steps_per_call: steps of one timed call.
     precision: as in a config.
     mesh: the devices.
-    holdout: labelled images that judge a step (L2I).
+    holdout: labeled images that judge a step (L2I).
     kernels: see `kernels.options`.
   """
 
-  labelled: int
-  unlabelled: int
+  labeled: int
+  unlabeled: int
   shape: tuple[int, int, int]
   classes: int
   steps_per_call: int
@@ -68,17 +68,19 @@ class Subject(NamedTuple):
 
 def sizes(setting: Setting) -> dict[str, int]:
   """Images of each stream in a batch; no hold-out stream if it has none."""
-  streams = {'labelled': setting.labelled, 'unlabelled': setting.unlabelled}
+  streams = {'labeled': setting.labeled, 'unlabeled': setting.unlabeled}
   return streams | ({'holdout': setting.holdout} if setting.holdout else {})
 
 
-def random_data(side: Sequence[str], setting: Setting, kind: str) -> Data:
-  """Random images, normalisation fitted to them, and random side tables.
+def random_data(
+  per_image_tables: Sequence[str], setting: Setting, kind: str
+) -> Data:
+  """Random images, normalization fitted to them, and random side tables.
 
   Args:
-    side: the tables that the method wants.
+    per_image_tables: the tables that the method wants.
     setting: sizes.
-    kind: of normalisation.
+    kind: of normalization.
   """
   rng = np.random.default_rng(0)
   size = _IMAGES
@@ -88,9 +90,9 @@ def random_data(side: Sequence[str], setting: Setting, kind: str) -> Data:
     name: labels
     if name == 'true_class'
     else rng.random((size, setting.classes), np.float32)
-    for name in side
+    for name in per_image_tables
   }
-  whole = mesh_lib.everywhere(setting.mesh)
+  whole = mesh_lib.replicated_sharding(setting.mesh)
   fitted = normalize.fit(kind, images)
   return Data(*mesh_lib.put((images, labels, fitted, tables), whole))
 
@@ -129,7 +131,7 @@ def training(
     for name, size in sizes(setting).items()
   }
   count = setting.steps_per_call
-  chunk = train_step.make_chunk(
+  chunk = train_step.make_train_steps(
     train_step.one_step(method, read),
     mesh=setting.mesh,
     compiler_options=kernels.options(setting.kernels),
@@ -158,7 +160,7 @@ def inference(
   predict: Predict,
   state: State,
   setting: Setting,
-  apply: train_step.Normalise,
+  apply: train_step.Normalize,
   data: Data,
 ) -> Subject:
   """The classes of as many images as a step of training sees.
@@ -167,10 +169,10 @@ def inference(
     predict: `(state, images) -> logits`, of one network or by name.
     state: its weights.
     setting: sizes.
-    apply: normalisation, part of what is timed.
+    apply: normalization, part of what is timed.
     data: the images, which are on the device already.
   """
-  size, count = setting.labelled + setting.unlabelled, setting.steps_per_call
+  size, count = setting.labeled + setting.unlabeled, setting.steps_per_call
   rows = np.arange(size * count).reshape((count, size)) % len(data.images)
   images = data.images[rows]
 
@@ -183,7 +185,7 @@ def inference(
       return classes(state, fitted, images[0])
     return jax.lax.map(lambda one: classes(state, fitted, one), images)
 
-  inputs = (state, data.normaliser, images)
+  inputs = (state, data.normalization, images)
   program, known = _compiled(
     jax.jit(several, compiler_options=kernels.options(setting.kernels)), *inputs
   )

@@ -31,7 +31,7 @@ from nsl_jax.types import Method
 
 TABLE = 'DN-T7'
 ROWS = ('DN-T7-1', 'DN-T7-2', 'DN-T7-3')
-LABELLED = UNLABELLED = 50
+LABELED = UNLABELED = 50
 _CALLS = 20  # timed calls of each
 _SHAPE, _CLASSES = (32, 32, 3), 10
 _NETWORKS = 'a', 'b'  # of a method that has two
@@ -40,9 +40,9 @@ _PAPER_INFERENCE = {'DN-T7-1': 0.0183, 'DN-T7-2': 0.0189, 'DN-T7-3': 0.0184}
 TRAINING, INFERENCE, EVALUATION = 'training', 'inference', 'evaluation'
 DEFINITIONS = {
   TRAINING: 'one update, as training runs it: rows sent by the host, '
-  'normalisation, augmentation, passes, optimiser, averages',
+  'normalization, augmentation, passes, optimizer, averages',
   INFERENCE: 'classes of as many images by one network, the one that would '
-  'be reported; normalisation is part of it',
+  'be reported; normalization is part of it',
   EVALUATION: 'the same by every network that evaluation judges',
   'units': 'passes of an image through a network: 1 forward, 3 forward and '
   'backward',
@@ -74,19 +74,19 @@ class Passes(NamedTuple):
     return both * self.backward + self.forward
 
 
-def passes(method: str, labelled: int, unlabelled: int) -> dict[str, Passes]:
+def passes(method: str, labeled: int, unlabeled: int) -> dict[str, Passes]:
   """What each step costs, by kind of step.
 
-  Mean Teacher: all images with gradient, the unlabelled ones through the
+  Mean Teacher: all images with gradient, the unlabeled ones through the
   teacher. Dual Student: all with gradient
   in either network, and without gradient on the other's view. DNLL: all with
-  gradient in either, the unlabelled ones without on the view that teaches.
+  gradient in either, the unlabeled ones without on the view that teaches.
   """
-  both = labelled + unlabelled
+  both = labeled + unlabeled
   networks, trained = {
-    'mean_teacher': (1, Passes(both, unlabelled)),
+    'mean_teacher': (1, Passes(both, unlabeled)),
     'dual_student': (2, Passes(2 * both, 2 * both)),
-    'dnll': (2, Passes(2 * both, 2 * unlabelled)),
+    'dnll': (2, Passes(2 * both, 2 * unlabeled)),
   }[method]
   return {
     TRAINING: trained,
@@ -101,7 +101,7 @@ def configs() -> dict[str, ml_collections.ConfigDict]:
   for row_id in ROWS:
     config = config_lib.load(rows.find(row_id).config)
     config = config.copy_and_resolve_references().unlock()
-    config.batch = dict(labelled=LABELLED, unlabelled=UNLABELLED)
+    config.batch = dict(labeled=LABELED, unlabeled=UNLABELED)
     found[row_id] = config.lock()
   return found
 
@@ -120,10 +120,10 @@ def _subjects(
   config: ml_collections.ConfigDict, setting: stopwatch.Setting
 ) -> dict[str, stopwatch.Subject]:
   """The steps of one method, by kind."""
-  kind = config.data.normalise
+  kind = config.data.normalize
   data = stopwatch.random_data((), setting, kind)
   method = experiment.build_method(
-    config, setting.classes, setting.shape, lambda: data.normaliser
+    config, setting.classes, setting.shape, lambda: data.normalization
   )
   apply = functools.partial(normalize.apply, kind)
   state = train_step.initial_state(method, 0, setting.mesh)
@@ -132,7 +132,7 @@ def _subjects(
   )
   return {
     TRAINING: stopwatch.training(
-      method, setting, functools.partial(train_step.gather, apply), data
+      method, setting, functools.partial(train_step.make_batch, apply), data
     ),
     INFERENCE: predict(_reported(method)),
     EVALUATION: predict(method.predict),
@@ -175,7 +175,7 @@ def measure(
     for kind, one in _subjects(config, setting).items()
   }
   taken = stopwatch.in_turn(subjects, setting, steps=steps)
-  sizes = setting.labelled, setting.unlabelled
+  sizes = setting.labeled, setting.unlabeled
   costs = {i: passes(config.method.name, *sizes) for i, config in found.items()}
   first = next(iter(found))
   of_first = {kind: taken[first, kind] for kind in costs[first]}
@@ -226,8 +226,8 @@ def run(*, seeds: int = 1, reduced: int = 0) -> dict[str, Any]:
   begun = time.perf_counter()
   steps, found = reduced or whole, configs()
   setting = stopwatch.Setting(
-    LABELLED,
-    UNLABELLED,
+    LABELED,
+    UNLABELED,
     _SHAPE,
     _CLASSES,
     per_call,

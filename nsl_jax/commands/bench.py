@@ -3,10 +3,10 @@
 Methods are timed in turn, a call of each after the other, so that their ratios
 hold on a machine whose speed drifts. An option of a method follows its name:
 ns3l:passes=1, several joined by +. --config times the method, network,
-optimiser, batch and augmentation of a config instead.
+optimizer, batch and augmentation of a config instead.
 
 A row a method: milliseconds a step (median, min, max) with the data pipeline
-(row sampler, transfer, gather, normalisation, augmentation), the median with
+(row sampler, transfer, gather, normalization, augmentation), the median with
 an empty one (a batch that is already there, as it is), the ratio to the first
 method, images a second, memory of the compiled step, its arithmetic, compile
 time; with --inference also the time to predict as many images, by all networks
@@ -74,7 +74,7 @@ def print_rows(
           'peer': 'nsl_jax',
           'method': name,
           'variant': word,
-          'batch': f'{setting.labelled}+{setting.unlabelled}',
+          'batch': f'{setting.labeled}+{setting.unlabeled}',
           'kernels': setting.kernels,
           'compile_s': subject.compile_s,
           'all': taken[word],
@@ -104,7 +104,7 @@ def _parser() -> cli.Parser:
     '(small_cnn:batch_norm=True); small_cnn if not given, with --rows '
     'wide_resnet',
   )
-  add('--batch', default='64+64', help='labelled+unlabelled images')
+  add('--batch', default='64+64', help='labeled+unlabeled images')
   add('--image', default='32x32x3', help='height x width x channels')
   add('--classes', type=int, default=10, help='number of classes')
   add('--steps', type=int, default=50, help='timed steps of each method')
@@ -209,14 +209,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     return
   jax.config.update('jax_enable_compilation_cache', False)
   train_step.use_precision(options.precision)
-  labelled, unlabelled = _numbers(options.batch, '64+64')
+  labeled, unlabeled = _numbers(options.batch, '64+64')
   height, width, channels = _numbers(options.image, '32x32x3')
   if min(options.steps, options.classes - 1, 1 + options.steps_per_call) < 1:
     raise errors.UserError('--steps and --classes must be positive')
   per_call = options.steps_per_call or loop.default_steps_per_call()
   setting = Setting(
-    labelled,
-    unlabelled,
+    labeled,
+    unlabeled,
     (height, width, channels),
     options.classes,
     per_call,

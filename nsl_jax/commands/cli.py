@@ -56,7 +56,7 @@ def _readers_may_leave() -> Iterator[None]:
     sys.exit(128 + signal.SIGPIPE)
 
 
-def guard(body: Callable[[], None]) -> None:
+def run_command(body: Callable[[], None]) -> None:
   """Runs `body`, turning what it raises into one line and an exit status.
 
   2 for wrong input, 1 for a run that cannot go on, and 128 plus the signal for
@@ -67,7 +67,7 @@ def guard(body: Callable[[], None]) -> None:
   memory.keep()
   checkpoint.log_no_errors()
   with _readers_may_leave():
-    _guard(body)
+    _run(body)
 
 
 def _leave(status: int) -> None:
@@ -80,7 +80,7 @@ def _leave(status: int) -> None:
   os._exit(status)
 
 
-def _guard(body: Callable[[], None]) -> None:
+def _run(body: Callable[[], None]) -> None:
   try:
     _keep_compilations()
     body()
@@ -111,7 +111,7 @@ def _guard(body: Callable[[], None]) -> None:
 _FIELDS = {
   'lr': 'optimizer.lr',
   'learning_rate': 'optimizer.lr',
-  'batch_size': 'batch.labelled',
+  'batch_size': 'batch.labeled',
   'steps': 'steps',
   'seed': 'seed',
   'seeds': 'seeds',
@@ -120,7 +120,7 @@ _FIELDS = {
   'model': 'model.name',
   'data': 'data.name',
   'data_dir': 'data.dir',
-  'labels': 'data.labelled',
+  'labels': 'data.labeled',
 }
 
 

@@ -1,6 +1,6 @@
 """A grid of settings, chosen by validation error: python -m nsl_jax search
 
-python -m nsl_jax search --config=configs/ns3l_table1.py:data=cifar10,method=vat_pl \\
+python -m nsl_jax search --config=configs/ns3l_table1.py:method=vat_pl \\
     --grid optimizer.lr=3e-4,6e-4,3e-3 --seeds 3 --reduced 20000 --out lr.csv
 
 trains every cell of the grid and ranks them by their mean error on images held

@@ -1,6 +1,6 @@
 """How labels should change for a step that learns them to help elsewhere.
 
-The labels z of unlabelled images enter an inner step of gradient descent,
+The labels z of unlabeled images enter an inner step of gradient descent,
 theta*(z) = theta - eta d/dtheta C_in(theta; z), and are judged by the loss
 C_held(theta*) on images whose classes are known (Li, Foo & Bilen, section 4).
 """
@@ -24,7 +24,7 @@ def _minus(params: Params, rate: Rate, grads: Params) -> Params:
   return jax.tree.map(lambda p, g: p - rate * g, params, grads)
 
 
-def adapt(
+def inner_step(
   inner: Inner, params: Params, labels: Array, *, rate: Rate
 ) -> tuple[Params, Any]:
   """theta* after the inner step, a function of the labels, and what else the
@@ -56,7 +56,7 @@ def label_gradient(
   params = jax.lax.stop_gradient(params)
 
   def held_loss(labels: Array) -> tuple[Array, Any]:
-    adapted, rest = adapt(inner, params, labels, rate=rate)
+    adapted, rest = inner_step(inner, params, labels, rate=rate)
     return held(adapted), rest
 
   (value, rest), gradient = jax.value_and_grad(held_loss, has_aux=True)(labels)

@@ -13,7 +13,8 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
-  CleanPass,
+  Components,
+  ForwardPass,
   Key,
   Loss,
   Method,
@@ -23,7 +24,6 @@ from nsl_jax.types import (
   State,
   Stats,
   Term,
-  Tools,
   Update,
   Views,
 )
@@ -32,78 +32,85 @@ OPTIMIZER = 'optimizer'  # name of its operations in a profile
 EMA = 'ema'  # slot of the averaged weights kept for evaluation
 
 
-class Recipe(NamedTuple):
+class SingleNetworkMethod(NamedTuple):
   """A method of one network before its update is made.
 
   Attributes:
     loss: what it descends on.
-    after: updates that follow the optimiser's.
+    after: updates that follow the optimizer's.
     slots: slots that start as copies of the network.
-    side: names of the side tables of its terms.
+    per_image_tables: names of the side tables of its terms.
   """
 
   loss: Loss
   after: tuple[Update, ...] = ()
   slots: tuple[str, ...] = ()
-  side: tuple[str, ...] = ()
+  per_image_tables: tuple[str, ...] = ()
 
 
-class Passes(NamedTuple):
+class Forward(NamedTuple):
   """How the images of a batch go through the network.
 
   Attributes:
-    clean: `(params, State, Batch, key) -> ((labelled logits, labels),
+    clean: `(params, State, Batch, key) -> ((labeled logits, labels),
       CleanPass, statistics)`; the labels have moved with their images, and
-      only the labelled images' batch moves the statistics.
-    again: `(params, State, Batch, key) -> f32[B_u, K]` of one more pass.
-    again_moving: `(params, statistics, Batch, key)` -> the same, and the
-      statistics that the pass has moved.
-    totals: `Batch -> (n_x, n_u)`, what sums over labelled and over unlabelled
+      only the labeled images' batch moves the statistics.
+    second_pass: `(params, State, Batch, key) -> f32[B_u, K]` of one more pass.
+    second_pass_with_stats: `(params, statistics, Batch, key)` -> the same, and
+      the statistics that the pass has moved.
+    totals: `Batch -> (n_x, n_u)`, what sums over labeled and over unlabeled
       rows are divided by.
   """
 
-  clean: Callable[..., tuple[tuple[Array, Array], CleanPass, Stats]]
-  again: Callable[[Params, State, Batch, Key], Array]
-  again_moving: Callable[[Params, Stats, Batch, Key], tuple[Array, Stats]]
+  clean: Callable[..., tuple[tuple[Array, Array], ForwardPass, Stats]]
+  second_pass: Callable[[Params, State, Batch, Key], Array]
+  second_pass_with_stats: Callable[
+    [Params, Stats, Batch, Key], tuple[Array, Stats]
+  ]
   totals: Callable[[Batch], tuple[int, int]]
 
 
-SECOND_PASSES = ('all', 'unlabelled')
+SECOND_PASS_ROWS = ('all', 'unlabeled')
 
 
-def passes(
-  tools: Tools, *, joint: bool, push: bool, second_pass: str = 'all'
-) -> Passes:
+def forward_passes(
+  components: Components,
+  *,
+  shared_batch_norm: bool,
+  push: bool,
+  second_pass_rows: str = 'all',
+) -> Forward:
   """The passes of a family, and what the mean of a term is over.
 
-  Labelled and unlabelled images go through the network
+  Labeled and unlabeled images go through the network
 
-  - `joint`, `second_pass='all'` (family O, F-N3): in one batch, at every pass;
-    the labelled loss and every term are sums divided by B_l + B_u;
-  - `joint`, `second_pass='unlabelled'` (Mean Teacher of family D, F-D11): in
-    one batch at the clean pass, by whose B_l + B_u the labelled loss is
-    divided; further passes, of a teacher say, see the unlabelled images alone,
-    and a term is a mean over these;
-  - not `joint` (family M): in two batches, each with a mean of its own; further
-    passes see the unlabelled images alone.
+  - `shared_batch_norm`, `second_pass_rows='all'` (family O, F-N3): in one
+    batch, at every pass; the labeled loss and every term are sums divided by
+    B_l + B_u;
+  - `shared_batch_norm`, `second_pass_rows='unlabeled'` (Mean Teacher of family
+    D, F-D11): in one batch at the clean pass, by whose B_l + B_u the labeled
+    loss is divided; further passes, of a teacher say, see the unlabeled images
+    alone, and a term is a mean over these;
+  - not `shared_batch_norm` (family M): in two batches, each with a mean of its
+    own; further passes see the unlabeled images alone.
 
-  Passes that perturb images (`CleanPass.same`, `fresh`) have the rows of the
+  Forward that perturb images (`ForwardPass.same`, `fresh`) have the rows of the
   clean pass.
 
   Args:
-    tools: network and augmentation.
-    joint: see above.
-    push: give `CleanPass.push`, for which the clean pass is linearised.
-    second_pass: see above.
+    components: network and augmentation.
+    shared_batch_norm: see above.
+    push: give `ForwardPass.push`, for which the clean pass is linearized.
+    second_pass_rows: see above.
   """
-  alone = not joint or second_pass == 'unlabelled'
+  alone = not shared_batch_norm or second_pass_rows == 'unlabeled'
 
   def forward(params: Params, stats: Stats, view: Array, key: Key):
-    return tools.model.apply(params, stats, view, train=True, key=key)
+    return components.model.apply(params, stats, view, train=True, key=key)
 
   def moving(images: Array, key: Key) -> tuple[Array, Key, Array | None]:
     drawn, noise = jax.random.split(key)
-    view, shift = tasks.view(tools, images, drawn)
+    view, shift = tasks.view(components, images, drawn)
     return view, noise, shift
 
   def augmented(images: Array, key: Key) -> tuple[Array, Key]:
@@ -115,8 +122,8 @@ def passes(
     return jnp.concatenate([batch.x, batch.u]), batch.x.shape[0]
 
   def clean(params, state, batch, key):
-    first, second = (key, key) if joint else jax.random.split(key)
-    images, cut = rows(batch, not joint)
+    first, second = (key, key) if shared_batch_norm else jax.random.split(key)
+    images, cut = rows(batch, not shared_batch_norm)
     view, noise, shift = moving(images, second)
 
     def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
@@ -133,39 +140,39 @@ def passes(
     else:
       heads, stats = network(view)
     logits, consistency = heads
-    if joint:
-      labelled, shift = logits[:cut], None if shift is None else shift[:cut]
+    if shared_batch_norm:
+      labeled, shift = logits[:cut], None if shift is None else shift[:cut]
     else:
       own, own_noise, shift = moving(batch.x, first)
       outputs, stats = forward(params, state.stats, own, own_noise)
-      labelled = outputs.logits
-    labels = tasks.moved(batch.y, shift, batch.scale)
-    found = CleanPass(
+      labeled = outputs.logits
+    labels = tasks.shift_labels(batch.y, shift, batch.scale)
+    found = ForwardPass(
       images=images,
       view=view,
       logits=logits,
       consistency=consistency,
-      push=linear,
-      same=lambda view: network(view)[0][0],
-      fresh=fresh,
-      unlabelled=lambda rows: rows[cut:],
+      jvp=linear,
+      apply_same_dropout=lambda view: network(view)[0][0],
+      apply_new_augmentation=fresh,
+      unlabeled=lambda rows: rows[cut:],
     )
-    return (labelled, labels), found, stats
+    return (labeled, labels), found, stats
 
-  def again_moving(params, stats, batch, key):
+  def second_pass_with_stats(params, stats, batch, key):
     images, cut = rows(batch, alone)
     outputs, moved = forward(params, stats, *augmented(images, key))
     return outputs.logits[cut:], moved
 
-  def again(params, state, batch, key):
-    return again_moving(params, state.stats, batch, key)[0]
+  def second_pass(params, state, batch, key):
+    return second_pass_with_stats(params, state.stats, batch, key)[0]
 
   def totals(batch: Batch) -> tuple[int, int]:
-    labelled, unlabelled = batch.x.shape[0], batch.u.shape[0]
-    both = labelled + unlabelled
-    return both if joint else labelled, unlabelled if alone else both
+    labeled, unlabeled = batch.x.shape[0], batch.u.shape[0]
+    both = labeled + unlabeled
+    return both if shared_batch_norm else labeled, unlabeled if alone else both
 
-  return Passes(clean, again, again_moving, totals)
+  return Forward(clean, second_pass, second_pass_with_stats, totals)
 
 
 def add_terms(loss: Loss, terms: Mapping[str, tuple[Schedule, Term]]) -> Loss:
@@ -206,10 +213,10 @@ def _plus(
 ) -> tuple[Array, Aux]:
   if not aux.logits_u.shape[0]:
     raise errors.UserError(
-      f'{", ".join(terms)} needs unlabelled images: set config.batch.unlabelled'
+      f'{", ".join(terms)} needs unlabeled images: set config.batch.unlabeled'
     )
   metrics = dict(aux.metrics)
-  shared = aux._replace(run=state.key)
+  shared = aux._replace(run_key=state.key)
   for (name, (weight, term)), key in zip(terms.items(), keys):
     rows = term(shared, batch, key)
     if isinstance(rows, tuple):
@@ -217,19 +224,19 @@ def _plus(
       shared = shared._replace(stats=stats)
     metrics[name] = rows.mean()  # over its own rows, whatever it is divided by
     metrics[f'{name}_weight'] = jnp.asarray(weight(state.step))
-    share = rows if rows.ndim == 0 else rows.sum() / aux.total
+    share = rows if rows.ndim == 0 else rows.sum() / aux.normalizer
     value = value + metrics[f'{name}_weight'] * share
   return value, aux._replace(metrics=metrics, stats=shared.stats)
 
 
-def advance(
+def loss_step(
   loss: Loss,
   tx: optax.GradientTransformation,
   state: State,
   batch: Batch,
   key: Key,
 ) -> tuple[State, Metrics, Views | None]:
-  """One optimiser step on the loss, and the views that its Aux tells of."""
+  """One optimizer step on the loss, and the views that its Aux tells of."""
 
   def value_and_rest(params):
     value, aux = loss(params, state, batch, key)
@@ -248,23 +255,25 @@ def apply_gradients(
   opt: optax.OptState,
   params: Params,
 ) -> tuple[Params, optax.OptState]:
-  """One step of the optimiser: new parameters and its new state."""
+  """One step of the optimizer: new parameters and its new state."""
   with jax.named_scope(OPTIMIZER):
     change, opt = tx.update(grads, opt, params)
     return optax.apply_updates(params, change), opt
 
 
-def descend(loss: Loss, tx: optax.GradientTransformation) -> Update:
-  """One optimiser step on the loss."""
+def gradient_step(loss: Loss, tx: optax.GradientTransformation) -> Update:
+  """One optimizer step on the loss."""
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    state, metrics, _ = advance(loss, tx, state, batch, key)
+    state, metrics, _ = loss_step(loss, tx, state, batch, key)
     return state, metrics
 
   return update
 
 
-def follow(slot: str, decay: float | Schedule, *, of: str = 'params') -> Update:
+def ema_update(
+  slot: str, decay: float | Schedule, *, of: str = 'params'
+) -> Update:
   """Moves the average in a slot: decay * old + (1 - decay) * new.
 
   `decay` may be a schedule of the step, counted from 0; `of` is the field of
@@ -282,13 +291,13 @@ def follow(slot: str, decay: float | Schedule, *, of: str = 'params') -> Update:
   return update
 
 
-def shrink(
+def decoupled_weight_decay(
   rate: float, learning_rate: Schedule, *, on: str = 'kernels'
 ) -> Update:
   """weight * (1 - rate * learning rate), of `kernels` or of `all` weights.
 
   MixMatch's weight decay, which comes after the average has been moved; that
-  order is why it is not part of the optimiser. It leaves biases and batch norm
+  order is why it is not part of the optimizer. It leaves biases and batch norm
   alone, L2I's code does not (F-L21).
   """
 
@@ -327,22 +336,26 @@ def sequence(*updates: Update) -> Update:
   return update
 
 
-def train_on(loss: Loss, tools: Tools, *after: Update) -> Update:
+def train_on(loss: Loss, components: Components, *after: Update) -> Update:
   """The stock update: descend, then what `finish_step` does."""
-  return finish_step(descend(loss, tools.tx), tools, *after)
+  return finish_step(gradient_step(loss, components.tx), components, *after)
 
 
-def finish_step(step: Update, tools: Tools, *after: Update) -> Update:
+def finish_step(step: Update, components: Components, *after: Update) -> Update:
   """After the step move the evaluation average if there is one, shrink the
   weights if there is weight decay, then do whatever else follows. The learning
   rate is reported with the step's metrics.
   """
-  updates = [_with_rate(step, tools.learning_rate)]
-  if tools.ema_decay:
-    updates.append(follow(EMA, tools.ema_decay))
-  if tools.weight_decay and tools.learning_rate is not None:
+  updates = [_with_rate(step, components.learning_rate)]
+  if components.ema_decay:
+    updates.append(ema_update(EMA, components.ema_decay))
+  if components.weight_decay and components.learning_rate is not None:
     updates.append(
-      shrink(tools.weight_decay, tools.learning_rate, on=tools.weight_decay_on)
+      decoupled_weight_decay(
+        components.weight_decay,
+        components.learning_rate,
+        on=components.weight_decay_on,
+      )
     )
   updates.extend(after)
   return sequence(*updates) if len(updates) > 1 else updates[0]
@@ -359,41 +372,43 @@ def _with_rate(step: Update, rate: Schedule | None) -> Update:
   return update
 
 
-def single_network(tools: Tools, *copies: str) -> Callable[[Key], State]:
-  """Stock init: one network and its optimiser, and a copy of its weights in
+def single_network(
+  components: Components, *copies: str
+) -> Callable[[Key], State]:
+  """Stock init: one network and its optimizer, and a copy of its weights in
   the slots named and in that of the evaluation average if there is one.
   """
-  names = (*copies, EMA) if tools.ema_decay else copies
+  names = (*copies, EMA) if components.ema_decay else copies
 
   def init(key: Key) -> State:
     network, steps = jax.random.split(key)
-    params, stats = tools.model.init(network, tools.image_shape)
+    params, stats = components.model.init(network, components.image_shape)
     slots = {name: jax.tree.map(jnp.copy, params) for name in names}
     return State(
       step=jnp.zeros((), jnp.int32),
       key=steps,
       params=params,
       stats=stats,
-      opt=tools.tx.init(params),
+      opt=components.tx.init(params),
       slots=slots,
     )
 
   return init
 
 
-def method_of(recipe: Recipe, tools: Tools) -> Method:
+def to_method(recipe: SingleNetworkMethod, components: Components) -> Method:
   """The method of one network that a recipe is."""
   return Method(
-    single_network(tools, *recipe.slots),
-    train_on(recipe.loss, tools, *recipe.after),
-    student(tools),
-    recipe.side,
-    recompute=recompute(tools),
+    single_network(components, *recipe.slots),
+    train_on(recipe.loss, components, *recipe.after),
+    predict_with_ema(components),
+    recipe.per_image_tables,
+    recompute=recompute(components),
   )
 
 
 def batch_statistics(
-  tools: Tools, params: Params, stats: Stats, images: Array, key: Key
+  components: Components, params: Params, stats: Stats, images: Array, key: Key
 ) -> Stats:
   """The running statistics after a single batch, in an augmented view.
 
@@ -406,45 +421,47 @@ def batch_statistics(
     stats,
   )
   view, noise = jax.random.split(key)
-  _, moved = tools.model.apply(
-    params, first, tools.augment(images, view), train=True, key=noise
+  _, moved = components.model.apply(
+    params, first, components.augment(images, view), train=True, key=noise
   )
   return moved
 
 
-def recompute(tools: Tools) -> Callable[[State, Array, Key], State]:
+def recompute(components: Components) -> Callable[[State, Array, Key], State]:
   """Stock `Method.recompute`, of the weights that `student` predicts with."""
 
   def recomputed(state: State, images: Array, key: Key) -> State:
-    params = state.slots[EMA] if tools.ema_decay else state.params
-    stats = batch_statistics(tools, params, state.stats, images, key)
+    params = state.slots[EMA] if components.ema_decay else state.params
+    stats = batch_statistics(components, params, state.stats, images, key)
     return state.replace(stats=stats)
 
   return recomputed
 
 
-def student(tools: Tools) -> Callable[[State, Array], Array]:
+def predict_with_ema(components: Components) -> Callable[[State, Array], Array]:
   """Stock predict: averaged weights if kept, else the trained ones; running
-  batch-normalisation statistics of the trained network either way.
+  batch-normalization statistics of the trained network either way.
   """
 
   def predict(state: State, images: Array) -> Array:
-    params = state.slots[EMA] if tools.ema_decay else state.params
-    outputs, _ = tools.model.apply(params, state.stats, images, train=False)
+    params = state.slots[EMA] if components.ema_decay else state.params
+    outputs, _ = components.model.apply(
+      params, state.stats, images, train=False
+    )
     return outputs.logits
 
   return predict
 
 
-def second_pass(aux: Aux, name: str) -> Callable[..., Array]:
+def require_second_pass(aux: Aux, name: str) -> Callable[..., Array]:
   """The further pass of a method that a term asks for.
 
   Raises:
     errors.UserError: if the method has none; `name` is the term.
   """
-  if aux.again is None:
+  if aux.second_pass is None:
     raise errors.UserError(f'this method has no second pass for {name}')
-  return aux.again
+  return aux.second_pass
 
 
 def second_head(aux: Aux) -> Array:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from nsl_jax.compose import bilevel, tasks
 from nsl_jax.types import (
   Array,
+  Components,
   Key,
   Outputs,
   Params,
   State,
   Stats,
-  Tools,
   Views,
 )
 
@@ -26,50 +26,54 @@ class Passes(NamedTuple):
 
   Attributes:
     impute: f32[B_u, K], the labels z.
-    learnt: outputs for the images that z is learnt on, and moved statistics.
+    student_view: outputs for the images that z is learnt on, and moved
+      statistics.
     held: f32[], mean loss of the held-out images, and their outputs.
     loss_of: `(parameters, images, labels)` -> the same of other images.
   """
 
   impute: Callable[[Params], Array]
-  learnt: Callable[[Params], tuple[Outputs, Stats]]
+  student_view: Callable[[Params], tuple[Outputs, Stats]]
   held: Callable[[Params], tuple[Array, Outputs]]
   loss_of: Callable[[Params, Array, Array], tuple[Array, Outputs]]
 
 
-# (Passes, parameters, z, held-out classes, inner rate) -> what is held after
-# the inner step, its gradient in z, statistics moved by a pass over `learnt`.
+# (Passes, parameters, z, held-out classes, inner rate) -> the held-out loss
+# after the inner step, its gradient in z, and the statistics moved by a pass
+# over the student's view.
 Gradient = Callable[..., tuple[Array, Array, Stats]]
 
 
 def make_passes(
-  tools: Tools,
+  components: Components,
   state: State,
   views: Views,
-  judged: tuple[Array, Array],
+  eval_with: tuple[Array, Array],
   keys: Sequence[Key],
 ) -> Passes:
   """The passes of a step, each with the same dropout every time.
 
   Args:
-    tools: network.
+    components: network.
     state: after the host's step.
     views: what the host saw.
-    judged: held-out images, augmented, and their labels.
+    eval_with: held-out images, augmented, and their labels.
     keys: the first two are of the dropout of two passes.
   """
   imputing, learning, *_ = keys
-  task = tasks.of(tools)
+  task = tasks.of(components)
 
   def forward(
     params: Params, images: Array, key: Key | None
   ) -> tuple[Outputs, Stats]:
     noise = None if key is None else jax.random.clone(key)
-    return tools.model.apply(params, state.stats, images, train=True, key=noise)
+    return components.model.apply(
+      params, state.stats, images, train=True, key=noise
+    )
 
   def impute(params: Params) -> Array:
-    outputs, _ = forward(params, views.asked, imputing)
-    return tasks.imputed(tools, outputs.logits, views)
+    outputs, _ = forward(params, views.teacher_view, imputing)
+    return tasks.imputed(components, outputs.logits, views)
 
   def loss_of(
     params: Params, images: Array, labels: Array
@@ -79,13 +83,15 @@ def make_passes(
 
   return Passes(
     impute,
-    lambda params: forward(params, views.learnt, learning),
-    lambda params: loss_of(params, *judged),
+    lambda params: forward(params, views.student_view, learning),
+    lambda params: loss_of(params, *eval_with),
     loss_of,
   )
 
 
-def moved(z: Array, change: Array, *, rate: float, space: str) -> Array:
+def updated_labels(
+  z: Array, change: Array, *, rate: float, space: str
+) -> Array:
   """V1's labels after a step against their gradient; classes have sum 1."""
   if space == 'points':
     return z - rate * change
@@ -97,33 +103,33 @@ def moved(z: Array, change: Array, *, rate: float, space: str) -> Array:
   return jax.nn.softmax(logits - rate * bilevel.to_logits(change, z))
 
 
-def through_step(
+def meta_gradient(
   passes: Passes,
   params: Params,
   z: Array,
-  held_y: Array,
+  meta_y: Array,
   rate: bilevel.Rate,
   *,
-  unlabelled: Callable[[Array, Array], Array],
+  unlabeled: Callable[[Array, Array], Array],
 ) -> tuple[Array, Array, Stats]:
   """See `Gradient`."""
 
   def inner(params: Params, z: Array) -> tuple[Array, Stats]:
-    outputs, stats = passes.learnt(params)
-    return unlabelled(outputs.logits, z), stats
+    outputs, stats = passes.student_view(params)
+    return unlabeled(outputs.logits, z), stats
 
   return bilevel.label_gradient(
     inner, lambda params: passes.held(params)[0], params, z, rate=rate
   )
 
 
-def last_layer(
-  passes: Passes, params: Params, z: Array, held_y: Array, rate: bilevel.Rate
+def last_layer_meta_gradient(
+  passes: Passes, params: Params, z: Array, meta_y: Array, rate: bilevel.Rate
 ) -> tuple[Array, Array, Stats]:
   """See `Gradient`; in closed form, the features held constant (F-L12)."""
   value, held = passes.held(params)
-  outputs, stats = passes.learnt(params)
-  true = jax.nn.one_hot(held_y, z.shape[-1], dtype=z.dtype)
+  outputs, stats = passes.student_view(params)
+  true = jax.nn.one_hot(meta_y, z.shape[-1], dtype=z.dtype)
   change = bilevel.last_layer_gradient(
     outputs.features,
     held.features,
@@ -131,4 +137,4 @@ def last_layer(
     true,
     rate=rate,
   )
-  return value, change / len(held_y), stats  # C_held is a mean
+  return value, change / len(meta_y), stats  # C_held is a mean

@@ -15,7 +15,7 @@ _NODES = 1025  # of the table of mixing ratios
 
 
 def sharpen(probs: Array, temperature: float) -> Array:
-  """p^(1/T) normalised: T = 1 changes nothing, T -> 0 gives the argmax.
+  """p^(1/T) normalized: T = 1 changes nothing, T -> 0 gives the argmax.
 
   Args:
     probs: f32[N, K].
@@ -90,7 +90,7 @@ def interleave(chunks: Sequence[Array]) -> list[Array]:
 
   Every chunk is cut into as many pieces as there are chunks, and piece i of
   the first is swapped with piece i of chunk i. Done twice it undoes itself.
-  Labelled and unlabelled images then share each batch's statistics, of which
+  Labeled and unlabeled images then share each batch's statistics, of which
   only the first chunk's are kept.
 
   Args:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from nsl_jax import errors, losses
-from nsl_jax.types import Array, Batch, Key, Task, Tools, Views
+from nsl_jax.types import Array, Batch, Components, Key, Task, Views
 
 _FAILED = 0.1  # a mean error above this, in distances of the eyes, is a failure
 _MEAN, _STD = 'target_mean', 'target_std'
 
 
-def _judge_classes(
+def _class_metrics(
   logits: Array, labels: Array, fitted: Mapping[str, Array]
 ) -> dict[str, Array]:
   return {
@@ -23,9 +23,9 @@ def _judge_classes(
   }
 
 
-def _inner_of_classes(logits: Array, belief: Array, variant: str) -> Array:
+def _inner_of_classes(logits: Array, target: Array, variant: str) -> Array:
   """A sum over images and classes, the same for both variants (F-L4)."""
-  return jnp.sum((jax.nn.softmax(logits) - belief) ** 2)
+  return jnp.sum((jax.nn.softmax(logits) - target) ** 2)
 
 
 CLASSIFICATION = Task(
@@ -34,11 +34,11 @@ CLASSIFICATION = Task(
   fit=lambda labels: {},
   encode=lambda fitted, labels: labels,
   loss=losses.cross_entropy,
-  belief=jax.nn.softmax,
+  target=jax.nn.softmax,
   disagreement=losses.squared_error,
   reduce=jnp.sum,
   inner=_inner_of_classes,
-  judge=_judge_classes,
+  judge=_class_metrics,
 )
 
 
@@ -66,18 +66,18 @@ def points_of(fitted: Mapping[str, Array], outputs: Array) -> Array:
   return outputs * fitted[_STD][None] + fitted[_MEAN][None]
 
 
-def _judge_points(
+def _point_metrics(
   outputs: Array, labels: Array, fitted: Mapping[str, Array]
 ) -> dict[str, Array]:
   error = losses.interocular_error(points_of(fitted, outputs), labels)
   return {'error': error, 'failure': error > _FAILED}
 
 
-def _inner_of_points(outputs: Array, belief: Array, variant: str) -> Array:
+def _inner_of_points(outputs: Array, target: Array, variant: str) -> Array:
   """A mean over images and coordinates, in V2 of what tanh leaves (F-L11)."""
   if variant == 'v2':
-    outputs, belief = jnp.tanh(outputs), jnp.tanh(belief)
-  return jnp.mean((outputs - belief) ** 2)
+    outputs, target = jnp.tanh(outputs), jnp.tanh(target)
+  return jnp.mean((outputs - target) ** 2)
 
 
 REGRESSION = Task(
@@ -86,13 +86,13 @@ REGRESSION = Task(
   fit=_fit_points,
   encode=_encode_points,
   loss=losses.mean_square,
-  belief=lambda outputs: outputs,
-  disagreement=lambda outputs, belief: losses.mean_square(
-    outputs, jax.lax.stop_gradient(belief)
+  target=lambda outputs: outputs,
+  disagreement=lambda outputs, target: losses.mean_square(
+    outputs, jax.lax.stop_gradient(target)
   ),
   reduce=jnp.mean,
   inner=_inner_of_points,
-  judge=_judge_points,
+  judge=_point_metrics,
 )
 TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}
 
@@ -110,18 +110,21 @@ def find(name: str) -> Task:
   return TASKS[name]
 
 
-def of(tools: Tools) -> Task:
+def of(components: Components) -> Task:
   """The task of a method's tools."""
-  return tools.task or CLASSIFICATION
+  return components.task or CLASSIFICATION
 
 
 def check_method(
-  tools: Tools, name: str, options: Mapping[str, Any], known: Sequence[str]
+  components: Components,
+  name: str,
+  options: Mapping[str, Any],
+  known: Sequence[str],
 ) -> None:
   """Makes sure that a method is one for the task.
 
   Args:
-    tools: what it is built from.
+    components: what it is built from.
     name: of the method.
     options: its options; terms are about classes.
     known: names of the tasks that it is for.
@@ -129,7 +132,7 @@ def check_method(
   Raises:
     errors.UserError: if it is not.
   """
-  task = of(tools)
+  task = of(components)
   if task.name not in known:
     raise errors.UserError(
       f'method {name!r} is not for config.task={task.name}: use supervised, '
@@ -143,24 +146,28 @@ def check_method(
 
 
 def scale_of(fitted: Mapping[str, Array]) -> Array | None:
-  """`Batch.scale` from the arrays that go with the normaliser."""
+  """`Batch.scale` from the arrays that go with the normalization."""
   return fitted.get(_STD)
 
 
-def view(tools: Tools, images: Array, key: Key) -> tuple[Array, Array | None]:
+def view(
+  components: Components, images: Array, key: Key
+) -> tuple[Array, Array | None]:
   """A random view of images, and f32[B, 2] how far it moved each, in pixels to
   the right and down; None where labels do not move.
   """
-  if tools.moving is None:
-    return tools.augment(images, key), None
-  return tools.moving(images, key)
+  if components.moving is None:
+    return components.augment(images, key), None
+  return components.moving(images, key)
 
 
-def moved(labels: Array, move: Array | None, scale: Array | None) -> Array:
+def shift_labels(
+  labels: Array, move: Array | None, scale: Array | None
+) -> Array:
   """Labels of images that were moved by `view`.
 
   Args:
-    labels: f32[B, P] points, standardised, or whatever does not move.
+    labels: f32[B, P] points, standardized, or whatever does not move.
     move: f32[B, 2] pixels; None for not at all.
     scale: f32[P] pixels.
   """
@@ -170,32 +177,38 @@ def moved(labels: Array, move: Array | None, scale: Array | None) -> Array:
 
 
 def _in_labels(move: Array, scale: Array) -> Array:
-  """Pixels f32[B, 2] as a change of standardised points f32[B, P]."""
+  """Pixels f32[B, 2] as a change of standardized points f32[B, P]."""
   return jnp.tile(move, (1, scale.shape[0] // 2)) / scale[None]
 
 
-def known_view(
-  tools: Tools, images: Array, labels: Array, scale: Array | None, key: Key
+def augment_labeled(
+  components: Components,
+  images: Array,
+  labels: Array,
+  scale: Array | None,
+  key: Key,
 ) -> tuple[Array, Array]:
   """A view of images, and their labels in it."""
-  images, move = view(tools, images, key)
-  return images, moved(labels, move, scale)
+  images, move = view(components, images, key)
+  return images, shift_labels(labels, move, scale)
 
 
-def three_views(tools: Tools, batch: Batch, keys: Sequence[Key]) -> Views:
-  """One of the labelled images, two of the unlabelled ones."""
-  x, y = known_view(tools, batch.x, batch.y, batch.scale, keys[0])
-  learnt, one = view(tools, batch.u, keys[1])
-  asked, other = view(tools, batch.u, keys[2])
+def draw_views(
+  components: Components, batch: Batch, keys: Sequence[Key]
+) -> Views:
+  """One of the labeled images, two of the unlabeled ones."""
+  x, y = augment_labeled(components, batch.x, batch.y, batch.scale, keys[0])
+  student_view, one = view(components, batch.u, keys[1])
+  teacher_view, other = view(components, batch.u, keys[2])
   change = None
   if one is not None and other is not None and batch.scale is not None:
     change = _in_labels(one - other, batch.scale)
-  return Views(x, learnt, asked, y, change)
+  return Views(x, student_view, teacher_view, y, change)
 
 
-def imputed(tools: Tools, outputs: Array, views: Views) -> Array:
-  """What outputs for `views.asked` say of `views.learnt`: f32[B_u, K]
-  probabilities, or points that have shifted with the crop.
+def imputed(components: Components, outputs: Array, views: Views) -> Array:
+  """What outputs for `views.teacher_view` say of `views.student_view`: f32[B_u,
+  K] probabilities, or points that have shifted with the crop.
   """
-  belief = of(tools).belief(outputs)
-  return belief if views.change is None else belief + views.change
+  target = of(components).target(outputs)
+  return target if views.change is None else target + views.change

@@ -1,4 +1,4 @@
-"""Two networks of one shape trained side by side, each with its own optimiser.
+"""Two networks of one shape trained side by side, each with its own optimizer.
 
 What one network keeps in `State.params`, `stats` and `opt` is here a dict of
 the two by name; `both` and `split` go back and forth.
@@ -16,6 +16,7 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
+  Components,
   Key,
   Metrics,
   Outputs,
@@ -24,7 +25,6 @@ from nsl_jax.types import (
   State,
   Stats,
   Term,
-  Tools,
   Update,
 )
 
@@ -46,7 +46,7 @@ def keys(key: Key) -> Pair:
   return dict(zip(NAMES, jax.random.split(key, len(NAMES))))
 
 
-def forward(tools: Tools) -> Apply:
+def forward(components: Components) -> Apply:
   """`(params, stats, images, key) -> (outputs, stats)` of both, in train mode.
 
   One network after the other: as one computation with a leading axis of two
@@ -55,7 +55,9 @@ def forward(tools: Tools) -> Apply:
 
   def apply(params, stats, images, key):
     results = {
-      n: tools.model.apply(params[n], stats[n], images[n], train=True, key=own)
+      n: components.model.apply(
+        params[n], stats[n], images[n], train=True, key=own
+      )
       for n, own in keys(key).items()
     }
     return (
@@ -67,21 +69,23 @@ def forward(tools: Tools) -> Apply:
 
 
 def init(
-  tools: Tools, slots: Callable[[], dict[str, Any]] = dict
+  components: Components, slots: Callable[[], dict[str, Any]] = dict
 ) -> Callable[[Key], State]:
   """Stock init: both networks drawn independently.
 
   Args:
-    tools: what the method is built from.
+    components: what the method is built from.
     slots: makes what else the method remembers at the start.
   """
 
   def start(key: Key) -> State:
     drawn = keys(key)
-    states = {n: combinators.single_network(tools)(drawn[n]) for n in NAMES}
+    states = {
+      n: combinators.single_network(components)(drawn[n]) for n in NAMES
+    }
     split = lambda field: {n: getattr(states[n], field) for n in NAMES}
     kept = slots()
-    if tools.ema_decay:
+    if components.ema_decay:
       kept[combinators.EMA] = jax.tree.map(jnp.copy, split('params'))
     return State(
       step=jnp.zeros((), jnp.int32),
@@ -95,23 +99,23 @@ def init(
   return start
 
 
-def another_pass(
-  tools: Tools, params: Params, stats: Stats, batch: Batch
+def second_pass_of(
+  components: Components, params: Params, stats: Stats, batch: Batch
 ) -> Callable[..., Array]:
-  """`Aux.again` of one of the networks."""
+  """`Aux.second_pass` of one of the networks."""
 
-  def again(key: Key, others: Params | None = None) -> Array:
+  def second_pass(key: Key, others: Params | None = None) -> Array:
     view, noise = jax.random.split(key)
-    outputs, _ = tools.model.apply(
+    outputs, _ = components.model.apply(
       params if others is None else others,
       stats,
-      tools.augment(batch.u, view),
+      components.augment(batch.u, view),
       train=True,
       key=noise,
     )
     return outputs.logits
 
-  return again
+  return second_pass
 
 
 def add_terms(
@@ -136,13 +140,13 @@ def add_terms(
   return total
 
 
-def descend(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
-  """One optimiser step of both networks.
+def gradient_step(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
+  """One optimizer step of both networks.
 
   Args:
     loss: a value and an Aux of either; its value must not have a gradient in
       the other's parameters.
-    tx: the optimiser of each.
+    tx: the optimizer of each.
   """
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
@@ -170,15 +174,17 @@ def descend(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
   return update
 
 
-def recompute(tools: Tools) -> Callable[[State, Array, Key], State]:
+def recompute(components: Components) -> Callable[[State, Array, Key], State]:
   """`Method.recompute` of both networks, which see the same images."""
 
   def recomputed(state: State, images: Array, key: Key) -> State:
-    params = state.slots[combinators.EMA] if tools.ema_decay else state.params
+    params = (
+      state.slots[combinators.EMA] if components.ema_decay else state.params
+    )
     return state.replace(
       stats={
         n: combinators.batch_statistics(
-          tools, params[n], state.stats[n], images, own
+          components, params[n], state.stats[n], images, own
         )
         for n, own in keys(key).items()
       }
@@ -187,13 +193,17 @@ def recompute(tools: Tools) -> Callable[[State, Array, Key], State]:
   return recomputed
 
 
-def predict(tools: Tools) -> Callable[[State, Array], dict[str, Array]]:
+def predict(
+  components: Components,
+) -> Callable[[State, Array], dict[str, Array]]:
   """Logits of either network, with averaged weights if they are kept."""
 
   def submodels(state: State, images: Array) -> dict[str, Array]:
-    params = state.slots[combinators.EMA] if tools.ema_decay else state.params
+    params = (
+      state.slots[combinators.EMA] if components.ema_decay else state.params
+    )
     return {
-      n: tools.model.apply(params[n], state.stats[n], images, train=False)[
+      n: components.model.apply(params[n], state.stats[n], images, train=False)[
         0
       ].logits
       for n in NAMES

@@ -1,4 +1,4 @@
-"""Random views of normalised images, inside the jitted step."""
+"""Random views of normalized images, inside the jitted step."""
 
 import functools
 import math
@@ -16,10 +16,10 @@ _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
 class Pixels(NamedTuple):
-  """The way from normalised images to [0, 1] and back."""
+  """The way from normalized images to [0, 1] and back."""
 
   unit: Callable[[Array], Array]
-  normalised: Callable[[Array], Array]
+  normalized: Callable[[Array], Array]
 
 
 def flip(images: Array, key: Key) -> Array:
@@ -99,8 +99,8 @@ def turn_hue(images: Array, turns: Array) -> Array:
   value = images.max(-1, keepdims=True)
   chroma = value - images.min(-1, keepdims=True)
   red, green, blue = jnp.split(images, 3, axis=-1)
-  grey = chroma == 0.0  # has no hue, and must not give 0 / 0 in a gradient
-  unit = jnp.where(grey, 1.0, chroma)
+  gray = chroma == 0.0  # has no hue, and must not give 0 / 0 in a gradient
+  unit = jnp.where(gray, 1.0, chroma)
   # Not `value == red`: a compiler may compute a channel twice, and round it
   # differently.
   sixths = jnp.where(
@@ -117,11 +117,11 @@ def turn_hue(images: Array, turns: Array) -> Array:
   return value - chroma * jnp.clip(jnp.minimum(away, 4.0 - away), 0.0, 1.0)
 
 
-def recolour(images: Array, amounts: Array, order: Array) -> Array:
+def recolor(images: Array, amounts: Array, order: Array) -> Array:
   """Brightness, contrast, saturation and hue, each changed once.
 
-  The first three blend an image with black, with the mean of its grey levels,
-  and with its grey levels; an amount of 1 changes nothing.
+  The first three blend an image with black, with the mean of its gray levels,
+  and with its gray levels; an amount of 1 changes nothing.
 
   Args:
     images: f32[B, H, W, 3] in [0, 1].
@@ -136,9 +136,9 @@ def recolour(images: Array, amounts: Array, order: Array) -> Array:
     which = order[:, place].reshape(-1, 1, 1, 1)
     amount = jnp.take_along_axis(amounts, order[:, place : place + 1], axis=1)
     amount = amount.reshape(-1, 1, 1, 1)
-    grey = (images * luma).sum(-1, keepdims=True)
+    gray = (images * luma).sum(-1, keepdims=True)
     other = jnp.where(
-      which == _SATURATION, grey, grey.mean((1, 2), keepdims=True)
+      which == _SATURATION, gray, gray.mean((1, 2), keepdims=True)
     )
     other = jnp.where(which == _BRIGHTNESS, 0.0, other)
     blend = jnp.clip(amount * images + (1.0 - amount) * other, 0.0, 1.0)
@@ -149,18 +149,18 @@ def recolour(images: Array, amounts: Array, order: Array) -> Array:
 def draw_jitter(
   key: Key, count: int, strengths: tuple[float, float, float, float]
 ) -> tuple[Array, Array]:
-  """Amounts and orders of `recolour` for each of `count` images.
+  """Amounts and orders of `recolor` for each of `count` images.
 
   Factors are uniform in 1 - s ... 1 + s, but not below 0, the hue's turn in
   -s ... s; all 24 orders are equally likely.
   """
   sizes, places = jax.random.split(key)
-  centre = jnp.array([1.0, 1.0, 1.0, 0.0])
+  center = jnp.array([1.0, 1.0, 1.0, 0.0])
   strength = jnp.array(strengths)
-  low = centre - strength
+  low = center - strength
   low = low.at[:_HUE].set(jnp.maximum(low[:_HUE], 0.0))
   share = jax.random.uniform(sizes, (count, 4))
-  amounts = low[None] + share * (centre + strength - low)[None]
+  amounts = low[None] + share * (center + strength - low)[None]
   return amounts, jax.random.uniform(places, (count, 4)).argsort(axis=1)
 
 
@@ -171,16 +171,16 @@ def jitter(
   strengths: tuple[float, float, float, float],
   pixels: Pixels,
 ) -> Array:
-  """Colour jitter: `recolour` by amounts and in an order drawn per image.
+  """Color jitter: `recolor` by amounts and in an order drawn per image.
 
   Args:
-    images: f32[B, H, W, 3], normalised.
+    images: f32[B, H, W, 3], normalized.
     key: typed key.
     strengths: of brightness, contrast, saturation and hue.
     pixels: the way to [0, 1], where it works and clips, and back.
 
   Raises:
-    errors.UserError: for images without colours.
+    errors.UserError: for images without colors.
   """
   if images.shape[-1] != 3:
     raise errors.UserError(
@@ -189,7 +189,7 @@ def jitter(
     )
   unit = jnp.clip(pixels.unit(images), 0.0, 1.0)
   drawn = draw_jitter(key, images.shape[0], strengths)
-  return pixels.normalised(recolour(unit, *drawn))
+  return pixels.normalized(recolor(unit, *drawn))
 
 
 GetPixels = Callable[[], Pixels] | None
@@ -200,7 +200,7 @@ class Operation(NamedTuple):
 
   Attributes:
     usage: how it is written.
-    parse: `(what follows the colon, way to colours) -> Augment`; raises
+    parse: `(what follows the colon, way to colors) -> Augment`; raises
       ValueError for a value that it cannot have.
     shifts: the same for a view that tells how far it moved each image; None
       where points stay, or do not follow.

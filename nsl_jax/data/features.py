@@ -31,7 +31,7 @@ def image(folder: pathlib.Path, features: Features) -> tuple[int, bool]:
     raise errors.UserError(
       f'{folder}: images have {channels} channels; only 1 and 3 are read, 2 '
       'and 4 where the last is transparency: write the data set with '
-      'tfds.features.Image of grey or RGB images'
+      'tfds.features.Image of gray or RGB images'
     )
   return _CHANNELS[channels], found.get('encodingFormat') == 'jpeg'
 

@@ -14,7 +14,7 @@ from nsl_jax.data import cache
 from nsl_jax.types import Array
 
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
-_NORM = 55.0  # of every image after global contrast normalisation
+_NORM = 55.0  # of every image after global contrast normalization
 _REGULARISER = 0.1  # added to the covariance before its square root is taken
 _MATRICES = 7  # of float64, that fitting holds at once
 _ROWS = 5000  # images looked at together, which bounds the memory
@@ -22,7 +22,7 @@ _VERSION = 1  # of the whitening; changes whenever kept ones must not be used
 
 
 def contrast(images):
-  """Global contrast normalisation: mean 0 and L2 norm 55 per image.
+  """Global contrast normalization: mean 0 and L2 norm 55 per image.
 
   Args:
     images: [B, ...] of any dtype, numpy or jax; so is what comes back.
@@ -39,7 +39,7 @@ def contrast(images):
 
 
 def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
-  """ZCA whitening fitted on contrast-normalised images (family O).
+  """ZCA whitening fitted on contrast-normalized images (family O).
 
   Args:
     images: u8[N, H, W, C], all training images, validation included.
@@ -85,7 +85,7 @@ def _check_memory(image_shape: tuple[int, ...]) -> None:
   if needed > there:
     sides = 'x'.join(map(str, image_shape))
     raise errors.UserError(
-      f'config.data.normalise=gcn_zca of {sides} images fits a matrix of '
+      f'config.data.normalize=gcn_zca of {sides} images fits a matrix of '
       f'{size:,} x {size:,} and needs {needed / 2**30:,.0f} GiB for it, of '
       f'{there / 2**30:,.0f} GiB here: use standard, or smaller images'
     )
@@ -113,7 +113,7 @@ def _kept_whitening(
 def fit(
   kind: str, images: np.ndarray, *, cache_dir: str | None = None
 ) -> dict[str, np.ndarray]:
-  """The arrays that `apply` needs for a kind of normalisation.
+  """The arrays that `apply` needs for a kind of normalization.
 
   Args:
     kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
@@ -126,7 +126,7 @@ def fit(
   """
   if kind not in KINDS:
     raise errors.UserError(
-      f'config.data.normalise={kind!r}: {errors.did_you_mean(kind, KINDS)}'
+      f'config.data.normalize={kind!r}: {errors.did_you_mean(kind, KINDS)}'
     )
   if kind == 'gcn_zca':
     return _kept_whitening(images, cache_dir)
@@ -144,7 +144,7 @@ def fit(
 
 
 def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
-  """f32[B, H, W, C] in [0, 1] -> normalised, by arrays from `fit`; not for
+  """f32[B, H, W, C] in [0, 1] -> normalized, by arrays from `fit`; not for
   `gcn_zca`.
   """
   if kind == 'signed':
@@ -163,7 +163,7 @@ def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
   """
   if kind == 'gcn_zca':
     raise errors.UserError(
-      'config.data.normalise=gcn_zca cannot be undone, as changing colours '
+      'config.data.normalize=gcn_zca cannot be undone, as changing colors '
       'needs: use unit, signed or standard'
     )
   if kind == 'signed':

@@ -1,6 +1,6 @@
 """A picture of any of Pillow's modes as uint8 pixels of one or three channels.
 
-A colour picture of 16 bits is read by Pillow itself, which keeps the upper
+A color picture of 16 bits is read by Pillow itself, which keeps the upper
 eight bits.
 """
 
@@ -43,7 +43,7 @@ def decode(content: bytes, channels: int) -> Pixels:
 
   Args:
     content: of the file.
-    channels: 1 for grey, 3 for colour.
+    channels: 1 for gray, 3 for color.
 
   Raises:
     ValueError: why the file cannot be read, on one line.
@@ -69,7 +69,7 @@ def pixels(picture: Any, channels: int) -> Pixels:
 
   Args:
     picture: of any mode.
-    channels: 1 for grey, 3 for colour.
+    channels: 1 for gray, 3 for color.
 
   Raises:
     ValueError: if it is not known which of its values is white.
@@ -82,7 +82,7 @@ def pixels(picture: Any, channels: int) -> Pixels:
   if picture.mode.startswith('I'):
     return _of_16_bits(picture, channels)
   facts: tuple[str, ...] = ()
-  # What is decoded, until it is: colours of 16 bits have no mode of their own.
+  # What is decoded, until it is: colors of 16 bits have no mode of their own.
   deep = any(';16' in str(tile[3]) for tile in getattr(picture, 'tile', ()))
   if picture.has_transparency_data:
     picture, facts = _on_background(picture)
@@ -112,20 +112,20 @@ def _of_16_bits(picture: Any, channels: int) -> Pixels:
       f'pixels lie in [{low}, {high}] (mode {picture.mode}), outside [0, '
       f'{_WHITE}]: save the image with 8 or 16 bits'
     )
-  grey = ((values + _STEP // 2) // _STEP).astype(np.uint8)
+  gray = ((values + _STEP // 2) // _STEP).astype(np.uint8)
   hidden = values == picture.info.get('transparency')
-  grey[hidden] = BACKGROUND
+  gray[hidden] = BACKGROUND
   facts = ('composited', 'scaled') if hidden.any() else ('scaled',)
-  return Pixels(grey[..., None].repeat(channels, axis=2), facts)
+  return Pixels(gray[..., None].repeat(channels, axis=2), facts)
 
 
 def _on_background(picture: Any) -> tuple[Any, tuple[str, ...]]:
   """The picture without transparency, and whether it had any."""
   from PIL import Image
 
-  grey = picture.mode in ('1', 'L', 'LA', 'La')
-  values = np.asarray(picture.convert('LA' if grey else 'RGBA'), np.int64)
+  gray = picture.mode in ('1', 'L', 'LA', 'La')
+  values = np.asarray(picture.convert('LA' if gray else 'RGBA'), np.int64)
   seen, alpha = values[..., :-1], values[..., -1:]
   mixed = (alpha * seen + (255 - alpha) * BACKGROUND + 127) // 255
-  shown = Image.fromarray(mixed.astype(np.uint8)[..., 0 if grey else slice(3)])
+  shown = Image.fromarray(mixed.astype(np.uint8)[..., 0 if gray else slice(3)])
   return shown, ('composited',) if (alpha < 255).any() else ()

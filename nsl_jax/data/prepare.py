@@ -17,15 +17,15 @@ class Recipe(NamedTuple):
 
   Attributes:
     tfds_name: data set.
-    labelled: splits.
-    unlabelled: splits whose labels are not read.
+    labeled: splits.
+    unlabeled: splits whose labels are not read.
     papers: images that the papers train with and test on, where a data set of
       that name can be another.
   """
 
   tfds_name: str
-  labelled: tuple[str, ...] = ('train',)
-  unlabelled: tuple[str, ...] = ()
+  labeled: tuple[str, ...] = ('train',)
+  unlabeled: tuple[str, ...] = ()
   papers: tuple[int, int] | None = None
 
 
@@ -58,8 +58,8 @@ RECIPES = {
   'cifar10': Recipe('cifar10'),
   'cifar100': Recipe('cifar100'),
   'svhn': Recipe('svhn_cropped'),
-  'svhn_extra': Recipe('svhn_cropped', labelled=('train', 'extra')),
-  'stl10': Recipe('stl10', unlabelled=('unlabelled',)),
+  'svhn_extra': Recipe('svhn_cropped', labeled=('train', 'extra')),
+  'stl10': Recipe('stl10', unlabeled=('unlabeled',)),
   'usps': Recipe('usps'),
   'aflw': Recipe('aflw', papers=(10_122, 2_991)),
   'tiny_imagenet': Recipe('tiny_imagenet'),
@@ -186,11 +186,11 @@ def unreadable(
     folder: of the data set, if that is not `what`.
     item: what to replace in a data set that may be the user's own.
   """
-  again = f'move that version away, then run: {command(name, data_dir)}'
+  second_pass = f'move that version away, then run: {command(name, data_dir)}'
   if not _maker(folder or what).startswith(_MAKERS):
-    again = f'replace {item}, or {again}'
+    second_pass = f'replace {item}, or {second_pass}'
   return errors.UserError(
-    f'cannot read {what} ({download.reason(error)}); {again}'
+    f'cannot read {what} ({download.reason(error)}); {second_pass}'
   )
 
 

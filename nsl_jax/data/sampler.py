@@ -16,7 +16,8 @@ class Stream:
     """`batch` rows a step of `rows` i32[n]; `name` tells streams apart."""
     self._rows = np.asarray(rows, np.int32)
     self._batch = batch
-    self._seed = [seed, *name.encode()]
+    # The spelling of the first runs, whose rows come from it.
+    self._seed = [seed, *name.replace('labeled', 'labelled').encode()]
     self._permutation = functools.lru_cache(maxsize=2)(self._permute)
 
   def _permute(self, epoch: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from nsl_jax import errors, memory
 from nsl_jax.data import cache, pictures, prepare, records
 from nsl_jax.data.datasets import digits, face_lists, points as points_lib
 
-# Domain adaptations: name -> the labelled set and the set to adapt to.
+# Domain adaptations: name -> the labeled set and the set to adapt to.
 ADAPTATIONS = {'usps_to_mnist': ('usps', 'mnist')}
 # Every set that is made of others when it is loaded: name -> of which.
 DERIVED: dict[str, tuple[str, ...]] = {
@@ -41,7 +41,7 @@ class Source(NamedTuple):
     name: as it was loaded.
     num_classes: K; labels lie in [0, K) or are -1. 0 where they are points.
     train: training examples; those without a label may be anywhere.
-    test: test examples, all labelled.
+    test: test examples, all labeled.
     note: what a reader of results must know about this copy; '' if nothing.
   """
 
@@ -98,18 +98,18 @@ def load(
   recipe = prepare.recipe(name)
   layout = _find(name, data_dir, cache_dir)
   read = functools.partial(_read_split, name, layout, data_dir, cache_dir)
-  splits = *recipe.labelled, *recipe.unlabelled, 'test'
+  splits = *recipe.labeled, *recipe.unlabeled, 'test'
   found, counts = zip(*map(read, splits))
   parts = dict(zip(splits, found))
   _check_sizes(layout, parts)
-  for split in recipe.labelled:
+  for split in recipe.labeled:
     _check_labels(layout, split, parts[split].labels)
   unknown = sum(
-    int((~has_label(parts[split].labels)).sum()) for split in recipe.labelled
+    int((~has_label(parts[split].labels)).sum()) for split in recipe.labeled
   )
   test = parts.pop('test')
   _check_labels(layout, 'test', test.labels, all_known=True)
-  for split in recipe.unlabelled:
+  for split in recipe.unlabeled:
     images, labels = parts[split]
     parts[split] = Arrays(images, _without_labels(len(images), labels))
   train = Arrays(*map(_joined, zip(*parts.values())))
@@ -149,7 +149,7 @@ def _counted(
 def _adaptation(
   name: str, data_dir: str | None, cache_dir: str | None
 ) -> Source:
-  """Labelled images of one set, then the other's without labels and its test.
+  """Labeled images of one set, then the other's without labels and its test.
 
   The images of the first set are resized to the size of the second's.
   """

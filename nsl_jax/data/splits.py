@@ -1,4 +1,4 @@
-"""Seeded choice of validation, labelled and unlabelled images."""
+"""Seeded choice of validation, labeled and unlabeled images."""
 
 import hashlib
 import io
@@ -20,15 +20,15 @@ class Split(NamedTuple):
   """Sorted row numbers of the training images, by use.
 
   Attributes:
-    labelled: i32[n_l].
-    unlabelled: i32[n_u].
+    labeled: i32[n_l].
+    unlabeled: i32[n_u].
     validation: i32[n_v]; disjoint from the other two.
-    holdout: i32[n_h], labelled images on which alone a method judges its own
+    holdout: i32[n_h], labeled images on which alone a method judges its own
       steps; disjoint from all others, mostly none.
   """
 
-  labelled: np.ndarray
-  unlabelled: np.ndarray
+  labeled: np.ndarray
+  unlabeled: np.ndarray
   validation: np.ndarray
   holdout: np.ndarray = np.zeros(0, np.int32)
 
@@ -38,7 +38,9 @@ class Split(NamedTuple):
     for name, rows in self._asdict().items():
       if name == 'holdout' and not len(rows):
         continue
-      digest.update(f'{name}:{len(rows)};'.encode())
+      # The spelling that the hashes of the first results were made with.
+      spelling = name.replace('labeled', 'labelled')
+      digest.update(f'{spelling}:{len(rows)};'.encode())
       digest.update(np.ascontiguousarray(rows, '<i4').tobytes())
     return digest.hexdigest()
 
@@ -97,7 +99,7 @@ def _draw(
   At least `leave` rows of every class stay in the pool.
   """
   if rule not in RULES:
-    field = 'rule' if what == 'labelled' else f'{what}_rule'
+    field = 'rule' if what == 'labeled' else f'{what}_rule'
     raise errors.UserError(
       f'config.data.{field}={rule!r}: {errors.did_you_mean(rule, RULES)}'
     )
@@ -108,10 +110,10 @@ def _draw(
     return pool[:0]
   available = np.bincount(labels[pool], minlength=num_classes)
   takeable = np.maximum(available - leave, 0)
-  kept = f' once {leave} of each class is left to be labelled' * bool(leave)
+  kept = f' once {leave} of each class is left to be labeled' * bool(leave)
   if size > takeable.sum():
     raise errors.UserError(
-      f'config.data.{what}={size}: only {takeable.sum()} labelled images '
+      f'config.data.{what}={size}: only {takeable.sum()} labeled images '
       f'can be taken{kept}: lower config.data.{what}'
     )
   rank = _rank(labels[pool])
@@ -136,40 +138,40 @@ def make(
   labels: np.ndarray,
   num_classes: int,
   *,
-  labelled: int,
+  labeled: int,
   validation: int,
   rule: str,
   validation_rule: str,
   seed: int,
   holdout: int = 0,
-  unlabelled_includes_labelled: bool = False,
+  unlabeled_includes_labeled: bool = False,
 ) -> Split:
-  """Holds out the validation images first, then draws the labelled ones.
+  """Holds out the validation images first, then draws the labeled ones.
 
   Args:
-    labels: i32[N]; rows of class -1 can only be unlabelled.
+    labels: i32[N]; rows of class -1 can only be unlabeled.
     num_classes: K.
-    labelled: number of labelled images, at least K.
+    labeled: number of labeled images, at least K.
     validation: number of validation images, may be 0; one image of every
-      class is left to be labelled.
-    rule: how labelled images are drawn: `balanced` (n/K per class, Oliver et
+      class is left to be labeled.
+    rule: how labeled images are drawn: `balanced` (n/K per class, Oliver et
       al.), `proportional` (to the class frequencies, MixMatch; F-N16) or
       `uniform` over all images.
     validation_rule: the same for the validation images.
     seed: seed of the whole split, which is the same on every host.
-    holdout: number of labelled images kept apart, drawn like the labelled ones
+    holdout: number of labeled images kept apart, drawn like the labeled ones
       from those that were held out for validation (L2I's "separate" rows).
-    unlabelled_includes_labelled: whether the unlabelled images contain the
-      labelled ones (Oliver et al.'s loader) or not (default, F-N9).
+    unlabeled_includes_labeled: whether the unlabeled images contain the
+      labeled ones (Oliver et al.'s loader) or not (default, F-N9).
 
   Raises:
-    errors.UserError: if more images are asked for than exist, fewer labelled
+    errors.UserError: if more images are asked for than exist, fewer labeled
       ones than classes, an unknown rule or a negative seed.
   """
-  if labelled < num_classes:
+  if labeled < num_classes:
     raise errors.UserError(
-      f'{labelled} labelled images asked for, but there are {num_classes} '
-      f'classes: raise config.data.labelled to at least {num_classes}'
+      f'{labeled} labeled images asked for, but there are {num_classes} '
+      f'classes: raise config.data.labeled to at least {num_classes}'
     )
   if seed < 0:
     raise errors.UserError(f'config.seed={seed}: must not be negative')
@@ -194,8 +196,8 @@ def make(
       labels, held_out, holdout, num_classes, rule, 'holdout', stream
     )
     held_out = np.setdiff1d(held_out, apart)
-  chosen = _draw(labels, pool, labelled, num_classes, rule, 'labelled', rng)
-  if not unlabelled_includes_labelled:
+  chosen = _draw(labels, pool, labeled, num_classes, rule, 'labeled', rng)
+  if not unlabeled_includes_labeled:
     rest = np.setdiff1d(rest, chosen)
   return Split(
     *(
@@ -216,7 +218,7 @@ def content_sha256(split: Split, images: np.ndarray, labels: np.ndarray) -> str:
     labels: i32[N] classes or f32[N, P] points.
   """
   digest = hashlib.sha256()
-  for name in ('labelled', 'validation', 'holdout'):
+  for name in ('labeled', 'validation', 'holdout'):
     rows = getattr(split, name)
     digest.update(f'{name}:{len(rows)}:{images.shape[1:]};'.encode())
     digest.update(np.ascontiguousarray(images[rows]).tobytes())

@@ -24,7 +24,7 @@ def build(
   Args:
     config: the config.
     image_shape: (H, W, C).
-    fitted: gives the arrays of the normalisation; only called if a view has
+    fitted: gives the arrays of the normalization; only called if a view has
       to undo it, since they may take long to fit.
 
   Raises:
@@ -56,8 +56,8 @@ def moving(config: ml_collections.ConfigDict, fitted: Fitted) -> Moving:
 def _pixels(
   config: ml_collections.ConfigDict, fitted: Fitted
 ) -> Callable[[], augment.Pixels]:
-  """The way from its normalised images to colours, fitted if asked for."""
-  kind = config.data.normalise
+  """The way from its normalized images to colors, fitted if asked for."""
+  kind = config.data.normalize
 
   def pixels() -> augment.Pixels:
     arrays = fitted()

@@ -13,7 +13,7 @@ from typing import Any
 from nsl_jax import errors, terms as terms_lib
 from nsl_jax.compose import combinators, tasks
 from nsl_jax.methods import supervised
-from nsl_jax.types import Method, Tools
+from nsl_jax.types import Components, Method
 
 # Methods that are the supervised loss and one term.
 OF_ONE_TERM = ('ns3l', 'pi', 'pseudo_label', 'vat')
@@ -26,13 +26,13 @@ def names() -> list[str]:
   )
 
 
-def find(name: str) -> Callable[..., Method | combinators.Recipe]:
+def find(name: str) -> Callable[..., Method | combinators.SingleNetworkMethod]:
   """The function that builds a method.
 
-  It is `build(tools, *, terms, **options) -> Method` of the file, or
-  `recipe(tools, *, terms, **options) -> combinators.Recipe` if the method is a
-  loss on one network that others may build on. A file's `TASKS` are the tasks
-  that it is for, if it is not for classes alone.
+  It is `build(components, *, terms, **options) -> Method` of the file, or
+  `recipe(components, *, terms, **options) -> combinators.SingleNetworkMethod`
+  if the method is a loss on one network that others may build on. A file's
+  `TASKS` are the tasks that it is for, if it is not for classes alone.
 
   Args:
     name: of a file of this folder, one of `OF_ONE_TERM`, or `package.module` of
@@ -59,29 +59,31 @@ def _module(name: str) -> Any:
 
 def _of_one_term(name: str) -> Callable[..., Method]:
   def build(
-    tools: Tools,
+    components: Components,
     *,
     terms: Mapping[str, Mapping[str, Any]],
-    joint: bool = True,
+    shared_batch_norm: bool = True,
     **options: Any,
   ) -> Method:
-    """The loss of the labelled images and one term.
+    """The loss of the labeled images and one term.
 
     Args:
-      tools: what it is built from.
+      components: what it is built from.
       terms: further terms.
-      joint: one batch of labelled and unlabelled images, see
-        `combinators.passes`.
+      shared_batch_norm: one batch of labeled and unlabeled images, see
+        `combinators.forward_passes`.
       **options: those of the term.
     """
     own = terms_lib.with_own(name, options, terms)
-    return supervised.with_terms(tools, own, joint=joint)
+    return supervised.with_terms(
+      components, own, shared_batch_norm=shared_batch_norm
+    )
 
   build.__module__ = terms_lib.find(name).__name__
   return build
 
 
-def build(config: Mapping[str, Any], tools: Tools) -> Method:
+def build(config: Mapping[str, Any], components: Components) -> Method:
   """Builds the method that `config['name']` names from its other fields.
 
   Raises:
@@ -94,11 +96,11 @@ def build(config: Mapping[str, Any], tools: Tools) -> Method:
   if name not in OF_ONE_TERM:
     known = getattr(_module(name), 'TASKS', known)
   try:
-    inspect.signature(make).bind(tools, **options)
+    inspect.signature(make).bind(components, **options)
   except TypeError as error:
     raise errors.UserError(f'method {name!r}: {error}') from error
-  tasks.check_method(tools, name, options, known)
-  made = make(tools, **options)
-  if isinstance(made, combinators.Recipe):
-    return combinators.method_of(made, tools)
+  tasks.check_method(components, name, options, known)
+  made = make(components, **options)
+  if isinstance(made, combinators.SingleNetworkMethod):
+    return combinators.to_method(made, components)
   return made

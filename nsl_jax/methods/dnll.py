@@ -10,7 +10,16 @@ import jax.numpy as jnp
 from nsl_jax import errors, losses, options, schedules, terms as terms_lib
 from nsl_jax.compose import combinators, two_networks
 from nsl_jax.terms import error_perception
-from nsl_jax.types import Array, Aux, Batch, Key, Method, Schedule, State, Tools
+from nsl_jax.types import (
+  Array,
+  Aux,
+  Batch,
+  Components,
+  Key,
+  Method,
+  Schedule,
+  State,
+)
 
 _UNSUPERVISED = {
   'both': ('cross', 'self'),
@@ -19,13 +28,13 @@ _UNSUPERVISED = {
 }
 
 
-def table_slot(name: str) -> str:
+def error_matrix_slot(name: str) -> str:
   """Slot of the error-perception matrix of one of the two networks."""
   return f'mistakes_{name}'
 
 
 def dnll_loss(
-  tools: Tools,
+  components: Components,
   *,
   weight: Schedule,
   selection: str,
@@ -35,30 +44,30 @@ def dnll_loss(
 ) -> two_networks.PairLoss:
   """Either network's cross-entropy plus `weight` times what it is taught.
 
-  A labelled image has a view of its own for either network, an unlabelled one
-  a weak and a strong view that both share (F-D16). The labelled and the strong
+  A labeled image has a view of its own for either network, an unlabeled one
+  a weak and a strong view that both share (F-D16). The labeled and the strong
   views of a network go through it in one batch, the weak views, on which the
   networks teach, in another without gradient; either moves its statistics, in
-  that order, as in Dual Student's code (F-D20). Labelled rows weigh
-  1 / (B_l + B_u), unlabelled ones 1 / B_u, as in the code that the weight is
+  that order, as in Dual Student's code (F-D20). Labeled rows weigh
+  1 / (B_l + B_u), unlabeled ones 1 / B_u, as in the code that the weight is
   taken from (F-D7).
   """
-  apply = two_networks.forward(tools)
-  strong_view = tools.strong or tools.augment
+  apply = two_networks.forward(components)
+  strong_view = components.strong or components.augment
 
   def loss(params, state, batch, key):
     if not batch.u.shape[0]:
       raise errors.UserError(
-        'dnll needs unlabelled images: set config.batch.unlabelled'
+        'dnll needs unlabeled images: set config.batch.unlabeled'
       )
     views, weak_key, strong_key, learn, teach, draws = jax.random.split(key, 6)
     strong = strong_view(batch.u, strong_key)
     images = {
-      n: jnp.concatenate([tools.augment(batch.x, own), strong])
+      n: jnp.concatenate([components.augment(batch.x, own), strong])
       for n, own in two_networks.keys(views).items()
     }
     outputs, stats = apply(params, state.stats, images, learn)
-    weak = tools.augment(batch.u, weak_key)
+    weak = components.augment(batch.u, weak_key)
     teachers, stats = apply(
       *jax.lax.stop_gradient((params, stats)),
       dict.fromkeys(two_networks.NAMES, weak),
@@ -67,14 +76,16 @@ def dnll_loss(
     beliefs = {n: jax.nn.softmax(t.logits) for n, t in teachers.items()}
     values, aux = {}, {}
     for n, own in two_networks.keys(draws).items():
-      values[n], found = taught(
+      values[n], found = network_loss(
         n, outputs[n].logits, beliefs, state, batch, own
       )
-      again = two_networks.another_pass(tools, params[n], state.stats[n], batch)
-      aux[n] = found._replace(again=again, stats=stats[n])
+      second_pass = two_networks.second_pass_of(
+        components, params[n], state.stats[n], batch
+      )
+      aux[n] = found._replace(second_pass=second_pass, stats=stats[n])
     return values, aux
 
-  def taught(
+  def network_loss(
     name: str,
     logits: Array,
     beliefs: Mapping[str, Array],
@@ -83,29 +94,31 @@ def dnll_loss(
     key: Key,
   ) -> tuple[Array, Aux]:
     """The loss of one network from what both made of the batch."""
-    labelled, rows = batch.x.shape[0], logits.shape[0]
-    logits_x, logits_u = logits[:labelled], logits[labelled:]
+    labeled, rows = batch.x.shape[0], logits.shape[0]
+    logits_x, logits_u = logits[:labeled], logits[labeled:]
     supervised = losses.cross_entropy(logits_x, batch.y).sum() / rows
     slots, table = {}, None
     if selection == 'epm':
-      seen = error_perception.mistakes(logits_x, batch.y)
-      old = state.slots[table_slot(name)]
-      table = slots[table_slot(name)] = decay * old + (1.0 - decay) * seen
+      seen = error_perception.error_perception_matrix(logits_x, batch.y)
+      old = state.slots[error_matrix_slot(name)]
+      table = slots[error_matrix_slot(name)] = (
+        decay * old + (1.0 - decay) * seen
+      )
     value, metrics = supervised, {'cross_entropy': supervised}
     metrics['weight'] = jnp.asarray(weight(state.step))
     teacher = {'cross': two_networks.other(name), 'self': name}
     for part, draw in zip(parts, jax.random.split(key, len(parts))):
       predicted = beliefs[teacher[part]].argmax(-1)
-      negative = error_perception.draw(
+      negative = error_perception.sample_negatives(
         draw, table, predicted, logits.shape[-1], count
       )
-      metrics[part] = losses.each_not(logits_u, negative).mean()
+      metrics[part] = losses.complementary_label_loss(logits_u, negative).mean()
       value = value + metrics['weight'] * metrics[part]
     aux = Aux(
       logits_u=logits_u,
-      belief_u=beliefs[name],
-      total=logits_u.shape[0],
-      again=None,
+      target_probs=beliefs[name],
+      normalizer=logits_u.shape[0],
+      second_pass=None,
       stats=state.stats[name],
       slots=slots,
       metrics=metrics,
@@ -122,7 +135,7 @@ def dnll_loss(
   decay='[0, 1)',
 )
 def build(
-  tools: Tools,
+  components: Components,
   *,
   terms: Mapping[str, Mapping[str, Any]],
   selection: str = 'epm',
@@ -137,7 +150,7 @@ def build(
   """Builds DNLL: equations 18-19 (F-D1), the weight by F-D7.
 
   Args:
-    tools: what it is built from; `strong` is the view that is learnt from.
+    components: what it is built from; `strong` is the view that is learnt from.
     terms: further terms, on the strong view of either network.
     selection: `ep` draws negative labels uniformly, `epm` by the learner's
       own mistakes (section 3.5, F-D6).
@@ -150,7 +163,7 @@ def build(
     decay: of the average that an error-perception matrix is.
   """
   loss = dnll_loss(
-    tools,
+    components,
     selection=selection,
     count=count,
     decay=decay,
@@ -160,33 +173,33 @@ def build(
     parts=_UNSUPERVISED[unsupervised],
   )
   loss = two_networks.add_terms(loss, terms_lib.from_config(terms))
-  start = two_networks.init(tools)
+  start = two_networks.init(components)
 
   def init(key: Key) -> State:
     state = start(key)
     if selection == 'ep':
       return state
-    size = _classes(tools, state)
+    size = _classes(components, state)
     tables = {
-      table_slot(n): jnp.zeros((size, size)) for n in two_networks.NAMES
+      error_matrix_slot(n): jnp.zeros((size, size)) for n in two_networks.NAMES
     }
     return state.replace(slots={**state.slots, **tables})
 
-  step = two_networks.descend(loss, tools.tx)
+  step = two_networks.gradient_step(loss, components.tx)
   return Method(
     init,
-    combinators.finish_step(step, tools),
-    two_networks.predict(tools),
-    terms_lib.side_tables(terms),
-    recompute=two_networks.recompute(tools),
+    combinators.finish_step(step, components),
+    two_networks.predict(components),
+    terms_lib.per_image_tables(terms),
+    recompute=two_networks.recompute(components),
   )
 
 
-def _classes(tools: Tools, state: State) -> int:
+def _classes(components: Components, state: State) -> int:
   """K, from the shape of what the network gives."""
-  image = jnp.zeros((1, *tools.image_shape))
+  image = jnp.zeros((1, *components.image_shape))
   outputs, _ = jax.eval_shape(
-    functools.partial(tools.model.apply, train=False),
+    functools.partial(components.model.apply, train=False),
     state.params['a'],
     state.stats['a'],
     image,

@@ -15,11 +15,11 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
+  Components,
   Key,
   Method,
   Outputs,
   Schedule,
-  Tools,
 )
 
 _VIEWS = dict(
@@ -71,31 +71,31 @@ class _Negatives(NamedTuple):
 
 
 def dual_student_loss(
-  tools: Tools,
+  components: Components,
   *,
   consistency: Schedule,
-  stabilisation: Schedule,
+  stabilization: Schedule,
   tie: float,
   threshold: float,
   negatives: _Negatives | None,
 ) -> two_networks.PairLoss:
   """Of either network: cross-entropy, ties between its heads, consistency with
-  itself on the other view, stabilisation by the other network.
+  itself on the other view, stabilization by the other network.
 
   All images of a batch go through a network together, in two views: with
   gradient on its own, without on the other's, and each moves its statistics.
   Every sum is divided by the number of all images.
   """
-  apply = two_networks.forward(tools)
+  apply = two_networks.forward(components)
 
   def loss(params, state, batch, key):
     if not batch.u.shape[0]:
       raise errors.UserError(
-        'dual_student needs unlabelled images: set config.batch.unlabelled'
+        'dual_student needs unlabeled images: set config.batch.unlabeled'
       )
     *views, learn, look, draws = jax.random.split(key, 5)
     images = jnp.concatenate([batch.x, batch.u])
-    seen = [tools.augment(images, view) for view in views]
+    seen = [components.augment(images, view) for view in views]
     own = {n: seen[at] for n, at in _VIEWS.items()}
     swapped = {n: own[two_networks.other(n)] for n in two_networks.NAMES}
     outputs, stats = apply(params, state.stats, own, learn)
@@ -105,24 +105,24 @@ def dual_student_loss(
     values, aux = {}, {}
     cut = batch.x.shape[0]
     for n, draw in two_networks.keys(draws).items():
-      values[n], metrics = learnt(
+      values[n], metrics = student_view(
         n, outputs, elsewhere, batch, state.step, draw
       )
       aux[n] = Aux(
         logits_u=outputs[n].logits[cut:],
-        belief_u=jax.nn.softmax(elsewhere[n].logits[cut:]),
-        total=images.shape[0],
+        target_probs=jax.nn.softmax(elsewhere[n].logits[cut:]),
+        normalizer=images.shape[0],
         stats=stats[n],
         slots={},
         metrics=metrics,
         consistency_u=outputs[n].consistency[cut:],
-        again=two_networks.another_pass(
-          tools, params[n], state.stats[n], batch
+        second_pass=two_networks.second_pass_of(
+          components, params[n], state.stats[n], batch
         ),
       )
     return values, aux
 
-  def learnt(
+  def student_view(
     name: str,
     outputs: Mapping[str, Outputs],
     elsewhere: Mapping[str, Outputs],
@@ -145,7 +145,7 @@ def dual_student_loss(
       )
       for n, o in outputs.items()
     }
-    taught = learns_from(states[name], states[rival])
+    network_loss = learns_from(states[name], states[rival])
     target = jax.nn.softmax(outputs[rival].logits[cut:])
     second = own.consistency[cut:]
     metrics = {
@@ -153,29 +153,31 @@ def dual_student_loss(
       / rows,
       'tie': jnp.mean((own.logits - own.consistency) ** 2),
       'consistency': losses.squared_error(own.consistency, there).mean(),
-      'stabilisation': jnp.where(
-        taught, losses.squared_error(second, target), 0.0
+      'stabilization': jnp.where(
+        network_loss, losses.squared_error(second, target), 0.0
       ).sum()
       / rows,
       'consistency_weight': jnp.asarray(consistency(step)),
-      'stabilisation_weight': jnp.asarray(stabilisation(step)),
+      'stabilisation_weight': jnp.asarray(stabilization(step)),
     }
     value = (
       metrics['cross_entropy']
       + tie * metrics['tie']
       + metrics['consistency_weight'] * metrics['consistency']
-      + metrics['stabilisation_weight'] * metrics['stabilisation']
+      + metrics['stabilisation_weight'] * metrics['stabilization']
     )
     if negatives is not None:
-      negative = error_perception.draw(
+      negative = error_perception.sample_negatives(
         key,
         None,
         elsewhere[rival].logits[cut:].argmax(-1),
         second.shape[-1],
         negatives.size,
       )
-      each = jnp.where(taught, 0.0, losses.each_not(second, negative))
-      metrics['dnll'] = each.sum() / jnp.maximum((~taught).sum(), 1)
+      each = jnp.where(
+        network_loss, 0.0, losses.complementary_label_loss(second, negative)
+      )
+      metrics['dnll'] = each.sum() / jnp.maximum((~network_loss).sum(), 1)
       metrics['dnll_weight'] = jnp.asarray(negatives.weight(step))
       value = value + metrics['dnll_weight'] * metrics['dnll']
     return value, metrics
@@ -184,14 +186,14 @@ def dual_student_loss(
 
 
 @options.declare(
-  consistency='>= 0', stabilisation='>= 0', tie='>= 0', threshold='[0, 1]'
+  consistency='>= 0', stabilization='>= 0', tie='>= 0', threshold='[0, 1]'
 )
 def build(
-  tools: Tools,
+  components: Components,
   *,
   terms: Mapping[str, Mapping[str, Any]],
   consistency: float = 10.0,
-  stabilisation: float = 100.0,
+  stabilization: float = 100.0,
   tie: float = 0.01,
   threshold: float = 0.8,
   ramp: str = 'sigmoid',
@@ -203,11 +205,11 @@ def build(
   steps.
 
   Args:
-    tools: what it is built from. With a network of one head the second head
-      is the first.
-    terms: further terms, on the unlabelled images of either network.
+    components: what it is built from. With a network of one head the second
+      head is the first.
+    terms: further terms, on the unlabeled images of either network.
     consistency: weight of agreement with itself on another view.
-    stabilisation: weight of agreement with the other network.
+    stabilization: weight of agreement with the other network.
     tie: weight of the squared difference of the two heads.
     threshold: see `stability`.
     ramp: ramp of both agreements, see `schedules.ramped`.
@@ -228,21 +230,21 @@ def build(
     weight=value, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
   )
   loss = dual_student_loss(
-    tools,
+    components,
     consistency=ramped(consistency),
-    stabilisation=ramped(stabilisation),
+    stabilization=ramped(stabilization),
     tie=tie,
     threshold=threshold,
     negatives=_negatives(**negatives) if negatives else None,
   )
   loss = two_networks.add_terms(loss, terms_lib.from_config(terms))
-  step = two_networks.descend(loss, tools.tx)
+  step = two_networks.gradient_step(loss, components.tx)
   return Method(
-    two_networks.init(tools),
-    combinators.finish_step(step, tools),
-    two_networks.predict(tools),
-    terms_lib.side_tables(terms),
-    recompute=two_networks.recompute(tools),
+    two_networks.init(components),
+    combinators.finish_step(step, components),
+    two_networks.predict(components),
+    terms_lib.per_image_tables(terms),
+    recompute=two_networks.recompute(components),
   )
 
 

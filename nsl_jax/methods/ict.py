@@ -12,19 +12,19 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
+  Components,
   Key,
   Loss,
   Method,
   Params,
   Schedule,
   State,
-  Tools,
 )
 
 
-def ict_loss(tools: Tools, *, weight: Schedule, alpha: float) -> Loss:
-  """Cross-entropy on labelled images plus `weight` times the squared error
-  between the student's prediction for mixed unlabelled images and the mixed
+def ict_loss(components: Components, *, weight: Schedule, alpha: float) -> Loss:
+  """Cross-entropy on labeled images plus `weight` times the squared error
+  between the student's prediction for mixed unlabeled images and the mixed
   predictions of the teacher, which runs in train mode.
   """
 
@@ -34,25 +34,29 @@ def ict_loss(tools: Tools, *, weight: Schedule, alpha: float) -> Loss:
     keys = jax.random.split(key, 6)
 
     def forward(params: Params, images: Array, key: Key):
-      return tools.model.apply(params, state.stats, images, train=True, key=key)
+      return components.model.apply(
+        params, state.stats, images, train=True, key=key
+      )
 
-    labelled, stats = forward(params, tools.augment(batch.x, keys[0]), keys[1])
-    u = tools.augment(batch.u, keys[2])
+    labeled, stats = forward(
+      params, components.augment(batch.x, keys[0]), keys[1]
+    )
+    u = components.augment(batch.u, keys[2])
     teacher, _ = forward(state.slots[combinators.TEACHER], u, keys[3])
     probs = jax.lax.stop_gradient(jax.nn.softmax(teacher.logits))
     ratio = mixing.mix_ratio(keys[4], alpha, u.shape[0], per_batch=False)
-    belief = mixing.mix(probs, probs[::-1], ratio)
+    target_probs = mixing.mix(probs, probs[::-1], ratio)
     student, _ = forward(params, mixing.mix(u, u[::-1], ratio), keys[5])
     parts = {
-      'cross_entropy': losses.cross_entropy(labelled.logits, batch.y).mean(),
-      'ict': losses.squared_error(student.logits, belief).mean(),
+      'cross_entropy': losses.cross_entropy(labeled.logits, batch.y).mean(),
+      'ict': losses.squared_error(student.logits, target_probs).mean(),
       'ict_weight': jnp.asarray(weight(state.step)),
     }
     aux = Aux(
       logits_u=student.logits,
-      belief_u=belief,
-      total=u.shape[0],
-      again=None,
+      target_probs=target_probs,
+      normalizer=u.shape[0],
+      second_pass=None,
       stats=stats,
       slots=state.slots,
       metrics=parts,
@@ -64,7 +68,7 @@ def ict_loss(tools: Tools, *, weight: Schedule, alpha: float) -> Loss:
 
 @options.declare(alpha='> 0', decay='[0, 1)')
 def build(
-  tools: Tools,
+  components: Components,
   *,
   terms: Mapping[str, Mapping[str, Any]],
   weight: float = 1000.0,
@@ -76,9 +80,9 @@ def build(
   """Builds ICT; the defaults are those of MixMatch's baseline on CIFAR-10.
 
   Args:
-    tools: what it is built from.
-    terms: terms over the mixed unlabelled rows.
-    weight: of the unlabelled loss.
+    components: what it is built from.
+    terms: terms over the mixed unlabeled rows.
+    weight: of the unlabeled loss.
     ramp: its ramp.
     ramp_steps: length of the ramp, 0.4 of that run.
     alpha: of the Beta distribution that mixing ratios are drawn from.
@@ -86,14 +90,14 @@ def build(
   """
   terms_lib.refuse_single_images('ict', terms)
   loss = ict_loss(
-    tools,
+    components,
     weight=schedules.ramped(weight=weight, ramp=ramp, ramp_steps=ramp_steps),
     alpha=alpha,
   )
   loss = combinators.add_terms(loss, terms_lib.from_config(terms))
-  recipe = combinators.Recipe(
+  recipe = combinators.SingleNetworkMethod(
     loss,
-    (combinators.follow(combinators.TEACHER, decay),),
+    (combinators.ema_update(combinators.TEACHER, decay),),
     (combinators.TEACHER,),
   )
-  return combinators.method_of(recipe, tools)
+  return combinators.to_method(recipe, components)

@@ -15,21 +15,21 @@ from nsl_jax.methods import mixmatch, pseudo_label_l2i
 from nsl_jax.types import (
   Array,
   Batch,
+  Components,
   Key,
   Method,
   Metrics,
   Params,
   Schedule,
   State,
-  Tools,
   Update,
 )
 
 TASKS = tuple(tasks.TASKS)
 _WATCHED = 256  # test images, the first ones
-HOSTS: dict[str, Callable[..., combinators.Recipe]] = {
-  'mixmatch': mixmatch.recipe,
-  'pseudo_label_l2i': pseudo_label_l2i.recipe,
+HOSTS: dict[str, Callable[..., combinators.SingleNetworkMethod]] = {
+  'mixmatch': mixmatch.build,
+  'pseudo_label_l2i': pseudo_label_l2i.build,
 }
 
 
@@ -41,7 +41,7 @@ HOSTS: dict[str, Callable[..., combinators.Recipe]] = {
   gradient=('nested', 'last_layer'),
 )
 def build(
-  tools: Tools,
+  components: Components,
   *,
   host: Mapping[str, Any],
   variant: str = 'v2',
@@ -49,14 +49,14 @@ def build(
   label_rate: float = 1.0,
   label_space: str = 'logits',
   gradient: str = 'nested',
-  watch: bool = False,
+  log_test_loss: bool = False,
   follow_rate: bool = False,
 ) -> Method:
   """Builds a host and the step that follows each of its own; the defaults are
   V2 on the Pseudo-Label of Table 2 at Adam's rate of 0.003.
 
   Args:
-    tools: what it is built from.
+    components: what it is built from.
     host: `name` (one of `HOSTS`) and options of the host.
     variant: `v1` moves the labels, then learns them; `v2` moves the
       parameters that impute them, by the student's softmax (F-L8).
@@ -70,59 +70,63 @@ def build(
     gradient: `nested` differentiates through the inner step, see
       `bilevel.label_gradient`; `last_layer` is the closed form for many
       classes (appendix A.3, F-L12).
-    watch: report the loss on the held-out batch, and that of some test images,
-      before and after the step that is added (L2I Figure 2); and, as
+    log_test_loss: report the loss on the held-out batch, and that of some test
+      images, before and after the step that is added (L2I Figure 2); and, as
       `virtual_before` and `virtual_after`, what the step is made to lower: the
       held-out loss at theta* of the old and of the changed labels, in V2 those
       that the changed parameters impute (F-L24). `last_layer` has no theta*:
       both are the loss as it is.
-    follow_rate: count `inner_rate` in what the optimiser's rate then is.
+    follow_rate: count `inner_rate` in what the optimizer's rate then is.
 
   Raises:
     errors.UserError: for an unknown host or option, or options that contradict
       each other.
   """
-  task = tasks.of(tools)
+  task = tasks.of(components)
   closed = gradient == 'last_layer'
   if closed and task is tasks.REGRESSION:
     raise errors.UserError(
       f'l2i gradient={gradient} is for classes: use gradient=nested'
     )
-  recipe = _recipe(tools, host)
+  recipe = _recipe(components, host)
   through = functools.partial(
-    imputation.through_step,
-    unlabelled=lambda logits, z: task.inner(logits, z, variant),
+    imputation.meta_gradient,
+    unlabeled=lambda logits, z: task.inner(logits, z, variant),
   )
   space = 'points' if task is tasks.REGRESSION else label_space
   step = impute_and_learn(
-    tools,
+    components,
     recipe,
     variant=variant,
-    inner_rate=_rate(tools, inner_rate, follow_rate),
-    move=functools.partial(imputation.moved, rate=label_rate, space=space),
-    gradient=imputation.last_layer if closed else through,
-    watch=watch,
+    inner_rate=_rate(components, inner_rate, follow_rate),
+    move=functools.partial(
+      imputation.updated_labels, rate=label_rate, space=space
+    ),
+    gradient=imputation.last_layer_meta_gradient if closed else through,
+    log_test_loss=log_test_loss,
   )
   return Method(
-    combinators.single_network(tools, *recipe.slots),
-    combinators.finish_step(step, tools, *recipe.after),
-    combinators.student(tools),
-    recipe.side,
-    _WATCHED if watch else 0,
-    combinators.recompute(tools),
+    combinators.single_network(components, *recipe.slots),
+    combinators.finish_step(step, components, *recipe.after),
+    combinators.predict_with_ema(components),
+    recipe.per_image_tables,
+    _WATCHED if log_test_loss else 0,
+    combinators.recompute(components),
   )
 
 
-def _rate(tools: Tools, value: float, follow: bool) -> Schedule:
-  if not follow:
+def _rate(components: Components, value: float, ema_update: bool) -> Schedule:
+  if not ema_update:
     return optax.constant_schedule(value)
-  rate = tools.learning_rate
+  rate = components.learning_rate
   if rate is None:
-    raise errors.UserError('l2i follow_rate: the optimiser has no rate')
+    raise errors.UserError('l2i follow_rate: the optimizer has no rate')
   return lambda step: value * rate(step)
 
 
-def _recipe(tools: Tools, host: Mapping[str, Any]) -> combinators.Recipe:
+def _recipe(
+  components: Components, host: Mapping[str, Any]
+) -> combinators.SingleNetworkMethod:
   own = {k: v for k, v in host.items() if k != 'name'}
   name = host.get('name')
   if name not in HOSTS:
@@ -130,60 +134,60 @@ def _recipe(tools: Tools, host: Mapping[str, Any]) -> combinators.Recipe:
       f'l2i host {name!r}: {errors.did_you_mean(str(name), HOSTS)}'
     )
   known = TASKS if name == 'pseudo_label_l2i' else (tasks.CLASSIFICATION.name,)
-  tasks.check_method(tools, name, own, known)
+  tasks.check_method(components, name, own, known)
   try:
-    return HOSTS[name](tools, **own)
+    return HOSTS[name](components, **own)
   except TypeError as error:
     raise errors.UserError(f'l2i host {name!r}: {error}') from error
 
 
 def impute_and_learn(
-  tools: Tools,
-  recipe: combinators.Recipe,
+  components: Components,
+  recipe: combinators.SingleNetworkMethod,
   *,
   variant: str,
   inner_rate: Schedule,
   move: Callable[[Array, Array], Array],
   gradient: imputation.Gradient,
-  watch: bool,
+  log_test_loss: bool,
 ) -> Update:
-  """The host's step, then the one that L2I adds, by the same optimiser at the
+  """The host's step, then the one that L2I adds, by the same optimizer at the
   same rate.
 
   Args:
-    tools: network, optimiser, views.
+    components: network, optimizer, views.
     recipe: the host.
     variant: see `build`.
     inner_rate: step -> learning rate of the inner step.
     move: `(labels, their gradient) -> labels`, V1's step.
     gradient: how labels should change.
-    watch: see `build`.
+    log_test_loss: see `build`.
   """
-  task = tasks.of(tools)
+  task = tasks.of(components)
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    if batch.held_x is None or batch.held_y is None:
+    if batch.meta_x is None or batch.meta_y is None:
       raise errors.UserError(
         'l2i needs batches that judge its steps: set config.batch.holdout'
       )
     first, hold, *rest = jax.random.split(key, 5)
-    judged = tasks.known_view(
-      tools, batch.held_x, batch.held_y, batch.scale, hold
+    eval_with = tasks.augment_labeled(
+      components, batch.meta_x, batch.meta_y, batch.scale, hold
     )
-    state, metrics, views = combinators.advance(
-      recipe.loss, tools.tx, state, batch, first
+    state, metrics, views = combinators.loss_step(
+      recipe.loss, components.tx, state, batch, first
     )
-    if tools.ema_decay and task is tasks.REGRESSION:
+    if components.ema_decay and task is tasks.REGRESSION:
       # The released code averages landmarks' weights after both steps (F-L11).
-      state, _ = combinators.follow(combinators.EMA, tools.ema_decay)(
+      state, _ = combinators.ema_update(combinators.EMA, components.ema_decay)(
         state, batch, first
       )
     if views is None:
       raise errors.UserError('l2i needs a host that makes two views')
-    passes = imputation.make_passes(tools, state, views, judged, rest)
+    passes = imputation.make_passes(components, state, views, eval_with, rest)
     z, back = jax.vjp(passes.impute, state.params)
     metrics['held'], change, stats = gradient(
-      passes, state.params, z, judged[1], inner_rate(state.step)
+      passes, state.params, z, eval_with[1], inner_rate(state.step)
     )
     if variant == 'v2':
       grads = back(change)[0]
@@ -191,18 +195,18 @@ def impute_and_learn(
       better = move(z, change)
       grads = jax.grad(
         lambda params: task.disagreement(
-          passes.learnt(params)[0].logits, better
+          passes.student_view(params)[0].logits, better
         ).mean()
       )(state.params)
     opt = schedules.at_step(state.opt, state.step)
     params, opt = combinators.apply_gradients(
-      tools.tx, grads, opt, state.params
+      components.tx, grads, opt, state.params
     )
-    if watch:
+    if log_test_loss:
       labels = passes.impute(params) if variant == 'v2' else better
       metrics['virtual_before'] = metrics['held']
       metrics['virtual_after'] = gradient(
-        passes, state.params, labels, judged[1], inner_rate(state.step)
+        passes, state.params, labels, eval_with[1], inner_rate(state.step)
       )[0]
       metrics |= _losses_around(passes, state.params, params, batch)
     return state.replace(params=params, opt=opt, stats=stats), metrics
@@ -217,6 +221,6 @@ def _losses_around(
   found = {}
   for when, params in (('before', before), ('after', after)):
     found[f'held_{when}'] = passes.held(params)[0]
-    if batch.watched is not None:
-      found[f'test_{when}'] = passes.loss_of(params, *batch.watched)[0]
+    if batch.probe_images is not None:
+      found[f'test_{when}'] = passes.loss_of(params, *batch.probe_images)[0]
   return found

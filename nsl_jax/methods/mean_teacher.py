@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from nsl_jax import errors, options, terms as terms_lib
 from nsl_jax.compose import combinators
 from nsl_jax.methods import supervised
-from nsl_jax.types import Array, Key, Method, Schedule, State, Tools
+from nsl_jax.types import Array, Components, Key, Method, Schedule, State
 
 _STATS = 'teacher_stats'  # slot of what the running statistics average to
 
@@ -26,19 +26,19 @@ def warm_up(decay: float) -> Schedule:
 @options.declare(
   decay='[0, 1)',
   tie='>= 0',
-  judged=('student', 'teacher'),
-  second_pass=combinators.SECOND_PASSES,
+  eval_with=('student', 'teacher'),
+  second_pass_rows=combinators.SECOND_PASS_ROWS,
 )
 def build(
-  tools: Tools,
+  components: Components,
   *,
   terms: Mapping[str, Mapping[str, Any]],
   decay: float = 0.95,
   warm_up_decay: bool = False,
-  joint: bool = True,
+  shared_batch_norm: bool = True,
   tie: float = 0.0,
-  judged: str = 'student',
-  second_pass: str = 'all',
+  eval_with: str = 'student',
+  second_pass_rows: str = 'all',
   weight: float = 8.0,
   ramp: str = 'sigmoid',
   ramp_steps: int = 50_000,
@@ -47,52 +47,52 @@ def build(
   """Builds Mean Teacher; the defaults are those of family O.
 
   Args:
-    tools: what it is built from.
+    components: what it is built from.
     terms: further terms.
     decay: of the teacher's weights.
     warm_up_decay: let the decay grow from 0, see `warm_up`.
-    joint: see `combinators.passes`.
+    shared_batch_norm: see `combinators.forward_passes`.
     tie: weight of the squared difference of the network's two heads.
-    judged: the `student`, by its evaluation average if there is one, or the
+    eval_with: the `student`, by its evaluation average if there is one, or the
       `teacher`, with the student's running statistics averaged as its weights
       are.
-    second_pass: `all` (family O) or `unlabelled` (family D), see
-      `combinators.passes`.
+    second_pass_rows: `all` (family O) or `unlabeled` (family D), see
+      `combinators.forward_passes`.
     weight: of the agreement with the teacher.
     ramp: its ramp, see `schedules.ramped`.
     ramp_steps: length of the ramp.
     hold_steps: steps between which the weight stays the same.
 
   Raises:
-    errors.UserError: if `judged` is the teacher and another average is kept.
+    errors.UserError: if `eval_with` is the teacher and another average is kept.
   """
   options_of_term = dict(
     weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
   )
   own = terms_lib.with_own('mean_teacher', options_of_term, terms)
-  by_teacher = judged == 'teacher'
-  if by_teacher and tools.ema_decay:
+  by_teacher = eval_with == 'teacher'
+  if by_teacher and components.ema_decay:
     raise errors.UserError(
-      'mean_teacher judged=teacher judges no other average: set '
+      'mean_teacher eval_with=teacher judges no other average: set '
       'config.ema_decay to 0'
     )
   rule = warm_up(decay) if warm_up_decay else decay
-  moves = [combinators.follow(combinators.TEACHER, rule)]
+  moves = [combinators.ema_update(combinators.TEACHER, rule)]
   if by_teacher:
-    moves.append(combinators.follow(_STATS, rule, of='stats'))
+    moves.append(combinators.ema_update(_STATS, rule, of='stats'))
   method = supervised.with_terms(
-    tools,
+    components,
     own,
     *moves,
-    joint=joint,
+    shared_batch_norm=shared_batch_norm,
     slots=(combinators.TEACHER,),
     tie=tie,
-    second_pass=second_pass,
+    second_pass_rows=second_pass_rows,
   )
-  return _by_teacher(method, tools) if by_teacher else method
+  return _by_teacher(method, components) if by_teacher else method
 
 
-def _by_teacher(method: Method, tools: Tools) -> Method:
+def _by_teacher(method: Method, components: Components) -> Method:
   """The method, judged by its teacher."""
 
   def init(key: Key) -> State:
@@ -102,12 +102,12 @@ def _by_teacher(method: Method, tools: Tools) -> Method:
 
   def predict(state: State, images: Array) -> Array:
     params, stats = (state.slots[k] for k in (combinators.TEACHER, _STATS))
-    outputs, _ = tools.model.apply(params, stats, images, train=False)
+    outputs, _ = components.model.apply(params, stats, images, train=False)
     return outputs.logits
 
   def recompute(state: State, images: Array, key: Key) -> State:
     params, stats = (state.slots[k] for k in (combinators.TEACHER, _STATS))
-    stats = combinators.batch_statistics(tools, params, stats, images, key)
+    stats = combinators.batch_statistics(components, params, stats, images, key)
     return state.replace(slots={**state.slots, _STATS: stats})
 
   return method._replace(init=init, predict=predict, recompute=recompute)

@@ -12,22 +12,22 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
+  Components,
   Key,
   Loss,
   Params,
   Schedule,
   State,
   Stats,
-  Tools,
   Views,
 )
 
 
 class Mixed(NamedTuple):
-  """Labelled and unlabelled images after mixing.
+  """Labeled and unlabeled images after mixing.
 
   Attributes:
-    images: f32[(1 + A) B, H, W, C]; the first B are the labelled ones'.
+    images: f32[(1 + A) B, H, W, C]; the first B are the labeled ones'.
     labels: f32[(1 + A) B, K], rows of sum 1.
   """
 
@@ -36,7 +36,7 @@ class Mixed(NamedTuple):
 
 
 def each_pass(
-  tools: Tools,
+  components: Components,
   params: Params,
   stats: Stats,
   batches: Sequence[Array],
@@ -44,10 +44,10 @@ def each_pass(
   *,
   moved_by: str,
 ) -> tuple[Array, Stats]:
-  """Logits of batches that each are normalised with their own statistics.
+  """Logits of batches that each are normalized with their own statistics.
 
   Args:
-    tools: the network.
+    components: the network.
     params: its parameters.
     stats: its running statistics.
     batches: A batches of one size, f32[B, H, W, C].
@@ -61,7 +61,7 @@ def each_pass(
   keys = jax.random.split(key, len(batches))
 
   def forward(stats: Stats, images: Array, key: Key) -> tuple[Array, Stats]:
-    outputs, stats = tools.model.apply(
+    outputs, stats = components.model.apply(
       params, stats, images, train=True, key=key
     )
     return outputs.logits, stats
@@ -81,7 +81,7 @@ def each_pass(
 
 
 def average(
-  tools: Tools,
+  components: Components,
   params: Params,
   stats: Stats,
   views: Sequence[Array],
@@ -97,7 +97,9 @@ def average(
   Returns:
     f32[B, K] and the moved statistics.
   """
-  logits, moved = each_pass(tools, params, stats, views, key, moved_by=moved_by)
+  logits, moved = each_pass(
+    components, params, stats, views, key, moved_by=moved_by
+  )
   return mixing.sharpen(jax.nn.softmax(logits).mean(0), temperature), moved
 
 
@@ -116,7 +118,7 @@ def mix_all(
 
 
 def interleaved_pass(
-  tools: Tools,
+  components: Components,
   params: Params,
   stats: Stats,
   images: Array,
@@ -127,18 +129,18 @@ def interleaved_pass(
 ) -> tuple[Array, Stats]:
   """Logits of all rows by passes over interleaved chunks.
 
-  Each pass normalises with its own chunk's statistics. The running ones are
+  Each pass normalizes with its own chunk's statistics. The running ones are
   moved by the first alone, or one after the other by all.
   """
   shuffled = mixing.interleave(jnp.split(images, chunks))
   logits, moved = each_pass(
-    tools, params, stats, shuffled, key, moved_by=moved_by
+    components, params, stats, shuffled, key, moved_by=moved_by
   )
   return jnp.concatenate(mixing.interleave(list(logits))), moved
 
 
 def mixmatch_loss(
-  tools: Tools,
+  components: Components,
   *,
   weight: Schedule,
   alpha: float,
@@ -147,8 +149,8 @@ def mixmatch_loss(
   ratio_per_batch: bool,
   moved_by: str,
 ) -> Loss:
-  """Cross-entropy on the mixed labelled rows plus `weight` times the squared
-  error, mean over rows and classes, on the mixed unlabelled ones.
+  """Cross-entropy on the mixed labeled rows plus `weight` times the squared
+  error, mean over rows and classes, on the mixed unlabeled ones.
   """
 
   def loss(
@@ -156,15 +158,21 @@ def mixmatch_loss(
   ) -> tuple[Array, Aux]:
     if batch.x.shape[0] != batch.u.shape[0]:
       raise errors.UserError(
-        'mixmatch mixes equal batches: set config.batch.labelled and '
-        'config.batch.unlabelled to the same number'
+        'mixmatch mixes equal batches: set config.batch.labeled and '
+        'config.batch.unlabeled to the same number'
       )
     first, guessing, mixing, passing, *rest = jax.random.split(key, 4 + views)
-    x = tools.augment(batch.x, first)
-    u = [tools.augment(batch.u, view) for view in rest]
+    x = components.augment(batch.x, first)
+    u = [components.augment(batch.u, view) for view in rest]
     q, moved = jax.lax.stop_gradient(
       average(
-        tools, params, state.stats, u, guessing, temperature, moved_by=moved_by
+        components,
+        params,
+        state.stats,
+        u,
+        guessing,
+        temperature,
+        moved_by=moved_by,
       )
     )
     known = jax.nn.one_hot(batch.y, q.shape[-1], dtype=q.dtype)
@@ -176,7 +184,7 @@ def mixmatch_loss(
       per_batch=ratio_per_batch,
     )
     logits, stats = interleaved_pass(
-      tools,
+      components,
       params,
       moved if moved_by == 'all' else state.stats,
       mixed.images,
@@ -197,9 +205,9 @@ def mixmatch_loss(
     )
     aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
       logits_u=logits,
-      belief_u=mixed.labels,
-      total=logits.shape[0],
-      again=None,
+      target_probs=mixed.labels,
+      normalizer=logits.shape[0],
+      second_pass=None,
       stats=stats,
       slots=state.slots,
       metrics=parts,
@@ -213,8 +221,8 @@ def mixmatch_loss(
 @options.declare(
   alpha='> 0', temperature='> 0', views='>= 1', moved_by=('first', 'all')
 )
-def recipe(
-  tools: Tools,
+def build(
+  components: Components,
   *,
   terms: Mapping[str, Mapping[str, Any]],
   weight: float = 75.0,
@@ -225,21 +233,21 @@ def recipe(
   views: int = 2,
   ratio_per_batch: bool = False,
   moved_by: str = 'first',
-) -> combinators.Recipe:
+) -> combinators.SingleNetworkMethod:
   """MixMatch's recipe; the defaults are those of CIFAR-10.
 
   A batch of 64 is 64 images of MixMatch's own step counter, whose ramp of
   1,048,576 images are 16,384 steps.
 
   Args:
-    tools: what it is built from.
+    components: what it is built from.
     terms: terms over all mixed rows, with the mixed labels as belief.
-    weight: of the unlabelled loss.
+    weight: of the unlabeled loss.
     ramp: its ramp.
     ramp_steps: length of the ramp.
     alpha: of the Beta distribution that mixing ratios are drawn from.
     temperature: of the sharpening.
-    views: augmentations of every unlabelled image, A.
+    views: augmentations of every unlabeled image, A.
     ratio_per_batch: one mixing ratio a batch instead of one a row.
     moved_by: passes that move the running statistics: `first`, that over the
       first mixed chunk, or `all` passes, guesses before chunks, which L2I's
@@ -250,7 +258,7 @@ def recipe(
   """
   terms_lib.refuse_single_images('mixmatch', terms)
   loss = mixmatch_loss(
-    tools,
+    components,
     weight=schedules.ramped(weight=weight, ramp=ramp, ramp_steps=ramp_steps),
     alpha=alpha,
     temperature=temperature,
@@ -259,6 +267,6 @@ def recipe(
     moved_by=moved_by,
   )
 
-  return combinators.Recipe(
+  return combinators.SingleNetworkMethod(
     combinators.add_terms(loss, terms_lib.from_config(terms))
   )

@@ -12,18 +12,18 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
+  Components,
   Key,
   Loss,
   Method,
   Params,
   State,
-  Tools,
 )
 
 
-def mixup_loss(tools: Tools, *, alpha: float) -> Loss:
-  """Cross-entropy on labelled images mixed with the reversed batch, plus the
-  same on unlabelled ones with the network's prediction as their label.
+def mixup_loss(components: Components, *, alpha: float) -> Loss:
+  """Cross-entropy on labeled images mixed with the reversed batch, plus the
+  same on unlabeled ones with the network's prediction as their label.
   """
 
   def loss(
@@ -32,7 +32,9 @@ def mixup_loss(tools: Tools, *, alpha: float) -> Loss:
     keys = jax.random.split(key, 7)
 
     def forward(images: Array, key: Key):
-      return tools.model.apply(params, state.stats, images, train=True, key=key)
+      return components.model.apply(
+        params, state.stats, images, train=True, key=key
+      )
 
     def mixed(rows: Array, labels: Array, key: Key) -> tuple[Array, Array]:
       ratio = mixing.mix_ratio(key, alpha, rows.shape[0], per_batch=False)
@@ -41,22 +43,22 @@ def mixup_loss(tools: Tools, *, alpha: float) -> Loss:
         mixing.mix(labels, labels[::-1], ratio),
       )
 
-    u = tools.augment(batch.u, keys[0])
+    u = components.augment(batch.u, keys[0])
     guess = jax.lax.stop_gradient(jax.nn.softmax(forward(u, keys[1])[0].logits))
     known = jax.nn.one_hot(batch.y, guess.shape[-1], dtype=guess.dtype)
-    x, y = mixed(tools.augment(batch.x, keys[2]), known, keys[3])
-    labelled, stats = forward(x, keys[4])
-    u, belief = mixed(u, guess, keys[5])
-    unlabelled, _ = forward(u, keys[6])
+    x, y = mixed(components.augment(batch.x, keys[2]), known, keys[3])
+    labeled, stats = forward(x, keys[4])
+    u, target_probs = mixed(u, guess, keys[5])
+    unlabeled, _ = forward(u, keys[6])
     parts = {
-      'cross_entropy': losses.cross_entropy(labelled.logits, y).mean(),
-      'mixup': losses.cross_entropy(unlabelled.logits, belief).mean(),
+      'cross_entropy': losses.cross_entropy(labeled.logits, y).mean(),
+      'mixup': losses.cross_entropy(unlabeled.logits, target_probs).mean(),
     }
     aux = Aux(
-      logits_u=unlabelled.logits,
-      belief_u=belief,
-      total=u.shape[0],
-      again=None,
+      logits_u=unlabeled.logits,
+      target_probs=target_probs,
+      normalizer=u.shape[0],
+      second_pass=None,
       stats=stats,
       slots=state.slots,
       metrics=parts,
@@ -68,17 +70,22 @@ def mixup_loss(tools: Tools, *, alpha: float) -> Loss:
 
 @options.declare(alpha='> 0')
 def build(
-  tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], alpha: float = 0.75
+  components: Components,
+  *,
+  terms: Mapping[str, Mapping[str, Any]],
+  alpha: float = 0.75,
 ) -> Method:
   """Builds mixup.
 
   Args:
-    tools: what it is built from.
-    terms: terms over the mixed unlabelled rows.
+    components: what it is built from.
+    terms: terms over the mixed unlabeled rows.
     alpha: of the Beta distribution that mixing ratios are drawn from; 0.75 on
       CIFAR-10, 0.25 on SVHN.
   """
   terms_lib.refuse_single_images('mixup', terms)
-  loss = mixup_loss(tools, alpha=alpha)
+  loss = mixup_loss(components, alpha=alpha)
   loss = combinators.add_terms(loss, terms_lib.from_config(terms))
-  return combinators.method_of(combinators.Recipe(loss), tools)
+  return combinators.to_method(
+    combinators.SingleNetworkMethod(loss), components
+  )

@@ -16,30 +16,35 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
+  Components,
   Key,
   Loss,
   Params,
   Schedule,
   State,
-  Tools,
 )
 
 TASKS = tuple(tasks.TASKS)
 
 
 def pseudo_label_loss(
-  tools: Tools, *, weight: Schedule, teacher: bool, hard: bool, interleave: bool
+  components: Components,
+  *,
+  weight: Schedule,
+  teacher: bool,
+  hard: bool,
+  interleave: bool,
 ) -> Loss:
-  """Mean labelled loss plus `weight` times how far the prediction of one view
+  """Mean labeled loss plus `weight` times how far the prediction of one view
   is from the constant one of another: their mean squared difference, or with
   `hard` the mean cross-entropy with the latter's most likely class (F-L10).
   Points predicted for the other view are moved to where this one has them.
 
-  Labelled and unlabelled images go through in two chunks, interleaved so that
+  Labeled and unlabeled images go through in two chunks, interleaved so that
   both are in each batch's statistics, as in MixMatch; the imputing pass is a
   batch of its own. Both chunks move the statistics, as in L2I's code (F-L23).
   """
-  task = tasks.of(tools)
+  task = tasks.of(components)
   differ = losses.cross_entropy if hard else task.disagreement
 
   def loss(
@@ -47,19 +52,25 @@ def pseudo_label_loss(
   ) -> tuple[Array, Aux]:
     if interleave and batch.x.shape[0] != batch.u.shape[0]:
       raise errors.UserError(
-        'pseudo_label_l2i interleaves equal batches: set config.batch.labelled '
-        'and config.batch.unlabelled to the same number, or '
+        'pseudo_label_l2i interleaves equal batches: set config.batch.labeled '
+        'and config.batch.unlabeled to the same number, or '
         'config.method.interleave=false'
       )
     first, *drawn, imputing, passing = jax.random.split(key, 5)
-    views = tasks.three_views(tools, batch, (first, *drawn))
+    views = tasks.draw_views(components, batch, (first, *drawn))
     imputer = state.slots[combinators.TEACHER] if teacher else params
-    said = _logits(tools, imputer, state, views.asked, imputing)
-    z = jax.lax.stop_gradient(tasks.imputed(tools, said, views))
+    said = _logits(components, imputer, state, views.teacher_view, imputing)
+    z = jax.lax.stop_gradient(tasks.imputed(components, said, views))
     if hard:
       z = jax.nn.one_hot(z.argmax(axis=-1), z.shape[-1], dtype=z.dtype)
     logits, stats = _both(
-      tools, params, state, views.x, views.learnt, interleave, passing
+      components,
+      params,
+      state,
+      views.x,
+      views.student_view,
+      interleave,
+      passing,
     )
     cut = views.x.shape[0]
     logits_u = logits[cut:]
@@ -68,16 +79,18 @@ def pseudo_label_loss(
     parts['soft_label_weight'] = jnp.asarray(weight(state.step))
     value = known + parts['soft_label_weight'] * parts['soft_label']
 
-    def again(key: Key, others: Params | None = None) -> Array:
+    def second_pass(key: Key, others: Params | None = None) -> Array:
       view, noise = jax.random.split(key)
       chosen = params if others is None else others
-      return _logits(tools, chosen, state, tools.augment(batch.u, view), noise)
+      return _logits(
+        components, chosen, state, components.augment(batch.u, view), noise
+      )
 
     aux = Aux(
       logits_u=logits_u,
-      belief_u=z,
-      total=logits_u.shape[0],
-      again=again,
+      target_probs=z,
+      normalizer=logits_u.shape[0],
+      second_pass=second_pass,
       stats=stats,
       slots=state.slots,
       metrics=parts,
@@ -89,14 +102,16 @@ def pseudo_label_loss(
 
 
 def _logits(
-  tools: Tools, params: Params, state: State, view: Array, key: Key
+  components: Components, params: Params, state: State, view: Array, key: Key
 ) -> Array:
-  outputs, _ = tools.model.apply(params, state.stats, view, train=True, key=key)
+  outputs, _ = components.model.apply(
+    params, state.stats, view, train=True, key=key
+  )
   return outputs.logits
 
 
 def _both(
-  tools: Tools,
+  components: Components,
   params: Params,
   state: State,
   x: Array,
@@ -104,21 +119,21 @@ def _both(
   interleave: bool,
   key: Key,
 ) -> tuple[Array, Any]:
-  """Logits of labelled and unlabelled rows, and moved statistics."""
+  """Logits of labeled and unlabeled rows, and moved statistics."""
   images = jnp.concatenate([x, u])
   if interleave:
     return mixmatch.interleaved_pass(
-      tools, params, state.stats, images, 2, key, moved_by='all'
+      components, params, state.stats, images, 2, key, moved_by='all'
     )
-  outputs, stats = tools.model.apply(
+  outputs, stats = components.model.apply(
     params, state.stats, images, train=True, key=key
   )
   return outputs.logits, stats
 
 
 @options.declare(decay='[0, 1)')
-def recipe(
-  tools: Tools,
+def build(
+  components: Components,
   *,
   terms: Mapping[str, Mapping[str, Any]],
   weight: float = 75.0,
@@ -129,14 +144,14 @@ def recipe(
   decay: float = 0.999,
   warm_up_decay: bool = True,
   interleave: bool = True,
-) -> combinators.Recipe:
+) -> combinators.SingleNetworkMethod:
   """The recipe of Pseudo-Label, or of Mean Teacher; the defaults are those of
   Pseudo-Label in Table 2.
 
   Args:
-    tools: what it is built from.
+    components: what it is built from.
     terms: further terms, on the view that is learnt from.
-    weight: of the unlabelled loss.
+    weight: of the unlabeled loss.
     ramp: its ramp.
     ramp_steps: length of the ramp.
     teacher: let an average of past weights impute, instead of the network.
@@ -148,12 +163,12 @@ def recipe(
   Raises:
     errors.UserError: if points are to be hard.
   """
-  if hard and tasks.of(tools) is tasks.REGRESSION:
+  if hard and tasks.of(components) is tasks.REGRESSION:
     raise errors.UserError(
       'pseudo_label_l2i hard=true is for classes: set it false'
     )
   loss = pseudo_label_loss(
-    tools,
+    components,
     weight=schedules.ramped(weight=weight, ramp=ramp, ramp_steps=ramp_steps),
     teacher=teacher,
     hard=hard,
@@ -162,9 +177,9 @@ def recipe(
   rule = warm_up(decay) if warm_up_decay else decay
 
   slots = (combinators.TEACHER,) if teacher else ()
-  return combinators.Recipe(
+  return combinators.SingleNetworkMethod(
     combinators.add_terms(loss, terms_lib.from_config(terms)),
-    after=tuple(combinators.follow(slot, rule) for slot in slots),
+    after=tuple(combinators.ema_update(slot, rule) for slot in slots),
     slots=slots,
-    side=terms_lib.side_tables(terms),
+    per_image_tables=terms_lib.per_image_tables(terms),
   )

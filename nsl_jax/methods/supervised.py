@@ -1,4 +1,4 @@
-"""Supervised: the task's loss on the labelled images, plus any terms.
+"""Supervised: the task's loss on the labeled images, plus any terms.
 
 The base of every method that is one clean pass and terms on its logits.
 """
@@ -15,13 +15,13 @@ from nsl_jax.types import (
   Array,
   Aux,
   Batch,
+  Components,
   Key,
   Loss,
   Method,
   Params,
   State,
   Stats,
-  Tools,
   Update,
 )
 
@@ -29,58 +29,63 @@ TASKS = tuple(tasks.TASKS)
 
 
 def supervised_loss(
-  tools: Tools,
+  components: Components,
   *,
-  joint: bool = True,
+  shared_batch_norm: bool = True,
   push: bool = False,
   tie: float = 0.0,
-  second_pass: str = 'all',
+  second_pass_rows: str = 'all',
 ) -> Loss:
-  """Loss of the labelled images.
+  """Loss of the labeled images.
 
   `compose.passes` tells what its sum, and that of a term, is divided by. `tie`
   weighs the squared difference of the network's two heads, a mean over the rows
-  of the clean pass. With `second_pass='unlabelled'` a further pass of the
+  of the clean pass. With `second_pass_rows='unlabeled'` a further pass of the
   network itself moves the statistics as the clean one does, as in DNLL's
   released code.
   """
-  passes = combinators.passes(
-    tools, joint=joint, push=push, second_pass=second_pass
+  passes = combinators.forward_passes(
+    components,
+    shared_batch_norm=shared_batch_norm,
+    push=push,
+    second_pass_rows=second_pass_rows,
   )
-  task = tasks.of(tools)
+  task = tasks.of(components)
 
   def loss(
     params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
     (logits, y), clean, stats = passes.clean(params, state, batch, key)
-    labelled, unlabelled = passes.totals(batch)
-    value = task.loss(logits, y).sum() / labelled
+    labeled, unlabeled = passes.totals(batch)
+    value = task.loss(logits, y).sum() / labeled
     metrics = {task.loss_name: value}
     if tie:
       metrics['tie'] = jnp.mean((clean.logits - clean.consistency) ** 2)
       value = value + tie * metrics['tie']
-    logits_u = clean.unlabelled(clean.logits)
+    logits_u = clean.unlabeled(clean.logits)
 
-    def again(key: Key, others: Params | None = None) -> Array:
+    def second_pass(key: Key, others: Params | None = None) -> Array:
       chosen = params if others is None else others
-      return passes.again(chosen, state, batch, key)
+      return passes.second_pass(chosen, state, batch, key)
 
-    def again_moving(stats: Stats, key: Key) -> tuple[Array, Stats]:
-      return passes.again_moving(
+    def second_pass_with_stats(stats: Stats, key: Key) -> tuple[Array, Stats]:
+      return passes.second_pass_with_stats(
         jax.lax.stop_gradient(params), stats, batch, key
       )
 
     aux = Aux(
       logits_u=logits_u,
-      belief_u=jax.lax.stop_gradient(task.belief(logits_u)),
-      total=unlabelled,
-      again=again,
+      target_probs=jax.lax.stop_gradient(task.target(logits_u)),
+      normalizer=unlabeled,
+      second_pass=second_pass,
       stats=stats,
       slots=state.slots,
       metrics=metrics,
-      clean=clean,
-      consistency_u=clean.unlabelled(clean.consistency),
-      again_moving=again_moving if second_pass == 'unlabelled' else None,
+      forward_pass=clean,
+      consistency_u=clean.unlabeled(clean.consistency),
+      second_pass_with_stats=second_pass_with_stats
+      if second_pass_rows == 'unlabeled'
+      else None,
     )
     return value, aux
 
@@ -88,45 +93,50 @@ def supervised_loss(
 
 
 def build(
-  tools: Tools, *, terms: Mapping[str, Mapping[str, Any]], joint: bool = True
+  components: Components,
+  *,
+  terms: Mapping[str, Mapping[str, Any]],
+  shared_batch_norm: bool = True,
 ) -> Method:
   """The loss plus the configured terms.
 
   Args:
-    tools: what it is built from.
+    components: what it is built from.
     terms: their configs.
-    joint: see `combinators.passes`.
+    shared_batch_norm: see `combinators.forward_passes`.
   """
-  return with_terms(tools, terms, joint=joint)
+  return with_terms(components, terms, shared_batch_norm=shared_batch_norm)
 
 
 def with_terms(
-  tools: Tools,
+  components: Components,
   terms: Mapping[str, Mapping[str, Any]],
   *after: Update,
-  joint: bool,
+  shared_batch_norm: bool,
   slots: tuple[str, ...] = (),
   tie: float = 0.0,
-  second_pass: str = 'all',
+  second_pass_rows: str = 'all',
 ) -> Method:
   """The loss plus terms on one network.
 
   Args:
-    tools: what it is built from.
+    components: what it is built from.
     terms: their configs.
-    *after: updates that follow the optimiser's.
-    joint: see `compose.passes`.
+    *after: updates that follow the optimizer's.
+    shared_batch_norm: see `compose.passes`.
     slots: slots that start as copies of the network.
     tie: see `supervised_loss`.
-    second_pass: see `compose.passes`.
+    second_pass_rows: see `compose.passes`.
   """
   base = supervised_loss(
-    tools,
-    joint=joint,
+    components,
+    shared_batch_norm=shared_batch_norm,
     push=terms_lib.needs_linearized_pass(terms),
     tie=tie,
-    second_pass=second_pass,
+    second_pass_rows=second_pass_rows,
   )
   loss = combinators.add_terms(base, terms_lib.from_config(terms))
-  recipe = combinators.Recipe(loss, after, slots, terms_lib.side_tables(terms))
-  return combinators.method_of(recipe, tools)
+  recipe = combinators.SingleNetworkMethod(
+    loss, after, slots, terms_lib.per_image_tables(terms)
+  )
+  return combinators.to_method(recipe, components)

@@ -81,7 +81,7 @@ def build(
 
   Returns:
     The network; the second part of its variables, the running statistics, is
-    {} where it has no batch normalisation.
+    {} where it has no batch normalization.
 
   Raises:
     UserError: the name, a field or the precision is unknown, or a value has

@@ -32,10 +32,10 @@ class CNN13(nn.Module):
     num_classes: K.
     variant: 'vat' (no convolution bias, He-normal), 'l2i' (bias, norm on the
       logits; convolutions normal by fan-out, last layer Xavier-normal) or
-      'dual_student' (weight normalisation, bias, two heads).
+      'dual_student' (weight normalization, bias, two heads).
     width: factor on the number of filters, 128 to 512.
     dropout: rate after each max-pool.
-    top_bn: batch normalisation of the logits; None for what the variant has.
+    top_bn: batch normalization of the logits; None for what the variant has.
     dtype: of the computation; parameters and outputs are float32.
   """
 
@@ -68,7 +68,7 @@ class CNN13(nn.Module):
       )
 
   def _norm(self, x: Array, train: bool) -> Array:
-    """Batch normalisation of the variant, f[B, ..., C] -> f[B, ..., C]."""
+    """Batch normalization of the variant, f[B, ..., C] -> f[B, ..., C]."""
     momentum, epsilon, _ = _VARIANTS[self.variant]
     return layers.batch_norm(x, train=train, momentum=momentum, epsilon=epsilon)
 

@@ -17,7 +17,7 @@ _WINDOW = 6  # side of the only window that the mean pool looks at
 class CNN3(nn.Module):
   """Input noise, three convolutions, pool of a corner, two heads (DNLL).
 
-  The convolutions and the heads are weight-normalised and have a bias. The
+  The convolutions and the heads are weight-normalized and have a bias. The
   last map is averaged by a 6x6 pool of stride 2, which fits once on the 7x7
   map of a 28x28 image: only the top-left 6x6 of a map counts (F-D17).
 

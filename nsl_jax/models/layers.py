@@ -16,7 +16,7 @@ uniform_fan_in = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
-  """Initialiser U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for a bias."""
+  """Initializer U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for a bias."""
 
   def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     bound = fan_in**-0.5
@@ -124,7 +124,7 @@ def _bias(module: nn.Module, shape: tuple[int, ...]) -> Array:
 
 
 class WeightNormConv(nn.Module):
-  """Weight-normalised convolution with bias, stride 1 (Salimans & Kingma 2016).
+  """Weight-normalized convolution with bias, stride 1 (Salimans & Kingma 2016).
 
   f[B, H, W, I] -> f[B, H', W', features] in `dtype`; parameters v, g, bias.
   """
@@ -149,7 +149,7 @@ class WeightNormConv(nn.Module):
 
 
 class WeightNormDense(nn.Module):
-  """Weight-normalised dense layer with bias, f32[B, I] -> f32[B, features]."""
+  """Weight-normalized dense layer with bias, f32[B, I] -> f32[B, features]."""
 
   features: int
 

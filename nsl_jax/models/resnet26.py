@@ -17,7 +17,7 @@ _FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 class ResNet26(nn.Module):
   """Post-activation residual network without parameters on its shortcuts.
 
-  A normalised stem of 32 filters, three stages of basic blocks with 64, 128
+  A normalized stem of 32 filters, three stages of basic blocks with 64, 128
   and 256, each of which halves the map, and norm, ReLU and mean pool (Rebuffi
   et al. 2017, as L2I uses it; F-L12). No convolution has a bias. 64x64 images
   of 200 classes make 5,866,088 parameters.

@@ -1,4 +1,4 @@
-"""A small convolutional network for small grey images."""
+"""A small convolutional network for small gray images."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class SmallCNN(nn.Module):
 
   Attributes:
     num_classes: K.
-    batch_norm: normalise after each convolution, before its ReLU.
+    batch_norm: normalize after each convolution, before its ReLU.
     dtype: of the computation; parameters and outputs are float32.
   """
 

@@ -59,7 +59,7 @@ class WideResNet(nn.Module):
       )
 
   def _norm(self, x: Array, train: bool) -> Array:
-    """Batch normalisation and leaky ReLU, f[B, H, W, C] -> f[B, H, W, C]."""
+    """Batch normalization and leaky ReLU, f[B, H, W, C] -> f[B, H, W, C]."""
     epsilon = _VARIANTS[self.variant][2]
     return layers.leaky_relu(
       layers.batch_norm(x, train=train, momentum=0.999, epsilon=epsilon)
@@ -94,7 +94,7 @@ class WideResNet(nn.Module):
       filters: channels of the result.
       stride: of the first convolution and of the shortcut.
       first: whether the shortcut starts from the activated input.
-      train: whether batch normalisation uses the batch.
+      train: whether batch normalization uses the batch.
 
     Returns:
       f[B, H / stride, W / stride, filters].

@@ -16,7 +16,7 @@ PANELS = (
   ('eval', 'validation_error', 'validation error %'),
   ('eval', 'test_error', 'test error %'),
 )
-_COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.PINK, style.GREY)
+_COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.PINK, style.GRAY)
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps, f64[seeds, steps]
 

@@ -1,4 +1,4 @@
-"""Losses on unlabelled rows that can be added to any method: a file each.
+"""Losses on unlabeled rows that can be added to any method: a file each.
 
 A term's file has `build(**options) -> Term`, and `DEFAULTS`, the weight and
 ramp of the paper's main row. No file here imports a method.
@@ -97,11 +97,13 @@ def with_own(
   return {name: own, **terms}
 
 
-def side_tables(config: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def per_image_tables(
+  config: Mapping[str, Mapping[str, Any]],
+) -> tuple[str, ...]:
   """Names of the side tables that the terms look up."""
   samplers = [f['sampler'] for f in config.values() if 'sampler' in f]
   return tuple(
-    sorted({t for s in samplers for t in negative_samplers.side_tables(s)})
+    sorted({t for s in samplers for t in negative_samplers.per_image_tables(s)})
   )
 
 
@@ -113,7 +115,7 @@ def refuse_single_images(
   Raises:
     errors.UserError: if there is one.
   """
-  if side_tables(config):
+  if per_image_tables(config):
     raise errors.UserError(
       f'a mixed row is no single image: with {name} the ns3l sampler must '
       'be threshold or uniform'
@@ -121,7 +123,7 @@ def refuse_single_images(
 
 
 def needs_linearized_pass(config: Mapping[str, Mapping[str, Any]]) -> bool:
-  """Whether a term reads `CleanPass.push`: its file has a function
+  """Whether a term reads `ForwardPass.push`: its file has a function
   `needs_linearized_pass(**options)` that tells.
   """
   return any(

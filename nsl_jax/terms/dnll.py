@@ -7,7 +7,11 @@ from typing import Any
 import jax
 
 from nsl_jax import losses, options
-from nsl_jax.compose.combinators import second_head, second_pass, teacher_params
+from nsl_jax.compose.combinators import (
+  require_second_pass,
+  second_head,
+  teacher_params,
+)
 from nsl_jax.terms import error_perception
 from nsl_jax.types import Array, Aux, Batch, Key, Stats, Term
 
@@ -29,24 +33,24 @@ def build(*, count: int = 3, source: str = 'student') -> Term:
     count: m, negative labels an image.
     source: who predicts on the other view: the `student` itself, as released,
       or the `teacher`. The student's pass moves its statistics where the
-      method has `Aux.again_moving`.
+      method has `Aux.second_pass_with_stats`.
   """
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array | tuple[Array, Stats]:
     view, draw = jax.random.split(key)
-    moves = source == 'student' and aux.again_moving is not None
+    moves = source == 'student' and aux.second_pass_with_stats is not None
     stats = aux.stats
     if moves:
-      assert aux.again_moving is not None  # for mypy
-      elsewhere, stats = aux.again_moving(stats, view)
+      assert aux.second_pass_with_stats is not None  # for mypy
+      elsewhere, stats = aux.second_pass_with_stats(stats, view)
     else:
       others = teacher_params(aux, 'dnll') if source == 'teacher' else None
-      elsewhere = second_pass(aux, 'dnll')(view, others)
+      elsewhere = require_second_pass(aux, 'dnll')(view, others)
     logits = second_head(aux)
-    negative = error_perception.draw(
+    negative = error_perception.sample_negatives(
       draw, None, elsewhere.argmax(-1), logits.shape[-1], count
     )
-    rows = losses.each_not(logits, negative)
+    rows = losses.complementary_label_loss(logits, negative)
     return (rows, stats) if moves else rows
 
   return term

@@ -1,4 +1,4 @@
-"""Entropy minimisation on the logits of the clean pass (Grandvalet & Bengio
+"""Entropy minimization on the logits of the clean pass (Grandvalet & Bengio
 2005; the weight beside VAT is that of Miyato et al., F-N7).
 """
 

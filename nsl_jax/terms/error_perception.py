@@ -13,11 +13,11 @@ from nsl_jax.types import Array, Key
 SELECTIONS = ('ep', 'epm')
 
 
-def mistakes(logits: Array, labels: Array) -> Array:
+def error_perception_matrix(logits: Array, labels: Array) -> Array:
   """How confidently each class was taken for each other one in a batch.
 
   Args:
-    logits: f32[N, K] on labelled images.
+    logits: f32[N, K] on labeled images.
     labels: i32[N].
 
   Returns:
@@ -34,7 +34,9 @@ def mistakes(logits: Array, labels: Array) -> Array:
   return jnp.where(jnp.eye(size, dtype=bool), 0.0, table)
 
 
-def log_weights(table: Array | None, predicted: Array, classes: int) -> Array:
+def negative_logits(
+  table: Array | None, predicted: Array, classes: int
+) -> Array:
   """Log weights that negative labels are drawn by, the predicted class out.
 
   Args:
@@ -56,11 +58,11 @@ def log_weights(table: Array | None, predicted: Array, classes: int) -> Array:
   return jnp.where(itself, -jnp.inf, weights)
 
 
-def draw(
+def sample_negatives(
   key: Key, table: Array | None, predicted: Array, classes: int, count: int
 ) -> Array:
   """Pseudo-negative labels, bool[N, K]: `count` of the K - 1 classes that were
-  not predicted; see `log_weights` and `negatives.weighted_subset`.
+  not predicted; see `negative_logits` and `negatives.weighted_subset`.
 
   Raises:
     errors.UserError: unless 1 <= count < K.
@@ -71,5 +73,5 @@ def draw(
       f'{classes - 1}'
     )
   return negative_samplers.weighted_subset(
-    key, log_weights(table, predicted, classes), count
+    key, negative_logits(table, predicted, classes), count
   )

@@ -7,7 +7,11 @@ from typing import Any
 import jax
 
 from nsl_jax import losses
-from nsl_jax.compose.combinators import second_head, second_pass, teacher_params
+from nsl_jax.compose.combinators import (
+  require_second_pass,
+  second_head,
+  teacher_params,
+)
 from nsl_jax.types import Array, Aux, Batch, Key, Term
 
 DEFAULTS: dict[str, Any] = {
@@ -26,7 +30,7 @@ def build() -> Term:
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
     params = teacher_params(aux, 'mean_teacher')
-    forward = second_pass(aux, 'mean_teacher')
+    forward = require_second_pass(aux, 'mean_teacher')
     teacher = jax.nn.softmax(forward(key, params))
     return losses.squared_error(second_head(aux), teacher)
 

@@ -17,7 +17,7 @@ from nsl_jax.types import Array, Key
 
 Sampler = Callable[[Array, Mapping[str, Array], Key], Array]
 
-# Side tables (see types.Data): what a sampler may look up per unlabelled row.
+# Side tables (see types.Data): what a sampler may look up per unlabeled row.
 DISTANCE = 'class_distance'  # f32[N, K], see class_distances
 TRUE_CLASS = 'true_class'  # i32[N], read by the oracle alone
 
@@ -43,23 +43,23 @@ def random_subset(key: Key, allowed: Array, size: int) -> Array:
   return _smallest(jnp.where(allowed, noise, 2.0), size)
 
 
-def weighted_subset(key: Key, log_weights: Array, size: int) -> Array:
+def weighted_subset(key: Key, negative_logits: Array, size: int) -> Array:
   """`size` classes per row, drawn one after another in proportion to weights
   and without replacement, by Gumbel top-m. DNLL's released code draws with
   replacement (F-D8).
 
   Args:
     key: typed key.
-    log_weights: f32[N, K], not normalised; -inf for a class never drawn. Every
-      row has at least `size` others.
+    negative_logits: f32[N, K], not normalized; -inf for a class never drawn.
+      Every row has at least `size` others.
     size: number of draws, m.
 
   Returns:
     bool[N, K].
   """
-  chex.assert_rank(log_weights, 2)
-  noise = jax.random.gumbel(key, log_weights.shape, log_weights.dtype)
-  return _smallest(-(log_weights + noise), size)
+  chex.assert_rank(negative_logits, 2)
+  noise = jax.random.gumbel(key, negative_logits.shape, negative_logits.dtype)
+  return _smallest(-(negative_logits + noise), size)
 
 
 def _check_count(count: int, room: int) -> None:
@@ -71,23 +71,23 @@ def _check_count(count: int, room: int) -> None:
 
 
 def nearest_classes(distance: Array, count: int) -> Array:
-  """The `count` classes with the nearest labelled image, bool[N, K]."""
+  """The `count` classes with the nearest labeled image, bool[N, K]."""
   return _smallest(distance, count)
 
 
 @options.declare(threshold='(0, 1]')
 def threshold_sampler(*, threshold: float = 0.04) -> Sampler:
   """NS3L itself: every class believed less than `threshold`."""
-  return lambda belief, side, key: losses.below_threshold(belief, threshold)
+  return lambda probs, tables, key: losses.below_threshold(probs, threshold)
 
 
 @options.declare(count='>= 1')
 def uniform_sampler(*, count: int = 1) -> Sampler:
   """`count` classes uniform over all K; they may hit the true one."""
 
-  def sample(belief, side, key):
-    _check_count(count, belief.shape[-1] - 1)
-    return random_subset(key, jnp.ones(belief.shape, bool), count)
+  def sample(probs, tables, key):
+    _check_count(count, probs.shape[-1] - 1)
+    return random_subset(key, jnp.ones(probs.shape, bool), count)
 
   return sample
 
@@ -96,20 +96,20 @@ def uniform_sampler(*, count: int = 1) -> Sampler:
 def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
   """`count` classes uniform over all but the `exclude` nearest ones."""
 
-  def sample(belief, side, key):
-    _check_count(count, belief.shape[-1] - max(exclude, 1))
-    near = nearest_classes(side[DISTANCE], exclude)
+  def sample(probs, tables, key):
+    _check_count(count, probs.shape[-1] - max(exclude, 1))
+    near = nearest_classes(tables[DISTANCE], exclude)
     return random_subset(key, ~near, count)
 
   return sample
 
 
 def furthest_sampler() -> Sampler:
-  """The one class whose nearest labelled image is furthest away."""
+  """The one class whose nearest labeled image is furthest away."""
 
-  def sample(belief, side, key):
-    furthest = jnp.argmax(side[DISTANCE], axis=-1)
-    return jax.nn.one_hot(furthest, belief.shape[-1], dtype=bool)
+  def sample(probs, tables, key):
+    furthest = jnp.argmax(tables[DISTANCE], axis=-1)
+    return jax.nn.one_hot(furthest, probs.shape[-1], dtype=bool)
 
   return sample
 
@@ -118,9 +118,9 @@ def furthest_sampler() -> Sampler:
 def oracle_sampler(*, count: int = 1) -> Sampler:
   """`count` classes uniform over the K - 1 wrong ones."""
 
-  def sample(belief, side, key):
-    _check_count(count, belief.shape[-1] - 1)
-    true = jax.nn.one_hot(side[TRUE_CLASS], belief.shape[-1], dtype=bool)
+  def sample(probs, tables, key):
+    _check_count(count, probs.shape[-1] - 1)
+    true = jax.nn.one_hot(tables[TRUE_CLASS], probs.shape[-1], dtype=bool)
     return random_subset(key, ~true, count)
 
   return sample
@@ -160,7 +160,7 @@ def build(name: str, **fields: Any) -> Sampler:
     raise errors.UserError(f'sampler {name!r}: {error}') from error
 
 
-def side_tables(name: str) -> tuple[str, ...]:
+def per_image_tables(name: str) -> tuple[str, ...]:
   """Names of the side tables that a sampler looks up."""
   return _entry(name)[1]
 
@@ -173,29 +173,29 @@ def class_distances(
   *,
   rows: int = 4096,
 ) -> np.ndarray:
-  """Distance from every image to the nearest labelled image of every class.
+  """Distance from every image to the nearest labeled image of every class.
 
   Args:
     images: u8[N, H, W, C].
-    reference: u8[M, H, W, C] labelled images.
+    reference: u8[M, H, W, C] labeled images.
     labels: i32[M] their classes.
     num_classes: K.
     rows: images compared at once, which bounds the memory.
 
   Returns:
     f32[N, K], smallest squared L2 distance of raw pixels scaled to [0, 1];
-    infinite for a class without a labelled image.
+    infinite for a class without a labeled image.
   """
   order = np.argsort(labels, kind='stable')
   cuts = np.searchsorted(labels[order], np.arange(1, num_classes))
-  centre = jnp.asarray(reference[order].reshape(len(reference), -1) / 255.0)
-  centre = centre.astype(jnp.float32)
+  center = jnp.asarray(reference[order].reshape(len(reference), -1) / 255.0)
+  center = center.astype(jnp.float32)
 
   @jax.jit
   def squared(block: Array) -> Array:
     flat = block.reshape(block.shape[0], -1).astype(jnp.float32) / 255.0
-    cross = jnp.matmul(flat, centre.T, precision='highest')
-    norms = (flat**2).sum(-1)[:, None] + (centre**2).sum(-1)[None]
+    cross = jnp.matmul(flat, center.T, precision='highest')
+    norms = (flat**2).sum(-1)[:, None] + (center**2).sum(-1)[None]
     return jnp.maximum(norms - 2.0 * cross, 0.0)
 
   blocks = []

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from nsl_jax import losses, options
-from nsl_jax.compose.combinators import second_pass
+from nsl_jax.compose.combinators import require_second_pass
 from nsl_jax.terms import negative_samplers
 from nsl_jax.types import Array, Aux, Batch, Key, Term
 
@@ -41,11 +41,11 @@ def build(
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
     draw, view = jax.random.split(key)
-    belief = jax.lax.stop_gradient(aux.belief_u)
-    negative = sample(belief, batch.side, draw)
+    target_probs = jax.lax.stop_gradient(aux.target_probs)
+    negative = sample(target_probs, batch.per_image_tables, draw)
     logits = aux.logits_u
     if passes == 2:
-      logits = second_pass(aux, 'ns3l: set passes=1')(view)
-    return losses.none_of(logits, negative)
+      logits = require_second_pass(aux, 'ns3l: set passes=1')(view)
+    return losses.negative_sampling_loss(logits, negative)
 
   return term

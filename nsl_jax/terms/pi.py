@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from nsl_jax import losses
-from nsl_jax.compose.combinators import second_pass
+from nsl_jax.compose.combinators import require_second_pass
 from nsl_jax.types import Array, Aux, Batch, Key, Term
 
 DEFAULTS: dict[str, Any] = {
@@ -21,7 +21,7 @@ def build() -> Term:
   """The term: the clean pass follows a second one, which is held constant."""
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
-    teacher = jax.nn.softmax(second_pass(aux, 'pi')(key))
+    teacher = jax.nn.softmax(require_second_pass(aux, 'pi')(key))
     return losses.squared_error(aux.logits_u, teacher)
 
   return term

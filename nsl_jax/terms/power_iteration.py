@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from nsl_jax.types import Array, Key
 
 
-def unit(change: Array) -> Array:
+def normalize(change: Array) -> Array:
   """Each row divided by its norm, f32[B, ...] -> f32[B, ...].
 
   Divided by its largest entry first, so that the small constants that keep a
@@ -21,7 +21,7 @@ def unit(change: Array) -> Array:
   return change / jnp.sqrt(1e-6 + square)
 
 
-def steepest(
+def adversarial_direction(
   divergence: Callable[[Array, Key], Array],
   start: Array,
   key: Key,
@@ -44,14 +44,14 @@ def steepest(
   Returns:
     f32[B, ...], rows of norm 1, constant.
   """
-  direction = unit(start)
+  direction = normalize(start)
   for probe in jax.random.split(key, iterations):
     slope = jax.grad(divergence)(xi * direction, probe)
-    direction = unit(jax.lax.stop_gradient(slope))
+    direction = normalize(jax.lax.stop_gradient(slope))
   return direction
 
 
-def fisher_product(
+def fisher_vector_product(
   push: Callable[[Array], Array], logits: Array, direction: Array
 ) -> Array:
   """J^T F J d: the curvature of KL(p(x) || p(x + d)) at d = 0, applied to d.
@@ -73,20 +73,20 @@ def fisher_product(
   return pull(probs * (moved - mean))[0]
 
 
-def steepest_exact(
+def exact_adversarial_direction(
   push: Callable[[Array], Array],
   logits: Array,
   start: Array,
   *,
   iterations: int,
 ) -> Array:
-  """`steepest` without finite differences: power iterations on the Fisher
-  matrix of the prediction with respect to the image.
+  """`adversarial_direction` without finite differences: power iterations on the
+  Fisher matrix of the prediction with respect to the image.
 
   Returns:
     f32[B, ...], rows of norm 1, constant.
   """
-  direction = unit(start)
+  direction = normalize(start)
   for _ in range(iterations):
-    direction = unit(fisher_product(push, logits, direction))
+    direction = normalize(fisher_vector_product(push, logits, direction))
   return jax.lax.stop_gradient(direction)

@@ -23,6 +23,8 @@ def build(*, threshold: float = 0.95) -> Term:
   """
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
-    return losses.pseudo_label(aux.logits_u, aux.belief_u, threshold=threshold)
+    return losses.pseudo_label(
+      aux.logits_u, aux.target_probs, threshold=threshold
+    )
 
   return term

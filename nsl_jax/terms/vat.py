@@ -8,7 +8,7 @@ import jax
 
 from nsl_jax import errors, losses, options
 from nsl_jax.terms import power_iteration
-from nsl_jax.types import Array, Aux, Batch, CleanPass, Key, Term
+from nsl_jax.types import Array, Aux, Batch, ForwardPass, Key, Term
 
 # CIFAR-10's values in Table 1 of NS3L.
 DEFAULTS: dict[str, Any] = {
@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def needs_linearized_pass(*, mode: str = 'exact', **_: Any) -> bool:
-  """Whether it reads `CleanPass.push`."""
+  """Whether it reads `ForwardPass.push`."""
   return mode == 'exact'
 
 
@@ -41,7 +41,7 @@ def build(
   """The term.
 
   Args:
-    eps: L2 norm of the change of every image, in units of the normalised one.
+    eps: L2 norm of the change of every image, in units of the normalized one.
     mode: `exact` takes the direction from the Fisher matrix at the clean view
       and the adversarial pass at that same view; `finite_difference` is the
       reference's, where every pass augments anew (F-N6).
@@ -52,34 +52,34 @@ def build(
       prediction is constant in both.
   """
 
-  def adversarial(clean: CleanPass, start: Array, key: Key) -> Array:
+  def adversarial(clean: ForwardPass, start: Array, key: Key) -> Array:
     """Logits of all rows after the worst change."""
     logits = jax.lax.stop_gradient(clean.logits)
     if mode == 'exact':
-      assert clean.push is not None  # needs_linearized_pass asks for it
-      worst = power_iteration.steepest_exact(
-        clean.push, logits, start, iterations=iterations
+      assert clean.jvp is not None  # needs_linearized_pass asks for it
+      worst = power_iteration.exact_adversarial_direction(
+        clean.jvp, logits, start, iterations=iterations
       )
-      return clean.same(clean.view + eps * worst)
+      return clean.apply_same_dropout(clean.view + eps * worst)
     probe, last = jax.random.split(key)
 
     def drift(change: Array, key: Key) -> Array:
-      moved = clean.fresh(clean.images + change, key)
+      moved = clean.apply_new_augmentation(clean.images + change, key)
       return losses.kl_divergence(logits, moved).mean()
 
-    worst = power_iteration.steepest(
+    worst = power_iteration.adversarial_direction(
       drift, start, probe, xi=xi, iterations=iterations
     )
-    return clean.fresh(clean.images + eps * worst, last)
+    return clean.apply_new_augmentation(clean.images + eps * worst, last)
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
-    if aux.clean is None:
+    if aux.forward_pass is None:
       raise errors.UserError('this method has no clean pass for vat')
-    clean = aux.clean
+    clean = aux.forward_pass
     draw, passes = jax.random.split(key)
     start = jax.random.normal(draw, clean.images.shape, clean.images.dtype)
-    moved = clean.unlabelled(adversarial(clean, start, passes))
-    fixed = jax.lax.stop_gradient(clean.unlabelled(clean.logits))
+    moved = clean.unlabeled(adversarial(clean, start, passes))
+    fixed = jax.lax.stop_gradient(clean.unlabeled(clean.logits))
     if kl_direction == 'adversarial':
       return losses.kl_divergence(moved, fixed)
     return losses.kl_divergence(fixed, moved)

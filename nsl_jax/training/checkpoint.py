@@ -153,7 +153,7 @@ class Checkpoints:
         unreadable = (step, reason)
       else:
         self._set_aside([s for s in steps if s > step])
-        if sharding.largest(step) != step:
+        if sharding.process_max(step) != step:
           raise errors.UserError(
             f'the processes cannot all read the same checkpoint in '
             f'{self._folder}: they must share that folder'
@@ -177,13 +177,13 @@ class Checkpoints:
           copies += 1
           name = f'damaged-{step}-{copies}'
         (self._folder / str(step)).rename(self._folder / name)
-    sharding.meet('damaged checkpoints set aside')
+    sharding.sync_processes('damaged checkpoints set aside')
     self._manager.reload()
 
   def keep_only(self, steps: Collection[int]) -> None:
     """Removes all others, and what an earlier start wrote in part."""
     self.wait()
-    sharding.meet('checkpoints are removed')
+    sharding.sync_processes('checkpoints are removed')
     self._clear()
     for step in set(self._manager.all_steps()) - set(steps):
       self._manager.delete(step)
@@ -232,7 +232,7 @@ class Checkpoints:
 class Best:
   """The network of the lowest validation error so far, in a folder of its own.
 
-  Without the optimiser's state, and by the step at which it was found. It is
+  Without the optimizer's state, and by the step at which it was found. It is
   on disk before a checkpoint names it, and stays there until a later checkpoint
   that names a better one is: whichever start goes on finds what it counts on.
 

@@ -33,7 +33,7 @@ from nsl_jax.terms import negative_samplers
 from nsl_jax.training import evaluate, kernels, summary
 from nsl_jax.types import Task
 
-_LABELLED_ONLY = ('supervised', 'mean_label')  # methods
+_LABELED_ONLY = ('supervised', 'mean_label')  # methods
 _RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
 _CHOICES = {
   'precision': ('float32', 'tf32', 'bfloat16'),
@@ -53,8 +53,8 @@ _LOWEST = {
   'checkpoint.keep': 1,
   'eval.every_steps': 1,
   'eval.batch': 1,
-  'batch.labelled': 1,
-  'batch.unlabelled': 0,
+  'batch.labeled': 1,
+  'batch.unlabeled': 0,
   'data.limit': 0,
   'ema_decay': 0.0,
   'weight_decay': 0.0,
@@ -358,7 +358,7 @@ def check(config: Config) -> None:
     config.optimizer, optimizers.options_of(config.optimizer.name), 'optimizer'
   )
   _check_method(config.method, 'method')
-  _check_unlabelled(config)
+  _check_unlabeled(config)
   if config.protocol == 'best_validation' and not config.data.validation:
     raise errors.UserError(
       'config.protocol=best_validation needs validation images: set '
@@ -384,18 +384,18 @@ def _check_method(fields: Mapping[str, Any], where: str) -> None:
     _check_method(fields['host'], f'{where}.host')
 
 
-def _check_unlabelled(config: Config) -> None:
+def _check_unlabeled(config: Config) -> None:
   terms = config.method.get('host', config.method).get('terms', {})
-  if config.batch.unlabelled or (
-    not terms and config.method.name in _LABELLED_ONLY
+  if config.batch.unlabeled or (
+    not terms and config.method.name in _LABELED_ONLY
   ):
     return
   what = f'config.method.name={config.method.name}'
   if terms:
     what = f'config.method.terms {", ".join(terms)}'
   raise errors.UserError(
-    f'config.batch.unlabelled=0, but {what} needs unlabelled images: set '
-    f'it, such as to {config.batch.labelled}'
+    f'config.batch.unlabeled=0, but {what} needs unlabeled images: set '
+    f'it, such as to {config.batch.labeled}'
   )
 
 

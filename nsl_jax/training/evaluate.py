@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from nsl_jax.compose import tasks
 from nsl_jax.training import sharding as mesh_lib
-from nsl_jax.training.train_step import Normalise, Read
+from nsl_jax.training.train_step import Normalize, Read
 from nsl_jax.types import Array, Method, State, Task
 
 ENSEMBLE = '_ensemble'
@@ -50,7 +50,7 @@ def on_device(
   padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)
   labels = np.concatenate([labels, padding])
   real = np.arange(len(images)) < count
-  sharding = mesh_lib.split(mesh)
+  sharding = mesh_lib.batch_sharding(mesh)
   cuts = [slice(at, at + batch) for at in range(0, len(images), batch)]
   batches = [
     mesh_lib.put((images[c], labels[c], real[c]), sharding) for c in cuts
@@ -96,7 +96,7 @@ def _shares(counts: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
 
 def make_evaluate(
   method: Method,
-  normalise: Normalise,
+  normalize: Normalize,
   task: Task = tasks.CLASSIFICATION,
   *,
   compiler_options: dict[str, Any] | None = None,
@@ -116,7 +116,7 @@ def make_evaluate(
   @functools.partial(jax.jit, compiler_options=compiler_options)
   def count(state, fitted, images, labels, real):
     sums, counts = {}, {}
-    predicted = method.predict(state, normalise(fitted, images))
+    predicted = method.predict(state, normalize(fitted, images))
     for name, outputs in _named(predicted).items():
       for metric, values in task.judge(outputs, labels, fitted).items():
         sums[f'{metric}{name}'] = jnp.where(real, values, 0).sum()
@@ -128,7 +128,7 @@ def make_evaluate(
     sums, counts = zip(
       *jax.device_get(
         [
-          mesh_lib.settle(count(state, fitted, *batch))
+          mesh_lib.block_until_ready(count(state, fitted, *batch))
           for batch in split.batches
         ]
       )
@@ -184,14 +184,14 @@ def make_recompute(
 
   step = jax.jit(
     one,
-    out_shardings=mesh_lib.everywhere(mesh),
+    out_shardings=mesh_lib.replicated_sharding(mesh),
     compiler_options=compiler_options,
   )
 
   def recompute(state: State, data: Any, rows: Mapping[str, Array]) -> State:
     mean = state
-    for index in range(len(rows['labelled'])):
-      mean = mesh_lib.settle(step(mean, state, data, rows, index))
+    for index in range(len(rows['labeled'])):
+      mean = mesh_lib.block_until_ready(step(mean, state, data, rows, index))
     return mean
 
   return recompute

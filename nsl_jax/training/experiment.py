@@ -30,7 +30,7 @@ from nsl_jax.training import (
   train_step,
   workdir as workdir_lib,
 )
-from nsl_jax.types import Data, Method, State, Task, Tools
+from nsl_jax.types import Components, Data, Method, State, Task
 
 
 class Parts(NamedTuple):
@@ -41,8 +41,8 @@ class Parts(NamedTuple):
     method: the method.
     kernels: what convolutions run by, see `kernels.choose`.
     parameters: number of trained parameters.
-    normalise: `(fitted, u8 images) -> f32 images`.
-    fitted: arrays of the normalisation, on the devices.
+    normalize: `(fitted, u8 images) -> f32 images`.
+    fitted: arrays of the normalization, on the devices.
     images: all training images, on the devices.
     task: what their labels are.
     plan: when things happen.
@@ -58,12 +58,12 @@ class Parts(NamedTuple):
   method: Method
   kernels: str
   parameters: int
-  normalise: train_step.Normalise
+  normalize: train_step.Normalize
   fitted: dict[str, jax.Array]
   images: jax.Array
   task: Task
   plan: loop.Plan
-  chunk: train_step.Chunk
+  chunk: train_step.TrainSteps
   evaluate: Any
   recompute: Any
   test: evaluate.Batches
@@ -76,7 +76,7 @@ def build_method(
   image_shape: tuple[int, int, int],
   fitted: views.Fitted = dict,
 ) -> Method:
-  """The method of a config, with its network, optimiser and views.
+  """The method of a config, with its network, optimizer and views.
 
   Args:
     config: the config.
@@ -97,7 +97,7 @@ def build_method(
     outputs,
     precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
   )
-  tools = Tools(
+  components = Components(
     model=model,
     tx=optimizers.build(config.optimizer),
     augment=weak,
@@ -110,7 +110,7 @@ def build_method(
     task=task,
     moving=moving,
   )
-  return methods.build(config.method.to_dict(), tools)
+  return methods.build(config.method.to_dict(), components)
 
 
 def prepare(
@@ -133,11 +133,13 @@ def prepare(
     mesh, {f'batch.{name}': size for name, size in config.batch.items()}
   )
   shape = source.train.images.shape[1:]
-  kind = config.data.normalise
+  kind = config.data.normalize
 
   @functools.cache
   def fitted() -> Mapping[str, Any]:
-    return mesh_lib.agreed(normalize.fit(kind, source.train.images))
+    return mesh_lib.broadcast_from_first_process(
+      normalize.fit(kind, source.train.images)
+    )
 
   method = build_method(config, source.outputs, shape, fitted)
   apply = functools.partial(normalize.apply, kind)
@@ -151,8 +153,8 @@ def prepare(
   )
   chosen = kernels.of_run(config.kernels, workdir)
   compiled = kernels.options(chosen)
-  whole = mesh_lib.everywhere(mesh)
-  read = functools.partial(train_step.gather, apply)
+  whole = mesh_lib.replicated_sharding(mesh)
+  read = functools.partial(train_step.make_batch, apply)
   shapes = jax.eval_shape(method.init, jax.random.key(0))
   recompute = None
   if config.eval.batch_norm == 'recomputed' and (
@@ -165,13 +167,13 @@ def prepare(
     source=source,
     method=method,
     kernels=chosen,
-    normalise=apply,
+    normalize=apply,
     parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
     fitted=mesh_lib.put(fitted(), whole),
     images=mesh_lib.put(source.train.images, whole),
     task=task,
     plan=plan,
-    chunk=train_step.make_chunk(
+    chunk=train_step.make_train_steps(
       train_step.one_step(method, read), mesh=mesh, compiler_options=compiled
     ),
     evaluate=evaluate.make_evaluate(
@@ -185,22 +187,28 @@ def prepare(
 
 def data_of(parts: Parts, split: splits.Split) -> Data:
   """What the steps of a seed read."""
-  whole = mesh_lib.everywhere(parts.mesh)
-  tables = mesh_lib.agreed(
-    pipeline.side_tables(parts.method.side, parts.source, split)
+  whole = mesh_lib.replicated_sharding(parts.mesh)
+  tables = mesh_lib.broadcast_from_first_process(
+    pipeline.per_image_tables(
+      parts.method.per_image_tables, parts.source, split
+    )
   )
   labels = parts.source.train.labels
-  fitted = parts.task.fit(labels[split.labelled])
-  watched = None
-  if parts.method.watches:
-    images, known = (part[: parts.method.watches] for part in parts.source.test)
-    watched = mesh_lib.put((images, parts.task.encode(fitted, known)), whole)
+  fitted = parts.task.fit(labels[split.labeled])
+  probe_images = None
+  if parts.method.num_probe_images:
+    images, known = (
+      part[: parts.method.num_probe_images] for part in parts.source.test
+    )
+    probe_images = mesh_lib.put(
+      (images, parts.task.encode(fitted, known)), whole
+    )
   return Data(
     images=parts.images,
     labels=mesh_lib.put(parts.task.encode(fitted, labels), whole),
-    normaliser={**parts.fitted, **mesh_lib.put(fitted, whole)},
-    side=mesh_lib.put(tables, whole),
-    watched=watched,
+    normalization={**parts.fitted, **mesh_lib.put(fitted, whole)},
+    per_image_tables=mesh_lib.put(tables, whole),
+    probe_images=probe_images,
   )
 
 
@@ -211,7 +219,7 @@ def _evaluation(
   data: Data,
   title: str,
 ) -> loop.Evaluate:
-  fitted = data.normaliser
+  fitted = data.normalization
   held_out = None
   if len(split.validation):
     images, labels = (part[split.validation] for part in parts.source.train)
@@ -325,10 +333,10 @@ def train_seed(
   if first and result.exists():
     done = workdir_lib.read_json(result)
   ended = done.get('last', {}).get('step') == parts.plan.steps
-  if mesh_lib.largest(ended):  # not where the run was made longer since
+  if mesh_lib.process_max(ended):  # not where the run was made longer since
     return done
   data = data_of(parts, split)
-  streams = pipeline.streams_of(config, split, seed)
+  streams = pipeline.index_iterators(config, split, seed)
   _, seconds = loop.run(
     folder,
     plan=parts.plan,
@@ -347,7 +355,7 @@ def train_seed(
     'seed': seed,
     'split_sha256': split.sha256(),
     'content_sha256': content_sha256,
-    'labelled_by_class': pipeline.counts_by_class(parts.source, split),
+    'labeled_by_class': pipeline.counts_by_class(parts.source, split),
     'wall_time_s': seconds,
     **_reports(folder, parts, split),
   }
@@ -396,7 +404,7 @@ def _warnings(
   ]
   for seed in seeds:
     split = pipeline.split_of(config, parts.source, seed)
-    pipeline.streams_of(config, split, seed)
+    pipeline.index_iterators(config, split, seed)
     rows = {name: part for name, part in split._asdict().items() if len(part)}
     source = parts.source
     lines += [
@@ -441,7 +449,7 @@ def _run(
       print(f'warning: {line}', file=sys.stderr)
   files.make_folder(workdir, '--workdir')
   held.take()
-  workdir_lib.claim(workdir, config.to_dict())
+  workdir_lib.lock_workdir_to_config(workdir, config.to_dict())
   per_seed = []
   for seed in seeds:
     title = f'seed {seed}' if len(seeds) > 1 else config.method.name

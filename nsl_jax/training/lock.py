@@ -55,7 +55,11 @@ class Lock:
         self._take()
       except errors.UserError as error:
         refusal = error
-    if not alone and sharding.largest(refusal is not None) and refusal is None:
+    if (
+      not alone
+      and sharding.process_max(refusal is not None)
+      and refusal is None
+    ):
       refusal = errors.UserError(
         f'process 0 cannot use {self._path.parent}: see what it says'
       )
@@ -153,7 +157,7 @@ class Lock:
     """Takes it where there is a folder; where none is, nobody runs in it."""
     there = self._path.parent.is_dir()
     if jax.distributed.is_initialized():  # then all take it, or none does
-      there = bool(sharding.largest(there))
+      there = bool(sharding.process_max(there))
     if there:
       self.take()
     return self

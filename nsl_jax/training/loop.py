@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from nsl_jax import errors
 from nsl_jax.data import sampler
 from nsl_jax.training import checkpoint, metrics_log, sharding as mesh_lib
-from nsl_jax.training.train_step import Chunk
+from nsl_jax.training.train_step import TrainSteps
 from nsl_jax.types import Data, Metrics, State
 
 Evaluate = Callable[[State], dict[str, Any]]
@@ -58,11 +58,11 @@ class Plan(NamedTuple):
   steps_per_call: int
   keep: int
 
-  def due(self, every: int, step: int) -> bool:
+  def is_due(self, every: int, step: int) -> bool:
     """Whether what happens at this interval happens after `step` steps."""
     return step % every == 0 or step == self.steps
 
-  def ahead(self, step: int) -> int:
+  def steps_until_next_event(self, step: int) -> int:
     """Steps of the next call, which ends before or when something is due.
 
     Either of two numbers, since each is a program to compile: the largest
@@ -119,7 +119,7 @@ class Meter:
           )
         self.values.append(values)
 
-  def drain(self) -> dict[str, float]:
+  def flush_means(self) -> dict[str, float]:
     """Means over the steps since the last call."""
     self.fetch()
     values, self.values = self.values, []
@@ -138,13 +138,15 @@ def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
   wanted = (signal.SIGTERM, signal.SIGINT)
   before = {s: signal.signal(s, lambda n, _: caught.append(n)) for s in wanted}
 
-  def asked(together: bool) -> int | None:
+  def requested(together: bool) -> int | None:
     if jax.process_count() == 1:
       return caught[0] if caught else None
-    return mesh_lib.largest(caught[0] if caught else 0) if together else None
+    return (
+      mesh_lib.process_max(caught[0] if caught else 0) if together else None
+    )
 
   try:
-    yield lambda together: asked(together) or None
+    yield lambda together: requested(together) or None
   finally:
     for number, handler in before.items():
       signal.signal(number, handler or signal.SIG_DFL)
@@ -175,7 +177,7 @@ def rows_at(
     name: np.stack([stream(s) for s in steps])
     for name, stream in streams.items()
   }
-  return mesh_lib.put(stacked, mesh_lib.split(mesh, axis=1))
+  return mesh_lib.put(stacked, mesh_lib.batch_sharding(mesh, axis=1))
 
 
 class _Record:
@@ -266,7 +268,7 @@ def run(
   state: State,
   data: Data,
   streams: Mapping[str, sampler.Stream],
-  chunk: Chunk,
+  chunk: TrainSteps,
   evaluate: Evaluate,
   mesh: Mesh,
   title: str,
@@ -300,20 +302,20 @@ def run(
   )
   shown: dict[str, str] = {}
   try:
-    with _stop_signals() as asked:
+    with _stop_signals() as requested:
       while step < plan.steps:
-        count = plan.ahead(step)
+        count = plan.steps_until_next_event(step)
         rows = rows_at(streams, range(step, step + count), mesh)
         state, history = chunk(state, data, rows)
-        mesh_lib.settle(history)
+        mesh_lib.block_until_ready(history)
         record.meter.add(step, count, history)
         step += count
         bar.update(count)
-        if plan.due(plan.log_every, step):
-          means = record.meter.drain()
+        if plan.is_due(plan.log_every, step):
+          means = record.meter.flush_means()
           record.write('train', step, means)
           shown['loss'] = f'{means["loss"]:.4f}'
-        if plan.due(plan.eval_every, step):
+        if plan.is_due(plan.eval_every, step):
           record.meter.fetch()
           judged = recompute(state) if recompute else state
           values = evaluate(judged)
@@ -321,8 +323,8 @@ def run(
           if values['validation_error'] is not None:
             shown['validation'] = f'{values["validation_error"]:.2f}%'
         bar.set_postfix(shown, refresh=False)
-        stopped = asked(plan.due(plan.log_every, step))
-        if plan.due(plan.checkpoint_every, step) or stopped:
+        stopped = requested(plan.is_due(plan.log_every, step))
+        if plan.is_due(plan.checkpoint_every, step) or stopped:
           record.save(step, state)
         if stopped:
           record.wait()

@@ -59,25 +59,25 @@ def split_of(
   return splits.make(
     labels,
     source.num_classes or 1,
-    labelled=config.data.labelled,
+    labeled=config.data.labeled,
     validation=config.data.validation,
     rule=config.data.rule,
     validation_rule=config.data.validation_rule,
-    unlabelled_includes_labelled=config.data.unlabelled_includes_labelled,
+    unlabeled_includes_labeled=config.data.unlabeled_includes_labeled,
     holdout=config.data.holdout,
     seed=seed,
   )
 
 
 def counts_by_class(source: sources.Source, split: splits.Split) -> list[int]:
-  """Labelled images of every class; none where images have points."""
+  """Labeled images of every class; none where images have points."""
   if not source.num_classes:
     return []
-  labels = source.train.labels[split.labelled]
+  labels = source.train.labels[split.labeled]
   return np.bincount(labels, minlength=source.num_classes).tolist()
 
 
-def side_tables(
+def per_image_tables(
   names: Sequence[str], source: sources.Source, split: splits.Split
 ) -> dict[str, np.ndarray]:
   """The tables that a method looks up, a row per training image.
@@ -89,31 +89,31 @@ def side_tables(
   images, labels = source.train
   if negative_samplers.DISTANCE in names:
     tables[negative_samplers.DISTANCE] = negative_samplers.class_distances(
-      images, images[split.labelled], labels[split.labelled], source.num_classes
+      images, images[split.labeled], labels[split.labeled], source.num_classes
     )
   if negative_samplers.TRUE_CLASS in names:
-    if not sources.has_label(labels[split.unlabelled]).all():
+    if not sources.has_label(labels[split.unlabeled]).all():
       raise errors.UserError(
-        'the oracle sampler needs the true class of every unlabelled image, '
+        'the oracle sampler needs the true class of every unlabeled image, '
         f'which {source.name} does not have: choose another sampler'
       )
     tables[negative_samplers.TRUE_CLASS] = labels
   return tables
 
 
-def streams_of(
+def index_iterators(
   config: ml_collections.ConfigDict, split: splits.Split, seed: int
 ) -> dict[str, sampler.Stream]:
   """The rows of every step: what is drawn, how many, in which order.
 
   Raises:
-    errors.UserError: if unlabelled images are wanted and there are none.
+    errors.UserError: if unlabeled images are wanted and there are none.
   """
   rows = {
-    'labelled': split.labelled,
-    'unlabelled': split.unlabelled,
+    'labeled': split.labeled,
+    'unlabeled': split.unlabeled,
     # Another draw from the same images where none are kept apart.
-    'holdout': split.holdout if len(split.holdout) else split.labelled,
+    'holdout': split.holdout if len(split.holdout) else split.labeled,
   }
   for name, size in config.batch.items():
     if size and not len(rows[name]):

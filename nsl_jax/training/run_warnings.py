@@ -111,7 +111,7 @@ def of_horizons(config: ml_collections.ConfigDict) -> Iterator[str]:
 
 
 def of_split(source: sources.Source, split: splits.Split) -> Iterator[str]:
-  """Classes without a labelled image, and uneven numbers of them."""
+  """Classes without a labeled image, and uneven numbers of them."""
   counts = pipeline.counts_by_class(source, split)
   if not counts:
     return
@@ -121,12 +121,12 @@ def of_split(source: sources.Source, split: splits.Split) -> Iterator[str]:
   empty = [str(k) for k, count in enumerate(counts) if not count]
   if empty:
     yield (
-      f'no labelled image of class {", ".join(empty)} (of the classes: '
-      f'{shown}): raise config.data.labelled or use config.data.rule=balanced'
+      f'no labeled image of class {", ".join(empty)} (of the classes: '
+      f'{shown}): raise config.data.labeled or use config.data.rule=balanced'
     )
   elif max(counts) - min(counts) == 1:
     yield (
-      f'{sum(counts)} labelled images are not the same number of each of '
+      f'{sum(counts)} labeled images are not the same number of each of '
       f'{len(counts)} classes: {shown}'
     )
 

@@ -44,7 +44,7 @@ def _on_cluster() -> bool:
   in_step = 'SLURM_STEP_NODELIST' in os.environ
   if in_step and tasks.isdigit() and int(tasks) > 1:
     return True
-  # A Cloud TPU tells its neighbours through a metadata server, not through the
+  # A Cloud TPU tells its neighbors through a metadata server, not through the
   # environment, so every TPU host asks; a lone one finds itself alone.
   if importlib.util.find_spec('libtpu') is None:
     return False
@@ -74,12 +74,12 @@ def make(devices: int = 0) -> Mesh:
   )
 
 
-def everywhere(mesh: Mesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
   """Sharding of what every device holds whole: state and data set."""
   return NamedSharding(mesh, PartitionSpec())
 
 
-def split(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
+def batch_sharding(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
   """Sharding of an array whose `axis` is divided over the devices."""
   return NamedSharding(mesh, PartitionSpec(*(None,) * axis, _AXIS))
 
@@ -108,7 +108,7 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
   return jax.tree.map(spread, tree)
 
 
-def agreed(tree: Any) -> Any:
+def broadcast_from_first_process(tree: Any) -> Any:
   """Process 0's host arrays, in every process.
 
   What each computes by itself may differ in the last bit from one kind of
@@ -119,20 +119,20 @@ def agreed(tree: Any) -> Any:
   return multihost_utils.broadcast_one_to_all(tree)
 
 
-def largest(number: int) -> int:
+def process_max(number: int) -> int:
   """The largest of the numbers that the processes give; all must call."""
   if jax.process_count() == 1:
     return number
   return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
-def meet(where: str) -> None:
+def sync_processes(where: str) -> None:
   """Waits until every process is here."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(where)
 
 
-def settle(result: Any) -> Any:
+def block_until_ready(result: Any) -> Any:
   """Waits for a result that several CPU devices compute together.
 
   They share the threads of one host: with many programs under way each may

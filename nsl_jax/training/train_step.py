@@ -12,41 +12,43 @@ from nsl_jax.training import kernels, sharding as mesh_lib
 from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
 
 READ = 'read'  # name of reading a batch in a profile
-Normalise = Callable[[Mapping[str, Array], Array], Array]
+Normalize = Callable[[Mapping[str, Array], Array], Array]
 Rows = Mapping[str, Array]
 Read = Callable[[Any, Rows], Batch]
 Step = Callable[[State, Any, Rows], tuple[State, Metrics]]
-Chunk = Callable[[State, Any, Rows], tuple[State, Metrics]]
+TrainSteps = Callable[[State, Any, Rows], tuple[State, Metrics]]
 
 
 @jax.named_scope(READ)
-def gather(normalise: Normalise, data: Data, rows: Rows) -> Batch:
+def make_batch(normalize: Normalize, data: Data, rows: Rows) -> Batch:
   """The batch at those rows; hidden labels stay behind.
 
   Args:
-    normalise: `(fitted arrays, u8 images) -> f32 images`.
+    normalize: `(fitted arrays, u8 images) -> f32 images`.
     data: the set on the device.
-    rows: `labelled` i32[B_l], `unlabelled` i32[B_u], and `holdout` i32[B_h] if
+    rows: `labeled` i32[B_l], `unlabeled` i32[B_u], and `holdout` i32[B_h] if
       the method wants it.
   """
-  labelled, unlabelled = rows['labelled'], rows['unlabelled']
+  labeled, unlabeled = rows['labeled'], rows['unlabeled']
   held: dict[str, Array] = {}
   if 'holdout' in rows:
     held_out = rows['holdout']
-    held['held_x'] = normalise(data.normaliser, data.images[held_out])
-    held['held_y'] = data.labels[held_out]
-  watched = None
-  if data.watched is not None:
-    images, labels = data.watched
-    watched = normalise(data.normaliser, images), labels
+    held['meta_x'] = normalize(data.normalization, data.images[held_out])
+    held['meta_y'] = data.labels[held_out]
+  probe_images = None
+  if data.probe_images is not None:
+    images, labels = data.probe_images
+    probe_images = normalize(data.normalization, images), labels
   return Batch(
-    x=normalise(data.normaliser, data.images[labelled]),
-    y=data.labels[labelled],
-    u=normalise(data.normaliser, data.images[unlabelled]),
-    u_index=unlabelled,
-    side={name: table[unlabelled] for name, table in data.side.items()},
-    scale=tasks.scale_of(data.normaliser),
-    watched=watched,
+    x=normalize(data.normalization, data.images[labeled]),
+    y=data.labels[labeled],
+    u=normalize(data.normalization, data.images[unlabeled]),
+    u_index=unlabeled,
+    per_image_tables={
+      name: table[unlabeled] for name, table in data.per_image_tables.items()
+    },
+    scale=tasks.scale_of(data.normalization),
+    probe_images=probe_images,
     **held,
   )
 
@@ -76,15 +78,15 @@ def initial_state(method: Method, seed: int, mesh: Mesh) -> State:
   """The state of a seed before its first step, whole on every device."""
   init = jax.jit(
     method.init,
-    out_shardings=mesh_lib.everywhere(mesh),
+    out_shardings=mesh_lib.replicated_sharding(mesh),
     compiler_options=kernels.once(),
   )
   return init(jax.random.key(seed))
 
 
-def make_chunk(
+def make_train_steps(
   step: Step, *, mesh: Mesh, compiler_options: dict[str, Any] | None = None
-) -> Chunk:
+) -> TrainSteps:
   """A compiled `(state, data, rows) -> (state, history)` of several steps.
 
   `rows` have a leading axis of steps. Every number of steps is compiled once,
@@ -108,6 +110,6 @@ def make_chunk(
   return jax.jit(
     chunk,
     donate_argnums=0,
-    out_shardings=mesh_lib.everywhere(mesh),
+    out_shardings=mesh_lib.replicated_sharding(mesh),
     compiler_options=compiler_options,
   )

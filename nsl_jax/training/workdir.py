@@ -88,7 +88,9 @@ def _why_not_longer(
   return None
 
 
-def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+def lock_workdir_to_config(
+  workdir: pathlib.Path, config: Mapping[str, Any]
+) -> None:
   """Makes the folder this config's own, or finds that it already is.
 
   A config that differs in more `steps` alone is taken for the same run made

@@ -37,7 +37,7 @@ class Aflw(tfds.core.GeneratorBasedBuilder):
     """Image uint8[60, 60, 1], kept as PNG, and landmarks f32[5, 2]."""
     return tfds.core.DatasetInfo(
       builder=self,
-      description='Faces with five landmarks, in 60x60 grey pixels.',
+      description='Faces with five landmarks, in 60x60 gray pixels.',
       features=tfds.features.FeaturesDict(
         {
           'image': tfds.features.Image(shape=(_SIDE, _SIDE, 1)),

@@ -3,20 +3,20 @@
 import numpy as np
 
 SIDE = 44  # of the canvas: the least that the landmark network takes
-# MNIST fits a digit's ink in 20x20 and puts its centre of mass in the middle of
+# MNIST fits a digit's ink in 20x20 and puts its center of mass in the middle of
 # 28x28; many reach out of the middle 20x20, which is what is found here.
 _FRAME, _BOX = 28, 20
 _SCALES = (0.6, 1.2)
 _MARGIN = 4.0  # around the box: no crop-shift of so many pixels cuts it
-# From the centre of the box, in halves of its side: upper left, upper right
-# (whose distance errors are measured in), centre, lower left, lower right.
+# From the center of the box, in halves of its side: upper left, upper right
+# (whose distance errors are measured in), center, lower left, lower right.
 _PLACES = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
 
 
 def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """Draws each image of MNIST once, bilinearly, on an empty canvas.
 
-  The points belong to a 20x20 box around a digit's centre of mass, not to its
+  The points belong to a 20x20 box around a digit's center of mass, not to its
   ink: a narrow digit would have hardly any width to measure errors in.
 
   Args:
@@ -32,8 +32,8 @@ def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
   scale = rng.uniform(*_SCALES, len(images))
   half = scale * _BOX / 2
   free = (SIDE - 2 * (half + _MARGIN))[:, None]
-  centre = (half + _MARGIN)[:, None] + free * rng.random((len(images), 2))
-  corner = centre - scale[:, None] * _FRAME / 2
+  center = (half + _MARGIN)[:, None] + free * rng.random((len(images), 2))
+  corner = center - scale[:, None] * _FRAME / 2
   drawn = np.empty((len(images), SIDE, SIDE, 1), np.uint8)
   for row, image in enumerate(images[..., 0]):
     step, (x, y) = 1 / scale[row], -corner[row] / scale[row]
@@ -45,5 +45,5 @@ def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
         resample=Image.Resampling.BILINEAR,
       )
     )
-  points = centre[:, None] + half[:, None, None] * _PLACES[None]
+  points = center[:, None] + half[:, None, None] * _PLACES[None]
   return drawn, points.reshape(len(images), -1).astype(np.float32)

@@ -50,24 +50,24 @@ LINES = {
     for row_id, found in _METHODS.items()
   },
 }
-_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.GREY, style.PINK)
+_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.GRAY, style.PINK)
 # Start of a column's name in the CSV file -> field of the log.
 _FIELDS = {'': 'test_error', 'ensemble_': f'test_error{evaluate.ENSEMBLE}'}
 
 
 def epoch_steps(trained: Sequence[cells.Trained]) -> dict[str, float]:
-  """Steps in which every cell sees its unlabelled images once.
+  """Steps in which every cell sees its unlabeled images once.
 
   For a cell that uses none it is what it is for the first one that does, so
   that all count the same.
   """
   found = {}
   for one in trained:
-    size = one.results['config']['batch']['unlabelled']
+    size = one.results['config']['batch']['unlabeled']
     if size:
       seed = one.results['seeds'][0]
       split = splits.load(one.folder / f'seed_{seed}' / 'split.npz')
-      found[one.cell.name] = len(split.unlabelled) / size
+      found[one.cell.name] = len(split.unlabeled) / size
   common = next(iter(found.values()))
   return {one.cell.name: found.get(one.cell.name, common) for one in trained}
 
@@ -100,18 +100,18 @@ def lines_of(trained: Sequence[cells.Trained]) -> list[dict[str, Any]]:
 
 
 def _plot(
-  panel: axes_lib.Axes, lines: list[dict[str, Any]], label: str, colour: str
+  panel: axes_lib.Axes, lines: list[dict[str, Any]], label: str, color: str
 ) -> None:
   epochs, means = ([line[k] for line in lines] for k in ('epoch', 'mean'))
   last = summary.plus_minus(means[-1], lines[-1]['std'])
   mark = '.' if len(lines) == 1 else ''
-  panel.plot(epochs, means, mark + '-', color=colour, label=f'{label}: {last}')
+  panel.plot(epochs, means, mark + '-', color=color, label=f'{label}: {last}')
   if all(line['std'] is not None for line in lines):
     low, high = (
       [line['mean'] + sign * line['std'] for line in lines]
       for sign in (-1.0, 1.0)
     )
-    panel.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+    panel.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
 
 
 def picture(
@@ -126,11 +126,9 @@ def picture(
     title: above the panel.
   """
   figure, (panel,) = style.new(1, 6.5, 4.5)
-  for (name, label), colour in zip(labels.items(), _COLOURS):
-    _plot(
-      panel, [line for line in lines if line['cell'] == name], label, colour
-    )
-  panel.set(xlabel='epoch of the unlabelled images', ylabel='test accuracy, %')
+  for (name, label), color in zip(labels.items(), _COLOURS):
+    _plot(panel, [line for line in lines if line['cell'] == name], label, color)
+  panel.set(xlabel='epoch of the unlabeled images', ylabel='test accuracy, %')
   panel.set_title(title, fontsize=9)
   panel.grid(alpha=0.3)
   style.legend_below(panel)

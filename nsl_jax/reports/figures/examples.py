@@ -71,10 +71,10 @@ def strip_of(trained: cells.Trained) -> Strip:
   state = cells.last_state(parts, report['seed'], folder)
   fitted = experiment.data_of(
     parts, splits.load(folder / 'split.npz')
-  ).normaliser
+  ).normalization
   images, labels = parts.source.test
   chosen = np.random.default_rng(_SEED).permutation(len(images))[:SHOWN]
-  view = parts.normalise(fitted, jnp.asarray(images[chosen]))
+  view = parts.normalize(fitted, jnp.asarray(images[chosen]))
   outputs = jax.jit(parts.method.predict)(state, view)
   points = tasks.points_of(fitted, outputs)
   true = jnp.asarray(labels[chosen])
@@ -122,13 +122,13 @@ def picture(strips: Sequence[Strip], title: str) -> bytes:
   for at, panel in enumerate(panels):
     strip, image = strips[at // count], at % count
     panel.imshow(strip.images[image], cmap='gray', vmin=0, vmax=255)
-    for points, marker, colour, label in (
+    for points, marker, color, label in (
       (strip.true, 'o', style.GREEN, 'true'),
       (strip.found, 'x', style.ORANGE, 'found'),
     ):
       x, y = points[image].reshape(-1, 2).T
       panel.plot(
-        x, y, marker, color=colour, fillstyle='none', markersize=5, label=label
+        x, y, marker, color=color, fillstyle='none', markersize=5, label=label
       )
     panel.set(xticks=[], yticks=[])
     panel.set_title(f'{strip.errors[image]:.1f} %', fontsize=8)

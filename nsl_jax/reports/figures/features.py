@@ -46,7 +46,7 @@ class Panel(NamedTuple):
 
 
 def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
-  """DNLL, and its labelled images alone: the same splits, network, steps."""
+  """DNLL, and its labeled images alone: the same splits, network, steps."""
   alone = f'{row.labels} labels alone'
   return [
     cells.make(
@@ -82,7 +82,7 @@ def features(trained: cells.Trained) -> tuple[np.ndarray, np.ndarray, str]:
 
   @jax.jit
   def hidden(params: Any, stats: Any, images: Array) -> Array:
-    view = parts.normalise(parts.fitted, images)
+    view = parts.normalize(parts.fitted, images)
     outputs: Outputs = model.apply(params, stats, view, train=False)[0]
     return outputs.features
 
@@ -124,7 +124,7 @@ def panel_of(trained: cells.Trained) -> Panel:
 
 
 def picture(panels: list[Panel], title: str) -> bytes:
-  """The panels side by side, coloured by true class."""
+  """The panels side by side, colored by true class."""
   figure, axes = style.new(len(panels), 5.0 * len(panels), 5.2)
   for panel, found in zip(axes, panels):
     for label in np.unique(found.labels):

@@ -58,9 +58,9 @@ def picture(lines: Sequence[dict[str, Any]], title: str) -> bytes:
   figure, panels = style.new(3, 13.0, 4.0)
   steps = [line['step'] for line in lines]
   for panel, (what, name) in zip(panels, _PANELS.items()):
-    for when, colour in _WHEN.items():
+    for when, color in _WHEN.items():
       values = [line[f'{what}_{when}'] for line in lines]
-      panel.plot(steps, values, color=colour, label=when, linewidth=1.0)
+      panel.plot(steps, values, color=color, label=when, linewidth=1.0)
     panel.set(xlabel='step', ylabel='loss', yscale='log')
     panel.set_title(
       f'{name}: lower after at {lower(lines, what):.0f} %', fontsize=9

@@ -15,7 +15,7 @@ from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells, style
 from nsl_jax.training import workdir as workdir_lib
 
-_COLOURS = (style.GREY, style.BLUE, style.ORANGE)
+_COLOURS = (style.GRAY, style.BLUE, style.ORANGE)
 
 
 def times_of(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def picture(
   standard deviation of the accuracy up and down.
   """
   figure, (panel,) = style.new(1, 5.5, 4.2)
-  for line, colour in zip(lines, _COLOURS):
+  for line, color in zip(lines, _COLOURS):
     at = line['seconds_per_step']
     panel.errorbar(
       at,
@@ -72,7 +72,7 @@ def picture(
       xerr=[[at - line['min']], [line['max'] - at]],
       fmt='o',
       capsize=3,
-      color=colour,
+      color=color,
       label=labels[line['cell']],
     )
   panel.set(xlabel='seconds per training step', ylabel='test accuracy, %')

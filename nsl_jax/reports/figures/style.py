@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib import axes as axes_lib, figure as figure_lib
 
-# Told apart also without colours (Okabe and Ito's palette).
+# Told apart also without colors (Okabe and Ito's palette).
 BLUE, ORANGE, GREEN, PINK = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
-GREY = '#767676'
+GRAY = '#767676'
 
 
 class Drawing(NamedTuple):

@@ -2,14 +2,14 @@
 
 NS3L's Figure 2, with the numbers that it leaves open chosen here. Points are
 uniform on [-1, 1]; the true boundary is w* = 0, label 1 left of it, label 0
-right of it. The few labelled points are biased: label 1 from [-1, -.1], label
+right of it. The few labeled points are biased: label 1 from [-1, -.1], label
 0 from [.5, 1]. A logistic model
 
     mu = P(label 1 | x) = 1 / (1 + exp(-s (w - x))),  boundary w, slope s > 0
 
 fitted to them (with a weak penalty, as they can be separated) settles at a
 boundary w_hat right of w*. From there w takes gradient steps, s staying as
-fitted and the labelled points playing no part, on the unlabelled points that
+fitted and the labeled points playing no part, on the unlabeled points that
 the model is confident about right of w: those with P(label 0 | x) > .95,
 chosen anew at each step, their gradients averaged. The rules:
 
@@ -57,8 +57,8 @@ OPTIMUM = 0.0  # w*
 CONFIDENT = 0.95  # P(label 0) above which a point takes part
 RATE = 0.05
 STEPS = 20_000
-UNLABELLED = 1000
-LABELLED = 10  # of each class
+UNLABELED = 1000
+LABELED = 10  # of each class
 _PENALTY = 100.0  # inverse strength; sets how steep the fitted curve is
 
 Rule = Callable[[Array, Array, Array], Array]
@@ -97,10 +97,10 @@ def label(label: int) -> Rule:
   )
 
 
-def none_of(label: int) -> Rule:
+def negative_sampling_loss(label: int) -> Rule:
   """NS3L's loss with the label as the only negative one."""
   return _by_boundary(
-    lambda z: losses.none_of(
+    lambda z: losses.negative_sampling_loss(
       z, jnp.broadcast_to(jnp.arange(2)[None] == label, z.shape)
     )
   )
@@ -110,14 +110,14 @@ RULES: dict[str, Rule] = {
   'positive, as printed': positive_printed,
   'NS3L, as printed': ns3l_printed,
   'label 1': label(1),
-  'not 0': none_of(0),
+  'not 0': negative_sampling_loss(0),
   'label 0': label(0),
-  'not 1': none_of(1),
+  'not 1': negative_sampling_loss(1),
 }
 
 
 @functools.partial(jax.jit, static_argnames=('rule', 'steps'))
-def descend(
+def gradient_step(
   rule: Rule, w: Array, slope: Array, x: Array, *, steps: int
 ) -> Array:
   """Steps along the mean gradient over the confident points.
@@ -126,7 +126,7 @@ def descend(
     rule: gradient by the boundary, per point.
     w: f32[], the boundary before the first step.
     slope: f32[].
-    x: f32[N], unlabelled points.
+    x: f32[N], unlabeled points.
     steps: number of steps.
 
   Returns:
@@ -145,13 +145,13 @@ def descend(
 
 
 def draw_points(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Unlabelled points f32[1000]; labelled ones f32[20], labels i32[20]."""
+  """Unlabeled points f32[1000]; labeled ones f32[20], labels i32[20]."""
   rng = np.random.default_rng(seed)
-  ones = rng.uniform(-1.0, -0.1, LABELLED)
-  zeros = rng.uniform(0.5, 1.0, LABELLED)
+  ones = rng.uniform(-1.0, -0.1, LABELED)
+  zeros = rng.uniform(0.5, 1.0, LABELED)
   x = np.concatenate([ones, zeros]).astype(np.float32)
-  y = np.repeat(np.array([1, 0], np.int32), LABELLED)
-  return rng.uniform(-1.0, 1.0, UNLABELLED).astype(np.float32), x, y
+  y = np.repeat(np.array([1, 0], np.int32), LABELED)
+  return rng.uniform(-1.0, 1.0, UNLABELED).astype(np.float32), x, y
 
 
 def fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -180,10 +180,10 @@ def describe(path: np.ndarray) -> dict[str, Any]:
 
 def run(seed: int, steps: int) -> tuple[dict[str, np.ndarray], float]:
   """Every rule's path from the boundary fitted for a seed, and the slope."""
-  unlabelled, x, y = draw_points(seed)
+  unlabeled, x, y = draw_points(seed)
   w_hat, slope = (jnp.float32(value) for value in fit(x, y))
   paths = {
-    name: np.asarray(descend(rule, w_hat, slope, unlabelled, steps=steps))
+    name: np.asarray(gradient_step(rule, w_hat, slope, unlabeled, steps=steps))
     for name, rule in RULES.items()
   }
   return paths, float(slope)
@@ -198,34 +198,34 @@ _COLOURS = {
 def _draw_line(
   panel: axes_lib.Axes, path: dict[str, np.ndarray], slope: float
 ) -> None:
-  unlabelled, x, y = draw_points(0)
+  unlabeled, x, y = draw_points(0)
   w_hat = float(next(iter(path.values()))[0])
   grid = np.linspace(-1.0, 1.0, 401)
   panel.plot(
     grid,
     1 / (1 + np.exp(-slope * (w_hat - grid))),
-    color=style.GREY,
+    color=style.GRAY,
     label='fitted P(label 1)',
   )
   right = w_hat + np.log(CONFIDENT / (1 - CONFIDENT)) / slope
   panel.axvspan(
-    right, 1.0, color=style.GREY, alpha=0.15, label='confident: label 0'
+    right, 1.0, color=style.GRAY, alpha=0.15, label='confident: label 0'
   )
   panel.plot(
-    unlabelled[:200],
+    unlabeled[:200],
     np.full(200, -0.07),
     '|',
-    color=style.GREY,
+    color=style.GRAY,
     alpha=0.4,
-    label='unlabelled (200 of them)',
+    label='unlabeled (200 of them)',
   )
-  panel.plot(x, y, 'ko', markersize=4, label='labelled')
+  panel.plot(x, y, 'ko', markersize=4, label='labeled')
   panel.axvline(OPTIMUM, color=style.GREEN, label='optimum w*')
   panel.axvline(w_hat, color='black', linestyle=':', label='fitted ŵ')
-  for name, colour in _COLOURS.items():
+  for name, color in _COLOURS.items():
     panel.axvline(
       float(path[name][-1]),
-      color=colour,
+      color=color,
       linestyle='--',
       label=f'{name}: after all steps',
     )
@@ -241,13 +241,13 @@ def _draw_paths(
   for seed, paths in enumerate(every):
     name = lambda text: None if seed else text  # one entry in the legend
     steps = np.arange(len(next(iter(paths.values()))))
-    for rule, colour in _COLOURS.items():
-      panel.plot(steps, paths[rule], color=colour, label=name(rule))
-    for one, same, colour in pairs:
+    for rule, color in _COLOURS.items():
+      panel.plot(steps, paths[rule], color=color, label=name(rule))
+    for one, same, color in pairs:
       panel.plot(
         steps,
         paths[one],
-        color=colour,
+        color=color,
         alpha=0.4,
         linewidth=3,
         label=name(f'{one}, gradient by w'),
@@ -308,8 +308,8 @@ def draw(
       'optimum': OPTIMUM,
       'confident': CONFIDENT,
       'rate': RATE,
-      'unlabelled': UNLABELLED,
-      'labelled_per_class': LABELLED,
+      'unlabeled': UNLABELED,
+      'labeled_per_class': LABELED,
       'penalty': _PENALTY,
     },
     'cells': lines,
