@@ -78,7 +78,9 @@ def quadratic(params, state, batch, key):
 
 
 class PassesTest(parameterized.TestCase):
-  def passes(self, augment, *, joint, push=False, second_pass_rows='all'):
+  def passes(
+    self, augment, *, shared_batch_norm, jvp=False, second_pass_rows='all'
+  ):
     """The passes, and the options of every application of the network."""
     calls = []
     model = linear_network()
@@ -92,15 +94,15 @@ class PassesTest(parameterized.TestCase):
     )
     return combinators.forward_passes(
       components,
-      shared_batch_norm=joint,
-      push=push,
+      shared_batch_norm=shared_batch_norm,
+      linearize=jvp,
       second_pass_rows=second_pass_rows,
     ), calls
 
   @parameterized.parameters(False, True)
-  def test_joint_is_one_application_then_split(self, push):
+  def test_joint_is_one_application_then_split(self, linearize):
     passes, calls = self.passes(
-      lambda images, key: 2.0 * images, shared_batch_norm=True, push=push
+      lambda images, key: 2.0 * images, shared_batch_norm=True, jvp=linearize
     )
     state, batch = make_state(), make_batch()
     (labeled, _), clean, stats = passes.clean(
@@ -143,11 +145,11 @@ class PassesTest(parameterized.TestCase):
     (False, 'all', [4, 3, 3, 3], (4, 3)),
   )
   def test_what_further_passes_see(
-    self, joint, second_pass_rows, sizes, totals
+    self, shared_batch_norm, second_pass_rows, sizes, totals
   ):
     passes, calls = self.passes(
       lambda images, key: images,
-      shared_batch_norm=joint,
+      shared_batch_norm=shared_batch_norm,
       second_pass_rows=second_pass_rows,
     )
     state, batch = make_state(), make_batch()
@@ -166,7 +168,7 @@ class PassesTest(parameterized.TestCase):
 
   def test_push_is_the_derivative(self):
     passes, _ = self.passes(
-      lambda images, key: images, shared_batch_norm=True, push=True
+      lambda images, key: images, shared_batch_norm=True, jvp=True
     )
     state, batch = make_state(), make_batch()
     _, clean, _ = passes.clean(state.params, state, batch, jax.random.key(0))
@@ -271,7 +273,7 @@ class DescendTest(parameterized.TestCase):
     self.assertEqual(moved.step, state.step)  # the loop's business
     self.assertEqual(moved.key, state.key)
 
-  def test_optimiser_remembers(self):
+  def test_optimizer_remembers(self):
     """Two steps of momentum: g, then g' + 0.5 g."""
     components = make_tools(optax.sgd(0.1, momentum=0.5))
     state, batch = make_state(components), make_batch()

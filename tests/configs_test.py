@@ -143,7 +143,7 @@ class OverrideTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ('optimizer.lrr=1', 'optimizer.lrr: did you mean lr.* has .*drop_factor'),
-    ('method.eps=1', 'config.method has hold_steps, joint, name, passes'),
+    ('method.eps=1', 'config.method has hold_steps, name, passes'),
     ('steps_per_cal=3', 'did you mean steps_per_call'),
     ('nothing.at.all=3', 'no such field config.nothing.at.all'),
     ('optimizer.lr=fast', 'lr=fast: must be of type float, like 0.001'),

@@ -18,12 +18,10 @@ from nsl_jax.methods import supervised
 from nsl_jax.types import Components
 
 
-def noise_images(count, per_image_tables, channels, seed=0):
+def noise_images(count, side, channels, seed=0):
   """Images of which no two crops are alike."""
   rng = np.random.default_rng(seed)
-  return rng.normal(
-    size=(count, per_image_tables, per_image_tables, channels)
-  ).astype(np.float32)
+  return rng.normal(size=(count, side, side, channels)).astype(np.float32)
 
 
 def view(steps, images, seed=0):
@@ -32,24 +30,21 @@ def view(steps, images, seed=0):
 
 def reflected(image, pixels):
   """Reflect padding by a loop: the border itself is not repeated."""
-  per_image_tables = len(image)
+  side = len(image)
   at = [
-    abs(i) if i < per_image_tables else 2 * (per_image_tables - 1) - i
-    for i in range(-pixels, per_image_tables + pixels)
+    abs(i) if i < side else 2 * (side - 1) - i
+    for i in range(-pixels, side + pixels)
   ]
   return image[at][:, at]
 
 
 def find_crop(image, found, pixels):
   """The offsets at which `found` was cut out of the padded image, or None."""
-  padded, per_image_tables = reflected(image, pixels), len(image)
+  padded, side = reflected(image, pixels), len(image)
   for row in range(2 * pixels + 1):
     for column in range(2 * pixels + 1):
       if np.array_equal(
-        padded[
-          row : row + per_image_tables, column : column + per_image_tables
-        ],
-        found,
+        padded[row : row + side, column : column + side], found
       ):
         return row, column
   return None
@@ -57,8 +52,8 @@ def find_crop(image, found, pixels):
 
 class FlipTest(parameterized.TestCase):
   @parameterized.parameters((8, 1), (28, 1), (32, 3), (96, 3))
-  def test_mirrors_whole_images(self, per_image_tables, channels):
-    images = noise_images(40, per_image_tables, channels)
+  def test_mirrors_whole_images(self, side, channels):
+    images = noise_images(40, side, channels)
     mirrored = 0
     for before, after in zip(images, view('flip', images)):
       if not np.array_equal(before, after):
@@ -78,8 +73,8 @@ class TranslateTest(parameterized.TestCase):
   @parameterized.parameters(
     (8, 1, 1), (8, 3, 7), (28, 1, 2), (32, 3, 2), (32, 3, 4), (96, 3, 12)
   )
-  def test_equals_loop(self, per_image_tables, channels, pixels):
-    images = noise_images(6, per_image_tables, channels)
+  def test_equals_loop(self, side, channels, pixels):
+    images = noise_images(6, side, channels)
     moved = view(f'translate:{pixels}', images)
     self.assertEqual(moved.dtype, np.float32)
     offsets = [find_crop(*pair, pixels) for pair in zip(images, moved)]
@@ -112,8 +107,8 @@ class TranslateTest(parameterized.TestCase):
 
 class TranslateXTest(parameterized.TestCase):
   @parameterized.parameters((32, 3, 4), (8, 1, 6))
-  def test_moves_columns_only(self, per_image_tables, channels, pixels):
-    images = noise_images(300, per_image_tables, channels)
+  def test_moves_columns_only(self, side, channels, pixels):
+    images = noise_images(300, side, channels)
     found = []
     for before, after in zip(images, view(f'translate_x:{pixels}', images)):
       padded = np.concatenate(
@@ -127,7 +122,7 @@ class TranslateXTest(parameterized.TestCase):
       found += [
         at
         for at in range(2 * pixels + 1)
-        if np.array_equal(padded[:, at : at + per_image_tables], after)
+        if np.array_equal(padded[:, at : at + side], after)
       ]
     self.assertLen(found, 300)
     self.assertEqual(set(found), set(range(2 * pixels + 1)))
@@ -142,12 +137,10 @@ class TranslateXTest(parameterized.TestCase):
       view('translate_x:9', images)
 
 
-def colors(count, per_image_tables, seed=0):
+def colors(count, side, seed=0):
   """Random RGB, with gray, black, white and primary pixels among them."""
   rng = np.random.default_rng(seed)
-  images = rng.random((count, per_image_tables, per_image_tables, 3)).astype(
-    np.float32
-  )
+  images = rng.random((count, side, side, 3)).astype(np.float32)
   special = [
     [0.3] * 3,
     [0] * 3,
@@ -182,7 +175,7 @@ def recolor(images, amounts, order):
   return np.asarray(jax.jit(augment.recolor)(images, amounts, order))
 
 
-class RecolourTest(parameterized.TestCase):
+class RecolorTest(parameterized.TestCase):
   def test_every_order(self):
     """Against colorsys, image by image, in all 24 orders."""
     orders = np.array(list(itertools.permutations(range(4))))
@@ -234,7 +227,7 @@ class RecolourTest(parameterized.TestCase):
     found = jax.jit(augment.turn_hue)(red, turns)
     np.testing.assert_allclose(found.ravel(), [0.2, 1.0, 0.2], atol=1e-6)
 
-  def test_gradient_is_finite_without_colour(self):
+  def test_gradient_is_finite_without_color(self):
     gray = jnp.full((1, 2, 2, 3), 0.5).at[0, 0].set(0.0)
     amounts, order = jnp.array([[1.2, 0.8, 1.1, 0.1]]), jnp.arange(4)[None]
     total = lambda images: augment.recolor(images, amounts, order).sum()
@@ -286,7 +279,7 @@ class JitterTest(parameterized.TestCase):
     self.assertGreater(np.abs(found - images).mean((1, 2, 3)).min(), 0.003)
 
   @parameterized.parameters('unit', 'signed', 'standard')
-  def test_normalized_images_go_to_colours_and_back(self, kind):
+  def test_normalized_images_go_to_colors_and_back(self, kind):
     whole = np.round(colors(20, 6) * 255).astype(np.uint8)
     fitted = normalize.fit(kind, whole)
     pixels = augment.Pixels(
@@ -301,7 +294,7 @@ class JitterTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(1, 4)
-  def test_needs_colours(self, channels):
+  def test_needs_colors(self, channels):
     steps = augment.build('jitter:0.4:0.4:0.4:0.1', pixels=lambda: self.UNIT)
     with self.assertRaisesRegex(
       errors.UserError, f'jitter needs images of 3 channels, not {channels}'
@@ -411,9 +404,9 @@ class InvariantTest(parameterized.TestCase):
   @parameterized.parameters(
     ('translate:1', 8, 1), ('translate:2', 32, 3), ('translate:4', 32, 3)
   )
-  def test_never_mirrors(self, steps, per_image_tables, channels):
+  def test_never_mirrors(self, steps, side, channels):
     pixels = int(steps.partition(':')[2])
-    images = noise_images(100, per_image_tables, channels)
+    images = noise_images(100, side, channels)
     for seed in range(3):
       for before, after in zip(images, view(steps, images, seed)):
         self.assertIsNotNone(find_crop(before, after, pixels))

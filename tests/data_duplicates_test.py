@@ -8,9 +8,9 @@ from absl.testing import absltest
 from nsl_jax.data import duplicates
 
 
-def different(count, per_image_tables=4):
+def different(count, side=4):
   """Images that all differ, u8[N, side, side, 1]."""
-  images = np.zeros((count, per_image_tables, per_image_tables, 1), np.uint8)
+  images = np.zeros((count, side, side, 1), np.uint8)
   images[:, 0, 0, 0] = np.arange(count) % 256
   images[:, 0, 1, 0] = np.arange(count) // 256
   return images
@@ -68,7 +68,7 @@ class AcrossTest(absltest.TestCase):
     self.assertLen(self.across(), 1)
 
   def test_is_fast(self):
-    images = different(61_000, per_image_tables=28)
+    images = different(61_000, side=28)
     images = np.concatenate([images, images[:9_000]])
     rows = {'labeled': np.arange(100), 'unlabeled': np.arange(100, 60_000)}
     started = time.process_time()

@@ -36,7 +36,7 @@ def file_of(picture, kind='png', **options):
   return file.getvalue()
 
 
-def deep_colours(values, kind):
+def deep_colors(values, kind):
   """A PNG file of one row of pixels with 16 bits; kind 2 is RGB, 6 RGBA."""
 
   def chunk(name, content):
@@ -193,13 +193,13 @@ class FileTest(parameterized.TestCase):
     np.testing.assert_array_equal(found.values[0, :, 0], [0, 1, 100, 255])
     self.assertEqual(found.facts, ('scaled',))
 
-  def test_colours_of_16_bits(self):
+  def test_colors_of_16_bits(self):
     """Pillow keeps the upper 8 bits; 51 of 255 shows a fifth."""
-    content = deep_colours([(25700, 0, 65535)], 2)
+    content = deep_colors([(25700, 0, 65535)], 2)
     found = pictures.decode(content, 3)
     np.testing.assert_array_equal(found.values, [[[100, 0, 255]]])
     self.assertEqual(found.facts, ('scaled',))
-    content = deep_colours([(25700, 0, 65535, 51 * 257)], 6)
+    content = deep_colors([(25700, 0, 65535, 51 * 257)], 6)
     found = pictures.decode(content, 3)
     np.testing.assert_array_equal(found.values, [[[224, 204, 255]]])
     self.assertEqual(found.facts, ('composited', 'scaled'))

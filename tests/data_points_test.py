@@ -40,9 +40,9 @@ class ScatterTest(parameterized.TestCase):
 
   def test_sizes_and_places_vary_within_the_canvas(self):
     _, found = points.scatter(boxes(500), seed=0)
-    per_image_tables = found[:, 2] - found[:, 0]
-    self.assertBetween(per_image_tables.min(), 12.0, 12.2)
-    self.assertBetween(per_image_tables.max(), 23.8, 24.0)
+    side = found[:, 2] - found[:, 0]
+    self.assertBetween(side.min(), 12.0, 12.2)
+    self.assertBetween(side.max(), 23.8, 24.0)
     self.assertGreaterEqual(found.min(), 4.0 - 1e-4)
     self.assertLessEqual(found.max(), 40.0 + 1e-4)
     self.assertLess(np.abs(np.corrcoef(found[:, 4], found[:, 5])[0, 1]), 0.15)

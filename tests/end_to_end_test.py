@@ -26,7 +26,9 @@ _NARROW = """
 import runpy
 
 def get_config(arg=None):
-  config = runpy.run_path('configs/{name}.py')['get_config'](arg)
+  path, _, words = '{name}'.partition(':')
+  words = ','.join(filter(None, [words, arg]))
+  config = runpy.run_path('configs/' + path)['get_config'](words)
   config.model = {model}
   return config
 """
@@ -36,10 +38,10 @@ _BLOCK = "dict(name='resnet26', width=1/16, blocks=1)"
 
 
 def _pictures(
-  count: int, per_image_tables: int, num_classes: int, seed: int
+  count: int, side: int, num_classes: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Images of TFDS's size and labels as even as `count` lets them be."""
-  shape = (per_image_tables, per_image_tables, 3)
+  shape = (side, side, 3)
   images, _ = tfds_fixtures.random_split(count, shape, 1, seed=seed)
   return images, np.arange(count, dtype=np.int32) % num_classes
 
@@ -62,7 +64,7 @@ class _Run:
       folder / 'data', tfds_name, splits, encoding=encoding
     )
     (folder / 'own').mkdir()
-    path = folder / 'own' / f'{config}.py'
+    path = folder / 'own' / 'narrow.py'
     path.write_text(_NARROW.format(name=config, model=model))
     self.workdir = folder / 'run'
     self.words = (
@@ -203,7 +205,7 @@ class SvhnTest(_RunTest):
       'extra': _pictures(40, 32, 10, 2),  # never used
     }
     cls.run_ = _Run(
-      'svhn_mixmatch_ns3l',
+      'svhn_mixmatch_ns3l.py',
       'svhn_cropped',
       splits,
       '--config.batch.labeled=4',
@@ -249,7 +251,7 @@ class Cifar100Test(_RunTest):
       'test': _pictures(100, 32, 100, 1),
     }
     cls.run_ = _Run(
-      'cifar100_vat_ns3l',
+      'ns3l_table1.py:data=cifar100,method=vat_ns3l',
       'cifar100',
       splits,
       *_STEPS,
@@ -283,7 +285,7 @@ class Stl10Test(_RunTest):
       'unlabeled': (images, np.full_like(labels, -1)),
     }
     cls.run_ = _Run(
-      'stl10_mixmatch_ns3l',
+      'stl10_mixmatch_ns3l.py',
       'stl10',
       splits,
       *_STEPS,
@@ -317,7 +319,7 @@ class TinyImagenetTest(absltest.TestCase):
     files = tfds_fixtures.tiny_imagenet(per_class=2, validation=40)
     tfds_fixtures.put_tiny_imagenet(folder / 'data', files)
     path = folder / 'narrow.py'
-    path.write_text(_NARROW.format(name='tiny_imagenet_l2i', model=_BLOCK))
+    path.write_text(_NARROW.format(name='tiny_imagenet_l2i.py', model=_BLOCK))
     words = [
       f'--config={path}:smoke=true',
       f'--workdir={folder}/run',

@@ -324,7 +324,7 @@ class ExperimentTest(parameterized.TestCase):
     ),
     ({'optimizer.momentum': 0.9}, 'optimizer.momentum is not an option'),
     ({'optimizer.drop_step': 5}, "did you mean 'drop_steps'"),
-    ({'optimizer.drop_steps': -5}, 'optimizer.drop_steps=-5: must be >= 0'),
+    ({'optimizer.drop_steps': -5}, 'optimizer.drop_steps=-5: must be a step'),
     (
       {'optimizer.drop_steps': 5, 'optimizer.cosine_steps': 5},
       'set one of them to 0',
@@ -384,7 +384,7 @@ class ExperimentTest(parameterized.TestCase):
     np.testing.assert_allclose(back.min(-1), images.min(-1) / 255, atol=1e-5)
     self.assertGreater(np.abs(turned - x).mean(), 0.1)
 
-  def test_colours_do_not_change_after_whitening(self):
+  def test_colors_do_not_change_after_whitening(self):
     with self.assertRaisesRegex(errors.UserError, 'gcn_zca cannot be undone'):
       self.tools_of(
         (8, 8, 3),

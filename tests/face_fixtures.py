@@ -37,16 +37,12 @@ def write(
     found[name] = []
     for row in range(count):
       size = rng.integers(90, 151, 2)
-      per_image_tables = rng.integers(40, 81)
-      center = per_image_tables / 2 + rng.random(2) * (size - per_image_tables)
-      points = (center + per_image_tables / 2 * _PLACES).clip(0, size)
+      side = rng.integers(40, 81)
+      center = side / 2 + rng.random(2) * (size - side)
+      points = (center + side / 2 * _PLACES).clip(0, size)
       picture = Image.new('RGB', tuple(size.tolist()), (90, 90, 90))
-      digit = Image.fromarray(digits[row].astype(np.uint8)).resize(
-        (per_image_tables, per_image_tables)
-      )
-      picture.paste(
-        digit, tuple((center - per_image_tables / 2).round().astype(int))
-      )
+      digit = Image.fromarray(digits[row].astype(np.uint8)).resize((side, side))
+      picture.paste(digit, tuple((center - side / 2).round().astype(int)))
       file = f'picture {row}.{"jpg" if row % 2 else "png"}'
       picture.save(pictures / file)
       numbers = ' '.join(f'{value:.6f}' for value in points.T.ravel())

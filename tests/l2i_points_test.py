@@ -284,11 +284,11 @@ class EquivariantTest(absltest.TestCase):
   def test_a_network_that_follows_loses_nothing(self):
     """Invariant 30, with real crops: the center of light moves as the image
     does, so that shifted targets are what the network says anyhow."""
-    per_image_tables, pixels = 16, 4
+    side, pixels = 16, 4
 
     def center(params, stats, images, *, train, key=None):
       light = images[..., 0]
-      along = jnp.arange(per_image_tables, dtype=jnp.float32)
+      along = jnp.arange(side, dtype=jnp.float32)
       across = (light.sum(1) * along[None]).sum(1) / light.sum((1, 2))
       down = (light.sum(2) * along[None]).sum(1) / light.sum((1, 2))
       two = jnp.stack([across, down, across, down], axis=1)
@@ -296,14 +296,14 @@ class EquivariantTest(absltest.TestCase):
       return Outputs(outputs, outputs, outputs), stats
 
     rng = np.random.default_rng(0)
-    images = np.zeros((8, per_image_tables, per_image_tables, 1), np.float32)
+    images = np.zeros((8, side, side, 1), np.float32)
     images[:, 6:10, 6:10] = rng.random((8, 4, 4, 1))  # no border reflects it
     components = Components(
       model=Model(lambda key, shape: ({'w': jnp.ones(P)}, {}), center),
       tx=optax.sgd(LR),
       augment=augment.build(f'translate:{pixels}'),
       moving=augment.build_moving(f'translate:{pixels}'),
-      image_shape=(per_image_tables, per_image_tables, 1),
+      image_shape=(side, side, 1),
       task=tasks.REGRESSION,
     )
     method = methods.build(STUDENT, components)
@@ -341,7 +341,7 @@ class ErrorTest(parameterized.TestCase):
   )
   def test_not_for_points(self, fields, message):
     with self.assertRaisesRegex(errors.UserError, message):
-      build(**{'host': STUDENT, 'tools': tools_of(Moving()), **fields})
+      build(**{'host': STUDENT, 'components': tools_of(Moving()), **fields})
 
 
 if __name__ == '__main__':

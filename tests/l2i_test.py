@@ -296,7 +296,7 @@ class StepTest(parameterized.TestCase):
     self.assertLess(after, before - 5e-5)  # to first order it must
 
   @parameterized.parameters('v1', 'v2')
-  def test_the_same_optimiser_takes_both_steps(self, variant):
+  def test_the_same_optimizer_takes_both_steps(self, variant):
     method = build(
       STUDENT, tools_of()._replace(tx=optax.adam(1e-2)), variant=variant
     )
@@ -360,7 +360,7 @@ class HostTest(parameterized.TestCase):
     after, metrics = method.update(state, batch, jax.random.key(1))
 
     fields = {k: v for k, v in options[host].items() if k != 'name'}
-    build_recipe = (mixmatch if host == 'mixmatch' else pseudo_label_l2i).recipe
+    build_recipe = (mixmatch if host == 'mixmatch' else pseudo_label_l2i).build
     key = jax.random.split(jax.random.split(jax.random.key(1), 2)[0], 5)[0]
     if host != 'teacher':  # nothing follows the step, so its key is not split
       key = jax.random.split(jax.random.key(1), 5)[0]

@@ -108,7 +108,7 @@ class LockTest(parameterized.TestCase):
         mock.patch.object(lock.jax, 'process_index', lambda: index),
         mock.patch.object(lock.jax.distributed, 'is_initialized', lambda: True),
         mock.patch.object(
-          lock.sharding, 'largest', lambda n: agreed.append(n) or n | others
+          lock.sharding, 'process_max', lambda n: agreed.append(n) or n | others
         ),
       ):
         if others:

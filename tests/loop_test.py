@@ -58,7 +58,7 @@ class PlanTest(parameterized.TestCase):
 class ProgressTest(absltest.TestCase):
   def _show(self, stream):
     with mock.patch.object(loop, '_LINE_S', 1e9):
-      bar = loop.progress(stream, normalizer=500, initial=0, desc='seed 0')
+      bar = loop.progress(stream, total=500, initial=0, desc='seed 0')
       for _ in range(500):
         bar.set_postfix({'loss': '0.5'}, refresh=False)
         bar.update(1)

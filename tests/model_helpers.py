@@ -85,11 +85,9 @@ def evaluate(model, params, stats, x):
   )(params, stats)
 
 
-def images(batch, per_image_tables, channels=3, seed=0):
+def images(batch, side, channels=3, seed=0):
   rng = np.random.default_rng(seed)
-  return rng.normal(
-    size=(batch, per_image_tables, per_image_tables, channels)
-  ).astype(np.float32)
+  return rng.normal(size=(batch, side, side, channels)).astype(np.float32)
 
 
 def plain_conv(x, layer, *, stride=1, padding='SAME'):

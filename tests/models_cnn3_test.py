@@ -98,9 +98,9 @@ class SizeTest(parameterized.TestCase):
     self.assertNotIn('\n', str(caught.exception))
 
   def test_fields(self):
-    self.assertEqual(
-      models.fields('cnn3'), {'channels': 3, 'noise': 0.15, 'dropout': 0.5}
-    )
+    known = models.options_of('cnn3')
+    defaults = {name: option.default for name, option in known.items()}
+    self.assertEqual(defaults, {'channels': 3, 'noise': 0.15, 'dropout': 0.5})
 
   def test_initial_values_are_uniform(self):
     params = initial(

@@ -86,7 +86,7 @@ class SizeTest(parameterized.TestCase):
   @parameterized.parameters(
     ((64, 64, 3), (8, 8)), ((32, 32, 3), (4, 4)), ((16, 40, 1), (2, 5))
   )
-  def test_maps(self, shape, per_image_tables):
+  def test_maps(self, shape, side):
     """Invariant 32: 8x8x256 before the pool."""
     module = models.NETWORKS['resnet26'](num_classes=10)
     _, variables = jax.eval_shape(
@@ -101,7 +101,7 @@ class SizeTest(parameterized.TestCase):
     )
     found = variables['intermediates']
     last = lambda name: found[name]['__call__'][0].shape
-    self.assertEqual(last('BatchNorm_25'), (1, *per_image_tables, 256))
+    self.assertEqual(last('BatchNorm_25'), (1, *side, 256))
     self.assertEqual(last('BatchNorm_0'), (1, *shape[:2], 32))
     self.assertEqual(last('BatchNorm_8'), (1, shape[0] // 2, shape[1] // 2, 64))
     self.assertEqual(
@@ -137,7 +137,9 @@ class SizeTest(parameterized.TestCase):
     self.assertNotIn('\n', str(caught.exception))
 
   def test_fields(self):
-    self.assertEqual(models.fields('resnet26'), {'width': 1.0, 'blocks': 4})
+    known = models.options_of('resnet26')
+    defaults = {name: option.default for name, option in known.items()}
+    self.assertEqual(defaults, {'width': 1.0, 'blocks': 4})
 
   def test_convolutions_are_fan_out_normal(self):
     names = ('Conv_1', 'Conv_5', 'Conv_6')

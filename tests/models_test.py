@@ -45,9 +45,9 @@ class BuildTest(parameterized.TestCase):
     ({'name': 'cnn13'}, 8, 'at least 12x12 pixels, not 8x8'),
     ({'name': 'small_cnn'}, 3, 'at least 4x4 pixels, not 3x3'),
   )
-  def test_rejects_values_at_first_use(self, config, per_image_tables, message):
+  def test_rejects_values_at_first_use(self, config, side, message):
     with self.assertRaisesRegex(errors.UserError, message):
-      shapes(models.build(config, 10), (per_image_tables, per_image_tables, 3))
+      shapes(models.build(config, 10), (side, side, 3))
 
   def test_reads_config_dict_and_leaves_it(self):
     config = ml_collections.ConfigDict(TINY['vat'])
@@ -158,12 +158,12 @@ class ShapeTest(parameterized.TestCase):
     ('cnn13', 'BatchNorm_8', 32, (1, 6, 6, 128)),
     ('cnn13', 'BatchNorm_8', 28, (1, 5, 5, 128)),
   )
-  def test_map_before_pooling(self, name, last, per_image_tables, expected):
+  def test_map_before_pooling(self, name, last, side, expected):
     module = models.NETWORKS[name](num_classes=10)
     _, variables = jax.eval_shape(
       lambda key: module.init_with_output(
         key,
-        jnp.zeros((1, per_image_tables, per_image_tables, 3)),
+        jnp.zeros((1, side, side, 3)),
         train=False,
         capture_intermediates=True,
         mutable=True,

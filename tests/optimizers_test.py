@@ -206,7 +206,7 @@ class RefusalTest(parameterized.TestCase):
     (dict(SGD, weight_decay=-1.0), 'weight_decay=-1.0: must be >= 0'),
     (
       dict(SGD, drop_steps=(3, -2), drop_factor=0.1),
-      r'drop_steps=\(3, -2\): must be >= 0',
+      r'drop_steps=\(3, -2\): must be a step or a tuple',
     ),
     (dict(SGD, cosine_steps=-1), 'cosine_steps=-1: must be >= 0'),
     (dict(SGD, cosine_lag_steps=5), 'cosine_lag_steps=5 shifts a cosine'),

@@ -21,15 +21,16 @@ FILES = {
     from nsl_jax.methods import supervised
 
     @options.declare(factor='> 0')
-    def build(tools, *, terms, factor: float = 2.0):
-      base = supervised.supervised_loss(tools)
+    def build(components, *, terms, factor: float = 2.0):
+      base = supervised.supervised_loss(components)
 
       def loss(params, state, batch, key):
         value, aux = base(params, state, batch, key)
         return factor * value, aux
 
       loss = combinators.add_terms(loss, terms_lib.from_config(terms))
-      return combinators.method_of(combinators.SingleNetworkMethod(loss), tools)
+      return combinators.to_method(
+        combinators.SingleNetworkMethod(loss), components)
     ''',
   'confidence': '''
     """The most likely class becomes more likely."""

@@ -476,9 +476,9 @@ class DualStudentTest(parameterized.TestCase):
     values = [
       method.update(state, b, jax.random.key(1))[1] for b in (batch, other)
     ]
-    self.assertGreater(values[0]['stabilisation_a'], 1e-3)
+    self.assertGreater(values[0]['stabilization_a'], 1e-3)
     np.testing.assert_array_equal(
-      values[0]['stabilisation_a'], values[1]['stabilisation_a']
+      values[0]['stabilization_a'], values[1]['stabilization_a']
     )
 
   def test_gradients_do_not_cross(self):

@@ -171,7 +171,7 @@ class DrawTest(PlotsTest):
       self.assertLen(panel.get_lines(), 1)
       self.assertEmpty(panel.collections)
 
-  def test_more_runs_than_colours(self):
+  def test_more_runs_than_colors(self):
     folders = [self.run_of(f'run{i}', _TWO) for i in range(7)]
     loss, _ = self.axes_of(*folders)
     self.assertLen(loss.get_lines(), 7)

@@ -404,8 +404,8 @@ class TeacherTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    (dict(second_pass_rows='unlabeled'), "second_pass=.*mean 'unlabeled'"),
-    (dict(eval_with='techer'), "judged=.*mean 'teacher'"),
+    (dict(second_pass_rows='unlabled'), "='unlabled': did you mean 'unl"),
+    (dict(eval_with='techer'), "eval_with=.*mean 'teacher'"),
     (dict(decay=1.0), r'decay=1.0: must be in \[0, 1\)'),
     (dict(tie=-1.0), 'tie=-1.0: must be >= 0'),
     (dict(shared_batch_norm=1), 'shared_batch_norm=1: must be true or false'),

@@ -257,9 +257,9 @@ class VATTest(parameterized.TestCase):
       view=jnp.asarray(self.images),
       logits=logits + shift,
       consistency=logits,
-      push=push,
-      same=apply,
-      fresh=apply,
+      jvp=push,
+      apply_same_dropout=apply,
+      apply_new_augmentation=apply,
       unlabeled=lambda values: values[2:],
     )
     return terms.build('vat', **options)(

@@ -77,7 +77,7 @@ def forward_passes(
   components: Components,
   *,
   shared_batch_norm: bool,
-  push: bool,
+  linearize: bool,
   second_pass_rows: str = 'all',
 ) -> Forward:
   """The passes of a family, and what the mean of a term is over.
@@ -100,7 +100,7 @@ def forward_passes(
   Args:
     components: network and augmentation.
     shared_batch_norm: see above.
-    push: give `ForwardPass.push`, for which the clean pass is linearized.
+    linearize: give `ForwardPass.jvp`, for which the clean pass is linearized.
     second_pass_rows: see above.
   """
   alone = not shared_batch_norm or second_pass_rows == 'unlabeled'
@@ -134,7 +134,7 @@ def forward_passes(
       return forward(params, state.stats, *augmented(images, key))[0].logits
 
     linear = None
-    if push:
+    if linearize:
       heads, move, stats = jax.linearize(network, view, has_aux=True)
       linear = lambda change: move(change)[0]
     else:

@@ -158,13 +158,13 @@ def dual_student_loss(
       ).sum()
       / rows,
       'consistency_weight': jnp.asarray(consistency(step)),
-      'stabilisation_weight': jnp.asarray(stabilization(step)),
+      'stabilization_weight': jnp.asarray(stabilization(step)),
     }
     value = (
       metrics['cross_entropy']
       + tie * metrics['tie']
       + metrics['consistency_weight'] * metrics['consistency']
-      + metrics['stabilisation_weight'] * metrics['stabilization']
+      + metrics['stabilization_weight'] * metrics['stabilization']
     )
     if negatives is not None:
       negative = error_perception.sample_negatives(

@@ -32,7 +32,7 @@ def supervised_loss(
   components: Components,
   *,
   shared_batch_norm: bool = True,
-  push: bool = False,
+  linearize: bool = False,
   tie: float = 0.0,
   second_pass_rows: str = 'all',
 ) -> Loss:
@@ -47,7 +47,7 @@ def supervised_loss(
   passes = combinators.forward_passes(
     components,
     shared_batch_norm=shared_batch_norm,
-    push=push,
+    linearize=linearize,
     second_pass_rows=second_pass_rows,
   )
   task = tasks.of(components)
@@ -131,7 +131,7 @@ def with_terms(
   base = supervised_loss(
     components,
     shared_batch_norm=shared_batch_norm,
-    push=terms_lib.needs_linearized_pass(terms),
+    linearize=terms_lib.needs_linearized_pass(terms),
     tie=tie,
     second_pass_rows=second_pass_rows,
   )

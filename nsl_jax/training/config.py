@@ -262,11 +262,11 @@ def _convert(field: str, text: str, like: Any) -> Any:
     value = ast.literal_eval(value) if isinstance(value, str) else value
   except (ValueError, SyntaxError):
     raise wrong from None
-  if isinstance(like, float) and isinstance(value, int):
+  if isinstance(like, float) and type(value) is int:
     value = float(value)
   if isinstance(like, tuple) and not isinstance(value, tuple):
     value = (value,)
-  both = isinstance(value, (int, tuple)) and isinstance(like, (int, tuple))
+  both = type(value) in (int, tuple) and type(like) in (int, tuple)
   if like is not None and not both and type(value) is not type(like):
     raise wrong
   return value
