@@ -123,7 +123,7 @@ class PassesTest(parameterized.TestCase):
     np.testing.assert_array_equal(clean.view, 2.0 * clean.images)
     self.assertEqual(stats['passes'], 1)
     self.assertEqual(passes.totals(batch), (7, 7))
-    self.assertEqual(clean.jvp is not None, push)
+    self.assertEqual(clean.jvp is not None, linearize)
 
   def test_apart_each_group_is_a_batch(self):
     passes, calls = self.passes(

@@ -404,7 +404,7 @@ class TeacherTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    (dict(second_pass_rows='unlabled'), "='unlabled': did you mean 'unl"),
+    (dict(second_pass_rows='unlabled'), "second_pass_rows=.*'unlabeled'"),
     (dict(eval_with='techer'), "eval_with=.*mean 'teacher'"),
     (dict(decay=1.0), r'decay=1.0: must be in \[0, 1\)'),
     (dict(tie=-1.0), 'tie=-1.0: must be >= 0'),
