@@ -115,7 +115,7 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.model = dict(name='small_cnn')
   config.method = dict(name='supervised', terms={})
   config.optimizer = dict(name='adam', lr=1e-3, drop_steps=0, drop_factor=0.2)
-  config.ema_decay = 0.0  # of the weights judged; 0 judges the raw ones
+  config.ema_decay = 0.0  # of the weights evaluated; 0 evaluates the raw ones
   config.weight_decay = 0.0  # weights * (1 - this * lr) after each step
   config.weight_decay_on = 'kernels'  # or all, as L2I's code (F-L21)
   config.eval = dict(
@@ -179,9 +179,10 @@ def _scaled(value, factor: float):
 def scale(config: ml_collections.ConfigDict, factor: float) -> None:
   """Multiplies every horizon, keeping those that are on at 1 or more.
 
-  The weights that are judged are averaged over the same share of the run, so
-  that a short one is not judged by the weights it began with. A teacher's decay
-  is the method's, and stays, as do horizons that count passes over the data.
+  The weights that are evaluated are averaged over the same share of the run, so
+  that a short one is not evaluated with the weights it began with. A teacher's
+  decay is the method's, and stays, as do horizons that count passes over the
+  data.
   """
   _scale(config, factor, '', tuple(config.get('passes', ())))
 

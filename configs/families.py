@@ -120,7 +120,7 @@ def fm_ssl(
     arg: parsed arguments, of which `labels` is read.
     method: the method, at its values on CIFAR-10.
     steps: length of the run on CIFAR-10 that its horizons are written for.
-    holdout: images that judge a step.
+    holdout: images that evaluate a step.
   """
   config = common.base('fashion_mnist', steps=steps)
   config.protocol = 'best_validation'

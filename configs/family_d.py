@@ -5,7 +5,7 @@ import ml_collections
 from configs import common
 
 _JITTER = 'jitter:0.4:0.4:0.4:0.1'  # F-D9
-# Views of a labeled or teaching image, and of one that is learnt from.
+# Views of a labeled or teaching image, and of one that is trained on.
 _VIEWS = {
   ('cifar10', 'cnn13'): ('flip,translate:4', 'flip,translate:4,noise:0.15'),
   ('cifar10', 'wrn'): ('flip,translate:4', f'flip,translate:4,{_JITTER}'),

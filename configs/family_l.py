@@ -142,9 +142,9 @@ def family_l(
   Args:
     data: data set.
     arg: parsed arguments: `labels`; `host`, one of `sl`, `pl`, `mt` and `mm`;
-      `variant`, one of `none`, `v1` and `v2`; `separate` to judge steps on as
-      many labeled images again, taken from the validation ones; `holdout`,
-      images that judge a step, 0 for as many as it has labeled ones.
+      `variant`, one of `none`, `v1` and `v2`; `separate` to evaluate steps on
+      as many labeled images again, taken from the validation ones; `holdout`,
+      images that evaluate a step, 0 for as many as it has labeled ones.
   """
   network, steps, epoch, lr, batch, host = common.choose(
     'host', arg.host, _hosts(data)

@@ -58,7 +58,8 @@ def pseudo_label(logits: Array, probs: Array, *, threshold: float) -> Array:
 
   Args:
     logits: f32[N, K], with gradient.
-    probs: f32[N, K] constant probabilities that are judged confident.
+    probs: f32[N, K] constant probabilities that are compared with the
+      threshold.
     threshold: strictly above which a row is confident.
 
   Returns:
@@ -82,7 +83,7 @@ def negative_sampling_loss(logits: Array, negative: Array) -> Array:
 
   Args:
     logits: f32[N, K].
-    negative: bool[N, K], the classes that a row is said not to be; never all
+    negative: bool[N, K], the negative labels of a row; never all
       of them.
 
   Returns:
@@ -133,16 +134,16 @@ def complementary_label_loss(logits: Array, negative: Array) -> Array:
 
 
 def below_threshold(probs: Array, threshold: float) -> Array:
-  """The negatives of NS3L's Algorithm 1: classes believed improbable.
+  """The negatives of NS3L's Algorithm 1: improbable classes.
 
   Args:
     probs: f32[N, K] probabilities.
-    threshold: a class is negative where its belief is strictly below this.
+    threshold: a class is negative where its probability is strictly below this.
 
   Returns:
     bool[N, K]. The class believed most is never a negative, whatever the
-    threshold, nor is any class that ties with it: a uniform belief over many
-    classes says nothing.
+    threshold, nor is any class that ties with it: uniform probabilities over
+    many classes says nothing.
   """
   chex.assert_rank(probs, 2)
   return (probs < threshold) & (probs < probs.max(axis=-1, keepdims=True))
@@ -151,7 +152,7 @@ def below_threshold(probs: Array, threshold: float) -> Array:
 def negative_sampling(
   logits: Array, probs: Array, *, threshold: float
 ) -> Array:
-  """NS3L's loss: "none of these" of the classes believed improbable.
+  """NS3L's loss: "none of these" of the improbable classes.
 
   Args:
     logits: f32[N, K], with gradient.

@@ -62,8 +62,8 @@ class Data(NamedTuple):
       where unknown. Rows drawn as unlabeled never show theirs to a method.
     normalization: arrays that the normalization needs (means, whitening
       matrix), and what `Task.fit` found.
-    per_image_tables: tables with a row per image that a method asked for by
-      name.
+    per_image_tables: by name the tables with a row per image that a method
+      needs.
     probe_images: test images u8[N, H, W, C] and their labels, of which a step
       reports the loss and learns nothing; None mostly.
   """
@@ -84,8 +84,8 @@ class Batch(NamedTuple):
     u: f32[B_u, H, W, C] unlabeled images.
     u_index: i32[B_u], rows of `u` in the data.
     per_image_tables: rows of `Data.per_image_tables` at `u_index`.
-    meta_x: f32[B_h, H, W, C], further labeled images on which a method judges
-      its step; None if `config.batch.holdout` is not set.
+    meta_x: f32[B_h, H, W, C], further labeled images on which a method
+      evaluates its step; None if `config.batch.holdout` is not set.
     meta_y: as `y` for these.
     scale: f32[P], pixels in a unit of standardized points; None for classes.
     probe_images: `Data.probe_images`, normalized.
@@ -157,8 +157,8 @@ class Views(NamedTuple):
 
   Attributes:
     x: f32[B_l, H, W, C], the labeled images.
-    student_view: f32[B_u, H, W, C], the unlabeled ones as labels are learnt on
-      them.
+    student_view: f32[B_u, H, W, C], the unlabeled ones as labels are the
+      targets of them.
     teacher_view: f32[B_u, H, W, C], the same as labels are imputed from them.
     y: labels of `x`, moved with the images.
     change: f32[B_u, P], what is added to points of `teacher_view` to be those
@@ -238,7 +238,7 @@ class Task(NamedTuple):
       descends on.
     inner: `(outputs, target, variant) -> f32[]`, its unlabeled loss,
       differentiable in both.
-    judge: `(outputs, labels of the source, normalization) -> {metric: [N]}`.
+    metrics: `(outputs, labels of the source, normalization) -> {metric: [N]}`.
   """
 
   name: str
@@ -250,7 +250,7 @@ class Task(NamedTuple):
   disagreement: Callable[[Array, Array], Array]
   reduce: Callable[[Array], Array]
   inner: Callable[[Array, Array, str], Array]
-  judge: Callable[[Array, Array, Mapping[str, Array]], dict[str, Array]]
+  metrics: Callable[[Array, Array, Mapping[str, Array]], dict[str, Array]]
 
 
 class Components(NamedTuple):
@@ -292,9 +292,9 @@ class Method(NamedTuple):
     init: `key -> State`.
     update: one training step.
     predict: `(State, images) -> f32[B, K]` outputs, with the weights that the
-      method is judged by; of a method with several networks a dict of the
+      method is evaluated with; of a method with several networks a dict of the
       logits of each, between which validation images choose.
-    per_image_tables: names of the side tables that its terms look up, see
+    per_image_tables: names of the per-image tables that its terms look up, see
       `Data.per_image_tables`.
     num_probe_images: number of test images of which its steps report the loss.
     recompute: `(State, f32[B, H, W, C] normalized images, key) -> State`, the

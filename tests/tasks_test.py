@@ -137,7 +137,7 @@ class RegressionTest(parameterized.TestCase):
     eyes = np.hypot(*(labels[:, 2:] - labels[:, :2]).T)
     off = np.zeros_like(labels)
     off[:, 0::2] = (np.array([0.09, 0.11]) * eyes)[:, None]  # both points
-    found = task.judge(
+    found = task.metrics(
       jnp.asarray(task.encode(fitted, labels + off)), labels, fitted
     )
     np.testing.assert_allclose(found['error'], [0.09, 0.11], rtol=1e-4)

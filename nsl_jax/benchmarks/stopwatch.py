@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     steps_per_call: steps of one timed call.
     precision: as in a config.
     mesh: the devices.
-    holdout: labeled images that judge a step (L2I).
+    holdout: labeled images that evaluate a step (L2I).
     kernels: see `kernels.options`.
   """
 
@@ -75,7 +75,7 @@ def sizes(setting: Setting) -> dict[str, int]:
 def random_data(
   per_image_tables: Sequence[str], setting: Setting, kind: str
 ) -> Data:
-  """Random images, normalization fitted to them, and random side tables.
+  """Random images, normalization fitted to them, and random per-image tables.
 
   Args:
     per_image_tables: the tables that the method wants.

@@ -43,7 +43,7 @@ DEFINITIONS = {
   'normalization, augmentation, passes, optimizer, averages',
   INFERENCE: 'classes of as many images by one network, the one that would '
   'be reported; normalization is part of it',
-  EVALUATION: 'the same by every network that evaluation judges',
+  EVALUATION: 'the same by every network that is evaluated',
   'units': 'passes of an image through a network: 1 forward, 3 forward and '
   'backward',
   'floor': 'units divided by those of Mean Teacher: the ratio if nothing '

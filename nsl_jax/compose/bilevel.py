@@ -1,7 +1,7 @@
 """How labels should change for a step that learns them to help elsewhere.
 
 The labels z of unlabeled images enter an inner step of gradient descent,
-theta*(z) = theta - eta d/dtheta C_in(theta; z), and are judged by the loss
+theta*(z) = theta - eta d/dtheta C_in(theta; z), and are evaluated by the loss
 C_held(theta*) on images whose classes are known (Li, Foo & Bilen, section 4).
 """
 

@@ -39,7 +39,7 @@ class SingleNetworkMethod(NamedTuple):
     loss: what it descends on.
     after: updates that follow the optimizer's.
     slots: slots that start as copies of the network.
-    per_image_tables: names of the side tables of its terms.
+    per_image_tables: names of the per-image tables of its terms.
   """
 
   loss: Loss
@@ -53,7 +53,7 @@ class Forward(NamedTuple):
 
   Attributes:
     clean: `(params, State, Batch, key) -> ((labeled logits, labels),
-      CleanPass, statistics)`; the labels have moved with their images, and
+      ForwardPass, statistics)`; the labels have moved with their images, and
       only the labeled images' batch moves the statistics.
     second_pass: `(params, State, Batch, key) -> f32[B_u, K]` of one more pass.
     second_pass_with_stats: `(params, statistics, Batch, key)` -> the same, and

@@ -26,7 +26,7 @@ class Passes(NamedTuple):
 
   Attributes:
     impute: f32[B_u, K], the labels z.
-    student_view: outputs for the images that z is learnt on, and moved
+    student_view: outputs for the images that z is the target of, and moved
       statistics.
     held: f32[], mean loss of the held-out images, and their outputs.
     loss_of: `(parameters, images, labels)` -> the same of other images.
@@ -48,7 +48,7 @@ def make_passes(
   components: Components,
   state: State,
   views: Views,
-  eval_with: tuple[Array, Array],
+  meta_batch: tuple[Array, Array],
   keys: Sequence[Key],
 ) -> Passes:
   """The passes of a step, each with the same dropout every time.
@@ -57,7 +57,7 @@ def make_passes(
     components: network.
     state: after the host's step.
     views: what the host saw.
-    eval_with: held-out images, augmented, and their labels.
+    meta_batch: held-out images, augmented, and their labels.
     keys: the first two are of the dropout of two passes.
   """
   imputing, learning, *_ = keys
@@ -84,7 +84,7 @@ def make_passes(
   return Passes(
     impute,
     lambda params: forward(params, views.student_view, learning),
-    lambda params: loss_of(params, *eval_with),
+    lambda params: loss_of(params, *meta_batch),
     loss_of,
   )
 

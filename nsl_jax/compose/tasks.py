@@ -1,4 +1,4 @@
-"""Classes or points: what outputs mean, how they are learnt and judged."""
+"""Classes or points: what outputs mean, their losses and their metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ CLASSIFICATION = Task(
   disagreement=losses.squared_error,
   reduce=jnp.sum,
   inner=_inner_of_classes,
-  judge=_class_metrics,
+  metrics=_class_metrics,
 )
 
 
@@ -92,7 +92,7 @@ REGRESSION = Task(
   ),
   reduce=jnp.mean,
   inner=_inner_of_points,
-  judge=_point_metrics,
+  metrics=_point_metrics,
 )
 TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}
 

@@ -1,4 +1,4 @@
-"""Images that are in two splits: what is learnt must not be tested."""
+"""Images that are in two splits: training images must not be test images."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def across(
   """Finds images that are the same, pixel by pixel, in two splits.
 
   Only pairs with validation or test images count: a copy among those that are
-  learnt from makes no error look smaller.
+  trained on makes no error look smaller.
 
   Args:
     train_images: u8[N, H, W, C].

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 BACKGROUND = 255  # white, which is put behind transparent pixels
-# What is said of pictures that are not read as they are: fact -> words.
+# Notes on pictures that are not read as they are: fact -> words.
 FACTS: Mapping[str, str] = types.MappingProxyType(
   {
     'composited': 'with transparency composited on white',

@@ -9,7 +9,7 @@ class Stream:
   """An endless sequence of rows: one random permutation after another.
 
   The position is the step alone, so a resumed run needs nothing but its step.
-  Any rows may be asked for in any order.
+  Any step may come in any order.
   """
 
   def __init__(self, rows: np.ndarray, batch: int, *, seed: int, name: str):

@@ -139,7 +139,7 @@ def _check_sizes(layout: prepare.Layout, parts: Mapping[str, Arrays]) -> None:
 def _counted(
   layout: prepare.Layout, counts: Iterable[Mapping[str, int]]
 ) -> list[str]:
-  """What is said of images that are not shown as they were."""
+  """Notes on images that are not read as they are."""
   every = layout.counts, *counts
   return pictures.counted(
     {fact: sum(one.get(fact, 0) for one in every) for fact in pictures.FACTS}

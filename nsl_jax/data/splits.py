@@ -23,7 +23,7 @@ class Split(NamedTuple):
     labeled: i32[n_l].
     unlabeled: i32[n_u].
     validation: i32[n_v]; disjoint from the other two.
-    holdout: i32[n_h], labeled images on which alone a method judges its own
+    holdout: i32[n_h], labeled images on which alone a method evaluates its
       steps; disjoint from all others, mostly none.
   """
 
@@ -165,12 +165,12 @@ def make(
       labeled ones (Oliver et al.'s loader) or not (default, F-N9).
 
   Raises:
-    errors.UserError: if more images are asked for than exist, fewer labeled
+    errors.UserError: if more images are wanted than exist, fewer labeled
       ones than classes, an unknown rule or a negative seed.
   """
   if labeled < num_classes:
     raise errors.UserError(
-      f'{labeled} labeled images asked for, but there are {num_classes} '
+      f'{labeled} labeled images, but there are {num_classes} '
       f'classes: raise config.data.labeled to at least {num_classes}'
     )
   if seed < 0:

@@ -56,7 +56,7 @@ def moving(config: ml_collections.ConfigDict, fitted: Fitted) -> Moving:
 def _pixels(
   config: ml_collections.ConfigDict, fitted: Fitted
 ) -> Callable[[], augment.Pixels]:
-  """The way from its normalized images to colors, fitted if asked for."""
+  """The way from its normalized images to colors; fitted at its first use."""
   kind = config.data.normalize
 
   def pixels() -> augment.Pixels:

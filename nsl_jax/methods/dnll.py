@@ -150,7 +150,7 @@ def build(
   """Builds DNLL: equations 18-19 (F-D1), the weight by F-D7.
 
   Args:
-    components: what it is built from; `strong` is the view that is learnt from.
+    components: what it is built from; `strong` is the view that is trained on.
     terms: further terms, on the strong view of either network.
     selection: `ep` draws negative labels uniformly, `epm` by the learner's
       own mistakes (section 3.5, F-D6).

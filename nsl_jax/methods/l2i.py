@@ -168,10 +168,11 @@ def impute_and_learn(
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     if batch.meta_x is None or batch.meta_y is None:
       raise errors.UserError(
-        'l2i needs batches that judge its steps: set config.batch.holdout'
+        'l2i needs held-out batches that evaluate its steps: set '
+        'config.batch.holdout'
       )
     first, hold, *rest = jax.random.split(key, 5)
-    eval_with = tasks.augment_labeled(
+    meta_batch = tasks.augment_labeled(
       components, batch.meta_x, batch.meta_y, batch.scale, hold
     )
     state, metrics, views = combinators.loss_step(
@@ -184,10 +185,10 @@ def impute_and_learn(
       )
     if views is None:
       raise errors.UserError('l2i needs a host that makes two views')
-    passes = imputation.make_passes(components, state, views, eval_with, rest)
+    passes = imputation.make_passes(components, state, views, meta_batch, rest)
     z, back = jax.vjp(passes.impute, state.params)
     metrics['held'], change, stats = gradient(
-      passes, state.params, z, eval_with[1], inner_rate(state.step)
+      passes, state.params, z, meta_batch[1], inner_rate(state.step)
     )
     if variant == 'v2':
       grads = back(change)[0]
@@ -206,7 +207,7 @@ def impute_and_learn(
       labels = passes.impute(params) if variant == 'v2' else better
       metrics['virtual_before'] = metrics['held']
       metrics['virtual_after'] = gradient(
-        passes, state.params, labels, eval_with[1], inner_rate(state.step)
+        passes, state.params, labels, meta_batch[1], inner_rate(state.step)
       )[0]
       metrics |= _losses_around(passes, state.params, params, batch)
     return state.replace(params=params, opt=opt, stats=stats), metrics

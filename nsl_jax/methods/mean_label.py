@@ -21,7 +21,7 @@ def build(
   Points are standardized by the mean of the labeled ones, so that 0 is it.
 
   Args:
-    components: what it is built from; its network is not asked.
+    components: what it is built from; its network is not used.
     terms: none, as they are about classes.
   """
   task = tasks.of(components)

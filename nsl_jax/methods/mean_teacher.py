@@ -73,7 +73,7 @@ def build(
   by_teacher = eval_with == 'teacher'
   if by_teacher and components.ema_decay:
     raise errors.UserError(
-      'mean_teacher eval_with=teacher judges no other average: set '
+      'mean_teacher eval_with=teacher excludes another average: set '
       'config.ema_decay to 0'
     )
   rule = warm_up(decay) if warm_up_decay else decay
@@ -93,7 +93,7 @@ def build(
 
 
 def _by_teacher(method: Method, components: Components) -> Method:
-  """The method, judged by its teacher."""
+  """The method, evaluated with its teacher."""
 
   def init(key: Key) -> State:
     state = method.init(key)

@@ -203,7 +203,7 @@ def mixmatch_loss(
     value = (
       parts['cross_entropy'] + parts['mixmatch_weight'] * parts['mixmatch']
     )
-    aux = Aux(  # a term sees every mixed row, its label as the belief (F-N5)
+    aux = Aux(  # a term sees every mixed row, its label as the target (F-N5)
       logits_u=logits,
       target_probs=mixed.labels,
       normalizer=logits.shape[0],
@@ -241,7 +241,7 @@ def build(
 
   Args:
     components: what it is built from.
-    terms: terms over all mixed rows, with the mixed labels as belief.
+    terms: terms over all mixed rows, with the mixed labels as target.
     weight: of the unlabeled loss.
     ramp: its ramp.
     ramp_steps: length of the ramp.

@@ -59,8 +59,10 @@ def pseudo_label_loss(
     first, *drawn, imputing, passing = jax.random.split(key, 5)
     views = tasks.draw_views(components, batch, (first, *drawn))
     imputer = state.slots[combinators.TEACHER] if teacher else params
-    said = _logits(components, imputer, state, views.teacher_view, imputing)
-    z = jax.lax.stop_gradient(tasks.imputed(components, said, views))
+    teacher_logits = _logits(
+      components, imputer, state, views.teacher_view, imputing
+    )
+    z = jax.lax.stop_gradient(tasks.imputed(components, teacher_logits, views))
     if hard:
       z = jax.nn.one_hot(z.argmax(axis=-1), z.shape[-1], dtype=z.dtype)
     logits, stats = _both(
@@ -150,7 +152,7 @@ def build(
 
   Args:
     components: what it is built from.
-    terms: further terms, on the view that is learnt from.
+    terms: further terms, on the view that is trained on.
     weight: of the unlabeled loss.
     ramp: its ramp.
     ramp_steps: length of the ramp.

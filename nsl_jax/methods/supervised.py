@@ -38,11 +38,11 @@ def supervised_loss(
 ) -> Loss:
   """Loss of the labeled images.
 
-  `compose.passes` tells what its sum, and that of a term, is divided by. `tie`
-  weighs the squared difference of the network's two heads, a mean over the rows
-  of the clean pass. With `second_pass_rows='unlabeled'` a further pass of the
-  network itself moves the statistics as the clean one does, as in DNLL's
-  released code.
+  `combinators.forward_passes` tells what its sum, and that of a term, is
+  divided by. `tie` weighs the squared difference of the network's two heads, a
+  mean over the rows of the clean pass. With `second_pass_rows='unlabeled'` a
+  further pass of the network itself moves the statistics as the clean one does,
+  as in DNLL's released code.
   """
   passes = combinators.forward_passes(
     components,
@@ -123,10 +123,10 @@ def with_terms(
     components: what it is built from.
     terms: their configs.
     *after: updates that follow the optimizer's.
-    shared_batch_norm: see `compose.passes`.
+    shared_batch_norm: see `combinators.forward_passes`.
     slots: slots that start as copies of the network.
     tie: see `supervised_loss`.
-    second_pass_rows: see `compose.passes`.
+    second_pass_rows: see `combinators.forward_passes`.
   """
   base = supervised_loss(
     components,

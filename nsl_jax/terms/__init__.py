@@ -100,7 +100,7 @@ def with_own(
 def per_image_tables(
   config: Mapping[str, Mapping[str, Any]],
 ) -> tuple[str, ...]:
-  """Names of the side tables that the terms look up."""
+  """Names of the per-image tables that the terms look up."""
   samplers = [f['sampler'] for f in config.values() if 'sampler' in f]
   return tuple(
     sorted({t for s in samplers for t in negative_samplers.per_image_tables(s)})

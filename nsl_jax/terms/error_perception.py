@@ -62,7 +62,7 @@ def sample_negatives(
   key: Key, table: Array | None, predicted: Array, classes: int, count: int
 ) -> Array:
   """Pseudo-negative labels, bool[N, K]: `count` of the K - 1 classes that were
-  not predicted; see `negative_logits` and `negatives.weighted_subset`.
+  not predicted; see `negative_logits` and `negative_samplers.weighted_subset`.
 
   Raises:
     errors.UserError: unless 1 <= count < K.

@@ -1,7 +1,8 @@
-"""Samplers of negative labels: which classes a row is said not to be.
+"""Samplers of negative labels: which classes a row is not.
 
 The alternatives that NS3L's Table 6 compares with its threshold. Each sampler
-takes what it needs of (belief, side tables, key) and returns a mask bool[N, K].
+takes what it needs of (probabilities, per-image tables, key) and returns a mask
+bool[N, K].
 """
 
 from collections.abc import Callable, Mapping
@@ -77,7 +78,7 @@ def nearest_classes(distance: Array, count: int) -> Array:
 
 @options.declare(threshold='(0, 1]')
 def threshold_sampler(*, threshold: float = 0.04) -> Sampler:
-  """NS3L itself: every class believed less than `threshold`."""
+  """NS3L itself: every class less probable than `threshold`."""
   return lambda probs, tables, key: losses.below_threshold(probs, threshold)
 
 
@@ -161,7 +162,7 @@ def build(name: str, **fields: Any) -> Sampler:
 
 
 def per_image_tables(name: str) -> tuple[str, ...]:
-  """Names of the side tables that a sampler looks up."""
+  """Names of the per-image tables that a sampler looks up."""
   return _entry(name)[1]
 
 

@@ -70,7 +70,7 @@ def _named(logits: Array | dict[str, Array]) -> dict[str, Array]:
 
 
 def _counts(logits: Array, labels: Array, real: Array) -> dict[str, Array]:
-  """i32[K] each: real images by class, those judged wrong, and by what the
+  """i32[K] each: real images by class, wrong predictions, and by what the
   network says of them."""
   predicted = jnp.argmax(logits, axis=-1)
   by = lambda classes, which: jnp.where(
@@ -118,7 +118,7 @@ def make_evaluate(
     sums, counts = {}, {}
     predicted = method.predict(state, normalize(fitted, images))
     for name, outputs in _named(predicted).items():
-      for metric, values in task.judge(outputs, labels, fitted).items():
+      for metric, values in task.metrics(outputs, labels, fitted).items():
         sums[f'{metric}{name}'] = jnp.where(real, values, 0).sum()
       if task is tasks.CLASSIFICATION:
         counts[f'{BY_CLASS}{name}'] = _counts(outputs, labels, real)
@@ -229,8 +229,8 @@ def report(
       for k in tested
       if k.startswith('error_') and not k.endswith(ENSEMBLE)
     ]
-    judged = held_out or {f'error_{name}': 0.0 for name in names}
-    line['submodel'] = best = min(names, key=lambda n: judged[f'error_{n}'])
+    validation = held_out or {f'error_{name}': 0.0 for name in names}
+    line['submodel'] = best = min(names, key=lambda n: validation[f'error_{n}'])
     chosen = f'{BY_CLASS}_{best}'
     for prefix, values in found.items():
       for metric in ('error', 'cross_entropy') if values else ():

@@ -126,7 +126,7 @@ def prepare(
   config_lib.check(config)
   train_step.use_precision(config.precision)
   task = tasks.find(config.task)
-  source = pipeline.load_source(config)  # before a device is asked for
+  source = pipeline.load_source(config)  # before a device is taken
   config_lib.check_task_of_data(task, source)
   mesh = mesh_lib.make(config.devices)
   mesh_lib.check_batch(
@@ -230,8 +230,8 @@ def _evaluation(
 
   def run(state: State) -> dict[str, Any]:
     tested = parts.evaluate(state, fitted, parts.test)
-    judged = held_out and parts.evaluate(state, fitted, held_out)
-    line = evaluate.report(tested, judged)
+    validation = held_out and parts.evaluate(state, fitted, held_out)
+    line = evaluate.report(tested, validation)
     collapsed = evaluate.collapse(line, labels)
     if collapsed and not warned:
       warned.append(collapsed)
@@ -279,7 +279,7 @@ def _keep_split(
 
 
 def _labels(parts: Parts, split: splits.Split) -> dict[str, np.ndarray]:
-  """Of the images that evaluation judges."""
+  """Labels of the images that are evaluated."""
   return {
     'test': parts.source.test.labels,
     'validation': parts.source.train.labels[split.validation],
@@ -429,7 +429,7 @@ def run(
     errors.UserError: for wrong input, or if another run is at work there.
     errors.TrainingError: if a seed's loss is not finite.
     errors.WriteError: if the disk takes no more.
-    loop.Interrupted: if asked to stop.
+    loop.Interrupted: if a signal stops the run.
   """
   with lock.Lock(workdir) as held:
     return _run(config, workdir, held)

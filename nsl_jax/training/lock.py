@@ -47,7 +47,7 @@ class Lock:
     """
     if self._taken:
       return
-    # Who runs alone is told so before a device is asked for.
+    # A process that runs alone learns this before it takes a device.
     alone = not jax.distributed.is_initialized()
     refusal = None
     if alone or jax.process_index() == 0:
@@ -104,7 +104,9 @@ class Lock:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-      for _ in range(20):  # it may just have begun, and not have said so yet
+      for _ in range(
+        20
+      ):  # it may have started without having written its name yet
         if _read(file):
           break
         time.sleep(0.05)
@@ -168,7 +170,7 @@ class Lock:
 
 
 def _read(file: int) -> dict[str, Any]:
-  """Who holds it, or {} of a process that died before it had said so."""
+  """Who holds it, or {} if it died before it wrote its name."""
   try:
     content = json.loads(os.pread(file, 4096, 0))
   except ValueError:

@@ -31,7 +31,7 @@ _LINE = (
 
 
 class Interrupted(Exception):
-  """The run was asked to stop, and has saved itself; `signal` says by what."""
+  """A signal stopped the run, after a checkpoint; `signal` is its number."""
 
   def __init__(self, number: int):
     super().__init__(f'stopped by {signal.Signals(number).name}')
@@ -86,7 +86,8 @@ def default_steps_per_call() -> int:
 
 
 class Meter:
-  """Metrics of the steps since the last line, kept on the device until asked.
+  """Metrics of the steps since the last line, kept on the device until they are
+  fetched.
 
   Its content is part of a checkpoint, so that a line whose steps fall on both
   sides of a restart is the same as without one.
@@ -129,7 +130,7 @@ class Meter:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
-  """A function that tells which signal asked to stop, if any.
+  """A function that returns the signal that stops the run, or None.
 
   Several processes must stop at the same step, so they ask one another, and
   only when told that this is a moment to do so.
@@ -317,9 +318,9 @@ def run(
           shown['loss'] = f'{means["loss"]:.4f}'
         if plan.is_due(plan.eval_every, step):
           record.meter.fetch()
-          judged = recompute(state) if recompute else state
-          values = evaluate(judged)
-          record.evaluated(step, judged, values)
+          evaluated_state = recompute(state) if recompute else state
+          values = evaluate(evaluated_state)
+          record.evaluated(step, evaluated_state, values)
           if values['validation_error'] is not None:
             shown['validation'] = f'{values["validation_error"]:.2f}%'
         bar.set_postfix(shown, refresh=False)

@@ -1,4 +1,4 @@
-"""What a seed trains on: its source, split, side tables and rows."""
+"""What a seed trains on: its source, split, per-image tables and rows."""
 
 from collections.abc import Sequence
 
