@@ -158,7 +158,7 @@ class OptionsTest(parameterized.TestCase):
       ('--row', 'DIG-2', '--workdir=gs://b/run'),
       '--workdir=gs:/b/run',
     ),
-    ('reproduce', ('--row', 'DIG-2', '--results', 's3://b'), '--results=s3:/b'),
+    ('reproduce', ('--row', 'DIG-2', '--ledger', 's3://b'), '--ledger=s3:/b'),
     (
       'search',
       ('--config=x', '--grid=a=1', '--out=gs://b/o.csv'),

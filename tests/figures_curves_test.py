@@ -249,7 +249,7 @@ class CurvesTest(parameterized.TestCase):
           '--seeds=3',
           '--reduced=20',
           f'--workdir={self.folder}/runs',
-          f'--results={self.folder}/results',
+          f'--ledger={self.folder}/results',
         ]
       )
     results = self.folder / 'results'

@@ -10,7 +10,6 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest
 
-from nsl_jax.commands import reproduce
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import examples
@@ -61,7 +60,6 @@ class ExamplesTest(absltest.TestCase):
     return [line for line in self.drawing.lines if line['cell'] == cell]
 
   def test_command(self):
-    self.assertEqual(reproduce.state_of(self.row), 'ready')
     self.assertEqual(self.drawing.png[:4], b'\x89PNG')
     json.dumps(self.drawing.content)
 

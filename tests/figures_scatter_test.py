@@ -10,7 +10,6 @@ from unittest import mock
 from absl.testing import absltest
 
 from nsl_jax.benchmarks import table7
-from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import scatter
 from nsl_jax.training import experiment, summary
@@ -123,9 +122,6 @@ class ScatterTest(absltest.TestCase):
     first = self._draw().lines
     self.assertEqual(self._draw().lines, first)
     self.timed.assert_not_called()
-
-  def test_it_is_ready(self):
-    self.assertEqual(reproduce.state_of(rows.find('DN-F8')), 'ready')
 
 
 if __name__ == '__main__':

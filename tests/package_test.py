@@ -208,9 +208,7 @@ class WheelTest(parameterized.TestCase):
     self.assertFalse((self.folder / 'runs').exists())
 
   def test_results_of_the_papers_are_found(self):
-    status, out, err = self.installed(
-      'nsl_jax', 'reproduce', '--list', '--match=DIG'
-    )
+    status, out, err = self.installed('nsl_jax', 'reproduce', '--list', 'DIG')
     self.assertEqual(status, 0, err)
     for row in ('DIG-1', 'DIG-2'):
       self.assertIn(row, out)

@@ -16,8 +16,6 @@ from nsl_jax.papers import rows
 from nsl_jax.reports import tables
 from nsl_jax.training import config as config_lib, experiment
 
-NOT_YET = rows.find('NS-T6-8')._replace(config='')  # as if it had no config
-
 
 def _result(row: str, per_seed: list[float], **changes) -> dict:
   mean = sum(per_seed) / len(per_seed)
@@ -50,13 +48,21 @@ class ReproduceTest(absltest.TestCase):
     self.assertIn('--row NS-T6-8', lines['NS-T6-8'])
     self.assertIn('16.59 ± 0.19', lines['NS-T6-8'])
     self.assertIn('--row L2-T5-1', lines['L2-T5-1'])
-    line = reproduce.list_rows([NOT_YET])
-    self.assertIn('not implemented yet', line)
-    self.assertNotIn('--row', line)
+    cited = lines['DN-T1-c-pi-1000']
+    self.assertNotIn('--row', cited)
+    self.assertIn('cited', cited)
+
+  def test_rows_are_found_by_words_in_any_case(self):
+    ids = lambda *words: [row.id for row in rows.search(words)]
+    self.assertEqual(ids('CIFAR10', 'mixmatch', '250'), ['NS-T3-1', 'NS-T3-2'])
+    self.assertEqual(ids('dig'), ['DIG-1', 'DIG-2'])
+    self.assertLen(ids(), len(rows.read()))
+    self.assertIn('L2-T3-10', ids('mm', 'cifar10', '250'))
+    self.assertEmpty(ids('cifar10', 'nothing'))
 
   def test_every_ready_row_names_itself_in_its_config(self):
     for row in rows.read().values():
-      if row.kind == 'run' and reproduce.state_of(row) == 'ready':
+      if row.kind == 'run':
         config = config_lib.load(row.config)
         self.assertIn(row.id, config.row.split())
         self.assertEqual(config.data.name, row.data)
@@ -74,15 +80,35 @@ class ReproduceTest(absltest.TestCase):
     )
 
   def test_rows_without_a_command(self):
-    for row in (NOT_YET, rows.find('DN-T1-c-pi-1000')):
-      with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
-        reproduce.reproduce(
-          row,
-          seeds=1,
-          reduced=0,
-          workdir=pathlib.Path('/nowhere'),
-          results=pathlib.Path('/nowhere'),
-        )
+    with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
+      reproduce.reproduce(
+        rows.find('DN-T1-c-pi-1000'),
+        seeds=1,
+        reduced=0,
+        workdir=pathlib.Path('/nowhere'),
+      )
+
+
+class RunsTest(absltest.TestCase):
+  """Tables of any work folders."""
+
+  def test_finished_runs_are_tabulated(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    config = {
+      'method': {'name': 'vat', 'terms': {'ns3l': {}}},
+      'data': {'name': 'digits', 'labeled': 50},
+    }
+    for name in ('a', 'b'):
+      (folder / name).mkdir()
+      (folder / name / 'config.json').write_text(json.dumps(config))
+    result = _result('', [4.0, 6.0], protocol='best_validation')
+    (folder / 'a' / 'results.json').write_text(json.dumps(result))
+    text = tables.of_runs([folder / 'a', folder / 'b'])
+    self.assertLen(text.splitlines(), 3)
+    self.assertIn(f'| {folder}/a | vat + ns3l | digits@50 | ', text)
+    self.assertIn('5.00 ± 0.50', text)
+    with self.assertRaisesRegex(errors.UserError, 'no finished run in .*/b'):
+      tables.of_runs([folder / 'b'])
 
 
 class ReportTest(parameterized.TestCase):

@@ -139,7 +139,7 @@ class MeasureTest(absltest.TestCase):
         [
           '--row=DN-T7-2',
           '--reduced=2',
-          f'--results={folder}',
+          f'--ledger={folder}',
           f'--workdir={folder}/runs',
         ]
       )

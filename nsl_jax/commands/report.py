@@ -1,5 +1,6 @@
 """Reported against ours, from the ledger: python -m nsl_jax report
 
+`report runs/*` tabulates the results of work folders instead. Of the ledger:
 Every number comes from a JSON file in --results. A difference is taken from
 the supervised row of the same table, data, labels and budget, where a table
 has none from that of the host, and the paper's from the paper's. Errors in %;
@@ -18,8 +19,11 @@ from nsl_jax.reports import tables
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Prints or writes the tables.table."""
+  """Prints or writes a table."""
   parser = cli.Parser('report', __doc__)
+  parser.add_argument(
+    'workdirs', nargs='*', type=pathlib.Path, help='folders of runs'
+  )
   parser.add_argument(
     '--match', default='', help='only rows whose id starts so, as NS-T6'
   )
@@ -53,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
       raise errors.UserError(f'--fill {options.fill}: {error}') from error
     files.write(options.fill, tables.fill(text, folder).encode())
     return
-  if options.bench is None:
+  if options.workdirs:
+    text = tables.of_runs(options.workdirs)
+  elif options.bench is None:
     text = tables.table(tables.read(folder), options.match)
   else:
     text = tables.times(folder, options.bench)

@@ -1,9 +1,11 @@
 """Reproduces results of the papers by id: python -m nsl_jax reproduce --list
 
-A run is resumed by the same command, and leaves one JSON file in --results,
-from which `python -m nsl_jax report` makes its table. A figure leaves its
-picture and the numbers in it as well, in the folder figures/ there. Rows of a
-table of times are measured together, and printed.
+--list mixmatch cifar10 250 lists the rows that have all of these words, in any
+case. A run is resumed by the same command, and leaves one JSON file beside it
+in --workdir, or in the ledger that --ledger names, from which `python -m
+nsl_jax report` makes its table. A figure leaves its picture and the numbers in
+it as well, in the folder figures/ there. Rows of a table of times are measured
+together, and printed. `python -m nsl_jax plot` draws the curves of a run.
 """
 
 import pathlib
@@ -25,18 +27,6 @@ from nsl_jax.training import (
 )
 
 
-def state_of(row: rows.Row) -> str:
-  """`ready`, `cited` (another paper's number) or `not implemented yet`."""
-  if row.kind == 'cited':
-    return 'cited'
-  ready = not row.config or config_lib.exists(row.config)
-  if row.kind == 'figure':
-    ready = ready and figures.name_of(row.id) is not None
-  else:
-    ready = ready and rows.is_runnable(row)
-  return 'ready' if ready else 'not implemented yet'
-
-
 def list_rows(found: list[rows.Row]) -> str:
   """One line a row."""
   lines = []
@@ -45,11 +35,11 @@ def list_rows(found: list[rows.Row]) -> str:
     value = summary.plus_minus(row.reported, row.reported_std) or '-'
     if row.kind == 'timing':
       value = f'{row.reported:g}'
-    command = f'--row {row.id}' if state_of(row) == 'ready' else ''
+    command = f'--row {row.id}' if row.kind != 'cited' else ''
     lines.append(
       f'{row.id:<18} {row.kind:<7} {row.data + labels:<20} '
       f'{row.model:<22} {row.method:<24} {value:>15} {row.unit:<2} '
-      f'{state_of(row):<20} {command}'.rstrip()
+      f'{command or row.kind}'
     )
   return '\n'.join(lines)
 
@@ -76,26 +66,33 @@ def reproduce(
   seeds: int,
   reduced: int,
   workdir: pathlib.Path,
-  results: pathlib.Path,
+  ledger: pathlib.Path | None = None,
 ) -> pathlib.Path:
-  """Trains the seeds of a row, or draws or times it, and writes its file into
-  the ledger.
+  """Trains the seeds of a row, or draws or times it, and writes its file.
+
+  Args:
+    row: the result of a paper.
+    seeds: number of seeds.
+    reduced: steps to train, every horizon scaled; 0 for all.
+    workdir: folder under which the row gets its own.
+    ledger: folder of the file; None for the row's own.
 
   Returns:
-    That file.
+    The file.
 
   Raises:
-    errors.UserError: if the row has no command, or `results` is not a folder
+    errors.UserError: if the row has no command, or `ledger` is not a folder
       that can be written to.
   """
-  state = state_of(row)
-  if state != 'ready':
+  if row.kind == 'cited':
     raise errors.UserError(
-      f'row {row.id} cannot be run: {state} ({row.method}, {row.model})'
+      f'row {row.id} is cited from another paper and cannot be run: '
+      f'{row.method}, {row.model}'
     )
-  files.make_folder(results, '--results')
   size = f'reduced{reduced}' if reduced else 'full'
   folder = workdir / f'{row.id}-{size}'
+  results = folder if ledger is None else ledger
+  files.make_folder(results, '--workdir' if ledger is None else '--ledger')
   name = row.id
   if row.kind == 'figure':
     content = figures.make(
@@ -123,9 +120,12 @@ def _headline(content: dict[str, Any]) -> str:
 
 def _parser() -> cli.Parser:
   parser = cli.Parser('reproduce', __doc__)
-  parser.add_argument('--list', action='store_true', help='list the rows')
   parser.add_argument(
-    '--match', default='', help='list only rows whose id starts so'
+    '--list',
+    nargs='*',
+    metavar='WORD',
+    help='list the rows, or those with all of these words in their id, data, '
+    'labels, method, network or paper',
   )
   parser.add_argument('--row', help='id of the row to run, as NS-T6-8')
   parser.add_argument('--seeds', type=int, default=1, help='number of seeds')
@@ -143,10 +143,10 @@ def _parser() -> cli.Parser:
     help='folder under which each row gets its own (default: runs)',
   )
   parser.add_argument(
-    '--results',
-    default='results',
+    '--ledger',
     type=pathlib.Path,
-    help='folder of the ledger (default: results)',
+    metavar='DIR',
+    help='write the result there, as results, instead of beside the run',
   )
   return parser
 
@@ -154,10 +154,12 @@ def _parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Lists or runs."""
   options = _parser().parse_args(argv)
-  if options.list:
-    found = rows.match(options.match)
+  if options.list is not None:
+    found = rows.search(options.list)
     if not found:
-      raise errors.UserError(f'no row starts with {options.match!r}')
+      raise errors.UserError(
+        f'no row has all of {" ".join(options.list)}: give fewer words'
+      )
     print(list_rows(found))
     return
   if options.row is None:
@@ -167,6 +169,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds=options.seeds,
     reduced=options.reduced,
     workdir=options.workdir,
-    results=options.results,
+    ledger=options.ledger,
   )
   print(f'{options.row}: {_headline(workdir_lib.read_json(path))} -> {path}')

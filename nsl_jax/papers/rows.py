@@ -5,6 +5,7 @@ The table is `rows.csv`; docs/readings.md explains the ids and profiles.
 
 import csv
 import importlib.resources
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nsl_jax import errors
@@ -74,6 +75,24 @@ def find(row_id: str) -> Row:
 def match(prefix: str) -> list[Row]:
   """The rows whose id starts with `prefix`, in the order of the file."""
   return [row for row in read().values() if row.id.startswith(prefix)]
+
+
+def search(words: Sequence[str]) -> list[Row]:
+  """The rows that have every word, in any case, in what describes them: the
+  beginning of their id, data, labels, method, network or paper.
+  """
+
+  def has(row: Row, word: str) -> bool:
+    word = word.lower()
+    described = (row.data, str(row.labels or ''), row.method, row.model)
+    return row.id.lower().startswith(word) or any(
+      word == one.lower() or (len(word) > 3 and word in one.lower())
+      for one in (*described, row.paper, *row.method.split('+'))
+    )
+
+  return [
+    row for row in read().values() if all(has(row, word) for word in words)
+  ]
 
 
 def is_runnable(row: Row) -> bool:

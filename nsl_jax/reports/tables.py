@@ -173,6 +173,40 @@ def table(results: list[Result], match: str) -> str:
   return text + _footnotes(chosen)
 
 
+def of_runs(folders: Sequence[pathlib.Path]) -> str:
+  """A Markdown table of work folders: method, data, score, seeds, steps.
+
+  Raises:
+    errors.UserError: if none has a results.json.
+  """
+  lines = [
+    '| run | method | data | score | seeds | steps | protocol |',
+    '|' + ' --- |' * 7,
+  ]
+  for folder in folders:
+    path = folder / 'results.json'
+    if not path.is_file():
+      continue  # a folder that holds other runs, or one that is not finished
+    result = workdir_lib.read_json(path)
+    config = workdir_lib.read_json(folder / 'config.json')
+    method, data = config['method'], config['data']
+    host = method.get('host', method)
+    names = [method['name'], *host.get('terms', {})]
+    score = result['score']
+    value = summary.plus_minus(score['mean'], score['std'])
+    lines.append(
+      f'| {folder} | {" + ".join(names)} | {data["name"]}@{data["labeled"]} | '
+      f'{score["metric"]} {value} {score["unit"]} | {len(result["seeds"])} | '
+      f'{result["steps"]} | {result["protocol"].replace("_", " ")} |'
+    )
+  if len(lines) == 2:
+    raise errors.UserError(
+      f'no finished run in {", ".join(map(str, folders))}: name work folders '
+      'that have a results.json'
+    )
+  return '\n'.join(lines)
+
+
 def times(folder: pathlib.Path, name: str) -> str:
   """The Markdown table of a file of `nsl_jax bench`.
 

@@ -61,7 +61,7 @@ def make(
     errors.UserError: for wrong input, or if the files cannot be written.
   """
   folder = results / 'figures'
-  files.make_folder(folder, '--results')
+  files.make_folder(folder, '--ledger')
   module = importlib.import_module(f'{__name__}.{name_of(row.id)}')
   drawing = module.draw(row, seeds=seeds, reduced=reduced, workdir=workdir)
   stem = f'{row.id}-reduced{reduced}' if reduced else row.id
