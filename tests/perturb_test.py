@@ -180,6 +180,14 @@ class MixTest(parameterized.TestCase):
       self.assertAlmostEqual(float(sharp.sum()), 1.0, places=6)
       self.assertEqual(sharp.argsort().tolist(), row.argsort().tolist())
 
+  def test_sharpen_of_a_probability_of_0(self):
+    """The logarithm of 0 must reach neither the value nor the gradient."""
+    probs = jnp.array([[1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(mixing.sharpen(probs, 0.5), probs)
+    weights = jnp.array([[1.0, 2.0, 3.0]])
+    slope = jax.grad(lambda p: (weights * mixing.sharpen(p, 0.5)).sum())(probs)
+    self.assertTrue(np.isfinite(slope).all())
+
   @parameterized.parameters(0.25, 0.75, 1.0)
   def test_ratio_is_the_larger_part_of_a_beta(self, alpha):
     """P(max(b, 1 - b) <= x) = F(x) - F(1 - x) for b ~ Beta(alpha, alpha)."""
