@@ -18,6 +18,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
   Returns:
     f32[N], -sum_k y_k log p_k.
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> print(cross_entropy(logits, jnp.array([1])))  # -log 0.2
+  [1.609]
   """
   chex.assert_rank(logits, 2)
   if labels.ndim == 1:
@@ -35,6 +39,10 @@ def kl_divergence(logits_p: Array, logits_q: Array) -> Array:
 
   Returns:
     f32[N], sum_k p_k (log p_k - log q_k), exact down to p_k = 0.
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> print(kl_divergence(logits, jnp.zeros((1, 3))))  # log 3 - entropy
+  [0.297]
   """
   chex.assert_rank([logits_p, logits_q], 2)
   chex.assert_equal_shape([logits_p, logits_q])
@@ -44,7 +52,12 @@ def kl_divergence(logits_p: Array, logits_q: Array) -> Array:
 
 
 def entropy(logits: Array) -> Array:
-  """Entropy of the prediction in nats, f32[N] from f32[N, K]."""
+  """Entropy of the prediction in nats, f32[N] from f32[N, K].
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> print(entropy(logits))
+  [0.802]
+  """
   chex.assert_rank(logits, 2)
   log_p = jax.nn.log_softmax(logits)
   return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
@@ -64,6 +77,13 @@ def pseudo_label(logits: Array, probs: Array, *, threshold: float) -> Array:
 
   Returns:
     f32[N], KL(target || p) or 0.
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> probs = jax.nn.softmax(logits)
+  >>> print(pseudo_label(logits, probs, threshold=0.6))
+  [0.356]
+  >>> print(pseudo_label(logits, probs, threshold=0.95))
+  [0.]
   """
   chex.assert_rank([logits, probs], 2)
   chex.assert_equal_shape([logits, probs])
@@ -88,6 +108,11 @@ def negative_sampling_loss(logits: Array, negative: Array) -> Array:
 
   Returns:
     f32[N]; 0 where a row has no negative label.
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> negative = jnp.array([[False, True, True]])
+  >>> print(negative_sampling_loss(logits, negative))  # -log(1 - 0.3)
+  [0.357]
   """
   chex.assert_rank([logits, negative], 2)
   chex.assert_equal_shape([logits, negative])
@@ -102,6 +127,10 @@ def log1m_softmax(logits: Array) -> Array:
   Only the class of the largest logit can have p_k > 1/2, where 1 - p_k loses
   its digits: its value is a difference of two log-sum-exps, finite and exact
   down to p_k = 1. The others' is log1p(-p_k). Memory is O(N K).
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> print(jnp.exp(log1m_softmax(logits)))
+  [[0.3 0.8 0.9]]
   """
   chex.assert_rank(logits, 2)
   classes = jnp.arange(logits.shape[-1])[None]
@@ -127,6 +156,11 @@ def complementary_label_loss(logits: Array, negative: Array) -> Array:
   Returns:
     f32[N], the mean as the released code has it where the equation sums
     (F-D8); 0 where a row has no negative label.
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> negative = jnp.array([[False, True, True]])
+  >>> print(complementary_label_loss(logits, negative))
+  [0.164]
   """
   chex.assert_equal_shape([logits, negative])
   count = jnp.maximum(negative.sum(axis=-1), 1)
@@ -144,27 +178,12 @@ def below_threshold(probs: Array, threshold: float) -> Array:
     bool[N, K]. The class believed most is never a negative, whatever the
     threshold, nor is any class that ties with it: uniform probabilities over
     many classes says nothing.
+
+  >>> below_threshold(jnp.array([[0.7, 0.2, 0.1]]), 0.15)
+  Array([[False, False,  True]], dtype=bool)
   """
   chex.assert_rank(probs, 2)
   return (probs < threshold) & (probs < probs.max(axis=-1, keepdims=True))
-
-
-def negative_sampling(
-  logits: Array, probs: Array, *, threshold: float
-) -> Array:
-  """NS3L's loss: "none of these" of the improbable classes.
-
-  Args:
-    logits: f32[N, K], with gradient.
-    probs: f32[N, K] probabilities that choose the negatives; held constant.
-    threshold: see `below_threshold`.
-
-  Returns:
-    f32[N] (NS3L Algorithm 1, F-N2).
-  """
-  chex.assert_equal_shape([logits, probs])
-  probs = jax.lax.stop_gradient(probs)
-  return negative_sampling_loss(logits, below_threshold(probs, threshold))
 
 
 def squared_error(logits: Array, target: Array) -> Array:
@@ -176,6 +195,10 @@ def squared_error(logits: Array, target: Array) -> Array:
 
   Returns:
     f32[N].
+
+  >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
+  >>> print(squared_error(logits, jnp.array([[1.0, 0.0, 0.0]])))
+  [0.047]
   """
   chex.assert_rank([logits, target], 2)
   chex.assert_equal_shape([logits, target])
@@ -184,7 +207,11 @@ def squared_error(logits: Array, target: Array) -> Array:
 
 
 def mean_square(outputs: Array, target: Array) -> Array:
-  """Mean over outputs of (output - target)^2, f32[N] from f32[N, P] both."""
+  """Mean over outputs of (output - target)^2, f32[N] from f32[N, P] both.
+
+  >>> print(mean_square(jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 4.0]])))
+  [2.5]
+  """
   chex.assert_rank([outputs, target], 2)
   chex.assert_equal_shape([outputs, target])
   return jnp.mean((outputs - target) ** 2, axis=-1)
@@ -200,6 +227,10 @@ def interocular_error(points: Array, true: Array) -> Array:
 
   Returns:
     f32[N], a fraction; not finite where the first two points are the same.
+
+  >>> true = jnp.array([[0.0, 0.0, 2.0, 0.0]])  # eyes at a distance of 2
+  >>> print(interocular_error(true + 1.0, true))
+  [0.707]
   """
   chex.assert_rank([points, true], 2)
   chex.assert_equal_shape([points, true])

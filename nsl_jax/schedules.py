@@ -71,6 +71,10 @@ def ramped(
       Time is then counted in whole stretches, of which the ramp takes the
       nearest number to `ramp_steps / hold_steps`: a shortened run rounds both,
       and must not end the ramp a stretch too early or late.
+
+  >>> weight = ramped(weight=2.0, ramp='linear', ramp_steps=4)
+  >>> [float(weight(step)) for step in (0, 1, 4, 9)]
+  [0.0, 0.5, 2.0, 2.0]
   """
   unit = hold_steps or 1
   shape = _RAMPS[ramp if ramp_steps else 'none'](
@@ -105,6 +109,10 @@ def decayed(
   Raises:
     errors.UserError: for a number that is negative, or for two that contradict
       each other.
+
+  >>> rate = decayed(lr=0.1, drop_steps=3, drop_factor=0.5)
+  >>> [round(float(rate(step)), 3) for step in (0, 2, 3)]
+  [0.1, 0.1, 0.05]
   """
   single = isinstance(drop_steps, int)
   drops: Sequence[int] = (drop_steps,) if single else drop_steps  # type: ignore

@@ -13,6 +13,12 @@ from scipy import special
 from nsl_jax import losses
 
 
+def negative_sampling(logits, probs, *, threshold):
+  """NS3L's Algorithm 1: the negatives are the improbable classes."""
+  negative = losses.below_threshold(jax.lax.stop_gradient(probs), threshold)
+  return losses.negative_sampling_loss(logits, negative)
+
+
 def logits_of(*rows):
   """Logits whose softmax are these rows."""
   return jnp.log(jnp.array(rows, jnp.float32))
@@ -60,7 +66,7 @@ LOSSES = {
     z, jnp.asarray(BELIEF, z.dtype), threshold=0.95
   ),
   'none_of': lambda z: losses.negative_sampling_loss(z, BELIEF < 0.25),
-  'negative_sampling': lambda z: losses.negative_sampling(
+  'negative_sampling': lambda z: negative_sampling(
     z, jnp.asarray(BELIEF, z.dtype), threshold=0.25
   ),
   'each_not': lambda z: losses.complementary_label_loss(z, BELIEF < 0.35),
@@ -92,7 +98,7 @@ class EveryLossTest(parameterized.TestCase):
     lambda z: losses.pseudo_label(z, z[:1], threshold=0.5),
     lambda z: losses.negative_sampling_loss(z, jnp.ones((2, 4), bool)),
     lambda z: losses.complementary_label_loss(z, jnp.ones((2, 4), bool)),
-    lambda z: losses.negative_sampling(z, z[:1], threshold=0.5),
+    lambda z: negative_sampling(z, z[:1], threshold=0.5),
   )
   def test_wrong_shapes_are_refused(self, call):
     with self.assertRaises(AssertionError):
@@ -326,13 +332,13 @@ class NegativeSamplingTest(parameterized.TestCase):
       logits_of([0.7, 0.2, 0.1]),
       jnp.array([[0.7, 0.2, 0.1]]),
     )
-    value = losses.negative_sampling(logits, target_probs, threshold=threshold)
+    value = negative_sampling(logits, target_probs, threshold=threshold)
     np.testing.assert_allclose(value, [-math.log(kept)], atol=1e-6)
 
   @parameterized.parameters((10, 0.04), (100, 0.004), (100, 0.05))
   def test_uniform_belief_says_nothing(self, num_classes, threshold):
     """Invariant 1; the last case has T > 1 / K, where every class ties."""
-    loss = lambda z: losses.negative_sampling(
+    loss = lambda z: negative_sampling(
       z, jax.nn.softmax(z), threshold=threshold
     )
     logits = jnp.zeros((3, num_classes))
@@ -342,9 +348,7 @@ class NegativeSamplingTest(parameterized.TestCase):
   def test_nearly_uniform_over_many_classes(self):
     """K = 100, T = 0.05: all but the best one are negatives, yet finite."""
     logits = jnp.zeros((1, 100)).at[0, 42].set(1e-4)
-    loss = lambda z: losses.negative_sampling(
-      z, jax.nn.softmax(z), threshold=0.05
-    )
+    loss = lambda z: negative_sampling(z, jax.nn.softmax(z), threshold=0.05)
     np.testing.assert_allclose(loss(logits), math.log(100.0), rtol=1e-3)
     expected = 0.01 - np.eye(100)[42:43]
     np.testing.assert_allclose(gradient(loss, logits), expected, rtol=1e-3)
@@ -353,7 +357,7 @@ class NegativeSamplingTest(parameterized.TestCase):
     """Invariant 6: tied to the logits or not, the belief is constant."""
     logits = jnp.array([[1.0, -2.0, 0.5, 0.4]])
     target_probs = jax.nn.softmax(logits)
-    loss = lambda z, b: losses.negative_sampling(z, b, threshold=0.3)
+    loss = lambda z, b: negative_sampling(z, b, threshold=0.3)
     constant = gradient(loss, logits, target_probs)
     self.assertGreater(np.abs(constant).max(), 0.1)
     tied = gradient(lambda z: loss(z, jax.nn.softmax(z)), logits)
@@ -367,7 +371,7 @@ class NegativeSamplingTest(parameterized.TestCase):
     labels = jnp.array(
       [[0, 1, 0, 0], [0.3, 0, 0.7, 0], [0.25, 0.25, 0.25, 0.25]]
     )
-    value = losses.negative_sampling(logits, labels, threshold=0.05)
+    value = negative_sampling(logits, labels, threshold=0.05)
     probs = special.softmax(np.asarray(logits[0]))
     expected = [-np.log(probs[1]), -np.log(probs[0] + probs[2]), 0.0]
     np.testing.assert_allclose(value, expected, atol=1e-6)

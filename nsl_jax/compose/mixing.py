@@ -20,6 +20,9 @@ def sharpen(probs: Array, temperature: float) -> Array:
   Args:
     probs: f32[N, K].
     temperature: T > 0 (MixMatch equation 7).
+
+  >>> print(sharpen(jnp.array([[0.5, 0.3, 0.2]]), 0.5))
+  [[0.658 0.237 0.105]]
   """
   chex.assert_rank(probs, 2)
   return jax.nn.softmax(jnp.log(jnp.maximum(probs, 1e-30)) / temperature)
@@ -79,7 +82,11 @@ def mix_ratio(key: Key, alpha: float, rows: int, *, per_batch: bool) -> Array:
 
 
 def mix(rows: Array, others: Array, ratio: Array) -> Array:
-  """ratio * rows + (1 - ratio) * others, `ratio` f32[N] a row."""
+  """ratio * rows + (1 - ratio) * others, `ratio` f32[N] a row.
+
+  >>> print(mix(jnp.array([[1.0]]), jnp.array([[0.0]]), jnp.array([0.75])))
+  [[0.75]]
+  """
   chex.assert_equal_shape([rows, others])
   ratio = ratio.reshape((-1,) + (1,) * (rows.ndim - 1))
   return ratio * rows + (1.0 - ratio) * others

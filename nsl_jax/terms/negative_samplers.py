@@ -78,13 +78,23 @@ def nearest_classes(distance: Array, count: int) -> Array:
 
 @options.declare(threshold='(0, 1]')
 def threshold_sampler(*, threshold: float = 0.04) -> Sampler:
-  """NS3L itself: every class less probable than `threshold`."""
+  """NS3L itself: every class less probable than `threshold`.
+
+  >>> sample = threshold_sampler(threshold=0.15)
+  >>> sample(jnp.array([[0.7, 0.2, 0.1]]), {}, jax.random.key(0))
+  Array([[False, False,  True]], dtype=bool)
+  """
   return lambda probs, tables, key: losses.below_threshold(probs, threshold)
 
 
 @options.declare(count='>= 1')
 def uniform_sampler(*, count: int = 1) -> Sampler:
-  """`count` classes uniform over all K; they may hit the true one."""
+  """`count` classes uniform over all K; they may hit the true one.
+
+  >>> sample = uniform_sampler(count=2)
+  >>> int(sample(jnp.full((1, 5), 0.2), {}, jax.random.key(0)).sum())
+  2
+  """
 
   def sample(probs, tables, key):
     _check_count(count, probs.shape[-1] - 1)
@@ -95,7 +105,13 @@ def uniform_sampler(*, count: int = 1) -> Sampler:
 
 @options.declare(exclude='>= 0', count='>= 1')
 def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
-  """`count` classes uniform over all but the `exclude` nearest ones."""
+  """`count` classes uniform over all but the `exclude` nearest ones.
+
+  >>> sample = exclude_nearest_sampler(exclude=2, count=1)
+  >>> distance = {DISTANCE: jnp.array([[0.1, 0.2, 0.9]])}
+  >>> sample(jnp.full((1, 3), 0.3), distance, jax.random.key(0))
+  Array([[False, False,  True]], dtype=bool)
+  """
 
   def sample(probs, tables, key):
     _check_count(count, probs.shape[-1] - max(exclude, 1))
@@ -106,7 +122,12 @@ def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
 
 
 def furthest_sampler() -> Sampler:
-  """The one class whose nearest labeled image is furthest away."""
+  """The one class whose nearest labeled image is furthest away.
+
+  >>> distance = {DISTANCE: jnp.array([[0.1, 0.9, 0.2]])}
+  >>> furthest_sampler()(jnp.full((1, 3), 0.3), distance, jax.random.key(0))
+  Array([[False,  True, False]], dtype=bool)
+  """
 
   def sample(probs, tables, key):
     furthest = jnp.argmax(tables[DISTANCE], axis=-1)
@@ -117,7 +138,12 @@ def furthest_sampler() -> Sampler:
 
 @options.declare(count='>= 1')
 def oracle_sampler(*, count: int = 1) -> Sampler:
-  """`count` classes uniform over the K - 1 wrong ones."""
+  """`count` classes uniform over the K - 1 wrong ones.
+
+  >>> true = {TRUE_CLASS: jnp.array([0])}
+  >>> oracle_sampler(count=2)(jnp.ones((1, 3)), true, jax.random.key(0))
+  Array([[False,  True,  True]], dtype=bool)
+  """
 
   def sample(probs, tables, key):
     _check_count(count, probs.shape[-1] - 1)
