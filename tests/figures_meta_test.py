@@ -10,7 +10,6 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import meta
 from nsl_jax.training import experiment, summary
@@ -76,7 +75,6 @@ class MetaTest(parameterized.TestCase):
   @parameterized.parameters(('L2-F2', 91), ('PTS-F2', 50))
   def test_drawing(self, name, labels):
     row = rows.find(name)
-    self.assertEqual(reproduce.state_of(row), 'ready')
     folder = self.enter_context(tempfile.TemporaryDirectory())
     with (
       mock.patch.object(experiment, 'run', side_effect=run) as ran,
