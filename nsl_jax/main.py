@@ -24,14 +24,12 @@ from nsl_jax.training import config as config_lib, experiment, sharding, summary
 Overrides = list[tuple[str, str]]
 
 
-def default_workdir(argument: str, overrides: Overrides = []) -> pathlib.Path:
+def default_workdir(
+  argument: str, overrides: Sequence[tuple[str, str]] = ()
+) -> pathlib.Path:
   """runs/<config name>/, with what else decides the run but its seeds."""
-  path, _, words = argument.partition(':')
-  parts = [word for word in words.split(',') if word]
-  parts += [f'{field}={text}' for field, text in overrides]
-  parts = [part for part in parts if not part.startswith('seeds=')]
-  name = ','.join([pathlib.Path(path).stem, *parts])
-  return pathlib.Path('runs') / name.replace('/', '_')
+  words = [f'{field}={text}' for field, text in overrides]
+  return pathlib.Path('runs') / config_lib.name_of(argument, *words)
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from nsl_jax import errors
 
 Part = Callable[..., Any]
-Limit = str | tuple[str, ...]
+Limit = str | tuple[str, ...] | Part
 _INTERVAL = re.compile(r'([\[(])(\S+), (\S+)([\])])')
 _WORDS: dict[type, str] = {
   bool: 'true or false',
@@ -43,8 +43,8 @@ class Option(NamedTuple):
     default: its value where none is given.
     kind: its type if that is bool, int, float or str, or one of them or None;
       None for any other.
-    limit: `'> 0'`, `'[0, 1)'`, a tuple of choices, or '' for any value of the
-      default's type.
+    limit: `'> 0'`, `'[0, 1)'`, a tuple of choices, the part that a mapping is
+      the options of, or '' for any value of the default's type.
     doc: its line of the docstring.
   """
 
@@ -59,8 +59,9 @@ def declare(**limits: Limit) -> Callable[[Any], Any]:
   """Decorator that says which values the arguments of a part may have.
 
   Args:
-    **limits: by argument an interval (`'> 0'`, `'>= 1'`, `'[0, 1)'`) or a tuple
-      of choices. Arguments without one are checked for their type alone.
+    **limits: by argument an interval (`'> 0'`, `'>= 1'`, `'[0, 1)'`), a tuple
+      of choices, or for a mapping the part that it has the options of.
+      Arguments without one are checked for their type alone.
   """
 
   def decorate(part: Any) -> Any:
@@ -164,6 +165,9 @@ def check_values(
 def _check_value(option: Option, value: Any, text: str) -> None:
   if value is None and option.default is None:
     return
+  if callable(option.limit):
+    check_values(of(option.limit), value, text.partition('=')[0] + '.')
+    return
   if isinstance(option.limit, tuple):
     if value not in option.limit:
       hint = errors.did_you_mean(str(value), map(str, option.limit))
@@ -206,7 +210,9 @@ def table(known: Mapping[str, Option]) -> str:
   lines = []
   for name, option in known.items():
     limit = option.limit
-    if isinstance(limit, tuple):
+    if callable(limit):
+      limit = 'with ' + ', '.join(of(limit))
+    elif isinstance(limit, tuple):
       limit = ' | '.join(map(str, limit))
     lines.append(f'  {name}={option.default!r}' + f'  ({limit})' * bool(limit))
     lines += textwrap.wrap(

@@ -192,8 +192,6 @@ class Aux(NamedTuple):
       rows of `logits_u`; None where a method does not tell.
     views: the views behind it; None where a method has not two of the
       unlabeled images.
-    run_key: key of the run, the same at every step; terms are given it, losses
-      need not tell.
     second_pass_with_stats: `(statistics, key) -> (f32[N, K], statistics)`, as
       `second_pass` of the trained network by a pass that moves the statistics;
       None where the further passes of a method leave them alone.
@@ -209,7 +207,6 @@ class Aux(NamedTuple):
   forward_pass: ForwardPass | None = None
   consistency_u: Array | None = None
   views: Views | None = None
-  run_key: Key | None = None
   second_pass_with_stats: Callable[[Stats, Key], tuple[Array, Stats]] | None = (
     None
   )
@@ -234,8 +231,6 @@ class Task(NamedTuple):
     loss: `(f32[N, K] outputs, labels) -> f32[N]`.
     target: outputs -> f32[N, K], what they say: probabilities, or points.
     disagreement: `(outputs, constant target) -> f32[N]`.
-    reduce: the sum or mean of losses that an inner step of Learning to Impute
-      descends on.
     inner: `(outputs, target, variant) -> f32[]`, its unlabeled loss,
       differentiable in both.
     metrics: `(outputs, labels of the source, normalization) -> {metric: [N]}`.
@@ -248,7 +243,6 @@ class Task(NamedTuple):
   loss: Callable[[Array, Array], Array]
   target: Callable[[Array], Array]
   disagreement: Callable[[Array, Array], Array]
-  reduce: Callable[[Array], Array]
   inner: Callable[[Array, Array, str], Array]
   metrics: Callable[[Array, Array, Mapping[str, Array]], dict[str, Array]]
 

@@ -335,7 +335,7 @@ class BadInputTest(parameterized.TestCase):
         'no such field config.optimizer.lrr: did you mean lr? '
       ),
       (digits, '--config.steps=many'): (
-        'config.steps=many: must be of type int, like 2000'
+        'config.steps=many: must be int, like 2000'
       ),
       (digits, '--lr=1'): 'no such option: --lr; did you mean --config.op',
       (digits, '--config.method.terms.vta.weight=1'): "did you mean 'vat'?",

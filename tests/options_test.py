@@ -96,8 +96,25 @@ class IntervalTest(parameterized.TestCase):
           with self.subTest(f'{kind} {name} {option.name}'):
             if isinstance(option.limit, tuple):
               self.assertIn(option.default, option.limit)
-            elif option.limit:
+            elif isinstance(option.limit, str) and option.limit:
               self.assertTrue(options.allows(option.limit, option.default))
+
+
+class NestedTest(absltest.TestCase):
+  """An option that is a mapping has the options of another part."""
+
+  def test_of_dual_student(self):
+    part = methods.find('dual_student')
+    good = dict(negatives=dict(count=2, weight=0.5))
+    options.check(part, good, 'dual_student ')
+    options.check(part, dict(negatives=None), 'dual_student ')
+    for negatives, message in (
+      (dict(count=0), 'dual_student negatives.count=0: must be >= 1'),
+      (dict(cont=1), "dual_student negatives.cont .* did you mean 'count'"),
+    ):
+      with self.assertRaisesRegex(errors.UserError, message):
+        options.check(part, dict(negatives=negatives), 'dual_student ')
+    self.assertIn('with count, weight', options.table(options.of(part)))
 
 
 class OfTest(parameterized.TestCase):

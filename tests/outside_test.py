@@ -99,7 +99,7 @@ class OutsideTest(parameterized.TestCase):
     for pair, message in (
       ('method.factor=0', 'config.method.factor=0.0: must be > 0'),
       ('method.terms.sure.power=0', 'terms.sure.power=0.0: must be > 0'),
-      ('model.scale=true', 'scale=true: must be of type float'),
+      ('model.scale=true', 'scale=true: must be float'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):
         config_lib.check(

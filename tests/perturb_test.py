@@ -20,7 +20,7 @@ class DirectionTest(parameterized.TestCase):
     self.weights = draw(keys[0], 6, 4)
     self.images, self.start = draw(keys[1], 5, 6), draw(keys[2], 5, 6)
     self.network = lambda images: images @ self.weights
-    self.logits, self.push = jax.linearize(self.network, self.images)
+    self.logits, self.jvp = jax.linearize(self.network, self.images)
 
   def drift(self, change, key):
     moved = self.network(self.images + change)
@@ -37,7 +37,7 @@ class DirectionTest(parameterized.TestCase):
   def test_fisher_product_is_exact(self):
     """The oracle of a linear softmax network."""
     found = power_iteration.fisher_vector_product(
-      self.push, self.logits, self.start
+      self.jvp, self.logits, self.start
     )
     np.testing.assert_allclose(found, self.oracle(self.start), rtol=1e-12)
 
@@ -52,7 +52,7 @@ class DirectionTest(parameterized.TestCase):
       self.drift, self.start, jax.random.key(0), xi=1e-2, iterations=iterations
     )
     exact = power_iteration.exact_adversarial_direction(
-      self.push, self.logits, self.start, iterations=iterations
+      self.jvp, self.logits, self.start, iterations=iterations
     )
     self.assertGreater((probed * direction).sum(1).min(), 0.999)
     np.testing.assert_allclose(exact, direction, atol=1e-6)
@@ -88,7 +88,7 @@ class DirectionTest(parameterized.TestCase):
     """
     if exact:
       worst = power_iteration.exact_adversarial_direction(
-        self.push, self.logits, self.start, iterations=1
+        self.jvp, self.logits, self.start, iterations=1
       )
     else:
       worst = power_iteration.adversarial_direction(
@@ -109,9 +109,9 @@ class DirectionTest(parameterized.TestCase):
 
   def test_no_gradient_through_the_direction(self):
     def worst(weights):
-      logits, push = jax.linearize(lambda x: x @ weights, self.images)
+      logits, jvp = jax.linearize(lambda x: x @ weights, self.images)
       return power_iteration.exact_adversarial_direction(
-        push, logits, self.start, iterations=1
+        jvp, logits, self.start, iterations=1
       ).sum()
 
     np.testing.assert_array_equal(jax.grad(worst)(self.weights), 0.0)
@@ -130,16 +130,16 @@ class DirectionTest(parameterized.TestCase):
         jnp.tanh(x.astype(dtype) @ hidden.astype(dtype)) @ out.astype(dtype)
       ).astype(jnp.promote_types(dtype, jnp.float32))
     )
-    logits, push = jax.linearize(network(jnp.float64), self.images)
+    logits, jvp = jax.linearize(network(jnp.float64), self.images)
     true = power_iteration.exact_adversarial_direction(
-      push, logits, self.start, iterations=1
+      jvp, logits, self.start, iterations=1
     )
     images = self.images.astype(jnp.float32)
     start = self.start.astype(jnp.float32)
-    logits, push = jax.linearize(network(dtype), images)
+    logits, jvp = jax.linearize(network(dtype), images)
     if xi is None:
       found = power_iteration.exact_adversarial_direction(
-        push, logits, start, iterations=1
+        jvp, logits, start, iterations=1
       )
       self.assertGreater((found * true).sum(1).mean(), cosine)
     else:

@@ -245,7 +245,7 @@ class VATTest(parameterized.TestCase):
       **options: of the term.
     """
     network = lambda view: view.reshape(len(view), -1) @ kernel
-    logits, push = jax.linearize(network, jnp.asarray(self.images))
+    logits, jvp = jax.linearize(network, jnp.asarray(self.images))
 
     def apply(view, key=None):
       if seen is not None:
@@ -257,7 +257,7 @@ class VATTest(parameterized.TestCase):
       view=jnp.asarray(self.images),
       logits=logits + shift,
       consistency=logits,
-      jvp=push,
+      jvp=jvp,
       apply_same_dropout=apply,
       apply_new_augmentation=apply,
       unlabeled=lambda values: values[2:],

@@ -20,11 +20,8 @@ from nsl_jax.training import config as config_lib, search as grid
 
 def default_workdir(argument: str, reduced: int | None) -> pathlib.Path:
   """runs/search/<config name>, with what else decides the runs but seeds."""
-  path, _, words = argument.partition(':')
-  parts = [w for w in words.split(',') if w and not w.startswith('seeds=')]
-  if reduced is not None:
-    parts.append(f'reduced={reduced}')
-  name = ','.join([pathlib.Path(path).stem, *parts])
+  words = [] if reduced is None else [f'reduced={reduced}']
+  name = config_lib.name_of(argument, *words)
   return pathlib.Path('runs') / 'search' / name
 
 

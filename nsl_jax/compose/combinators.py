@@ -94,8 +94,8 @@ def forward_passes(
   - not `shared_batch_norm` (family M): in two batches, each with a mean of its
     own; further passes see the unlabeled images alone.
 
-  Forward that perturb images (`ForwardPass.same`, `fresh`) have the rows of the
-  clean pass.
+  Passes that perturb images (`ForwardPass.apply_same_dropout`,
+  `apply_new_augmentation`) have the rows of the clean pass.
 
   Args:
     components: network and augmentation.
@@ -216,7 +216,7 @@ def _plus(
       f'{", ".join(terms)} needs unlabeled images: set config.batch.unlabeled'
     )
   metrics = dict(aux.metrics)
-  shared = aux._replace(run_key=state.key)
+  shared = aux
   for (name, (weight, term)), key in zip(terms.items(), keys):
     rows = term(shared, batch, key)
     if isinstance(rows, tuple):

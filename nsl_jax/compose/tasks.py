@@ -36,7 +36,6 @@ CLASSIFICATION = Task(
   loss=losses.cross_entropy,
   target=jax.nn.softmax,
   disagreement=losses.squared_error,
-  reduce=jnp.sum,
   inner=_inner_of_classes,
   metrics=_class_metrics,
 )
@@ -90,7 +89,6 @@ REGRESSION = Task(
   disagreement=lambda outputs, target: losses.mean_square(
     outputs, jax.lax.stop_gradient(target)
   ),
-  reduce=jnp.mean,
   inner=_inner_of_points,
   metrics=_point_metrics,
 )
@@ -111,7 +109,7 @@ def find(name: str) -> Task:
 
 
 def of(components: Components) -> Task:
-  """The task of a method's tools."""
+  """The task that a method is built for."""
   return components.task or CLASSIFICATION
 
 
@@ -207,8 +205,8 @@ def draw_views(
 
 
 def imputed(components: Components, outputs: Array, views: Views) -> Array:
-  """What outputs for `views.teacher_view` say of `views.student_view`: f32[B_u,
-  K] probabilities, or points that have shifted with the crop.
+  """The targets for `views.student_view` from outputs for `views.teacher_view`:
+  f32[B_u, K] probabilities, or points that have shifted with the crop.
   """
   target = of(components).target(outputs)
   return target if views.change is None else target + views.change

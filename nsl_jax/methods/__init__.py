@@ -29,10 +29,10 @@ def names() -> list[str]:
 def find(name: str) -> Callable[..., Method | combinators.SingleNetworkMethod]:
   """The function that builds a method.
 
-  It is `build(components, *, terms, **options) -> Method` of the file, or
-  `recipe(components, *, terms, **options) -> combinators.SingleNetworkMethod`
-  if the method is a loss on one network that others may build on. A file's
-  `TASKS` are the tasks that it is for, if it is not for classes alone.
+  It is `build(components, *, terms, **options)` of the file, which returns a
+  `Method`, or a `combinators.SingleNetworkMethod` if the method is a loss on
+  one network that others may build on. A file's `TASKS` are the tasks that it
+  is for, if it is not for classes alone.
 
   Args:
     name: of a file of this folder, one of `OF_ONE_TERM`, or `package.module` of
@@ -43,8 +43,7 @@ def find(name: str) -> Callable[..., Method | combinators.SingleNetworkMethod]:
   """
   if name in OF_ONE_TERM:
     return _of_one_term(name)
-  module = _module(name)
-  return getattr(module, 'build', None) or module.recipe
+  return _module(name).build
 
 
 def _module(name: str) -> Any:

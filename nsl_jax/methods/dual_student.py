@@ -105,7 +105,7 @@ def dual_student_loss(
     values, aux = {}, {}
     cut = batch.x.shape[0]
     for n, draw in two_networks.keys(draws).items():
-      values[n], metrics = student_view(
+      values[n], metrics = network_loss(
         n, outputs, elsewhere, batch, state.step, draw
       )
       aux[n] = Aux(
@@ -122,7 +122,7 @@ def dual_student_loss(
       )
     return values, aux
 
-  def student_view(
+  def network_loss(
     name: str,
     outputs: Mapping[str, Outputs],
     elsewhere: Mapping[str, Outputs],
@@ -145,7 +145,7 @@ def dual_student_loss(
       )
       for n, o in outputs.items()
     }
-    network_loss = learns_from(states[name], states[rival])
+    taught_by_other = learns_from(states[name], states[rival])
     target = jax.nn.softmax(outputs[rival].logits[cut:])
     second = own.consistency[cut:]
     metrics = {
@@ -154,7 +154,7 @@ def dual_student_loss(
       'tie': jnp.mean((own.logits - own.consistency) ** 2),
       'consistency': losses.squared_error(own.consistency, there).mean(),
       'stabilization': jnp.where(
-        network_loss, losses.squared_error(second, target), 0.0
+        taught_by_other, losses.squared_error(second, target), 0.0
       ).sum()
       / rows,
       'consistency_weight': jnp.asarray(consistency(step)),
@@ -175,9 +175,9 @@ def dual_student_loss(
         negatives.size,
       )
       each = jnp.where(
-        network_loss, 0.0, losses.complementary_label_loss(second, negative)
+        taught_by_other, 0.0, losses.complementary_label_loss(second, negative)
       )
-      metrics['dnll'] = each.sum() / jnp.maximum((~network_loss).sum(), 1)
+      metrics['dnll'] = each.sum() / jnp.maximum((~taught_by_other).sum(), 1)
       metrics['dnll_weight'] = jnp.asarray(negatives.weight(step))
       value = value + metrics['dnll_weight'] * metrics['dnll']
     return value, metrics
@@ -185,8 +185,30 @@ def dual_student_loss(
   return loss
 
 
+@options.declare(count='>= 1')
+def _negatives(
+  *,
+  count: int = 3,
+  weight: float = 1.0,
+  ramp: str = 'sigmoid',
+  ramp_steps: int = 1600,
+  hold_steps: int = 0,
+) -> _Negatives:
+  """The `negatives` of `build`."""
+  return _Negatives(
+    count,
+    schedules.ramped(
+      weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
+    ),
+  )
+
+
 @options.declare(
-  consistency='>= 0', stabilization='>= 0', tie='>= 0', threshold='[0, 1]'
+  consistency='>= 0',
+  stabilization='>= 0',
+  tie='>= 0',
+  threshold='[0, 1]',
+  negatives=_negatives,
 )
 def build(
   components: Components,
@@ -219,13 +241,7 @@ def build(
       the other network does not teach gives `count` negative labels, drawn
       among the classes that the other does not predict on the view of this
       one. Fields `count`, `weight`, `ramp`, `ramp_steps`, `hold_steps`.
-
-  Raises:
-    errors.UserError: for an unknown field of `negatives`.
   """
-  options.check_values(
-    options.of(_negatives), negatives or {}, 'dual_student negatives.'
-  )
   ramped = lambda value: schedules.ramped(
     weight=value, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
   )
@@ -246,24 +262,3 @@ def build(
     terms_lib.per_image_tables(terms),
     recompute=two_networks.recompute(components),
   )
-
-
-@options.declare(count='>= 1')
-def _negatives(
-  *,
-  count: int = 3,
-  weight: float = 1.0,
-  ramp: str = 'sigmoid',
-  ramp_steps: int = 1600,
-  hold_steps: int = 0,
-) -> _Negatives:
-  """The `negatives` of `build`."""
-  return _Negatives(
-    count,
-    schedules.ramped(
-      weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
-    ),
-  )
-
-
-setattr(build, 'nested_options', {'negatives': _negatives})

@@ -93,8 +93,3 @@ def search(words: Sequence[str]) -> list[Row]:
   return [
     row for row in read().values() if all(has(row, word) for word in words)
   ]
-
-
-def is_runnable(row: Row) -> bool:
-  """Whether a config of this repository runs the row."""
-  return row.kind != 'cited' and row.config != ''

@@ -123,7 +123,7 @@ def refuse_single_images(
 
 
 def needs_linearized_pass(config: Mapping[str, Mapping[str, Any]]) -> bool:
-  """Whether a term reads `ForwardPass.push`: its file has a function
+  """Whether a term reads `ForwardPass.jvp`: its file has a function
   `needs_linearized_pass(**options)` that tells.
   """
   return any(

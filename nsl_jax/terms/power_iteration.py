@@ -52,14 +52,14 @@ def adversarial_direction(
 
 
 def fisher_vector_product(
-  push: Callable[[Array], Array], logits: Array, direction: Array
+  jvp: Callable[[Array], Array], logits: Array, direction: Array
 ) -> Array:
   """J^T F J d: the curvature of KL(p(x) || p(x + d)) at d = 0, applied to d.
 
   Exact, so there is no xi to choose, and it holds in bfloat16 as well.
 
   Args:
-    push: d -> J d, the linear map of `jax.linearize` at the clean images.
+    jvp: d -> J d, the linear map of `jax.linearize` at the clean images.
     logits: f32[B, K] of the clean images.
     direction: f32[B, ...].
 
@@ -67,18 +67,14 @@ def fisher_vector_product(
     f32[B, ...].
   """
   probs = jax.nn.softmax(logits)
-  moved = push(direction).astype(logits.dtype)
+  moved = jvp(direction).astype(logits.dtype)
   mean = jnp.sum(probs * moved, axis=-1, keepdims=True)
-  pull = jax.linear_transpose(push, direction)
+  pull = jax.linear_transpose(jvp, direction)
   return pull(probs * (moved - mean))[0]
 
 
 def exact_adversarial_direction(
-  push: Callable[[Array], Array],
-  logits: Array,
-  start: Array,
-  *,
-  iterations: int,
+  jvp: Callable[[Array], Array], logits: Array, start: Array, *, iterations: int
 ) -> Array:
   """`adversarial_direction` without finite differences: power iterations on the
   Fisher matrix of the prediction with respect to the image.
@@ -88,5 +84,5 @@ def exact_adversarial_direction(
   """
   direction = normalize(start)
   for _ in range(iterations):
-    direction = normalize(fisher_vector_product(push, logits, direction))
+    direction = normalize(fisher_vector_product(jvp, logits, direction))
   return jax.lax.stop_gradient(direction)

@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def needs_linearized_pass(*, mode: str = 'exact', **_: Any) -> bool:
-  """Whether it reads `ForwardPass.push`."""
+  """Whether it reads `ForwardPass.jvp`."""
   return mode == 'exact'
 
 

@@ -99,9 +99,14 @@ def find(name: str) -> pathlib.Path:
   )
 
 
-def exists(argument: str) -> bool:
-  """Whether the file of a --config argument is there."""
-  return (root() / argument.partition(':')[0]).is_file()
+def name_of(argument: str, *words: str) -> str:
+  """Name of a folder for a run: its config, the arguments and further words
+  but the number of seeds.
+  """
+  path, _, arguments = argument.partition(':')
+  parts = [*filter(None, arguments.split(',')), *words]
+  parts = [part for part in parts if not part.startswith('seeds=')]
+  return ','.join([pathlib.Path(path).stem, *parts]).replace('/', '_')
 
 
 def _import_as_configs(folder: pathlib.Path) -> None:
@@ -155,7 +160,7 @@ def load(
     raise errors.UserError(
       f'{name} raised {type(error).__name__}: {error}'
     ) from error
-  names = [pair for pair in overrides if _is_name(pair[0])]
+  names = [pair for pair in overrides if is_name(pair[0])]
   for field, text in names:
     _replace_part(config, field, text)
   complete(config)
@@ -166,7 +171,8 @@ def load(
   return config.lock()
 
 
-def _is_name(field: str) -> bool:
+def is_name(field: str) -> bool:
+  """Whether a field names a part, whose options follow from it."""
   section, _, last = field.rpartition('.')
   return section.split('.')[0] in ('method', 'model', 'optimizer') and (
     last in ('name', 'sampler', 'module')
@@ -237,24 +243,28 @@ def _set(config: Config, field: str, text: str) -> None:
   fields = _section(config, section, field)
   if name not in fields:
     raise errors.UserError(_no_field(field, name, fields, section))
-  fields[name] = _convert(field, text, fields[name])
+  fields[name] = convert(f'config.{field}', text, fields[name])
 
 
-def _convert(field: str, text: str, like: Any) -> Any:
-  """A word of the command line as a value of the type of another."""
-  wrong = errors.UserError(
-    f'config.{field}={text}: must be of type {type(like).__name__}, like '
-    f'{like!r}'
-  )
+def convert(field: str, text: str, like: Any) -> Any:
+  """A word of the command line as a value of the type of another.
+
+  Raises:
+    errors.UserError: if it is of another type; `field` is what it is for.
+  """
+  sort = f'{type(like).__name__}, like {like!r}'
+  if like is None:
+    sort = 'a number, true, false or null'
+  wrong = errors.UserError(f'{field}={text}: must be {sort}')
   if isinstance(like, str):
     return text
   if isinstance(like, bool):
     if text.lower() not in ('true', 'false'):
-      raise wrong
+      raise errors.UserError(f'{field}={text}: must be true or false')
     return text.lower() == 'true'
   if isinstance(like, Config):
     raise errors.UserError(
-      f'config.{field} has fields of its own: {", ".join(sorted(like))}'
+      f'{field} is a section, with the fields {", ".join(sorted(like))}'
     )
   words = {'true': True, 'false': False, 'null': None, 'none': None}
   try:
@@ -304,8 +314,12 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
   """What builds those options of a method that have options themselves, of
   those that are set.
   """
-  parts = getattr(methods.find(fields['name']), 'nested_options', {})
-  return {name: part for name, part in parts.items() if fields.get(name)}
+  known = method_options(fields)
+  return {
+    name: option.limit
+    for name, option in known.items()
+    if callable(option.limit) and fields.get(name)
+  }
 
 
 def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
@@ -378,8 +392,6 @@ def _check_method(fields: Mapping[str, Any], where: str) -> None:
   _check_part(fields, method_options(fields), where)
   for name, term in fields.get('terms', {}).items():
     _check_part(term, term_options(name, term), f'{where}.terms.{name}')
-  for name, part in _nested(fields).items():
-    _check_part(fields[name], options.of(part), f'{where}.{name}')
   if 'host' in fields:
     _check_method(fields['host'], f'{where}.host')
 

@@ -1,6 +1,5 @@
 """A grid of settings, ranked by validation error."""
 
-import ast
 import itertools
 import math
 import pathlib
@@ -13,7 +12,12 @@ import ml_collections
 from flax import traverse_util
 
 from nsl_jax import errors
-from nsl_jax.training import experiment, metrics_log, summary
+from nsl_jax.training import (
+  config as config_lib,
+  experiment,
+  metrics_log,
+  summary,
+)
 
 _OPTIONS = ('row', 'seeds', 'steps', 'full_steps')  # of the command itself
 # Errors of cells that differ in these do not compare.
@@ -50,28 +54,6 @@ class Outcome(NamedTuple):
     return math.inf if self.validation is None else self.validation['mean']
 
 
-def _convert(field: str, text: str, like: Any) -> Any:
-  """A value of the type that the config has; a tuple gets one element."""
-  if isinstance(like, bool):
-    if text.lower() not in ('true', 'false'):
-      raise errors.UserError(f'--grid {field}={text}: must be true or false')
-    return text.lower() == 'true'
-  if like is None or isinstance(like, tuple):
-    try:
-      value = ast.literal_eval(text)
-    except (SyntaxError, ValueError) as error:
-      raise errors.UserError(
-        f'--grid {field}={text}: must be a number, True, False or None'
-      ) from error
-    return value if like is None else (value,)
-  try:
-    return type(like)(text)
-  except ValueError as error:
-    raise errors.UserError(
-      f'--grid {field}={text}: must be {type(like).__name__}'
-    ) from error
-
-
 def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
   """Reads `field=value,value,…`.
 
@@ -86,10 +68,16 @@ def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
       f'--grid {text}: no such config field; '
       + errors.did_you_mean(field, fields)
     )
+  if config_lib.is_name(field):
+    raise errors.UserError(
+      f'--grid {text}: each has options of another kind, so that no grid holds '
+      'for all: search one at a time'
+    )
   if field in _OPTIONS:
     raise errors.UserError(f'--grid {text}: use --seeds and --reduced instead')
   values = tuple(
-    _convert(field, word, fields[field]) for word in words.split(',')
+    config_lib.convert(f'--grid {field}', word, fields[field])
+    for word in words.split(',')
   )
   if len(set(values)) < len(values):
     raise errors.UserError(f'--grid {text}: a value is there twice')
