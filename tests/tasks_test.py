@@ -1,4 +1,4 @@
-"""Points: how they are standardized, moved, learnt and judged."""
+"""Points: how they are standardized, moved, trained on and measured."""
 
 import jax
 import jax.numpy as jnp

@@ -44,7 +44,7 @@ def dnll_loss(
 ) -> two_networks.PairLoss:
   """Either network's cross-entropy plus `weight` times what it is taught.
 
-  A labeled image has a view of its own for either network, an unlabeled one
+  A labeled image has a separate view for either network, an unlabeled one
   a weak and a strong view that both share (F-D16). The labeled and the strong
   views of a network go through it in one batch, the weak views, on which the
   networks teach, in another without gradient; either moves its statistics, in

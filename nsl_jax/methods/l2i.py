@@ -52,7 +52,7 @@ def build(
   log_test_loss: bool = False,
   follow_rate: bool = False,
 ) -> Method:
-  """Builds a host and the step that follows each of its own; the defaults are
+  """Builds a host and the step that follows each host step; the defaults are
   V2 on the Pseudo-Label of Table 2 at Adam's rate of 0.003.
 
   Args:

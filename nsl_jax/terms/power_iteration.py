@@ -35,7 +35,7 @@ def adversarial_direction(
     divergence: (change f32[B, ...], key) -> f32[], how far predictions move;
       the key is for what is random in the pass.
     start: f32[B, ...], random.
-    key: every iteration has one of its own from it.
+    key: split into one for each iteration.
     xi: length of the probing step. With a deterministic forward pass in
       float32 an xi of 1e-6 is lost in rounding; the reference escapes that
       only because each of its passes augments anew (F-N6).
