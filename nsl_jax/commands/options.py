@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for kind, found in known.items():
       print(f'{kind:<10} {" ".join(found)}')
     return
-  everything = [name for found in known.values() for name in found]
+  everything = {name for found in known.values() for name in found}
   for name in given:
     if name not in everything:
       raise errors.UserError(
