@@ -110,6 +110,7 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
     augment='',  # such as 'flip,translate:2,noise:0.15'
     strong='',  # the harder view of methods with two; '' for augment
     limit=0,  # images kept of each split; 0 for all
+    on_device_mb=0,  # of images; more are streamed. 0 for half of its memory
   )
   config.batch = dict(labeled=0, unlabeled=0)
   config.model = dict(name='small_cnn')
@@ -170,10 +171,12 @@ _COUNTS = ('full_steps', 'scheduled_steps')  # no horizons
 
 
 def _scaled(value, factor: float):
-  """A horizon, or each of a tuple; 0 stays 0, others are at least 1."""
+  """A horizon, or each of a tuple; 0 and -1, which is open, stay, others are at
+  least 1.
+  """
   if isinstance(value, tuple):
     return tuple(_scaled(one, factor) for one in value)
-  return value and max(1, round(value * factor))
+  return value if value <= 0 else max(1, round(value * factor))
 
 
 def scale(config: ml_collections.ConfigDict, factor: float) -> None:
@@ -236,6 +239,21 @@ def shrink(config: ml_collections.ConfigDict) -> None:
 _APART = 40
 
 
+def _finish_open(
+  config: ml_collections.ConfigDict, arg: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+  """Applies the arguments to a config whose length follows from the images."""
+  if arg.reduced or arg.quick:
+    raise ValueError(
+      'config arguments reduced and quick are for a config whose steps are '
+      'known: use steps=N'
+    )
+  if arg.smoke:
+    config.steps = 20
+    config.data.limit = 2000
+  return config
+
+
 def finish(
   config: ml_collections.ConfigDict, arg: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:
@@ -248,6 +266,8 @@ def finish(
     host.terms[name] = dict(fields, ramp_steps=ramp)
   if arg.terms or arg.smoke:
     config.row = ''  # no longer what the paper ran
+  if config.steps < 0:  # open until the images are read
+    return _finish_open(config, arg)
   if not 0 <= arg.reduced <= config.steps:
     raise ValueError(
       f'config argument reduced={arg.reduced}: the whole run has '

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 
+import jax
 import numpy as np
 
 _ALIGNED = 64  # bytes, from which XLA uses an array of the host as it is
@@ -62,3 +63,21 @@ def shared(array: np.ndarray) -> np.ndarray:
   array = array.view()
   array.flags.writeable = False
   return array
+
+
+def device_limit(megabytes: int) -> int:
+  """Bytes of images that a device may hold.
+
+  Args:
+    megabytes: the limit; 0 for half of the device's memory, on a CPU of the
+      machine's.
+  """
+  if megabytes:
+    return megabytes * 2**20
+  device = jax.local_devices()[0]
+  stats = device.memory_stats() if device.platform != 'cpu' else None
+  if stats and 'bytes_limit' in stats:
+    return stats['bytes_limit'] // 2
+  if not hasattr(os, 'sysconf'):  # Windows does not tell
+    return 2**32
+  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2

@@ -57,7 +57,8 @@ class Data(NamedTuple):
   """A training set as it lies on the device, passed to the step as argument.
 
   Attributes:
-    images: u8[N, H, W, C].
+    images: u8[N, H, W, C], or f32[N, 1, 1, D] features; none where the images
+      of each step come with its rows.
     labels: i32[N], -1 where unknown, or f32[N, P] points, standardized, NaN
       where unknown. Rows drawn as unlabeled never show theirs to a method.
     normalization: arrays that the normalization needs (means, whitening

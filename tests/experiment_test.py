@@ -255,7 +255,7 @@ class ExperimentTest(parameterized.TestCase):
       config = _config(**{'data.limit': 500})
       split = pipeline.split_of(config, parts.source, 0)
       data = experiment.data_of(parts, split)
-      rows = loop.rows_at(
+      rows = feed.rows_at(
         pipeline.index_iterators(config, split, 0), range(1), parts.mesh
       )
       after, _ = parts.chunk(state, data, rows)

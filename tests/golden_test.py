@@ -30,7 +30,7 @@ from nsl_jax.data import augment, sources, splits
 from nsl_jax.training import (
   config as config_lib,
   experiment,
-  loop,
+  feed,
   pipeline,
   train_step,
 )
@@ -202,7 +202,7 @@ def numbers_of_run(name):
   state = train_step.initial_state(parts.method, config.seed, parts.mesh)
   found = []
   for step in range(_STEPS):
-    rows = loop.rows_at(streams, range(step, step + 1), parts.mesh)
+    rows = feed.rows_at(streams, range(step, step + 1), parts.mesh)
     state, metrics = parts.chunk(state, data, rows)
     found.append([float(metrics[n][0]) for n in ('loss', 'params_norm')])
   return np.array(found)

@@ -60,7 +60,7 @@ class HiddenLabelsTest(parameterized.TestCase):
       streams = pipeline.index_iterators(config, split, 0)
       state = train_step.initial_state(parts.method, 0, parts.mesh)
       for step in range(2):
-        rows = loop.rows_at(streams, range(step, step + 1), parts.mesh)
+        rows = feed.rows_at(streams, range(step, step + 1), parts.mesh)
         state, metrics = parts.chunk(state, data, rows)
       results.append((state.params, metrics, data.normalization))
     jax.tree.map(np.testing.assert_array_equal, *results)

@@ -21,6 +21,7 @@ FLOORS = (
   ('terms',),
   ('methods',),
   ('training',),
+  ('inference',),
   ('benchmarks',),
   ('reports',),
   ('commands',),

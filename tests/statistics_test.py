@@ -35,7 +35,7 @@ def setting(config):
   parts = experiment.prepare(config)
   split = pipeline.split_of(config, parts.source, 0)
   data = experiment.data_of(parts, split)
-  rows = loop.rows_at(
+  rows = feed.rows_at(
     pipeline.index_iterators(config, split, 0), range(3), parts.mesh
   )
   state = train_step.initial_state(parts.method, 0, parts.mesh)

@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 
 from nsl_jax.data import normalize, sampler
-from nsl_jax.training import kernels, loop, sharding as mesh_lib, train_step
+from nsl_jax.training import feed, kernels, sharding as mesh_lib, train_step
 from nsl_jax.types import Array, Data, Method, State
 
 _WARM_UP = 2
@@ -137,7 +137,7 @@ def training(
     compiler_options=kernels.options(setting.kernels),
   )
   state = train_step.initial_state(method, 0, setting.mesh)
-  rows_at = lambda step: loop.rows_at(
+  rows_at = lambda step: feed.rows_at(
     streams, range(step, step + count), setting.mesh
   )
   first = rows_at(0)

@@ -27,10 +27,8 @@ def across(
     A line for each pair of splits that share images: how many of the first
     split's are in the other, and the first of them.
   """
-  splits = {
-    name: _hashes(train_images, chosen) for name, chosen in rows.items()
-  }
-  splits['test'] = _hashes(test_images, np.arange(len(test_images)))
+  splits = {name: hashes(train_images, chosen) for name, chosen in rows.items()}
+  splits['test'] = hashes(test_images, np.arange(len(test_images)))
   names, lines = list(splits), []
   for place, other in enumerate(names):
     for name in names[:place]:
@@ -39,8 +37,8 @@ def across(
   return lines
 
 
-def _hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
-  """Row -> hash of its pixels, by row."""
+def hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
+  """Row -> hash of its pixels u8[H, W, C], by row."""
   return {
     row: hashlib.blake2b(
       np.ascontiguousarray(images[row]).data, digest_size=16

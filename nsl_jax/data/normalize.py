@@ -1,4 +1,6 @@
-"""uint8 images -> float32 inputs; what is fitted is fitted on training data."""
+"""uint8 images, or float32 features -> float32 inputs; what is fitted is fitted
+on training data.
+"""
 
 import math
 import os
@@ -118,16 +120,19 @@ def fit(
   Args:
     kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
       deviation 1 per channel; a constant channel becomes 0) or `gcn_zca`.
-    images: u8[N, H, W, C], all training images.
+    images: u8[N, H, W, C], all training images, or f32[N, 1, 1, D] features,
+      whose channels are the features.
     cache_dir: folder of fitted whitenings; None for the default of `cache`.
 
   Raises:
-    errors.UserError: for another kind.
+    errors.UserError: for another kind, or one that is not for features.
   """
   if kind not in KINDS:
     raise errors.UserError(
       f'config.data.normalize={kind!r}: {errors.did_you_mean(kind, KINDS)}'
     )
+  if images.dtype != np.uint8:
+    return _fit_features(kind, images)
   if kind == 'gcn_zca':
     return _kept_whitening(images, cache_dir)
   if kind == 'standard':
@@ -141,6 +146,20 @@ def fit(
     std = np.sqrt(np.where(variance < 1e-14, 1.0, variance))
     return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
   return {}
+
+
+def _fit_features(kind: str, features: np.ndarray) -> dict[str, np.ndarray]:
+  if kind == 'unit':
+    return {}
+  if kind != 'standard':
+    raise errors.UserError(
+      f'config.data.normalize={kind!r} is for images: use standard for '
+      'features, or unit to leave them as they are'
+    )
+  mean = features.mean((0, 1, 2), dtype=np.float64)
+  std = features.std((0, 1, 2), dtype=np.float64)
+  std = np.where(std < 1e-7, 1.0, std)
+  return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
 
 
 def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
@@ -181,7 +200,11 @@ def _of_channels(fitted: Mapping[str, Array]) -> tuple[Array, Array]:
 
 
 def apply(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
-  """u8[B, H, W, C] -> f32[B, H, W, C], by arrays from `fit`."""
+  """u8[B, H, W, C] or f32[B, 1, 1, D] -> f32 of that shape, by arrays from
+  `fit`.
+  """
+  if images.dtype != jnp.uint8:
+    return from_unit(kind, fitted, images)
   if kind == 'gcn_zca':
     flat = contrast(images) - fitted['mean'][None]
     white = jnp.matmul(flat, fitted['matrix'], precision='highest')

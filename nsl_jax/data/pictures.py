@@ -17,6 +17,9 @@ FACTS: Mapping[str, str] = types.MappingProxyType(
   {
     'composited': 'with transparency composited on white',
     'scaled': 'of 16 bits scaled to 8',
+    'grayed': 'converted from color to gray',
+    'first_frame': 'with several frames, of which the first is read',
+    'enlarged': 'smaller than the size and enlarged',
   }
 )
 # Where a prepared data set says how many it holds for, of images that were

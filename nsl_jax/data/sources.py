@@ -2,14 +2,21 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from nsl_jax import errors, memory
+from nsl_jax import errors, memory, options
 from nsl_jax.data import cache, pictures, prepare, records
-from nsl_jax.data.datasets import digits, face_lists, points as points_lib
+from nsl_jax.data.datasets import (
+  digits,
+  face_lists,
+  folder,
+  npz,
+  points as points_lib,
+)
+from nsl_jax.data.examples import Arrays, Source, has_label
 
 # Domain adaptations: name -> the labeled set and the set to adapt to.
 ADAPTATIONS = {'usps_to_mnist': ('usps', 'mnist')}
@@ -19,49 +26,8 @@ DERIVED: dict[str, tuple[str, ...]] = {
   'mnist_points': ('mnist',),
 }
 NAMES = (*prepare.NAMES, *DERIVED)
-
-
-class Arrays(NamedTuple):
-  """Examples in memory.
-
-  Attributes:
-    images: uint8[N, H, W, C] with C 1 or 3.
-    labels: int32[N] classes, or f32[N, P] with x and y of each point in
-      pixels. An image without a label has class -1, or NaN for all points.
-  """
-
-  images: np.ndarray
-  labels: np.ndarray
-
-
-class Source(NamedTuple):
-  """A data set.
-
-  Attributes:
-    name: as it was loaded.
-    num_classes: K; labels lie in [0, K) or are -1. 0 where they are points.
-    train: training examples; those without a label may be anywhere.
-    test: test examples, all labeled.
-    note: what a reader of results must know about this copy; '' if nothing.
-  """
-
-  name: str
-  num_classes: int
-  train: Arrays
-  test: Arrays
-  note: str
-
-  @property
-  def outputs(self) -> int:
-    """How many numbers a network says of an image, K or P."""
-    return self.num_classes or self.train.labels.shape[1]
-
-
-def has_label(labels: np.ndarray) -> np.ndarray:
-  """Which labels, int32[N] or f32[N, P], are known: bool[N]."""
-  if labels.ndim > 1:
-    return np.isfinite(labels).all(1)
-  return labels >= 0
+# A user's own data: name -> what reads it.
+OWN: dict[str, Callable[..., Source]] = {'folder': folder.load, 'npz': npz.load}
 
 
 def _without_labels(count: int, like: np.ndarray) -> np.ndarray:
@@ -70,16 +36,27 @@ def _without_labels(count: int, like: np.ndarray) -> np.ndarray:
   return np.full((count, *like.shape[1:]), missing, like.dtype)
 
 
+def options_of(name: str) -> dict[str, options.Option]:
+  """The options that `load` takes for a data set; none but of a user's own."""
+  return options.of(OWN[name]) if name in OWN else {}
+
+
 def load(
-  name: str, data_dir: str | None = None, *, cache_dir: str | None = None
+  name: str,
+  data_dir: str | None = None,
+  *,
+  cache_dir: str | None = None,
+  **values: Any,
 ) -> Source:
   """Reads a data set from disk; never uses the network.
 
   Args:
-    name: one of `NAMES`, or of a TFDS data set in that folder, of which the
-      splits train and test are read.
+    name: one of `NAMES` or `OWN`, or of a TFDS data set in that folder, of
+      which the splits train and test are read.
     data_dir: folder of TFDS data sets; None for TFDS_DATA_DIR, else TFDS's own.
+      Of a user's own data the folder or file itself.
     cache_dir: folder of decoded arrays; None for the default of `cache`.
+    **values: options of a user's own data, see `options_of`.
 
   Returns:
     The source, with all its images in memory.
@@ -87,6 +64,8 @@ def load(
   Raises:
     UserError: unknown name, data that are missing, damaged or need TensorFlow.
   """
+  if name in OWN:
+    return OWN[name](data_dir or '', cache_dir, **values)
   if name in ADAPTATIONS:
     return _adaptation(name, data_dir, cache_dir)
   if name == 'mnist_points':

@@ -63,6 +63,36 @@ def log_no_errors() -> None:
   setattr(asyncio.BaseEventLoop, 'call_soon_threadsafe', call_while_open)
 
 
+def steps_in(folder: pathlib.Path) -> list[int]:
+  """Steps of the whole checkpoints in a folder, in order."""
+  if not folder.is_dir():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def read_state(folder: pathlib.Path, step: int, like: State) -> State:
+  """One state of a folder, which is left as it is.
+
+  Args:
+    folder: of the checkpoints.
+    step: of `steps_in`.
+    like: a state of the same structure, shapes and shardings.
+
+  Raises:
+    errors.UserError: if it cannot be read.
+  """
+  path = folder.absolute() / str(step) / 'state'
+  log_no_errors()
+  try:
+    with ocp.StandardCheckpointer() as reader:
+      return reader.restore(path, like)
+  except Exception as error:  # orbax raises whatever its layers raise
+    raise errors.UserError(
+      f'{path.parent} cannot be read ({reason_of(error)}): restore it, or name '
+      'other weights'
+    ) from error
+
+
 class Checkpoints:
   """The newest few states of one run, written in the background."""
 

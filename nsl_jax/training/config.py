@@ -33,8 +33,9 @@ from nsl_jax.terms import negative_samplers
 from nsl_jax.training import evaluate, kernels, summary
 from nsl_jax.types import Task
 
+_AUTO = 'auto'  # a name that follows from the images, see `automatic`
 _LABELED_ONLY = ('supervised', 'mean_label')  # methods
-_RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
+RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
 _CHOICES = {
   'precision': ('float32', 'tf32', 'bfloat16'),
   'eval.batch_norm': evaluate.STATISTICS,
@@ -56,6 +57,7 @@ _LOWEST = {
   'batch.labeled': 1,
   'batch.unlabeled': 0,
   'data.limit': 0,
+  'data.on_device_mb': 0,
   'ema_decay': 0.0,
   'weight_decay': 0.0,
 }
@@ -284,9 +286,12 @@ def convert(field: str, text: str, like: Any) -> Any:
 
 def complete(config: Config) -> None:
   """Adds the options of each part that the config does not set."""
-  _fill(config.model, models.options_of(config.model.name))
+  if config.model.name != _AUTO:
+    _fill(config.model, models.options_of(config.model.name))
+  _fill(config.data, sources.options_of(config.data.name))
   _fill(config.optimizer, optimizers.options_of(config.optimizer.name))
-  _complete_method(config.method, config.steps)
+  if config.method.name != _AUTO:
+    _complete_method(config.method, config.steps)
 
 
 def _complete_method(fields: Config, steps: int) -> None:
@@ -306,7 +311,7 @@ def _fill(fields: Config, known: Mapping[str, Option], steps: int = 0) -> None:
     if name not in fields:
       value = option.default
       if name == 'ramp_steps':
-        value = min(value, steps // _RAMP_SHARE)
+        value = min(value, steps // RAMP_SHARE)  # -1 while steps are open
       fields[name] = value
 
 
@@ -367,6 +372,9 @@ def check(config: Config) -> None:
     raise errors.UserError(
       f'config.ema_decay={config.ema_decay}: must be below 1'
     )
+  own = sources.options_of(config.data.name)
+  values = {k: v for k, v in config.data.items() if k in own}
+  options.check_values(own, values, 'config.data.')
   _check_part(config.model, models.options_of(config.model.name), 'model')
   _check_part(
     config.optimizer, optimizers.options_of(config.optimizer.name), 'optimizer'

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -25,37 +25,59 @@ _PERCENT = ('error', 'failure')
 _BESIDE = ('test_cross_entropy', 'test_failure')  # what else there may be
 
 
+_Batch = tuple[Array, Array, Array]
+
+
 class Batches(NamedTuple):
-  """A split on the device, cut into equal batches.
+  """A split cut into equal batches.
 
   Attributes:
     batches: `(images u8[B, H, W, C], labels i32[B] or f32[B, P], real
-      bool[B])` each; what is not real is padding.
+      bool[B])` each; what is not real is padding. On the devices, or a function
+      that puts them there one after another.
     size: number of real images.
   """
 
-  batches: list[tuple[Array, Array, Array]]
+  batches: list[_Batch] | Callable[[], Iterator[_Batch]]
   size: int
 
 
 def on_device(
-  images: np.ndarray, labels: np.ndarray, batch: int, mesh: Mesh
+  images: np.ndarray,
+  labels: np.ndarray,
+  batch: int,
+  mesh: Mesh,
+  *,
+  stream: bool = False,
 ) -> Batches:
-  """Pads to whole batches, which are divided over the devices."""
+  """Cuts a split into whole batches, which are divided over the devices.
+
+  Args:
+    images: u8[N, H, W, C], or f32 features.
+    labels: i32[N] or f32[N, P].
+    batch: size of a batch; the last one is padded.
+    mesh: the devices.
+    stream: whether batches are put on the devices when they are used, and not
+      at once.
+  """
   count = len(images)
   batch = min(batch, count)
   batch += -batch % mesh.size
-  short = -count % batch
-  images = np.concatenate([images, np.zeros_like(images[:1]).repeat(short, 0)])
-  padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)
-  labels = np.concatenate([labels, padding])
-  real = np.arange(len(images)) < count
   sharding = mesh_lib.batch_sharding(mesh)
-  cuts = [slice(at, at + batch) for at in range(0, len(images), batch)]
-  batches = [
-    mesh_lib.put((images[c], labels[c], real[c]), sharding) for c in cuts
-  ]
-  return Batches(batches, count)
+
+  def cut(at: int) -> _Batch:
+    some, known = images[at : at + batch], labels[at : at + batch]
+    real = np.arange(batch) < len(some)
+    short = batch - len(some)
+    padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)
+    zeros = np.zeros((short, *images.shape[1:]), images.dtype)
+    padded = np.concatenate([some, zeros]), np.concatenate([known, padding])
+    return mesh_lib.put((*padded, real), sharding)
+
+  starts = range(0, count, batch)
+  if stream:
+    return Batches(lambda: map(cut, starts), count)
+  return Batches([cut(at) for at in starts], count)
 
 
 def _named(logits: Array | dict[str, Array]) -> dict[str, Array]:
@@ -125,14 +147,14 @@ def make_evaluate(
     return sums, counts
 
   def evaluate(state: State, fitted, split: Batches) -> dict[str, Any]:
-    sums, counts = zip(
-      *jax.device_get(
-        [
-          mesh_lib.block_until_ready(count(state, fitted, *batch))
-          for batch in split.batches
-        ]
-      )
+    measure = lambda batch: mesh_lib.block_until_ready(
+      count(state, fitted, *batch)
     )
+    if isinstance(split.batches, list):
+      found = jax.device_get([measure(batch) for batch in split.batches])
+    else:  # one batch on the devices at a time
+      found = [jax.device_get(measure(batch)) for batch in split.batches()]
+    sums, counts = zip(*found)
     totals = {k: math.fsum(float(one[k]) for one in sums) for k in sums[0]}
     means = {
       name: (100.0 if name.startswith(_PERCENT) else 1.0) * total / split.size
@@ -198,7 +220,7 @@ def make_recompute(
 
 
 def report(
-  tested: Mapping[str, Any], held_out: Mapping[str, Any] | None
+  tested: Mapping[str, Any] | None, held_out: Mapping[str, Any] | None
 ) -> dict[str, Any]:
   """One evaluation's line, `test_error` and `validation_error` among it.
 
@@ -209,11 +231,15 @@ def report(
   and the same of the validation images.
 
   Args:
-    tested: what `make_evaluate`'s function found of the test images.
-    held_out: the same of the validation images; None where there are none.
+    tested: what `make_evaluate`'s function found of the test images; None where
+      there are none.
+    held_out: the same of the validation images.
   """
+  if tested is None and held_out is None:
+    return {'validation_error': None, 'test_error': None}
   line: dict[str, Any] = {}
-  found = {'validation': held_out or {}, 'test': tested}
+  found = {'validation': held_out or {}, 'test': tested or {}}
+  evaluated = tested or held_out or {}
   for prefix, values in found.items():
     line.update(
       {
@@ -223,10 +249,10 @@ def report(
       }
     )
   chosen = BY_CLASS
-  if 'error' not in tested:
+  if 'error' not in evaluated:
     names = [
       k.removeprefix('error_')
-      for k in tested
+      for k in evaluated
       if k.startswith('error_') and not k.endswith(ENSEMBLE)
     ]
     validation = held_out or {f'error_{name}': 0.0 for name in names}
@@ -238,7 +264,9 @@ def report(
   if held_out is None:
     named = [k for k in line if k in ('test_error', *_BESIDE)]
     line.update({k.replace('test', 'validation', 1): None for k in named})
-  if chosen in tested:
+  if tested is None:
+    line['test_error'] = None
+  if chosen in evaluated:
     line[BY_CLASS] = {
       f'{prefix}_{name}': numbers
       for prefix, values in found.items()

@@ -13,16 +13,27 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from nsl_jax import errors, files, methods, models, optimizers, schedules
+from nsl_jax import (
+  errors,
+  files,
+  memory,
+  methods,
+  models,
+  optimizers,
+  schedules,
+)
 from nsl_jax.compose import tasks
 from nsl_jax.data import duplicates, normalize, sampler, sources, splits, views
 from nsl_jax.training import (
+  automatic,
   config as config_lib,
   evaluate,
+  feed,
   kernels,
   lock,
   loop,
   metrics_log,
+  network_file,
   pipeline,
   run_warnings,
   sharding as mesh_lib,
@@ -31,6 +42,8 @@ from nsl_jax.training import (
   workdir as workdir_lib,
 )
 from nsl_jax.types import Components, Data, Method, State, Task
+
+_COMPARED = 2**32  # bytes of images that are all compared with one another
 
 
 class Parts(NamedTuple):
@@ -43,14 +56,15 @@ class Parts(NamedTuple):
     parameters: number of trained parameters.
     normalize: `(fitted, u8 images) -> f32 images`.
     fitted: arrays of the normalization, on the devices.
-    images: all training images, on the devices.
+    images: all training images, on the devices; none where they are streamed.
+    streamed: whether the images of each step are read from the host.
     task: what their labels are.
     plan: when things happen.
     chunk: the compiled step.
     evaluate: the compiled evaluation.
     recompute: gives a state the batch-normalization statistics to evaluate it
       by; None where the running ones are used.
-    test: the test images, on the devices.
+    test: the test images; None where there are none.
     mesh: the devices.
   """
 
@@ -61,12 +75,13 @@ class Parts(NamedTuple):
   normalize: train_step.Normalize
   fitted: dict[str, jax.Array]
   images: jax.Array
+  streamed: bool
   task: Task
   plan: loop.Plan
   chunk: train_step.TrainSteps
   evaluate: Any
   recompute: Any
-  test: evaluate.Batches
+  test: evaluate.Batches | None
   mesh: Mesh
 
 
@@ -114,11 +129,16 @@ def build_method(
 
 
 def prepare(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path | None = None
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path | None = None,
+  source: sources.Source | None = None,
 ) -> Parts:
   """Loads the data and builds everything that the seeds share.
 
-  `workdir` is the run's folder, whose kernels it goes on with if it has begun.
+  Args:
+    config: the config.
+    workdir: the run's folder, whose kernels it goes on with if it has begun.
+    source: the data, where they are loaded already.
 
   Raises:
     errors.UserError: for anything wrong in the config or the data.
@@ -126,7 +146,7 @@ def prepare(
   config_lib.check(config)
   train_step.use_precision(config.precision)
   task = tasks.find(config.task)
-  source = pipeline.load_source(config)  # before a device is taken
+  source = source or pipeline.load_source(config)  # before a device is taken
   config_lib.check_task_of_data(task, source)
   mesh = mesh_lib.make(config.devices)
   mesh_lib.check_batch(
@@ -154,6 +174,10 @@ def prepare(
   chosen = kernels.of_run(config.kernels, workdir)
   compiled = kernels.options(chosen)
   whole = mesh_lib.replicated_sharding(mesh)
+  streamed = source.train.images.nbytes > memory.device_limit(
+    config.data.get('on_device_mb', 0)
+  )
+  images = source.train.images[: 0 if streamed else None]
   read = functools.partial(train_step.make_batch, apply)
   shapes = jax.eval_shape(method.init, jax.random.key(0))
   recompute = None
@@ -170,7 +194,8 @@ def prepare(
     normalize=apply,
     parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
     fitted=mesh_lib.put(fitted(), whole),
-    images=mesh_lib.put(source.train.images, whole),
+    images=mesh_lib.put(images, whole),
+    streamed=streamed,
     task=task,
     plan=plan,
     chunk=train_step.make_train_steps(
@@ -180,7 +205,11 @@ def prepare(
       method, apply, task, compiler_options=compiled
     ),
     recompute=recompute,
-    test=evaluate.on_device(*source.test, config.eval.batch, mesh),
+    test=evaluate.on_device(
+      *source.test, config.eval.batch, mesh, stream=streamed
+    )
+    if len(source.test.labels)
+    else None,
     mesh=mesh,
   )
 
@@ -223,13 +252,15 @@ def _evaluation(
   held_out = None
   if len(split.validation):
     images, labels = (part[split.validation] for part in parts.source.train)
-    held_out = evaluate.on_device(images, labels, config.eval.batch, parts.mesh)
+    held_out = evaluate.on_device(
+      images, labels, config.eval.batch, parts.mesh, stream=parts.streamed
+    )
 
   labels = _labels(parts, split)
   warned: list[str] = []
 
   def run(state: State) -> dict[str, Any]:
-    tested = parts.evaluate(state, fitted, parts.test)
+    tested = parts.test and parts.evaluate(state, fitted, parts.test)
     validation = held_out and parts.evaluate(state, fitted, held_out)
     line = evaluate.report(tested, validation)
     collapsed = evaluate.collapse(line, labels)
@@ -241,6 +272,10 @@ def _evaluation(
   return run
 
 
+def _streamed_images(parts: Parts) -> np.ndarray | None:
+  return parts.source.train.images if parts.streamed else None
+
+
 def _recompute(
   parts: Parts, data: Data, streams: Mapping[str, sampler.Stream]
 ) -> Callable[[State], State] | None:
@@ -250,7 +285,7 @@ def _recompute(
   def recompute(state: State) -> State:
     step = int(state.step)
     steps = range(step, step + evaluate.RECOMPUTED_BATCHES)
-    rows = loop.rows_at(streams, steps, parts.mesh)
+    rows = feed.rows_at(streams, steps, parts.mesh, _streamed_images(parts))
     return parts.recompute(state, data, rows)
 
   return recompute
@@ -336,6 +371,7 @@ def train_seed(
   if mesh_lib.process_max(ended):  # not where the run was made longer since
     return done
   data = data_of(parts, split)
+  network_file.write(folder, _network_facts(config, parts, data))
   streams = pipeline.index_iterators(config, split, seed)
   _, seconds = loop.run(
     folder,
@@ -348,6 +384,7 @@ def train_seed(
     chunk=parts.chunk,
     evaluate=_evaluation(config, parts, split, data, title),
     recompute=_recompute(parts, data, streams),
+    images=_streamed_images(parts),
   )
   if not first:
     return {}
@@ -363,6 +400,21 @@ def train_seed(
   return content
 
 
+def _network_facts(
+  config: ml_collections.ConfigDict, parts: Parts, data: Data
+) -> network_file.Facts:
+  source = parts.source
+  return network_file.Facts(
+    task=parts.task.name,
+    outputs=source.outputs,
+    classes=source.class_names,
+    image_shape=source.train.images.shape[1:],
+    fit=source.form.fit if source.form else 'crop',
+    normalize=config.data.normalize,
+    arrays={k: np.asarray(v) for k, v in data.normalization.items()},
+  )
+
+
 def results_of(
   config: ml_collections.ConfigDict,
   per_seed: list[dict[str, Any]],
@@ -374,7 +426,7 @@ def results_of(
   return {
     'row': config.row,
     'kind': 'run',
-    'score': scores[config.protocol]['test_error'],
+    'score': summary.headline(scores, config.protocol),
     'scores': scores,
     'protocol': config.protocol,
     'steps': config.steps,
@@ -386,6 +438,7 @@ def results_of(
     **workdir_lib.provenance(parts.mesh.size),
     'split_sha256': [one['split_sha256'] for one in per_seed],
     'data_note': parts.source.note,
+    'data_report': list(parts.source.report),
     'parameters': parts.parameters,
     'warnings': warnings,
     'config': config.to_dict(),
@@ -411,16 +464,32 @@ def _warnings(
       f'seed {seed}: {line}'
       for line in (
         *run_warnings.of_split(source, split),
-        *duplicates.across(source.train.images, rows, source.test.images),
+        *_copies(source, rows),
       )
     ]
   return lines
 
 
+def _copies(
+  source: sources.Source, rows: Mapping[str, np.ndarray]
+) -> list[str]:
+  """Images in two parts; of a large data set all but the unlabeled ones."""
+  if source.train.images.nbytes > _COMPARED:
+    rows = {k: v for k, v in rows.items() if k != 'unlabeled'}
+  return duplicates.across(source.train.images, rows, source.test.images)
+
+
 def run(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  source: sources.Source | None = None,
 ) -> dict[str, Any]:
   """Trains all seeds of a config in `workdir` and writes `results.json`.
+
+  Args:
+    config: the config; what it leaves open follows from the data.
+    workdir: where to write.
+    source: the data; None for those that the config names.
 
   Returns:
     What that file holds; of several processes only the first has it.
@@ -432,14 +501,26 @@ def run(
     loop.Interrupted: if a signal stops the run.
   """
   with lock.Lock(workdir) as held:
-    return _run(config, workdir, held)
+    return _run(config, workdir, held, source)
 
 
 def _run(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path, held: lock.Lock
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  held: lock.Lock,
+  source: sources.Source | None,
 ) -> dict[str, Any]:
   config, warnings = run_warnings.confirm_row(config)
-  parts = prepare(config, workdir)
+  chosen: tuple[str, ...] = ()
+  if source is not None:
+    source = pipeline.limited(source, config.data.limit)
+  if automatic.is_open(config):
+    source = source or pipeline.load_source(config)
+    config, chosen = automatic.resolve(config, source)
+  parts = prepare(config, workdir, source)
+  if jax.process_index() == 0:
+    for line in (*parts.source.report, *chosen):
+      print(line, file=sys.stderr)
   with config.unlocked():
     config.kernels = parts.kernels
   seeds = range(config.seed, config.seed + config.seeds)

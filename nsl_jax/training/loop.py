@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, NamedTuple, TextIO
 
 import jax
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from nsl_jax import errors
 from nsl_jax.data import sampler
-from nsl_jax.training import checkpoint, metrics_log, sharding as mesh_lib
+from nsl_jax.training import checkpoint, feed, metrics_log, sharding as mesh_lib
 from nsl_jax.training.train_step import TrainSteps
 from nsl_jax.types import Data, Metrics, State
 
@@ -78,6 +78,13 @@ class Plan(NamedTuple):
       several = fitting
     left = min([self.steps - step] + [every - step % every for every in marks])
     return several if several <= left else 1
+
+  def calls(self, step: int) -> Iterator[range]:
+    """The steps of every call from `step` to the end."""
+    while step < self.steps:
+      steps = range(step, step + self.steps_until_next_event(step))
+      yield steps
+      step = steps.stop
 
 
 def default_steps_per_call() -> int:
@@ -170,17 +177,6 @@ def progress(stream: TextIO, **options: Any) -> tqdm.tqdm:
   )
 
 
-def rows_at(
-  streams: Mapping[str, sampler.Stream], steps: range, mesh: Mesh
-) -> dict[str, jax.Array]:
-  """Rows of those steps on the devices, i32[number of steps, B] each."""
-  stacked = {
-    name: np.stack([stream(s) for s in steps])
-    for name, stream in streams.items()
-  }
-  return mesh_lib.put(stacked, mesh_lib.batch_sharding(mesh, axis=1))
-
-
 class _Record:
   """What a run leaves in its folder, and what it goes on from.
 
@@ -200,6 +196,8 @@ class _Record:
       self._begun = time.perf_counter() - position.get('seconds', 0.0)
       self._best = checkpoint.Best(folder / 'best', position.get('best'))
       opened.callback(self._best.abandon)
+      self._final = checkpoint.Checkpoints(folder / 'final', keep=1)
+      opened.callback(self._final.abandon)
       self._lines = None
       if jax.process_index() == 0:
         self._lines = metrics_log.Log(folder, step=int(self.state.step))
@@ -229,6 +227,10 @@ class _Record:
     self.write('eval', step, values)
     self._best.offer(step, state, values['validation_error'])
 
+  def end(self, step: int, state: State) -> None:
+    """Starts to write the network as it is evaluated at the last step."""
+    self._final.save(step, state.replace(opt=()), {})
+
   def save(self, step: int, state: State) -> None:
     """Starts to write a checkpoint."""
     self.meter.fetch()
@@ -247,6 +249,7 @@ class _Record:
 
   def wait(self) -> None:
     """Waits until all is on disk."""
+    self._final.wait()
     self._store.wait()
     self._best.named()
 
@@ -274,6 +277,7 @@ def run(
   mesh: Mesh,
   title: str,
   recompute: Callable[[State], State] | None = None,
+  images: np.ndarray | None = None,
 ) -> tuple[State, float]:
   """Trains from the newest checkpoint in `folder`, or from `state`.
 
@@ -283,6 +287,7 @@ def run(
 
   `recompute` gives the state that is evaluated, and kept if it is the best, the
   batch-normalization statistics of its weights; training goes on without them.
+  `images` are the training images where `data` has none, see `feed`.
 
   Returns:
     The last state, and the seconds spent over all starts.
@@ -303,15 +308,16 @@ def run(
   )
   shown: dict[str, str] = {}
   try:
-    with _stop_signals() as requested:
-      while step < plan.steps:
-        count = plan.steps_until_next_event(step)
-        rows = rows_at(streams, range(step, step + count), mesh)
+    with (
+      _stop_signals() as requested,
+      closing(feed.calls(plan.calls(step), streams, mesh, images)) as calls,
+    ):
+      for steps, rows in calls:
         state, history = chunk(state, data, rows)
         mesh_lib.block_until_ready(history)
-        record.meter.add(step, count, history)
-        step += count
-        bar.update(count)
+        record.meter.add(step, len(steps), history)
+        step = steps.stop
+        bar.update(len(steps))
         if plan.is_due(plan.log_every, step):
           means = record.meter.flush_means()
           record.write('train', step, means)
@@ -321,6 +327,8 @@ def run(
           evaluated_state = recompute(state) if recompute else state
           values = evaluate(evaluated_state)
           record.evaluated(step, evaluated_state, values)
+          if step == plan.steps:
+            record.end(step, evaluated_state)
           if values['validation_error'] is not None:
             shown['validation'] = f'{values["validation_error"]:.2f}%'
         bar.set_postfix(shown, refresh=False)

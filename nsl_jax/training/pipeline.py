@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 
 from nsl_jax import errors, memory
-from nsl_jax.data import sampler, sources, splits
+from nsl_jax.data import examples, sampler, sources, splits
 from nsl_jax.terms import negative_samplers
 
 
@@ -16,24 +16,51 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
   Raises:
     errors.UserError: if it is not there.
   """
-  source = sources.load(config.data.name, config.data.dir or None)
-  limit = config.data.limit
+  name = config.data.name
+  values = {
+    field: config.data[field]
+    for field in sources.options_of(name)
+    if field in config.data
+  }
+  source = sources.load(name, config.data.dir or None, **values)
+  return limited(source, config.data.limit)
+
+
+def limited(source: sources.Source, limit: int) -> sources.Source:
+  """A source cut to `limit` images a split, 0 for all, whose images the host
+  and a CPU device can share.
+  """
   if limit:
+    rows = _first(source.train.labels, limit, 'train')
+    if source.validation is not None:  # all of which are kept
+      rows = np.union1d(rows, source.validation)
+      fixed = np.searchsorted(rows, source.validation).astype(np.int32)
+      source = source._replace(validation=fixed)
+    tested = np.arange(len(source.test.labels))
+    if len(tested):
+      tested = _first(source.test.labels, limit, 'test')
+    files = examples.Files(
+      *(
+        tuple(paths[row] for row in kept) if paths else ()
+        for paths, kept in zip(source.files, (rows, tested))
+      )
+    )
     source = source._replace(
-      train=_first(source.train, limit, 'train'),
-      test=_first(source.test, limit, 'test'),
+      train=sources.Arrays(*(part[rows] for part in source.train)),
+      test=sources.Arrays(*(part[tested] for part in source.test)),
+      files=files,
     )
   images = memory.shared(source.train.images)
   return source._replace(train=source.train._replace(images=images))
 
 
-def _first(arrays: sources.Arrays, limit: int, split: str) -> sources.Arrays:
+def _first(labels: np.ndarray, limit: int, split: str) -> np.ndarray:
   """The first rows; half of them with a label if some have none.
 
   Raises:
     errors.UserError: if that is no row.
   """
-  known = sources.has_label(arrays.labels)
+  known = sources.has_label(labels)
   if known.all():
     rows = np.arange(len(known))[:limit]
   else:
@@ -44,29 +71,38 @@ def _first(arrays: sources.Arrays, limit: int, split: str) -> sources.Arrays:
       f'config.data.limit={limit} leaves no image of split {split}: raise '
       'it, or set it to 0 for all'
     )
-  return sources.Arrays(*(part[rows] for part in arrays))
+  return rows
 
 
 def split_of(
   config: ml_collections.ConfigDict, source: sources.Source, seed: int
 ) -> splits.Split:
   """The seed's split of the training images; those with points have no classes
-  to balance.
+  to balance. The validation images of the data set itself, if it has some, are
+  those of the split.
   """
   labels = source.train.labels
+  fixed = source.validation
+  if fixed is not None:
+    labels = labels.copy()
+    labels[fixed] = -1
   if not source.num_classes:
     labels = np.where(sources.has_label(labels), 0, -1).astype(np.int32)
-  return splits.make(
+  split = splits.make(
     labels,
     source.num_classes or 1,
     labeled=config.data.labeled,
-    validation=config.data.validation,
+    validation=0 if fixed is not None else config.data.validation,
     rule=config.data.rule,
     validation_rule=config.data.validation_rule,
     unlabeled_includes_labeled=config.data.unlabeled_includes_labeled,
     holdout=config.data.holdout,
     seed=seed,
   )
+  if fixed is None:
+    return split
+  rest = np.setdiff1d(split.unlabeled, fixed).astype(np.int32)
+  return split._replace(unlabeled=rest, validation=fixed)
 
 
 def counts_by_class(source: sources.Source, split: splits.Split) -> list[int]:

@@ -12,7 +12,7 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Args:
     evaluations: `{'step', 'test_error', 'validation_error'}` in order of
-      step; errors in %, validation_error None where nothing is held out. Of
+      step; errors in %, None where there are no such images. Of
       several networks also `submodel`, the one whose errors these are, and the
       errors of each, as `test_error_a`, and of the ensemble. Of points also
       `test_failure` and `validation_failure`.
@@ -34,7 +34,9 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   keys = ['step', *(k for k in evaluations[-1] if k.startswith(kept))]
   pick = lambda e: None if e is None else {key: e[key] for key in keys}
   final = evaluations[-20:]
-  tested = [k for k in keys if k.startswith('test_')]
+  tested = [
+    k for k in keys if k.startswith('test_') and final[-1][k] is not None
+  ]
   return {
     'last': pick(evaluations[-1]),
     'best_validation': pick(best),
@@ -78,6 +80,27 @@ def scores(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if name.startswith(('test_', 'validation_')) and value is not None
       }
   return found
+
+
+def headline(found: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+  """The score of a run: the test error, the validation error without test
+  images, and None without either.
+
+  Args:
+    found: what `scores` gives.
+    protocol: one of `PROTOCOLS`.
+  """
+  named = found.get(protocol, {})
+  for metric in ('test_error', 'validation_error'):
+    if metric in named:
+      return named[metric]
+  return {
+    'metric': None,
+    'unit': '%',
+    'per_seed': [],
+    'mean': None,
+    'std': None,
+  }
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:

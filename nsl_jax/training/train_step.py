@@ -12,6 +12,7 @@ from nsl_jax.training import kernels, sharding as mesh_lib
 from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
 
 READ = 'read'  # name of reading a batch in a profile
+IMAGES = '_images'  # `labeled_images` are the images at the rows `labeled`
 Normalize = Callable[[Mapping[str, Array], Array], Array]
 Rows = Mapping[str, Array]
 Read = Callable[[Any, Rows], Batch]
@@ -27,22 +28,29 @@ def make_batch(normalize: Normalize, data: Data, rows: Rows) -> Batch:
     normalize: `(fitted arrays, u8 images) -> f32 images`.
     data: the set on the device.
     rows: `labeled` i32[B_l], `unlabeled` i32[B_u], and `holdout` i32[B_h] if
-      the method wants it.
+      the method wants it; where the images are not on the device also
+      `labeled_images` u8[B_l, H, W, C] and so on.
   """
+
+  def images_at(name: str) -> Array:
+    streamed = rows.get(name + IMAGES)
+    images = data.images[rows[name]] if streamed is None else streamed
+    return normalize(data.normalization, images)
+
   labeled, unlabeled = rows['labeled'], rows['unlabeled']
   held: dict[str, Array] = {}
   if 'holdout' in rows:
     held_out = rows['holdout']
-    held['meta_x'] = normalize(data.normalization, data.images[held_out])
+    held['meta_x'] = images_at('holdout')
     held['meta_y'] = data.labels[held_out]
   probe_images = None
   if data.probe_images is not None:
     images, labels = data.probe_images
     probe_images = normalize(data.normalization, images), labels
   return Batch(
-    x=normalize(data.normalization, data.images[labeled]),
+    x=images_at('labeled'),
     y=data.labels[labeled],
-    u=normalize(data.normalization, data.images[unlabeled]),
+    u=images_at('unlabeled'),
     u_index=unlabeled,
     per_image_tables={
       name: table[unlabeled] for name, table in data.per_image_tables.items()

@@ -32,6 +32,7 @@ _PACKAGES = (
 FREE = (
   'seeds',
   'data.dir',
+  'data.on_device_mb',
   'steps_per_call',
   'devices',
   'checkpoint.keep',

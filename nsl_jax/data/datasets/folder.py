@@ -1,0 +1,219 @@
+"""A user's own images: a folder of them, some with labels."""
+
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nsl_jax import errors, options
+from nsl_jax.data import decoded, duplicates, listing, pictures, resize
+from nsl_jax.data.examples import Arrays, Files, Source, counts_text
+
+_SAMPLE = 1000  # files whose sizes decide the size of the images
+_SIZES = (32, 64, 96, 128, 160, 192, 224)  # that are chosen among
+_KEPT = 224  # pixels; images that all have the same smaller size keep it
+_TRAINING = ('labeled', 'validation', 'unlabeled')  # parts, in their order
+
+
+@options.declare(size='>= 0', fit=resize.FITS, channels=(0, 1, 3))
+def load(
+  folder: str,
+  cache_dir: str | None = None,
+  *,
+  size: int = 0,
+  fit: str = 'crop',
+  channels: int = 0,
+  skip_damaged: bool = False,
+) -> Source:
+  """Reads a folder of images, see `listing` for its layout.
+
+  Args:
+    folder: the folder.
+    cache_dir: folder of decoded images; None for the default of `cache`.
+    size: height and width of the images in pixels; 0 chooses it by the sizes of
+      the pictures.
+    fit: how pictures of another shape become square: crop cuts the longer side,
+      pad adds gray borders.
+    channels: 1 for gray, 3 for color; 0 is gray if all pictures are.
+    skip_damaged: whether to go on without files that cannot be read.
+
+  Raises:
+    errors.UserError: if the folder has another layout, a file is damaged, or an
+      image to evaluate on is also an image to train on.
+  """
+  found = listing.scan(folder)
+  paths = [path for part in (*_TRAINING, 'test') for path in found.paths[part]]
+  form = choose_form(found.folder, paths, size, fit, channels)
+  read = decoded.read(found.folder, paths, form, cache_dir)
+  if read.damaged and not skip_damaged:
+    raise errors.UserError(
+      f'{len(read.damaged):,} of {len(paths):,} files in {found.folder} cannot '
+      'be read: '
+      + ', '.join(f'{paths[row]} ({why})' for row, why in read.damaged.items())
+      + '; replace or remove them, or go on without them with '
+      '--config.data.skip_damaged=true'
+    )
+  good = [row for row in range(len(paths)) if row not in read.damaged]
+  sizes = [len(found.paths[part]) for part in (*_TRAINING, 'test')]
+  part_of = np.repeat(np.arange(4), sizes)[good]
+  labels = np.concatenate([found.labels[p] for p in (*_TRAINING, 'test')])[good]
+  paths = [paths[row] for row in good]
+  _check_left(found, labels[part_of == 0])
+  drop = _check_copies(found, read.images, paths, labels, part_of)
+  num_train = int((part_of < 3).sum())
+  # Copies of labeled images stay as unlabeled ones, since leaving them out
+  # would copy all others to memory.
+  labels[drop] = -1
+  fixed = np.flatnonzero(part_of[:num_train] == 1)
+  return Source(
+    name='folder',
+    num_classes=len(found.classes),
+    train=Arrays(read.images[:num_train], labels[:num_train]),
+    test=Arrays(read.images[num_train:], labels[num_train:]),
+    note='; '.join(pictures.counted(read.facts)),
+    classes=found.classes,
+    validation=fixed.astype(np.int32) if len(fixed) else None,
+    files=Files(tuple(paths[:num_train]), tuple(paths[num_train:])),
+    form=form,
+    report=_report(found, read, form, len(drop)),
+  )
+
+
+def choose_form(
+  folder: pathlib.Path, paths: Sequence[str], size: int, fit: str, channels: int
+) -> resize.Form:
+  """The form of the images of a folder.
+
+  A size of 0 is the pictures' own where all of a sample are squares of one size
+  of at most 224 pixels, else the largest of 32, 64, 96, ... 224 that is not
+  above the median of their shorter sides. Channels of 0 are 1 where all of the
+  sample are gray.
+  """
+  if size and channels:
+    return resize.Form(size, size, channels, fit)
+  step = max(1, -(-len(paths) // _SAMPLE))
+  sides, modes = [], set()
+  for path in paths[::step]:
+    facts = _facts(folder / path)
+    if facts:
+      sides.append(facts[0])
+      modes.add(facts[1])
+  if not sides:
+    raise errors.UserError(
+      f'none of the {len(paths):,} files of {folder} can be read as an image: '
+      'replace them by JPEG, PNG, WebP, BMP, TIFF or GIF files'
+    )
+  if not channels:
+    channels = 1 if all(m[0] in '1LIF' for m in modes) else 3
+  if not size:
+    first = sides[0]
+    if len(set(sides)) == 1 and first[0] == first[1] <= _KEPT:
+      size = first[0]
+    else:
+      middle = statistics.median(min(side) for side in sides)
+      size = max([s for s in _SIZES if s <= middle], default=_SIZES[0])
+  return resize.Form(size, size, channels, fit)
+
+
+def _facts(path: pathlib.Path) -> tuple[tuple[int, int], str] | None:
+  """Upright size and mode of a picture, None if it cannot be opened."""
+  import PIL.Image
+
+  try:
+    with PIL.Image.open(path) as picture:
+      return resize.upright_size(picture), picture.mode
+  except Exception:  # it is reported once its pixels are read
+    return None
+
+
+def _check_left(found: listing.Listing, labels: np.ndarray) -> None:
+  counts = np.bincount(labels, minlength=len(found.classes))
+  gone = [found.classes[k] for k in np.flatnonzero(counts == 0)]
+  if gone:
+    raise errors.UserError(
+      f'every labeled image of class {listing.shown(gone)} in {found.folder} '
+      'is damaged: replace one, or remove the class'
+    )
+
+
+def _check_copies(
+  found: listing.Listing,
+  images: np.ndarray,
+  paths: Sequence[str],
+  labels: np.ndarray,
+  part_of: np.ndarray,
+) -> np.ndarray:
+  """Rows of labeled images that are copies of another of the same class.
+
+  Raises:
+    errors.UserError: naming the pairs, if an image is there with two labels, or
+      in two of the labeled, validation and test images.
+  """
+  rows = np.flatnonzero(part_of != 2)
+  hashes = duplicates.hashes(images, rows)
+  first: dict[bytes, int] = {}
+  copies, wrong = [], []
+  for row in rows.tolist():
+    before = first.setdefault(hashes[row], row)
+    if before == row:
+      continue
+    if part_of[row] == part_of[before] and labels[row] == labels[before]:
+      copies += [row] if part_of[row] == 0 else []
+    else:
+      wrong.append(f'{paths[before]} = {paths[row]}')
+  if wrong:
+    raise errors.UserError(
+      f'{len(wrong):,} pairs of the labeled, validation and test images of '
+      f'{found.folder} show the same pixels, in two of these parts or with two '
+      f'labels: {listing.shown(wrong, 10)}: remove one of each pair'
+    )
+  return np.array(copies, int)
+
+
+def _report(
+  found: listing.Listing, read: decoded.Decoded, form: resize.Form, copies: int
+) -> tuple[str, ...]:
+  """What was found, and what was skipped."""
+  lines = [
+    f'{found.folder}: {len(found.classes)} classes with labeled images '
+    f'({counts_text(found.classes, found.labels["labeled"])}), '
+    f'{len(found.paths["unlabeled"]):,} unlabeled images'
+  ]
+  for part in ('validation', 'test'):
+    number = len(found.paths[part])
+    lines.append(
+      f'{number:,} {part} images'
+      if number
+      else {
+        'validation': 'no validation images: some labeled ones are held out',
+        'test': 'no test images: the validation error is all that is reported',
+      }[part]
+    )
+  kind = 'gray' if form.channels == 1 else 'color'
+  how = 'center crop' if form.fit == 'crop' else 'gray borders'
+  lines.append(
+    f'pictures become {form.height}x{form.width} {kind} images ({how})'
+  )
+  skipped: Mapping[str, int] = {
+    **found.skipped,
+    'damaged files': len(read.damaged),
+  }
+  skipped_text = [f'{n:,} {what}' for what, n in skipped.items() if n]
+  if skipped_text:
+    lines.append('skipped: ' + ', '.join(skipped_text))
+  lines += pictures.counted(read.facts)
+  if copies:
+    lines.append(
+      f'{copies:,} labeled images are copies of others of the same class: they '
+      'are used without their label'
+    )
+  single = [
+    found.classes[k] for k in np.flatnonzero(found.counts('labeled') == 1)
+  ]
+  if single:
+    lines.append(
+      f'a single labeled image of class {listing.shown(single)}: it is trained '
+      'on, and the class is not validated'
+    )
+  return tuple(lines)

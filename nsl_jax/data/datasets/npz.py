@@ -1,0 +1,184 @@
+"""A user's own arrays in an .npz file: images or features, and labels.
+
+`x` is u8[N, H, W] or u8[N, H, W, C] of images, or f[N, D] of features; `y` the
+classes as whole numbers or words, -1 (or an empty word) where unknown. Test
+examples are `x_test` and `y_test`, validation examples `x_val` and `y_val`.
+"""
+
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from nsl_jax import errors, options
+from nsl_jax.data.examples import Arrays, Source, counts_text
+
+_NAMES = ('x', 'y', 'x_test', 'y_test', 'x_val', 'y_val')
+
+
+@options.declare()
+def load(path: str, cache_dir: str | None = None) -> Source:
+  """Reads an .npz file.
+
+  Args:
+    path: of the file.
+    cache_dir: not used; the arrays are read as they are.
+
+  Raises:
+    errors.UserError: if it is not such a file.
+  """
+  del cache_dir
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = {name: file[name] for name in file.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise errors.UserError(
+      f'{path} cannot be read as an .npz file ({error}): save it with '
+      'numpy.savez(path, x=..., y=...), without objects'
+    ) from error
+  unknown = sorted(set(arrays) - set(_NAMES))
+  if unknown or not {'x', 'y'} <= set(arrays):
+    raise errors.UserError(
+      f'{path} has the arrays {", ".join(sorted(arrays)) or "none"}: expected '
+      f'are x and y, and perhaps {", ".join(_NAMES[2:])}'
+    )
+  pairs = {}
+  for suffix in ('', '_val', '_test'):
+    pair = tuple(arrays.get(f'{part}{suffix}') for part in 'xy')
+    if (pair[0] is None) != (pair[1] is None):
+      raise errors.UserError(f'{path} has only one of x{suffix} and y{suffix}')
+    pairs[suffix] = None if pair[0] is None else pair
+  return of_arrays(
+    pairs[''], pairs['_val'], pairs['_test'], name='npz', where=path
+  )
+
+
+def of_arrays(
+  train: Any,
+  validation: Any = None,
+  test: Any = None,
+  *,
+  name: str = 'arrays',
+  where: str = 'the arrays',
+) -> Source:
+  """A data set of arrays `(x, y)`.
+
+  Args:
+    train: x u8[N, H, W], u8[N, H, W, C] or f[N, D]; y whole numbers or words
+      [N], -1 or '' where unknown.
+    validation: the same, all labeled; None if the split draws them.
+    test: the same, all labeled; None for none.
+    name: of the data set.
+    where: what messages call it.
+
+  Raises:
+    errors.UserError: naming what is wrong with an array.
+  """
+  parts = {'training': train, 'validation': validation, 'test': test}
+  given = {k: v for k, v in parts.items() if v is not None}
+  images = {k: as_images(x, f'{where}: {k} x') for k, (x, _) in given.items()}
+  shapes = {k: x.shape[1:] + (x.dtype.kind,) for k, x in images.items()}
+  for part, shape in shapes.items():
+    if shape != shapes['training']:
+      raise errors.UserError(
+        f'{where}: {part} x is {shape[:-1]} per example, training x '
+        f'{shapes["training"][:-1]}: give them the same shape and kind'
+      )
+  known = {}
+  for part, (_, y) in given.items():
+    known[part] = _known(y, len(images[part]), f'{where}: {part} y')
+  classes = np.unique(known['training'][0][known['training'][1]])
+  if len(classes) < 2:
+    raise errors.UserError(
+      f'{where}: y has {len(classes)} classes with labeled examples: at least '
+      'two are needed'
+    )
+  labels = {}
+  for part, (values, has) in known.items():
+    if part != 'training' and not has.all():
+      raise errors.UserError(
+        f'{where}: {int((~has).sum()):,} {part} examples have no label'
+      )
+    strange = np.setdiff1d(values[has], classes)
+    if len(strange):
+      raise errors.UserError(
+        f'{where}: {part} y has class {strange[0]!s}, of which no training '
+        'example has a label'
+      )
+    row = np.searchsorted(classes, np.where(has, values, classes[0]))
+    labels[part] = np.where(has, row, -1).astype(np.int32)
+  names = tuple(map(str, classes.tolist()))
+  fixed = None
+  x, y = images['training'], labels['training']
+  if 'validation' in images:
+    fixed = np.arange(len(x), len(x) + len(images['validation']))
+    fixed = fixed.astype(np.int32)
+    x = np.concatenate([x, images['validation']])
+    y = np.concatenate([y, labels['validation']])
+  tested = Arrays(
+    images.get('test', x[:0]), labels.get('test', np.zeros(0, np.int32))
+  )
+  number = int((labels['training'] < 0).sum())
+  text = counts_text(names, labels['training'])
+  return Source(
+    name,
+    len(names),
+    Arrays(x, y),
+    tested,
+    '',
+    classes=names,
+    validation=fixed,
+    report=(
+      f'{where}: {len(names)} classes with labeled examples ({text}), '
+      f'{number:,} unlabeled examples',
+    ),
+  )
+
+
+def as_images(x: Any, what: str = 'x') -> np.ndarray:
+  """Images as u8[N, H, W, C], features as f32[N, 1, 1, D].
+
+  Raises:
+    errors.UserError: naming what is wrong; `what` is what it is called.
+  """
+  x = np.asarray(x)
+  if x.dtype == np.uint8 and x.ndim in (3, 4):
+    x = x[..., None] if x.ndim == 3 else x
+    if x.shape[-1] not in (1, 3):
+      raise errors.UserError(
+        f'{what} has {x.shape[-1]} channels in shape {x.shape}: give gray '
+        'images [N, H, W] or color images [N, H, W, 3]'
+      )
+    return x
+  if x.ndim != 2 or x.dtype.kind not in 'fiub':
+    raise errors.UserError(
+      f'{what} is {x.dtype}{list(x.shape)}: give images as uint8 [N, H, W] or '
+      '[N, H, W, 3], or features as numbers [N, D]'
+    )
+  features = x.astype(np.float32)
+  bad = ~np.isfinite(features).all(1)
+  if bad.any():
+    raise errors.UserError(
+      f'{what} has NaN or an infinity in {int(bad.sum()):,} rows, the first in '
+      f'row {int(np.argmax(bad))}: replace or remove them'
+    )
+  return features[:, None, None, :]
+
+
+def _known(y: Any, count: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+  """Labels, and which of them are known."""
+  y = np.asarray(y)
+  if y.shape != (count,):
+    raise errors.UserError(
+      f'{what} has shape {list(y.shape)} for {count:,} examples: give one '
+      'label for each'
+    )
+  if y.dtype.kind in 'US':
+    y = y.astype(str)
+    return y, (y != '') & (y != '-1')
+  if y.dtype.kind in 'iu':
+    return y, y != -1
+  raise errors.UserError(
+    f'{what} is of kind {y.dtype}: labels are whole numbers or words, -1 or an '
+    'empty word where unknown'
+  )

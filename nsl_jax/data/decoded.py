@@ -1,0 +1,185 @@
+"""Image files decoded once, in parallel, into a file that is mapped to memory.
+
+Images are read from the map page by page, so that memory stays flat however
+many they are.
+"""
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+import sys
+import uuid
+from collections.abc import Sequence
+from concurrent import futures
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import tqdm
+
+from nsl_jax import errors
+from nsl_jax.data import cache, pictures, resize
+
+_FORMAT = 'nsl_jax images 1'  # changes whenever older files must not be read
+_LENGTH = 16  # digits, at the end, of the length of the text before them
+_TOGETHER = 256  # files that are given to the threads at once
+
+
+class Decoded(NamedTuple):
+  """Images of a folder.
+
+  Attributes:
+    images: u8[N, H, W, C], in memory or mapped; read only. Without the damaged
+      ones.
+    damaged: row of the list of paths -> why it cannot be read.
+    facts: keys of `pictures.FACTS` -> of how many images.
+  """
+
+  images: np.ndarray
+  damaged: dict[int, str]
+  facts: dict[str, int]
+
+
+def read(
+  folder: pathlib.Path,
+  paths: Sequence[str],
+  form: resize.Form,
+  cache_dir: str | None = None,
+) -> Decoded:
+  """Reads images in a form, from the cache if nothing has changed.
+
+  The cache is keyed by the names, sizes and times of the files and by the form.
+
+  Args:
+    folder: that the paths are relative to.
+    paths: of the images.
+    form: of the result.
+    cache_dir: folder of the cache; None for the default of `cache`.
+
+  Raises:
+    errors.UserError: if the cache cannot be written.
+  """
+  files = [folder / path for path in paths]
+  key = _key(folder, paths, files, form)
+  name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]
+  sides = 'x'.join(map(str, form.shape))
+  where = cache.directory(cache_dir) / f'{name}-{sides}-{form.fit}.images'
+  found = _mapped(where, key, form)
+  if found is None:
+    _make(where, key, files, form)
+    found = _mapped(where, key, form)
+  if found is None:
+    raise errors.UserError(f'{where} has just been changed: start again')
+  return found
+
+
+def _key(
+  folder: pathlib.Path,
+  paths: Sequence[str],
+  files: Sequence[pathlib.Path],
+  form: resize.Form,
+) -> str:
+  digest = hashlib.sha256(repr((str(folder.absolute()), tuple(form))).encode())
+  for path, file in zip(paths, files):
+    try:
+      status = file.stat()
+      digest.update(repr((path, status.st_size, status.st_mtime_ns)).encode())
+    except OSError as error:  # such as a link to nothing: damaged, not fatal
+      digest.update(repr((path, error.errno)).encode())
+  return digest.hexdigest()
+
+
+def _mapped(where: pathlib.Path, key: str, form: resize.Form) -> Decoded | None:
+  """The content of a file with this key, else None."""
+  try:
+    with where.open('rb') as file:
+      end = file.seek(-_LENGTH, os.SEEK_END)
+      size = int(file.read(_LENGTH))
+      file.seek(end - size)
+      facts = json.loads(file.read(size))
+    if (facts['format'], facts['key']) != (_FORMAT, key):
+      return None
+    shape = (facts['count'], *form.shape)
+    if end - size != math.prod(shape):
+      return None
+    damaged = {int(row): why for row, why in facts['damaged'].items()}
+    counts = dict(facts['facts'])
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+  images = np.zeros(shape, np.uint8)
+  if math.prod(shape):
+    images = np.memmap(where, np.uint8, mode='r', shape=shape)
+  return Decoded(images, damaged, counts)
+
+
+def _make(
+  where: pathlib.Path,
+  key: str,
+  files: Sequence[pathlib.Path],
+  form: resize.Form,
+) -> None:
+  """Writes the pixels, then what `_mapped` must know and its length."""
+  part = where.with_name(f'{where.name}.{uuid.uuid4().hex}')
+  try:
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with part.open('wb') as out:
+      damaged, counts = _decode(out, files, form)
+      facts = {
+        'format': _FORMAT,
+        'key': key,
+        'count': len(files) - len(damaged),
+        'damaged': damaged,
+        'facts': counts,
+      }
+      text = json.dumps(facts).encode()
+      out.write(text + b'%*d' % (_LENGTH, len(text)))
+    os.replace(part, where)
+  except OSError as error:
+    raise errors.UserError(
+      f'cannot write the decoded images to {where} ({error.strerror}): set '
+      'NSL_JAX_CACHE to a folder with enough space'
+    ) from error
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def _decode(
+  out: BinaryIO, files: Sequence[pathlib.Path], form: resize.Form
+) -> tuple[dict[int, str], dict[str, int]]:
+  """Writes the pixels of all good files, in their order."""
+  damaged: dict[int, str] = {}
+  facts = dict.fromkeys(pictures.FACTS, 0)
+
+  def one(path: pathlib.Path) -> resize.Image | str:
+    try:
+      return resize.read(path, form)
+    except ValueError as error:
+      return str(error)
+    except MemoryError:
+      return 'too large for the memory'
+
+  workers = os.cpu_count() or 1
+  with (
+    futures.ThreadPoolExecutor(workers) as pool,
+    tqdm.tqdm(
+      total=len(files),
+      desc='decoding images, once',
+      unit='image',
+      file=sys.stderr,
+      dynamic_ncols=True,
+      mininterval=0.1 if sys.stderr.isatty() else 10.0,
+      delay=2.0,
+    ) as bar,
+  ):
+    for start in range(0, len(files), _TOGETHER):
+      some = files[start : start + _TOGETHER]
+      for row, found in enumerate(pool.map(one, some), start):
+        if isinstance(found, str):
+          damaged[row] = found
+          continue
+        for fact in found.facts:
+          facts[fact] += 1
+        out.write(found.values.tobytes())
+      bar.update(len(some))
+  return damaged, facts

@@ -1,0 +1,302 @@
+"""Which images a folder holds and with which labels; opens none of them.
+
+    photos/labelled/<class>/...    photos/unlabelled/...
+    photos/validation/<class>/...  photos/test/<class>/...
+
+or `photos/labels.csv` with the columns path and label (and perhaps split) in
+place of the folder of labeled images; an empty label, or -1, is none.
+"""
+
+import csv
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nsl_jax import errors
+
+# Names of the folder of each part, in small letters.
+FOLDERS: Mapping[str, tuple[str, ...]] = {
+  'labeled': ('labelled', 'labeled', 'train', 'training'),
+  'unlabeled': ('unlabelled', 'unlabeled'),
+  'validation': ('validation', 'val', 'valid'),
+  'test': ('test',),
+}
+LABELS = 'labels.csv'
+SUFFIXES = frozenset(
+  '.jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm'.split()
+)
+_UNKNOWN = ('', '-1')  # labels of images without one
+_SHOWN = 5  # items of a message
+_HINT = (
+  'expected are labelled/<class>/... (or train/<class>/...) and '
+  f'unlabelled/..., or {LABELS} with the columns path,label beside the images'
+)
+
+
+class Listing(NamedTuple):
+  """The images of a folder.
+
+  Attributes:
+    folder: that they are in.
+    classes: names of the classes, sorted.
+    paths: by part (a key of `FOLDERS`) the paths relative to the folder,
+      sorted.
+    labels: by part i32[n], -1 for an image without a label.
+    skipped: what was skipped -> how many files.
+  """
+
+  folder: pathlib.Path
+  classes: tuple[str, ...]
+  paths: Mapping[str, tuple[str, ...]]
+  labels: Mapping[str, np.ndarray]
+  skipped: Mapping[str, int]
+
+  def counts(self, part: str) -> np.ndarray:
+    """Number of images of each class in a part, i64[K]."""
+    labels = self.labels[part]
+    return np.bincount(labels[labels >= 0], minlength=len(self.classes))
+
+
+def shown(items: Sequence[object], most: int = _SHOWN) -> str:
+  """The first items in words, and how many more there are."""
+  more = len(items) - most
+  return ', '.join(map(str, items[:most])) + f' and {more:,} more' * (more > 0)
+
+
+def files_below(
+  folder: pathlib.Path, skipped: dict[str, int]
+) -> Iterator[pathlib.Path]:
+  """Image files in a folder and the folders in it, sorted, links followed.
+
+  Hidden files and files that are no images are counted in `skipped`.
+  """
+  seen: set[str] = set()
+
+  def count(what: str, number: int = 1) -> None:
+    skipped[what] = skipped.get(what, 0) + number
+
+  for at, inner, names in os.walk(folder, followlinks=True):
+    real = os.path.realpath(at)
+    if real in seen:  # a link to a folder above it
+      inner.clear()
+      continue
+    seen.add(real)
+    hidden = [name for name in inner if name.startswith(('.', '__MACOSX'))]
+    count('hidden folders', len(hidden))
+    inner[:] = sorted(set(inner) - set(hidden))
+    for name in sorted(names):
+      if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
+        count('hidden files')
+      elif pathlib.PurePath(name).suffix.lower() not in SUFFIXES:
+        count('files that are no images')
+      else:
+        yield pathlib.Path(at, name)
+
+
+def scan(folder: str | os.PathLike) -> Listing:
+  """Lists the images of a folder with their labels.
+
+  Raises:
+    errors.UserError: if it is not a folder of either layout, or what it says of
+      labels is contradictory or incomplete.
+  """
+  where = pathlib.Path(folder).expanduser()
+  errors.refuse_address(folder, 'config.data.dir')
+  if not where.is_dir():
+    raise errors.UserError(
+      f'{where} is no folder: config.data.dir (dir= of configs/folder.py) is '
+      f'the folder of images; {_HINT}'
+    )
+  skipped: dict[str, int] = {}
+  folders = _part_folders(where)
+  table = where / LABELS
+  named: dict[str, list[tuple[str, str]]] = {part: [] for part in FOLDERS}
+  if table.is_file():
+    if 'labeled' in folders:
+      raise errors.UserError(
+        f'{where} has both {LABELS} and {folders["labeled"].name}/: remove one'
+      )
+    listed = _read_table(table, where)
+    for part, path, label in listed:
+      named[part].append((path, label))
+    known = {path for _, path, _ in listed}
+  elif not folders:
+    raise errors.UserError(f'{where} has no labels: {_HINT}')
+  else:
+    known = set()
+  for part, inner in folders.items():
+    for path in files_below(inner, skipped):
+      relative = path.relative_to(where).as_posix()
+      if relative in known:
+        continue
+      label = '' if part == 'unlabeled' else _class_of(path, inner, where)
+      named[part].append((relative, label))
+  _check_empty_classes(folders)
+  return _listing(where, named, skipped, folders)
+
+
+def _part_folders(where: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Part -> its folder, of those that are there."""
+  inner = {}
+  for path in sorted(where.iterdir()):
+    if path.is_dir():
+      inner[path.name.lower()] = path
+  found = {}
+  for part, names in FOLDERS.items():
+    there = [inner[name] for name in names if name in inner]
+    if len(there) > 1:
+      both = ' and '.join(f'{path.name}/' for path in there)
+      raise errors.UserError(
+        f'{where} has {both}, which mean the same: move all images into one'
+      )
+    if there:
+      found[part] = there[0]
+  return found
+
+
+def _class_of(
+  path: pathlib.Path, inner: pathlib.Path, where: pathlib.Path
+) -> str:
+  parts = path.relative_to(inner).parts
+  if len(parts) == 1:
+    raise errors.UserError(
+      f'{path} is in no folder of a class: move it to '
+      f'{inner.relative_to(where)}/<class>/, or to unlabelled/'
+    )
+  return parts[0]
+
+
+def _check_empty_classes(folders: Mapping[str, pathlib.Path]) -> None:
+  for part, inner in folders.items():
+    if part != 'labeled':
+      continue
+    empty = [
+      path.name
+      for path in sorted(inner.iterdir())
+      if path.is_dir()
+      and not path.name.startswith('.')
+      and not any(files_below(path, {}))
+    ]
+    if empty:
+      raise errors.UserError(
+        f'no image in the folder of class {shown(empty)} in {inner}: add some, '
+        'or remove the folder'
+      )
+
+
+def _read_table(
+  table: pathlib.Path, where: pathlib.Path
+) -> list[tuple[str, str, str]]:
+  """(part, path relative to the folder, label) of each line of labels.csv."""
+  try:
+    with table.open(encoding='utf-8-sig', newline='') as file:
+      reader = csv.DictReader(file, skipinitialspace=True)
+      columns = reader.fieldnames or []
+      lines = [(reader.line_num, line) for line in reader]
+  except (OSError, UnicodeDecodeError, csv.Error) as error:
+    raise errors.UserError(
+      f'{table} cannot be read ({error}): save it as UTF-8 text with commas'
+    ) from error
+  for name in ('path', 'label'):
+    if name not in columns:
+      found = ', '.join(map(str, columns)) or 'none'
+      raise errors.UserError(
+        f'{table} has no column {name!r} (its columns: {found}): name its '
+        'columns path,label'
+      )
+  unknown = sorted(set(columns) - {'path', 'label', 'split'})
+  if unknown:
+    raise errors.UserError(
+      f'{table} has a column {unknown[0]!r}: remove it; known are path, label '
+      'and split'
+    )
+  found, first, missing = [], {}, []
+  for number, line in lines:
+    path = (line['path'] or '').strip()
+    label = (line['label'] or '').strip()
+    if not path:
+      raise errors.UserError(f'{table}, line {number}: the path is empty')
+    if path in first:
+      raise errors.UserError(
+        f'{table}: {path} is in line {first[path]} and in line {number}: '
+        'remove one'
+      )
+    first[path] = number
+    if not (where / path).is_file():
+      missing.append(f'{path} (line {number})')
+      continue
+    found.append((_part_of(line, label, table, number), path, label))
+  if missing:
+    raise errors.UserError(
+      f'{table} names {len(missing):,} file(s) that do not exist in {where}: '
+      f'{shown(missing)}: correct the paths, which are relative to that folder'
+    )
+  return found
+
+
+def _part_of(
+  line: Mapping[str, str | None], label: str, table: pathlib.Path, number: int
+) -> str:
+  split = (line.get('split') or '').strip().lower()
+  if not split:
+    return 'unlabeled' if label in _UNKNOWN else 'labeled'
+  for part, names in FOLDERS.items():
+    if split in names:
+      if part == 'labeled' and label in _UNKNOWN:
+        return 'unlabeled'
+      if part in ('validation', 'test') and label in _UNKNOWN:
+        raise errors.UserError(
+          f'{table}, line {number}: an image for {part} needs a label'
+        )
+      return part
+  raise errors.UserError(
+    f'{table}, line {number}: split={split!r} is none of train, unlabelled, '
+    'validation, test'
+  )
+
+
+def _listing(
+  where: pathlib.Path,
+  named: dict[str, list[tuple[str, str]]],
+  skipped: dict[str, int],
+  folders: Mapping[str, pathlib.Path],
+) -> Listing:
+  named['unlabeled'] += [p for p in named['labeled'] if p[1] in _UNKNOWN]
+  named['labeled'] = [p for p in named['labeled'] if p[1] not in _UNKNOWN]
+  classes = sorted({label for _, label in named['labeled']})
+  if not any(named.values()):
+    what = shown([f'{n:,} {what}' for what, n in skipped.items() if n])
+    raise errors.UserError(
+      f'{where} has no image' + f' ({what})' * bool(what) + f': {_HINT}'
+    )
+  if not classes:
+    raise errors.UserError(f'{where} has no labeled image: {_HINT}')
+  if len(classes) < 2:
+    raise errors.UserError(
+      f'{where} has labeled images of one class, {classes[0]!r}: at least two '
+      'classes are needed'
+    )
+  number = {name: k for k, name in enumerate(classes)}
+  for part in ('validation', 'test'):
+    strange = sorted({label for _, label in named[part]} - set(classes))
+    if strange:
+      raise errors.UserError(
+        f'the {part} images of {where} have classes without a labeled image: '
+        f'{shown(strange)}: label some images of them, or remove them'
+      )
+  paths, labels = {}, {}
+  for part, pairs in named.items():
+    pairs.sort()
+    paths[part] = tuple(path for path, _ in pairs)
+    labels[part] = np.array(
+      [number.get(label, -1) for _, label in pairs], np.int32
+    )
+  for name in folders:
+    if name in ('validation', 'test') and not paths[name]:
+      raise errors.UserError(
+        f'{folders[name]} has no image: add some, or remove the folder'
+      )
+  return Listing(where, tuple(classes), paths, labels, skipped)

@@ -1,0 +1,412 @@
+"""The network of a finished run, loaded from its work folder alone."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from nsl_jax import errors
+from nsl_jax.compose import tasks
+from nsl_jax.data import normalize, resize
+from nsl_jax.data.datasets import npz
+from nsl_jax.training import (
+  checkpoint,
+  experiment,
+  kernels,
+  metrics_log,
+  network_file,
+  workdir as workdir_lib,
+)
+from nsl_jax.types import Method, State
+
+WEIGHTS = ('best', 'last')
+_FOLDERS = {'best': 'best', 'last': 'final'}
+_BATCH = 256
+
+
+class Read(NamedTuple):
+  """What became of one file.
+
+  Attributes:
+    path: of the file.
+    outputs: f32[K] probabilities, or f32[P] coordinates in pixels of the
+      picture; None where it cannot be read.
+    error: why it cannot be read; '' where it can.
+    facts: keys of `pictures.FACTS` that hold for it.
+  """
+
+  path: str
+  outputs: np.ndarray | None
+  error: str = ''
+  facts: tuple[str, ...] = ()
+
+
+class Predictor:
+  """A trained network.
+
+  Attributes:
+    classes: names of the classes; () for points.
+    facts: how its inputs are made, see `network_file.Facts`.
+    config: of its run.
+    step: of the weights.
+    weights: `best` (lowest validation error) or `last`.
+    seed: number of the seed.
+    submodel: name of the network, of a method that trains two; '' for one.
+  """
+
+  def __init__(
+    self,
+    facts: network_file.Facts,
+    config: ml_collections.ConfigDict,
+    method: Method,
+    state: State,
+    *,
+    step: int,
+    weights: str,
+    seed: int,
+    submodel: str = '',
+  ):
+    """Use `load`."""
+    self.facts, self.config = facts, config
+    self.classes = facts.classes
+    self.step, self.weights, self.seed = step, weights, seed
+    self.submodel = submodel
+    self.state = state
+    self._method = method
+    self._compiled = jax.jit(self.apply, compiler_options=_kernels(config))
+
+  def apply(self, state: State, inputs: jax.Array) -> jax.Array:
+    """The network as a pure function.
+
+    Args:
+      state: `Predictor.state`.
+      inputs: u8[B, H, W, C] images of `facts.image_shape`, or f32[B, 1, 1, D].
+
+    Returns:
+      f32[B, K] probabilities, or f32[B, P] coordinates in pixels of the image.
+    """
+    facts = self.facts
+    images = normalize.apply(facts.normalize, facts.arrays, inputs)
+    precision = 'highest' if self.config.precision == 'float32' else 'default'
+    with jax.default_matmul_precision(precision):
+      outputs = self._method.predict(state, images)
+    if isinstance(outputs, dict):
+      outputs = outputs[self.submodel]
+    if facts.task == tasks.REGRESSION.name:
+      return tasks.points_of(facts.arrays, outputs)
+    return jax.nn.softmax(outputs.astype(jnp.float32))
+
+  def outputs(self, inputs: np.ndarray) -> np.ndarray:
+    """`apply` of any number of inputs, in batches of one size."""
+    found = [np.zeros((0, self.facts.outputs), np.float32)]
+    size = min(_BATCH, max(len(inputs), 1))
+    for at in range(0, len(inputs), size):
+      some = inputs[at : at + size]
+      short = size - len(some)
+      padding = np.zeros((short, *some.shape[1:]), some.dtype)
+      result = self._compiled(self.state, np.concatenate([some, padding]))
+      found.append(np.asarray(result)[: len(some)])
+    return np.concatenate(found)
+
+  def images_of(self, inputs: Any) -> np.ndarray:
+    """Arrays, files or pictures as the network's inputs.
+
+    Args:
+      inputs: u8[N, H, W] or u8[N, H, W, C] images of the network's size, f[N,
+        D] features, or a sequence of paths and Pillow pictures, which are
+        resized.
+
+    Returns:
+      u8[N, H, W, C], or f32[N, 1, 1, D].
+
+    Raises:
+      errors.UserError: naming the input that is of no use.
+    """
+    if isinstance(inputs, (str, os.PathLike)):
+      inputs = [inputs]
+    if not isinstance(inputs, np.ndarray) and len(inputs):
+      first = inputs[0]
+      if isinstance(first, (str, os.PathLike)) or hasattr(first, 'convert'):
+        return self._pictures(inputs)
+    images = npz.as_images(inputs)
+    if images.shape[1:] != self.facts.image_shape:
+      shape = images.shape[1:]
+      raise errors.UserError(
+        f'inputs of shape {_shape(shape)}, but the network is for '
+        f'{_shape(self.facts.image_shape)}: give such inputs'
+        + ', or pictures, which are resized'
+        * (not self.facts.of_features)
+      )
+    return images
+
+  def _pictures(self, inputs: Sequence[Any]) -> np.ndarray:
+    self._refuse_features()
+    images = np.empty((len(inputs), *self.facts.image_shape), np.uint8)
+    for row, item in enumerate(inputs):
+      try:
+        if hasattr(item, 'convert'):
+          images[row] = resize.fit(item, self.facts.form).values
+        else:
+          images[row] = resize.read(item, self.facts.form).values
+      except ValueError as error:
+        raise errors.UserError(
+          f'input {row} ({item}) cannot be read: {error}'
+        ) from error
+    return images
+
+  def _refuse_features(self) -> None:
+    if self.facts.of_features:
+      raise errors.UserError(
+        f'this network is for features f[N, {self.facts.image_shape[2]}], not '
+        'for pictures'
+      )
+
+  def predict_proba(self, inputs: Any) -> np.ndarray:
+    """Probabilities of the classes, f32[N, K]; `inputs` as in `images_of`.
+
+    Raises:
+      errors.UserError: for a network of points, or inputs of no use.
+    """
+    if not self.classes:
+      raise errors.UserError(
+        'this network finds points, which have no probabilities: use predict'
+      )
+    return self.outputs(self.images_of(inputs))
+
+  def predict(self, inputs: Any) -> np.ndarray:
+    """Names of the classes [N], or points f32[N, P] in pixels of the images.
+
+    Raises:
+      errors.UserError: for inputs of no use, see `images_of`.
+    """
+    found = self.outputs(self.images_of(inputs))
+    if not self.classes:
+      return found
+    return np.array(self.classes)[found.argmax(1)]
+
+  def read(
+    self, paths: Iterable[str], folder: pathlib.Path = pathlib.Path()
+  ) -> Iterator[Read]:
+    """Predicts files one after another, in flat memory.
+
+    Args:
+      paths: relative to `folder`.
+      folder: that holds them.
+
+    Yields:
+      What became of each, in order. Points are in pixels of the picture.
+
+    Raises:
+      errors.UserError: for a network of features.
+    """
+    self._refuse_features()
+    form = self.facts.form
+
+    def load(path: str) -> resize.Image | str:
+      try:
+        return resize.read(folder / path, form)
+      except ValueError as error:
+        return str(error)
+
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      ahead: list[tuple[list[str], list[futures.Future]]] = []
+      for some in _in_batches(paths, _BATCH):
+        ahead.append((some, [pool.submit(load, path) for path in some]))
+        if len(ahead) > 1:
+          yield from self._predicted(*ahead.pop(0))
+      for some, loading in ahead:
+        yield from self._predicted(some, loading)
+
+  def _predicted(
+    self, paths: list[str], loading: list[futures.Future]
+  ) -> Iterator[Read]:
+    found = [future.result() for future in loading]
+    images = np.zeros((_BATCH, *self.facts.image_shape), np.uint8)
+    for row, one in enumerate(found):
+      if not isinstance(one, str):
+        images[row] = one.values
+    outputs = np.asarray(self._compiled(self.state, images))
+    for row, (path, one) in enumerate(zip(paths, found)):
+      if isinstance(one, str):
+        yield Read(path, None, one)
+      elif self.classes:
+        yield Read(path, outputs[row], facts=one.facts)
+      else:
+        points = one.placement.to_picture(outputs[row].reshape(-1, 2))
+        yield Read(path, points.reshape(-1), facts=one.facts)
+
+
+def _kernels(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+  """The run's own where this machine has them: others round differently."""
+  try:
+    return kernels.options(kernels.choose(config.kernels))
+  except errors.UserError:
+    return None
+
+
+def _shape(shape: Sequence[int]) -> str:
+  if tuple(shape[:2]) == (1, 1):
+    return f'{shape[2]} features'
+  return 'x'.join(map(str, shape))
+
+
+def _in_batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+  some: list[str] = []
+  for item in items:
+    some.append(item)
+    if len(some) == size:
+      yield some
+      some = []
+  if some:
+    yield some
+
+
+def load(
+  workdir: str | os.PathLike, *, weights: str = '', seed: int | None = None
+) -> Predictor:
+  """Loads the network of a run.
+
+  Args:
+    workdir: of the run; its data are not needed.
+    weights: `best` for those of the lowest validation error, `last` for those
+      of the last step; '' for the best where there are some.
+    seed: which seed; None for the first.
+
+  Returns:
+    The network, whose numbers are those that the run was evaluated with.
+
+  Raises:
+    errors.UserError: if the folder is of no run, or of one that has not got
+      that far.
+  """
+  folder = pathlib.Path(workdir).expanduser()
+  errors.refuse_address(workdir, '--workdir')
+  if weights and weights not in WEIGHTS:
+    raise errors.UserError(
+      f'weights={weights!r}: {errors.did_you_mean(weights, WEIGHTS)}'
+    )
+  seed_folder, seed = _seed_folder(folder, seed)
+  facts = network_file.read(seed_folder)
+  weights, step = _chosen_step(seed_folder, weights)
+  config = read_config(folder)
+  method = experiment.build_method(
+    config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
+  )
+  like = jax.eval_shape(method.init, jax.random.key(0)).replace(opt=())
+  like = _on_one_device(like)
+  state = checkpoint.read_state(seed_folder / _FOLDERS[weights], step, like)
+  submodel = _submodel(seed_folder, step)
+  return Predictor(
+    facts,
+    config,
+    method,
+    state,
+    step=step,
+    weights=weights,
+    seed=seed,
+    submodel=submodel,
+  )
+
+
+def _on_one_device(like: Any) -> Any:
+  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    like,
+  )
+
+
+def read_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
+  """The config of a run; weights are its own, wherever it started from."""
+  path = folder / 'config.json'
+  if not path.exists():
+    raise errors.UserError(
+      f'{folder} is not the work folder of a run (it has no config.json): name '
+      'one, such as runs/folder,dir=photos'
+    )
+  config = ml_collections.ConfigDict(_with_tuples(workdir_lib.read_json(path)))
+  if 'init_from' in config.model:
+    config.model.init_from = ''
+  return config
+
+
+def _with_tuples(value: Any) -> Any:
+  """JSON's lists as the tuples that they were."""
+  if isinstance(value, Mapping):
+    return {k: _with_tuples(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return tuple(_with_tuples(one) for one in value)
+  return value
+
+
+def _seed_folder(
+  folder: pathlib.Path, seed: int | None
+) -> tuple[pathlib.Path, int]:
+  if not folder.is_dir():
+    raise errors.UserError(
+      f'{folder} is no folder: name the --workdir of a run'
+    )
+  read_config(folder)
+  found = {
+    int(path.name.removeprefix('seed_')): path
+    for path in folder.glob('seed_*')
+    if path.name.removeprefix('seed_').isdigit()
+  }
+  if not found:
+    raise errors.UserError(
+      f'{folder} has no trained seed: let its run go on by the same command'
+    )
+  seed = min(found) if seed is None else seed
+  if seed not in found:
+    known = ', '.join(map(str, sorted(found)))
+    raise errors.UserError(f'{folder} has no seed {seed}; it has {known}')
+  return found[seed], seed
+
+
+def _chosen_step(folder: pathlib.Path, weights: str) -> tuple[str, int]:
+  """Which weights, and the step that they are of."""
+  steps = {
+    name: checkpoint.steps_in(folder / inner)
+    for name, inner in _FOLDERS.items()
+  }
+  if not steps['last']:
+    raise errors.UserError(
+      f'the run in {folder.parent} has not ended: let it go on by the same '
+      'command'
+    )
+  if not weights:
+    weights = 'best' if steps['best'] else 'last'
+  if not steps[weights]:
+    raise errors.UserError(
+      f'{folder} has no best weights, since no image was held out for '
+      'validation: use --weights=last'
+    )
+  lines = metrics_log.read(folder / 'metrics.jsonl')
+  held = {
+    line['step']: line['validation_error']
+    for line in lines
+    if line['kind'] == 'eval' and line['step'] in steps[weights]
+  }
+  if weights == 'best':  # of a better one that was just being written
+    return weights, min(held, key=lambda step: (held[step], step))
+  return weights, steps[weights][-1]
+
+
+def _submodel(folder: pathlib.Path, step: int) -> str:
+  lines = metrics_log.read(folder / 'metrics.jsonl')
+  return next(
+    (
+      line['submodel']
+      for line in reversed(lines)
+      if line['kind'] == 'eval' and line['step'] == step and 'submodel' in line
+    ),
+    '',
+  )

@@ -1,0 +1,174 @@
+"""Settings that a config leaves open and that follow from the images.
+
+Open are a number of -1 and the word `auto`. A config of the papers leaves
+nothing open.
+"""
+
+import operator
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from nsl_jax import models
+from nsl_jax.data import sources
+from nsl_jax.training import config as config_lib
+
+OPEN, AUTO = -1, 'auto'
+_HELD_OUT = 5  # one of so many labeled images is held out for validation
+_BATCH = 32
+_PASSES = 30  # over the training images, within these numbers of steps:
+_FEWEST, _MOST = 1500, 30_000
+_EVALUATIONS = 30
+_LINES = 100
+_AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
+
+
+_FIELDS = (
+  'steps',
+  'protocol',
+  'data.labeled',
+  'data.validation',
+  'data.augment',
+  'batch.labeled',
+  'batch.unlabeled',
+  'model.name',
+  'method.name',
+  'ema_decay',
+  'eval.every_steps',
+  'log_every',
+  'checkpoint.every',
+)
+
+
+def is_open(config: ml_collections.ConfigDict) -> bool:
+  """Whether a config leaves settings open."""
+  values = (operator.attrgetter(name)(config) for name in _FIELDS)
+  return any(value in (OPEN, AUTO) for value in values)
+
+
+def resolve(
+  config: ml_collections.ConfigDict, source: sources.Source
+) -> tuple[ml_collections.ConfigDict, tuple[str, ...]]:
+  """A config with all settings, and lines that say what was chosen.
+
+  Args:
+    config: the config.
+    source: the data.
+  """
+  config = config.copy_and_resolve_references().unlock()
+  _set_split(config, source)
+  reason = _set_method(config, source)
+  _set_length(config, len(source.train.labels))
+  config_lib.complete(config)
+  _set_ramps(config.method, config.steps)
+  return config.lock(), _chosen(config, source, reason)
+
+
+def _set_split(
+  config: ml_collections.ConfigDict, source: sources.Source
+) -> None:
+  labels, data = source.train.labels, config.data
+  if source.form is not None:
+    data.size, data.channels = source.form.height, source.form.channels
+  known = sources.has_label(labels)
+  if source.validation is not None:
+    data.validation = len(source.validation)
+    known[source.validation] = False
+  counts = np.bincount(labels[known], minlength=source.num_classes)
+  total = int(counts.sum())
+  if data.validation == OPEN:
+    data.validation = min(
+      total // _HELD_OUT, int(np.maximum(counts - 1, 0).sum())
+    )
+  if data.labeled == OPEN:
+    held = 0 if source.validation is not None else data.validation
+    data.labeled = total - held
+  if config.protocol == AUTO:
+    config.protocol = 'best_validation' if data.validation else 'last'
+
+
+def _set_method(
+  config: ml_collections.ConfigDict, source: sources.Source
+) -> str:
+  """Sets method, network, views and batch; gives the reason for the network."""
+  shape = source.train.images.shape[1:]
+  held = 0 if source.validation is not None else config.data.validation
+  unlabeled = len(source.train.labels) - config.data.labeled - held
+  if source.validation is not None:
+    unlabeled -= len(source.validation)
+  if config.method.name == AUTO:
+    name = 'mixmatch' if unlabeled else 'supervised'
+    config.method = dict(name=name, terms=config.method.get('terms', {}))
+  reason = ''
+  if config.model.name == AUTO:
+    name, fields, reason = models.choose(shape)
+    config.model = dict(name=name, **fields)
+  if config.data.augment == AUTO:
+    config.data.augment = _view(shape)
+  if config.batch.labeled == OPEN:
+    config.batch.labeled = _BATCH
+  if config.batch.unlabeled == OPEN:
+    config.batch.unlabeled = _BATCH if unlabeled else 0
+  return reason
+
+
+def _view(shape: tuple[int, ...]) -> str:
+  """Noise for features; else shifts, and flips of color pictures, since gray
+  ones are often of writing.
+  """
+  height, width, channels = shape
+  if height == width == 1:
+    return 'noise:0.1'
+  shift = f'translate:{max(1, min(height, width) // 8)}'
+  return f'flip,{shift}' if channels == 3 else shift
+
+
+def _set_length(config: ml_collections.ConfigDict, images: int) -> None:
+  if config.steps == OPEN:
+    steps = round(_PASSES * images / max(config.batch.labeled, 1))
+    steps = min(max(steps, _FEWEST), _MOST)
+    config.steps = -(-steps // 100) * 100
+  config.full_steps = config.scheduled_steps = config.steps
+  if config.ema_decay == OPEN:
+    config.ema_decay = max(1.0 - _AVERAGED / config.steps, 0.0)
+  every = max(config.steps // _EVALUATIONS // 10 * 10, 10)
+  if config.eval.every_steps == OPEN:
+    config.eval.every_steps = every
+  if config.log_every == OPEN:
+    config.log_every = max(config.steps // _LINES // 10 * 10, 10)
+  if config.checkpoint.every == OPEN:
+    config.checkpoint.every = 5 * every
+
+
+def _set_ramps(fields: Any, steps: int) -> None:
+  for name, value in fields.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      _set_ramps(value, steps)
+    elif name == 'ramp_steps' and value == OPEN:
+      fields[name] = steps // config_lib.RAMP_SHARE
+
+
+def _chosen(
+  config: ml_collections.ConfigDict, source: sources.Source, reason: str
+) -> tuple[str, ...]:
+  held = config.data.validation
+  given = source.validation is not None
+  network = f'network {config.model.name}' + f' ({reason})' * bool(reason)
+  batch = f'{config.batch.labeled} labeled'
+  if config.batch.unlabeled:
+    batch += f' + {config.batch.unlabeled} unlabeled'
+  lines = [
+    f'trains {config.method.name}, {network}, {config.steps:,} steps of '
+    f'{batch} images',
+    f'{config.data.labeled:,} labeled images to train on, {held:,} for '
+    f'validation ({"given" if given else "held out of the labeled ones"})',
+  ]
+  if not config.batch.unlabeled:
+    lines.append('no unlabeled images: trains on the labeled ones alone')
+  if not held:
+    lines.append(
+      'too few labeled images to hold some out: the weights of the last step '
+      'are used'
+    )
+  return tuple(lines)
