@@ -8,6 +8,9 @@ from nsl_jax.commands import cli
 
 COMMANDS = {
   'train': 'train what a config describes',
+  'predict': 'label images by a trained network',
+  'evaluate': 'measure a trained network on labeled images',
+  'export': 'write a trained network as one program without this library',
   'reproduce': 'run a result of the papers by its id, or list them',
   'report': 'tables of results beside those of the papers',
   'plot': 'learning curves of runs as a picture',

@@ -1,4 +1,4 @@
-"""The two ways a command ends early: wrong input, or a run that broke."""
+"""How a command ends that does not end well, each with its exit status."""
 
 import difflib
 import importlib
@@ -18,6 +18,15 @@ class TrainingError(Exception):
 class WriteError(Exception):
   """A disk that takes no more; the message is one line, without what is saved
   and from where the run goes on (status 1)."""
+
+
+class UnreadableFiles(Exception):
+  """A command that did its work but for some files that cannot be read; `count`
+  is their number (status 64 + count, at most 127)."""
+
+  def __init__(self, message: str, count: int):
+    super().__init__(message)
+    self.count = count
 
 
 def refuse_address(path: object, option: str) -> None:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from nsl_jax import errors
 
 Part = Callable[..., Any]
-Limit = str | tuple[str, ...] | Part
+Limit = str | tuple[Any, ...] | Part
 _INTERVAL = re.compile(r'([\[(])(\S+), (\S+)([\])])')
 _WORDS: dict[type, str] = {
   bool: 'true or false',

@@ -17,6 +17,7 @@ from nsl_jax.training import (
   config as config_lib,
   evaluate,
   experiment,
+  feed,
   loop,
   metrics_log,
   pipeline,

@@ -10,7 +10,7 @@ from nsl_jax.data import sources
 from nsl_jax.training import (
   config as config_lib,
   experiment,
-  loop,
+  feed,
   pipeline,
   train_step,
 )

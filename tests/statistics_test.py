@@ -14,7 +14,7 @@ from nsl_jax.training import (
   config as config_lib,
   evaluate,
   experiment,
-  loop,
+  feed,
   metrics_log,
   pipeline,
   train_step,

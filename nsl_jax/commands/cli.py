@@ -86,6 +86,8 @@ def _run(body: Callable[[], None]) -> None:
     body()
   except errors.UserError as error:
     fail(error, 2)
+  except errors.UnreadableFiles as error:
+    fail(error, 64 + min(error.count, 63))
   except (errors.TrainingError, errors.WriteError) as error:
     try:
       fail(error, 1)

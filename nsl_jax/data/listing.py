@@ -66,6 +66,12 @@ def shown(items: Sequence[object], most: int = _SHOWN) -> str:
   return ', '.join(map(str, items[:most])) + f' and {more:,} more' * (more > 0)
 
 
+def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
+  """One line on what was skipped, or none."""
+  found = [f'{n:,} {what}' for what, n in skipped.items() if n]
+  return ['skipped: ' + ', '.join(found)] if found else []
+
+
 def files_below(
   folder: pathlib.Path, skipped: dict[str, int]
 ) -> Iterator[pathlib.Path]:
@@ -128,11 +134,11 @@ def scan(folder: str | os.PathLike) -> Listing:
   else:
     known = set()
   for part, inner in folders.items():
-    for path in files_below(inner, skipped):
-      relative = path.relative_to(where).as_posix()
+    for file in files_below(inner, skipped):
+      relative = file.relative_to(where).as_posix()
       if relative in known:
         continue
-      label = '' if part == 'unlabeled' else _class_of(path, inner, where)
+      label = '' if part == 'unlabeled' else _class_of(file, inner, where)
       named[part].append((relative, label))
   _check_empty_classes(folders)
   return _listing(where, named, skipped, folders)
@@ -202,9 +208,9 @@ def _read_table(
     ) from error
   for name in ('path', 'label'):
     if name not in columns:
-      found = ', '.join(map(str, columns)) or 'none'
+      has = ', '.join(map(str, columns)) or 'none'
       raise errors.UserError(
-        f'{table} has no column {name!r} (its columns: {found}): name its '
+        f'{table} has no column {name!r} (its columns: {has}): name its '
         'columns path,label'
       )
   unknown = sorted(set(columns) - {'path', 'label', 'split'})
@@ -213,7 +219,9 @@ def _read_table(
       f'{table} has a column {unknown[0]!r}: remove it; known are path, label '
       'and split'
     )
-  found, first, missing = [], {}, []
+  found: list[tuple[str, str, str]] = []
+  first: dict[str, int] = {}
+  missing: list[str] = []
   for number, line in lines:
     path = (line['path'] or '').strip()
     label = (line['label'] or '').strip()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from nsl_jax import errors
+from nsl_jax import errors, methods
 from nsl_jax.compose import tasks
 from nsl_jax.data import normalize, resize
 from nsl_jax.data.datasets import npz
@@ -23,7 +23,7 @@ from nsl_jax.training import (
   network_file,
   workdir as workdir_lib,
 )
-from nsl_jax.types import Method, State
+from nsl_jax.types import Components, Outputs, Params, State, Stats
 
 WEIGHTS = ('best', 'last')
 _FOLDERS = {'best': 'best', 'last': 'final'}
@@ -64,7 +64,7 @@ class Predictor:
     self,
     facts: network_file.Facts,
     config: ml_collections.ConfigDict,
-    method: Method,
+    components: Components,
     state: State,
     *,
     step: int,
@@ -78,7 +78,9 @@ class Predictor:
     self.step, self.weights, self.seed = step, weights, seed
     self.submodel = submodel
     self.state = state
-    self._method = method
+    self._arrays = {k: jnp.asarray(v) for k, v in facts.arrays.items()}
+    self._components = components
+    self._method = methods.build(config.method.to_dict(), components)
     self._compiled = jax.jit(self.apply, compiler_options=_kernels(config))
 
   def apply(self, state: State, inputs: jax.Array) -> jax.Array:
@@ -92,15 +94,37 @@ class Predictor:
       f32[B, K] probabilities, or f32[B, P] coordinates in pixels of the image.
     """
     facts = self.facts
-    images = normalize.apply(facts.normalize, facts.arrays, inputs)
+    images = normalize.apply(facts.normalize, self._arrays, inputs)
     precision = 'highest' if self.config.precision == 'float32' else 'default'
     with jax.default_matmul_precision(precision):
       outputs = self._method.predict(state, images)
     if isinstance(outputs, dict):
       outputs = outputs[self.submodel]
     if facts.task == tasks.REGRESSION.name:
-      return tasks.points_of(facts.arrays, outputs)
+      return tasks.points_of(self._arrays, outputs)
     return jax.nn.softmax(outputs.astype(jnp.float32))
+
+  def network(self) -> tuple[Params, Stats]:
+    """Parameters and batch-normalization statistics that `apply` uses.
+
+    A method may keep those that it is evaluated with anywhere in its state: the
+    network is replaced by one that takes note of what it is given.
+    """
+    given: list[tuple[Params, Stats]] = []
+
+    def note(params, stats, images, **_):
+      given.append((params, stats))
+      zeros = jnp.zeros((images.shape[0], self.facts.outputs))
+      return Outputs(zeros, zeros, zeros), stats
+
+    model = self._components.model._replace(apply=note)
+    method = methods.build(
+      self.config.method.to_dict(), self._components._replace(model=model)
+    )
+    images = jnp.zeros((1, *self.facts.image_shape))
+    found = method.predict(self.state, images)
+    place = list(found).index(self.submodel) if isinstance(found, dict) else 0
+    return given[place]
 
   def outputs(self, inputs: np.ndarray) -> np.ndarray:
     """`apply` of any number of inputs, in batches of one size."""
@@ -295,9 +319,10 @@ def load(
   facts = network_file.read(seed_folder)
   weights, step = _chosen_step(seed_folder, weights)
   config = read_config(folder)
-  method = experiment.build_method(
+  components = experiment.components_of(
     config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
   )
+  method = methods.build(config.method.to_dict(), components)
   like = jax.eval_shape(method.init, jax.random.key(0)).replace(opt=())
   like = _on_one_device(like)
   state = checkpoint.read_state(seed_folder / _FOLDERS[weights], step, like)
@@ -305,7 +330,7 @@ def load(
   return Predictor(
     facts,
     config,
-    method,
+    components,
     state,
     step=step,
     weights=weights,

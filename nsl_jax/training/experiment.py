@@ -85,13 +85,13 @@ class Parts(NamedTuple):
   mesh: Mesh
 
 
-def build_method(
+def components_of(
   config: ml_collections.ConfigDict,
   outputs: int,
   image_shape: tuple[int, int, int],
   fitted: views.Fitted = dict,
-) -> Method:
-  """The method of a config, with its network, optimizer and views.
+) -> Components:
+  """The network, optimizer and views of a config.
 
   Args:
     config: the config.
@@ -112,7 +112,7 @@ def build_method(
     outputs,
     precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
   )
-  components = Components(
+  return Components(
     model=model,
     tx=optimizers.build(config.optimizer),
     augment=weak,
@@ -125,6 +125,16 @@ def build_method(
     task=task,
     moving=moving,
   )
+
+
+def build_method(
+  config: ml_collections.ConfigDict,
+  outputs: int,
+  image_shape: tuple[int, int, int],
+  fitted: views.Fitted = dict,
+) -> Method:
+  """The method of a config; arguments and errors as in `components_of`."""
+  components = components_of(config, outputs, image_shape, fitted)
   return methods.build(config.method.to_dict(), components)
 
 

@@ -2,7 +2,7 @@
 
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -195,13 +195,9 @@ def _report(
   lines.append(
     f'pictures become {form.height}x{form.width} {kind} images ({how})'
   )
-  skipped: Mapping[str, int] = {
-    **found.skipped,
-    'damaged files': len(read.damaged),
-  }
-  skipped_text = [f'{n:,} {what}' for what, n in skipped.items() if n]
-  if skipped_text:
-    lines.append('skipped: ' + ', '.join(skipped_text))
+  lines += listing.skipped_lines(
+    {**found.skipped, 'damaged files': len(read.damaged)}
+  )
   lines += pictures.counted(read.facts)
   if copies:
     lines.append(

@@ -1,0 +1,46 @@
+"""Writes a trained network as one program that needs jax and numpy alone.
+
+  python -m nsl_jax export --workdir=runs/photos --out=model
+
+model/program.bin takes uint8 images of the size in model/model.json, any number
+at once, and gives probabilities, on cpu, cuda and tpu:
+
+  import jax, json, numpy
+  program = jax.export.deserialize(open('model/program.bin', 'rb').read())
+  probabilities = program.call(images)
+
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from nsl_jax.commands import cli, predict
+from nsl_jax.inference import export, predictor
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Writes the files."""
+  parser = cli.Parser('export', __doc__)
+  predict.add_network(parser)
+  parser.add_argument(
+    '--out', type=pathlib.Path, default='model', help='the folder to write'
+  )
+  parser.add_argument(
+    '--overwrite', action='store_true', help='write into a folder with files'
+  )
+  given = parser.parse_args(argv)
+  export.check_folder(given.out, given.overwrite)
+  network = predictor.load(
+    given.workdir, weights=given.weights, seed=given.seed
+  )
+  content = export.write(network, given.out)
+  what = content['input']
+  shape = 'x'.join(map(str, what['shape']))
+  print(
+    f'{content["network"]["name"]} of step {network.step}: {what["dtype"]} '
+    f'{shape} -> {content["output"]["meaning"]} -> {given.out}'
+  )
+
+
+if __name__ == '__main__':
+  cli.run_command(main)

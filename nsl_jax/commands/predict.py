@@ -1,0 +1,123 @@
+"""Labels images by a trained network.
+
+  python -m nsl_jax predict --workdir=runs/photos --images=new --out=labels.csv
+
+Needs the work folder of a run alone, not its data. The CSV file has a line for
+each image: path, class, probability, the probability of each class, and why it
+cannot be read, if it cannot; for a network that finds points their x and y in
+pixels of the picture. The exit status is 0, or 64 + the number of files that
+cannot be read (at most 127).
+"""
+
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import tqdm
+
+from nsl_jax import errors
+from nsl_jax.commands import cli
+from nsl_jax.data import listing
+from nsl_jax.inference import predictor, tables
+
+
+def add_network(parser: cli.Parser) -> None:
+  """Adds the options that say which network to use."""
+  parser.add_argument(
+    '--workdir', type=pathlib.Path, required=True, help='of the run'
+  )
+  parser.add_argument(
+    '--weights',
+    default='',
+    metavar='best|last',
+    help='of the lowest validation error (default where there are some), or of '
+    'the last step',
+  )
+  parser.add_argument(
+    '--seed', type=int, help='of the run (default: its first)'
+  )
+
+
+def progress(items: Iterable, total: int, unit: str = 'image') -> tqdm.tqdm:
+  """A bar on a terminal, a line now and then elsewhere."""
+  return tqdm.tqdm(
+    items,
+    total=total,
+    unit=unit,
+    file=sys.stderr,
+    dynamic_ncols=True,
+    mininterval=0.1 if sys.stderr.isatty() else 10.0,
+    delay=2.0,
+  )
+
+
+def find_images(
+  where: Sequence[pathlib.Path], skipped: dict[str, int]
+) -> Iterator[str]:
+  """Image files and those below folders.
+
+  Raises:
+    errors.UserError: if something does not exist.
+  """
+  for path in where:
+    if path.is_dir():
+      yield from map(str, listing.files_below(path, skipped))
+    elif path.exists():
+      yield str(path)
+    else:
+      raise errors.UserError(f'--images={path} does not exist')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Predicts, and says how many files could not be read."""
+  parser = cli.Parser('predict', __doc__)
+  add_network(parser)
+  parser.add_argument(
+    '--images',
+    type=pathlib.Path,
+    nargs='+',
+    required=True,
+    help='folders (with all folders in them) or files',
+  )
+  parser.add_argument(
+    '--out', type=pathlib.Path, default='predictions.csv', help='the CSV file'
+  )
+  parser.add_argument(
+    '--overwrite', action='store_true', help='replace the CSV file'
+  )
+  given = parser.parse_args(argv)
+  tables.check_target(given.out, given.overwrite)
+  skipped: dict[str, int] = {}
+  paths = list(find_images(given.images, skipped))
+  if not paths:
+    where = ', '.join(map(str, given.images))
+    raise errors.UserError(
+      f'no image in {where}: name a folder with JPEG, PNG, WebP, BMP, TIFF or '
+      'GIF files'
+    )
+  network = predictor.load(
+    given.workdir, weights=given.weights, seed=given.seed
+  )
+  begun = time.perf_counter()
+  found = progress(network.read(paths), len(paths))
+  total, damaged, notes = tables.write(
+    given.out, found, network.classes, network.facts.outputs
+  )
+  for line in notes + listing.skipped_lines(skipped):
+    print(line, file=sys.stderr)
+  rate = total / (time.perf_counter() - begun)
+  print(
+    f'{total - damaged:,} images ({network.weights} weights, step '
+    f'{network.step}, {rate:,.0f} images/s) -> {given.out}'
+  )
+  if damaged:
+    raise errors.UnreadableFiles(
+      f'{damaged:,} of {total:,} files could not be read: see the column error '
+      f'of {given.out}',
+      damaged,
+    )
+
+
+if __name__ == '__main__':
+  cli.run_command(main)

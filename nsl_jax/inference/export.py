@@ -1,0 +1,135 @@
+"""A trained network as files that need no more than jax and numpy.
+
+`model.json` says how inputs are made and what outputs mean, `program.bin` is
+the network with its weights (`jax.export`, free batch size, for cpu, cuda and
+tpu), `weights.safetensors` the weights alone, under the names of the network.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jax import export as jax_export
+
+import nsl_jax
+from nsl_jax import errors, files
+from nsl_jax.data import resize
+from nsl_jax.inference.predictor import Predictor
+
+PROGRAM, WEIGHTS, FACTS = 'program.bin', 'weights.safetensors', 'model.json'
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+def write(network: Predictor, folder: pathlib.Path) -> dict[str, Any]:
+  """Writes the three files.
+
+  Args:
+    network: the network.
+    folder: is made if it is not there.
+
+  Returns:
+    The content of `model.json`.
+
+  Raises:
+    errors.UserError: if the folder cannot be written.
+  """
+  from safetensors.numpy import save
+
+  files.make_folder(folder, '--out')
+  content = describe(network)
+  files.write(folder / PROGRAM, program(network))
+  arrays = weights_of(network)
+  files.write(folder / WEIGHTS, save(arrays, {'format': 'nsl_jax'}))
+  text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+  files.write(folder / FACTS, text.encode())
+  return content
+
+
+def program(network: Predictor) -> bytes:
+  """The serialized program: inputs u8[B, H, W, C] (f32[B, D] of features) ->
+  f32[B, K] probabilities, or f32[B, P] coordinates in pixels of the image.
+  """
+  height, width, channels = network.facts.image_shape
+  (batch,) = jax_export.symbolic_shape('b')
+  if network.facts.of_features:
+    shape = jax.ShapeDtypeStruct((batch, channels), np.float32)
+    run = lambda x: network.apply(network.state, x[:, None, None, :])
+  else:
+    shape = jax.ShapeDtypeStruct((batch, height, width, channels), np.uint8)
+    run = lambda x: network.apply(network.state, x)
+  exported = jax_export.export(jax.jit(run), platforms=PLATFORMS)(shape)
+  return bytes(exported.serialize())
+
+
+def weights_of(network: Predictor) -> dict[str, np.ndarray]:
+  """Arrays of the network as it is evaluated: `params/...` and
+  `batch_stats/...`, as `config.model.init_from` reads them.
+  """
+  params, stats = network.network()
+  tree = {'params': params, 'batch_stats': stats}
+  flat = traverse_util.flatten_dict(tree, sep='/')
+  return {name: np.asarray(leaf) for name, leaf in flat.items()}
+
+
+def describe(network: Predictor) -> dict[str, Any]:
+  """The content of `model.json`."""
+  facts, config = network.facts, network.config
+  pictures: dict[str, Any] = {
+    'color': 'gray' if facts.image_shape[2] == 1 else 'RGB',
+    'exif_orientation': 'applied',
+    'transparent_pixels': 'white',
+    'resize': 'bicubic with antialiasing (Pillow)',
+    'fit': {
+      'crop': 'shorter side, then center crop',
+      'pad': f'longer side, then borders of gray {resize.PADDING}',
+    }[facts.fit],
+  }
+  points = facts.task == 'regression'
+  return {
+    'format': 1,
+    'task': facts.task,
+    'classes': list(facts.classes),
+    'input': {
+      'dtype': 'float32' if facts.of_features else 'uint8',
+      'shape': ['batch', facts.image_shape[2]]
+      if facts.of_features
+      else ['batch', *facts.image_shape],
+      'pictures': None if facts.of_features else pictures,
+      'normalization': f'{facts.normalize}, inside of the program',
+    },
+    'output': {
+      'dtype': 'float32',
+      'shape': ['batch', facts.outputs],
+      'meaning': 'x and y of each point in pixels of the image'
+      if points
+      else 'probability of each class',
+    },
+    'program': {'file': PROGRAM, 'platforms': list(PLATFORMS)},
+    'weights': {
+      'file': WEIGHTS,
+      'which': network.weights,
+      'step': network.step,
+      'seed': network.seed,
+    },
+    'network': config.model.to_dict(),
+    'method': config.method.name,
+    'versions': {'nsl_jax': nsl_jax.__version__, 'jax': jax.__version__},
+  }
+
+
+def check_folder(folder: pathlib.Path, overwrite: bool) -> None:
+  """Refuses a folder that has files already.
+
+  Raises:
+    errors.UserError: if it has, without `overwrite`, or is no folder.
+  """
+  errors.refuse_address(folder, '--out')
+  if folder.exists() and not folder.is_dir():
+    raise errors.UserError(f'--out={folder} is a file: name a folder')
+  if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    raise errors.UserError(
+      f'--out={folder} has files: name another folder, or add --overwrite'
+    )

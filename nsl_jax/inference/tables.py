@@ -1,0 +1,115 @@
+"""Predictions as a CSV file, written line by line."""
+
+import collections
+import csv
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nsl_jax import errors
+from nsl_jax.data import pictures
+from nsl_jax.inference.predictor import Read
+
+
+def check_target(path: pathlib.Path, overwrite: bool) -> None:
+  """Refuses to write where that is not possible, before anything is computed.
+
+  Raises:
+    errors.UserError: if the path is a folder, exists without `overwrite`, or
+      cannot be written.
+  """
+  errors.refuse_address(path, '--out')
+  if path.is_dir():
+    raise errors.UserError(f'--out={path} is a folder: name a file in it')
+  if path.exists() and not overwrite:
+    raise errors.UserError(
+      f'--out={path} exists: name another file, or add --overwrite'
+    )
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writable = os.access(path.parent, os.W_OK)
+  except OSError:
+    writable = False
+  if not writable:
+    raise errors.UserError(
+      f'--out={path}: cannot write to {path.parent}: choose another place'
+    )
+
+
+def columns(classes: Sequence[str], points: int) -> list[str]:
+  """The header: path, class, probability, a column for each class, error; of
+  points path, x and y of each, error.
+  """
+  if not classes:
+    named = [f'{axis}{n}' for n in range(1, points + 1) for axis in 'xy']
+    return ['path', *named, 'error']
+  return [
+    'path',
+    'class',
+    'probability',
+    *(f'p({c})' for c in classes),
+    'error',
+  ]
+
+
+def write(
+  path: pathlib.Path,
+  found: Iterable[Read],
+  classes: Sequence[str],
+  outputs: int,
+) -> tuple[int, int, list[str]]:
+  """Writes a line for each file, whole or not at all.
+
+  Args:
+    path: of the CSV file.
+    found: what became of the files; a damaged one has its error and no numbers.
+    classes: names of the classes; () for points.
+    outputs: K, or P coordinates.
+
+  Returns:
+    How many lines there are, how many of damaged files, and notes on pictures
+    that were changed.
+
+  Raises:
+    errors.UserError: if it cannot be written.
+  """
+  part = path.with_name(path.name + '.part')
+  total = damaged = 0
+  facts: collections.Counter[str] = collections.Counter()
+  try:
+    with part.open('w', encoding='utf-8', newline='') as file:
+      table = csv.writer(file, lineterminator='\n')
+      table.writerow(columns(classes, outputs // 2))
+      for one in found:
+        total += 1
+        facts.update(one.facts)
+        damaged += one.outputs is None
+        table.writerow(_line(one, classes, outputs))
+    os.replace(part, path)
+  except OSError as error:
+    raise errors.UserError(
+      f'cannot write {path} ({error.strerror}): choose another --out'
+    ) from error
+  finally:
+    part.unlink(missing_ok=True)
+  return total, damaged, pictures.counted(dict(facts))
+
+
+def _line(one: Read, classes: Sequence[str], outputs: int) -> list[Any]:
+  if one.outputs is None:
+    empty = [''] * (outputs + 2 * bool(classes))
+    return [one.path, *empty, one.error]
+  if not classes:
+    return [one.path, *(f'{value:.2f}' for value in one.outputs), '']
+  best = int(np.argmax(one.outputs))
+  numbers = [f'{value:.6f}' for value in one.outputs]
+  return [one.path, classes[best], numbers[best], *numbers, '']
+
+
+def read(path: pathlib.Path) -> list[Mapping[str, str]]:
+  """The lines of a file that `write` wrote."""
+  with path.open(encoding='utf-8', newline='') as file:
+    return list(csv.DictReader(file))
