@@ -16,6 +16,8 @@ _MODULES = (
   'schedules',
   'compose.mixing',
   'data.augment',
+  'reports.evaluation.examples',
+  'reports.evaluation.scores',
   'terms.negative_samplers',
 )
 

@@ -1,0 +1,1 @@
+"""The report of an evaluation: scores, pictures and one page of HTML."""
