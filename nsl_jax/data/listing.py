@@ -144,6 +144,52 @@ def scan(folder: str | os.PathLike) -> Listing:
   return _listing(where, named, skipped, folders)
 
 
+def scan_labeled(
+  folder: pathlib.Path, classes: Sequence[str]
+) -> tuple[tuple[str, ...], np.ndarray, dict[str, int]]:
+  """Lists images to evaluate on: `<class>/...`, or `labels.csv`.
+
+  Args:
+    folder: that holds them.
+    classes: names of the classes of the network.
+
+  Returns:
+    The paths relative to the folder, sorted; their labels i32[N]; what was
+    skipped.
+
+  Raises:
+    errors.UserError: if there are none, or they have other classes.
+  """
+  if not folder.is_dir():
+    raise errors.UserError(f'--images={folder} is no folder')
+  skipped: dict[str, int] = {}
+  if (folder / LABELS).is_file():
+    listed = _read_table(folder / LABELS, folder)
+    pairs = [(path, label) for _, path, label in listed]
+    unknown = [path for path, label in pairs if label in _UNKNOWN]
+    skipped['images without a label'] = len(unknown)
+    pairs = [pair for pair in pairs if pair[1] not in _UNKNOWN]
+  else:
+    pairs = [
+      (file.relative_to(folder).as_posix(), _class_of(file, folder, folder))
+      for file in files_below(folder, skipped)
+    ]
+  strange = sorted({label for _, label in pairs} - set(classes))
+  if strange:
+    raise errors.UserError(
+      f'{folder} has the class {shown(strange)}, which the network does not '
+      f'know; it knows {shown(classes, 20)}: rename or remove it'
+    )
+  if not pairs:
+    raise errors.UserError(
+      f'{folder} has no labeled image: expected are <class>/... or {LABELS}'
+    )
+  pairs.sort()
+  number = {name: k for k, name in enumerate(classes)}
+  labels = np.array([number[label] for _, label in pairs], np.int32)
+  return tuple(path for path, _ in pairs), labels, skipped
+
+
 def _part_folders(where: pathlib.Path) -> dict[str, pathlib.Path]:
   """Part -> its folder, of those that are there."""
   inner = {}
@@ -168,9 +214,11 @@ def _class_of(
 ) -> str:
   parts = path.relative_to(inner).parts
   if len(parts) == 1:
+    place = inner.relative_to(where).as_posix()
+    place = '' if place == '.' else f'{place}/'
     raise errors.UserError(
-      f'{path} is in no folder of a class: move it to '
-      f'{inner.relative_to(where)}/<class>/, or to unlabelled/'
+      f'{path} is in no folder of a class: move it to {place}<class>/, or '
+      f'write its label into {LABELS}'
     )
   return parts[0]
 

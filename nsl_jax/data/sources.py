@@ -97,8 +97,23 @@ def load(
   if unknown:
     notes.append(f'{unknown:,} training images without a label')
   return Source(
-    name, layout.num_classes, train, test, '; '.join(filter(None, notes))
+    name,
+    layout.num_classes,
+    train,
+    test,
+    '; '.join(filter(None, notes)),
+    classes=_class_names(layout),
   )
+
+
+def _class_names(layout: prepare.Layout) -> tuple[str, ...]:
+  """As TFDS wrote them; () where there are not K different ones."""
+  path = layout.folder / 'label.labels.txt'
+  try:
+    names = tuple(path.read_text(encoding='utf-8').splitlines())
+  except (OSError, UnicodeDecodeError):
+    return ()
+  return names if len({*names}) == len(names) == layout.num_classes else ()
 
 
 def _check_sizes(layout: prepare.Layout, parts: Mapping[str, Arrays]) -> None:

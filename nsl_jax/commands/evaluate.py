@@ -1,0 +1,142 @@
+"""Measures a trained network on labeled images, and writes a report.
+
+  python -m nsl_jax evaluate --workdir=runs/photos --images=photos/test
+
+The images lie in <class>/... or beside a labels.csv with the columns path and
+label; classes are matched by name. The report is a folder: report.html (one
+page that needs no network), evaluation.json, and the figures as PNG. The exit
+status is 0, or 64 + the number of files that cannot be read (at most 127).
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nsl_jax import errors, files
+from nsl_jax.commands import cli, predict
+from nsl_jax.data import listing, pictures
+from nsl_jax.inference import predictor
+from nsl_jax.reports.evaluation import page
+from nsl_jax.training import metrics_log, workdir as workdir_lib
+
+_THUMBNAIL = 320  # pixels
+
+
+def _thumbnail(path: pathlib.Path) -> Any:
+  from PIL import Image, ImageOps
+
+  with Image.open(path) as picture:
+    picture.draft(None, (_THUMBNAIL, _THUMBNAIL))
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return ImageOps.exif_transpose(picture).convert('RGBA')
+
+
+def _facts(
+  network: predictor.Predictor, workdir: pathlib.Path, images: pathlib.Path
+) -> dict[str, str]:
+  config, data = network.config, network.config.data
+  height, width, channels = network.facts.image_shape
+  facts = {
+    'Images': str(images),
+    'Run': str(workdir),
+    'Method': config.method.name,
+    'Network': config.model.name,
+    'Trained on': f'{data.labeled:,} labeled images of {data.name}',
+    'Validation images': f'{data.validation:,}',
+    'Image size': f'{height}x{width} {"gray" if channels == 1 else "color"}',
+    'Weights': f'{network.weights}, step {network.step:,} of {config.steps:,}',
+    'Seed': str(network.seed),
+  }
+  result = workdir / f'seed_{network.seed}' / 'result.json'
+  if result.exists():
+    seconds = workdir_lib.read_json(result).get('wall_time_s')
+    if seconds:
+      facts['Training time'] = f'{seconds / 60:.1f} minutes'
+  return facts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Predicts the images and writes the report."""
+  parser = cli.Parser('evaluate', __doc__)
+  predict.add_network(parser)
+  parser.add_argument(
+    '--images',
+    type=pathlib.Path,
+    required=True,
+    help='the folder of labeled images',
+  )
+  parser.add_argument(
+    '--out',
+    type=pathlib.Path,
+    help='the folder to write (default: evaluation/<name of images> in the '
+    'work folder)',
+  )
+  parser.add_argument(
+    '--overwrite', action='store_true', help='replace an earlier report'
+  )
+  given = parser.parse_args(argv)
+  network = predictor.load(
+    given.workdir, weights=given.weights, seed=given.seed
+  )
+  if not network.classes:
+    raise errors.UserError(
+      f'{given.workdir} finds points: evaluate is for classes; use predict'
+    )
+  out = given.out or given.workdir / 'evaluation' / given.images.resolve().name
+  if (out / page.NUMBERS).exists() and not given.overwrite:
+    raise errors.UserError(
+      f'{out} has a report: name another --out, or add --overwrite'
+    )
+  paths, labels, skipped = listing.scan_labeled(given.images, network.classes)
+  files.make_folder(out, '--out')
+  found = list(predict.progress(network.read(paths, given.images), len(paths)))
+  good = [row for row, one in enumerate(found) if one.outputs is not None]
+  if not good:
+    raise errors.UserError(
+      f'none of the {len(found):,} images of {given.images} can be read '
+      f'({found[0].path}: {found[0].error}): replace them'
+    )
+  damaged = [f'{one.path}: {one.error}' for one in found if one.error]
+  counted = {
+    fact: sum(fact in one.facts for one in found) for fact in pictures.FACTS
+  }
+  notes = pictures.counted(counted) + listing.skipped_lines(skipped)
+  if damaged:
+    notes.append(
+      f'{len(damaged):,} files cannot be read: ' + listing.shown(damaged, 20)
+    )
+  kept = [found[row].path for row in good]
+  seed_folder = given.workdir / f'seed_{network.seed}'
+  content = page.write(
+    out,
+    title=f'{network.config.method.name} on {given.images}',
+    facts=_facts(network, given.workdir, given.images),
+    classes=network.classes,
+    labels=labels[good],
+    probabilities=np.stack([found[row].outputs for row in good]),
+    paths=kept,
+    thumbnail=lambda row: _thumbnail(given.images / kept[row]),
+    metric_lines=metrics_log.read(seed_folder / 'metrics.jsonl'),
+    notes=notes,
+  )
+  for line in notes:
+    print(line, file=sys.stderr)
+  scores = content['scores']
+  low, high = scores['accuracy_interval']
+  print(
+    f'accuracy {scores["accuracy"]:.2f} % (95 % interval {low:.2f} to '
+    f'{high:.2f}), {scores["images"]:,} images -> {out / page.PAGE}'
+  )
+  if damaged:
+    raise errors.UnreadableFiles(
+      f'{len(damaged):,} of {len(found):,} files could not be read: '
+      + listing.shown(damaged),
+      len(damaged),
+    )
+
+
+if __name__ == '__main__':
+  cli.run_command(main)
