@@ -44,13 +44,14 @@ def write(path: pathlib.Path, content: bytes) -> None:
     part.write_bytes(content)
     os.replace(part, path)
   except OSError as error:
-    _remove(part)  # on a full disk even half a file is in the way
+    remove(part)  # on a full disk even half a file is in the way
     raise errors.UserError(
       f'cannot write {path} ({error.strerror}): choose another place'
     ) from error
 
 
-def _remove(path: pathlib.Path) -> None:
+def remove(path: pathlib.Path) -> None:
+  """Removes a file if that is possible."""
   try:
     path.unlink(missing_ok=True)
   except OSError:  # what could not be written may not be removable either

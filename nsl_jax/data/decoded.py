@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import tqdm
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 from nsl_jax.data import cache, pictures, resize
 
 _FORMAT = 'nsl_jax images 1'  # changes whenever older files must not be read
@@ -60,14 +60,14 @@ def read(
   Raises:
     errors.UserError: if the cache cannot be written.
   """
-  files = [folder / path for path in paths]
-  key = _key(folder, paths, files, form)
+  images = [folder / path for path in paths]
+  key = _key(folder, paths, images, form)
   name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]
   sides = 'x'.join(map(str, form.shape))
   where = cache.directory(cache_dir) / f'{name}-{sides}-{form.fit}.images'
   found = _mapped(where, key, form)
   if found is None:
-    _make(where, key, files, form)
+    _make(where, key, images, form)
     found = _mapped(where, key, form)
   if found is None:
     raise errors.UserError(f'{where} has just been changed: start again')
@@ -77,11 +77,11 @@ def read(
 def _key(
   folder: pathlib.Path,
   paths: Sequence[str],
-  files: Sequence[pathlib.Path],
+  images: Sequence[pathlib.Path],
   form: resize.Form,
 ) -> str:
   digest = hashlib.sha256(repr((str(folder.absolute()), tuple(form))).encode())
-  for path, file in zip(paths, files):
+  for path, file in zip(paths, images):
     try:
       status = file.stat()
       digest.update(repr((path, status.st_size, status.st_mtime_ns)).encode())
@@ -116,7 +116,7 @@ def _mapped(where: pathlib.Path, key: str, form: resize.Form) -> Decoded | None:
 def _make(
   where: pathlib.Path,
   key: str,
-  files: Sequence[pathlib.Path],
+  images: Sequence[pathlib.Path],
   form: resize.Form,
 ) -> None:
   """Writes the pixels, then what `_mapped` must know and its length."""
@@ -124,11 +124,11 @@ def _make(
   try:
     where.parent.mkdir(parents=True, exist_ok=True)
     with part.open('wb') as out:
-      damaged, counts = _decode(out, files, form)
+      damaged, counts = _decode(out, images, form)
       facts = {
         'format': _FORMAT,
         'key': key,
-        'count': len(files) - len(damaged),
+        'count': len(images) - len(damaged),
         'damaged': damaged,
         'facts': counts,
       }
@@ -141,11 +141,11 @@ def _make(
       'NSL_JAX_CACHE to a folder with enough space'
     ) from error
   finally:
-    part.unlink(missing_ok=True)
+    files.remove(part)
 
 
 def _decode(
-  out: BinaryIO, files: Sequence[pathlib.Path], form: resize.Form
+  out: BinaryIO, images: Sequence[pathlib.Path], form: resize.Form
 ) -> tuple[dict[int, str], dict[str, int]]:
   """Writes the pixels of all good files, in their order."""
   damaged: dict[int, str] = {}
@@ -163,7 +163,7 @@ def _decode(
   with (
     futures.ThreadPoolExecutor(workers) as pool,
     tqdm.tqdm(
-      total=len(files),
+      total=len(images),
       desc='decoding images, once',
       unit='image',
       file=sys.stderr,
@@ -172,8 +172,8 @@ def _decode(
       delay=2.0,
     ) as bar,
   ):
-    for start in range(0, len(files), _TOGETHER):
-      some = files[start : start + _TOGETHER]
+    for start in range(0, len(images), _TOGETHER):
+      some = images[start : start + _TOGETHER]
       for row, found in enumerate(pool.map(one, some), start):
         if isinstance(found, str):
           damaged[row] = found

@@ -131,6 +131,7 @@ def fit(picture: Any, form: Form) -> Image:
   if getattr(picture, 'n_frames', 1) > 1:
     facts += ('first_frame',)
     picture.seek(0)
+  gray = is_gray(picture)
   deep = any(';16' in str(tile[3]) for tile in getattr(picture, 'tile', ()))
   if _orientation(picture) > 1:
     picture = ImageOps.exif_transpose(picture)
@@ -138,7 +139,7 @@ def fit(picture: Any, form: Form) -> Image:
   facts += found.facts
   if deep and 'scaled' not in facts:  # which the turned picture has forgotten
     facts += ('scaled',)
-  if form.channels == 1 and not _is_gray(picture):
+  if form.channels == 1 and not gray:
     facts += ('grayed',)
   if min(size) < min(form.height, form.width):
     facts += ('enlarged',)
@@ -146,7 +147,11 @@ def fit(picture: Any, form: Form) -> Image:
   return Image(values, facts, placement)
 
 
-def _is_gray(picture: Any) -> bool:
+def is_gray(picture: Any) -> bool:
+  """Whether a picture is gray by its mode or by its palette."""
+  if picture.mode == 'P':
+    palette = np.array(picture.getpalette('RGB') or []).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
   return picture.mode[:1] in ('1', 'L', 'I', 'F')
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 from nsl_jax.data import pictures
 from nsl_jax.inference.predictor import Read
 
@@ -94,7 +94,7 @@ def write(
       f'cannot write {path} ({error.strerror}): choose another --out'
     ) from error
   finally:
-    part.unlink(missing_ok=True)
+    files.remove(part)
   return total, damaged, pictures.counted(dict(facts))
 
 

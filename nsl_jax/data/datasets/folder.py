@@ -93,19 +93,19 @@ def choose_form(
   if size and channels:
     return resize.Form(size, size, channels, fit)
   step = max(1, -(-len(paths) // _SAMPLE))
-  sides, modes = [], set()
+  sides, gray = [], True
   for path in paths[::step]:
     facts = _facts(folder / path)
     if facts:
       sides.append(facts[0])
-      modes.add(facts[1])
+      gray &= facts[1]
   if not sides:
     raise errors.UserError(
       f'none of the {len(paths):,} files of {folder} can be read as an image: '
       'replace them by JPEG, PNG, WebP, BMP, TIFF or GIF files'
     )
   if not channels:
-    channels = 1 if all(m[0] in '1LIF' for m in modes) else 3
+    channels = 1 if gray else 3
   if not size:
     first = sides[0]
     if len(set(sides)) == 1 and first[0] == first[1] <= _KEPT:
@@ -116,13 +116,15 @@ def choose_form(
   return resize.Form(size, size, channels, fit)
 
 
-def _facts(path: pathlib.Path) -> tuple[tuple[int, int], str] | None:
-  """Upright size and mode of a picture, None if it cannot be opened."""
+def _facts(path: pathlib.Path) -> tuple[tuple[int, int], bool] | None:
+  """Upright size of a picture and whether it is gray, None if it cannot be
+  opened.
+  """
   import PIL.Image
 
   try:
     with PIL.Image.open(path) as picture:
-      return resize.upright_size(picture), picture.mode
+      return resize.upright_size(picture), resize.is_gray(picture)
   except Exception:  # it is reported once its pixels are read
     return None
 

@@ -1,0 +1,251 @@
+"""Which images a folder holds, by names alone."""
+
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from nsl_jax import errors
+from nsl_jax.data import listing
+
+
+class ListingTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def touch(self, *paths):
+    for path in paths:
+      file = self.folder / path
+      file.parent.mkdir(parents=True, exist_ok=True)
+      file.write_bytes(b'')
+
+  def table(self, text):
+    (self.folder / 'labels.csv').write_text(text, encoding='utf-8')
+
+  def refused(self, *words):
+    with self.assertRaises(errors.UserError) as caught:
+      listing.scan(self.folder)
+    for word in words:
+      self.assertIn(word, str(caught.exception))
+    self.assertNotIn('\n', str(caught.exception))
+
+  def two_classes(self):
+    self.touch('labelled/dog/b.jpg', 'labelled/cat/a.jpg')
+
+  def test_folders(self):
+    self.two_classes()
+    self.touch(
+      'labelled/cat/deeper/c.PNG',
+      'unlabelled/x.webp',
+      'unlabelled/y/z.gif',
+      'validation/dog/v.bmp',
+      'test/cat/t.tiff',
+    )
+    found = listing.scan(self.folder)
+    self.assertEqual(found.classes, ('cat', 'dog'))
+    self.assertEqual(
+      found.paths['labeled'],
+      ('labelled/cat/a.jpg', 'labelled/cat/deeper/c.PNG', 'labelled/dog/b.jpg'),
+    )
+    np.testing.assert_array_equal(found.labels['labeled'], [0, 0, 1])
+    self.assertEqual(
+      found.paths['unlabeled'], ('unlabelled/x.webp', 'unlabelled/y/z.gif')
+    )
+    np.testing.assert_array_equal(found.labels['unlabeled'], [-1, -1])
+    np.testing.assert_array_equal(found.labels['validation'], [1])
+    np.testing.assert_array_equal(found.labels['test'], [0])
+    np.testing.assert_array_equal(found.counts('labeled'), [2, 1])
+
+  @parameterized.parameters(
+    ('train', 'unlabeled', 'val'),
+    ('labeled', 'unlabelled', 'valid'),
+    ('Labelled', 'Unlabelled', 'Validation'),
+  )
+  def test_spellings(self, labeled, unlabeled, validation):
+    self.touch(
+      f'{labeled}/a/1.png',
+      f'{labeled}/b/2.png',
+      f'{unlabeled}/3.png',
+      f'{validation}/a/4.png',
+    )
+    found = listing.scan(self.folder)
+    sizes = {part: len(paths) for part, paths in found.paths.items()}
+    self.assertEqual(
+      sizes, {'labeled': 2, 'unlabeled': 1, 'validation': 1, 'test': 0}
+    )
+
+  def test_two_spellings_of_one_part(self):
+    self.two_classes()
+    self.touch('train/cat/c.png')
+    self.refused('labelled/ and train/', 'move all images into one')
+
+  def test_what_is_skipped(self):
+    self.two_classes()
+    self.touch(
+      'labelled/cat/.hidden.jpg',
+      'labelled/cat/Thumbs.db',
+      'labelled/cat/notes.txt',
+      'labelled/.git/x.png',
+      'unlabelled/__MACOSX/y.png',
+    )
+    found = listing.scan(self.folder)
+    self.assertEqual(found.skipped['hidden files'], 2)
+    self.assertEqual(found.skipped['files that are no images'], 1)
+    self.assertEqual(found.skipped['hidden folders'], 2)
+    self.assertEqual(
+      listing.skipped_lines(found.skipped),
+      ['skipped: 2 hidden folders, 2 hidden files, 1 files that are no images'],
+    )
+    self.assertEqual(listing.skipped_lines({'x': 0}), [])
+
+  def test_links_to_a_folder_above_end(self):
+    self.two_classes()
+    os.symlink(self.folder, self.folder / 'labelled' / 'cat' / 'loop')
+    os.symlink(
+      self.folder / 'labelled' / 'dog' / 'b.jpg',
+      self.folder / 'labelled' / 'cat' / 'link.jpg',
+    )
+    found = listing.scan(self.folder)
+    self.assertIn('labelled/cat/link.jpg', found.paths['labeled'])
+
+  def test_minus_one_is_no_class(self):
+    self.two_classes()
+    self.touch('labelled/-1/c.jpg')
+    found = listing.scan(self.folder)
+    self.assertEqual(found.paths['unlabeled'], ('labelled/-1/c.jpg',))
+    self.assertEqual(found.classes, ('cat', 'dog'))
+
+  def test_table(self):
+    self.touch('a.png', 'b.png', 'c.png', 'd.png', 'in/e.png', 'unlisted.png')
+    self.table(
+      '\ufeffpath, label\na.png,cat\nb.png, dog\nc.png,\nd.png,-1\n'
+      'in/e.png,cat\n'
+    )
+    found = listing.scan(self.folder)
+    self.assertEqual(found.paths['labeled'], ('a.png', 'b.png', 'in/e.png'))
+    np.testing.assert_array_equal(found.labels['labeled'], [0, 1, 0])
+    self.assertEqual(found.paths['unlabeled'], ('c.png', 'd.png'))
+
+  def test_table_beside_folders(self):
+    self.touch('a.png', 'b.png', 'unlabelled/c.png', 'test/cat/t.png')
+    self.table('path,label\na.png,cat\nb.png,dog\nunlabelled/c.png,dog\n')
+    found = listing.scan(self.folder)
+    self.assertLen(found.paths['labeled'], 3)
+    self.assertEqual(found.paths['unlabeled'], ())
+    self.assertEqual(found.paths['test'], ('test/cat/t.png',))
+
+  def test_table_with_splits(self):
+    self.touch('a.png', 'b.png', 'c.png', 'd.png', 'e.png')
+    self.table(
+      'path,label,split\na.png,x,train\nb.png,y,\nc.png,x,val\nd.png,y,test\n'
+      'e.png,,train\n'
+    )
+    found = listing.scan(self.folder)
+    self.assertEqual(found.paths['labeled'], ('a.png', 'b.png'))
+    self.assertEqual(found.paths['validation'], ('c.png',))
+    self.assertEqual(found.paths['test'], ('d.png',))
+    self.assertEqual(found.paths['unlabeled'], ('e.png',))
+
+  @parameterized.parameters(
+    ('path,class\na.png,x\n', "no column 'label'", 'path, class'),
+    ('path,label,extra\na.png,x,1\n', "column 'extra'"),
+    ('path,label\na.png,x\na.png,y\n', 'a.png is in line 2 and in line 3'),
+    ('path,label\na.png,x\ngone.png,y\n', 'gone.png (line 3)'),
+    ('path,label\n,x\n', 'line 2: the path is empty'),
+    ('path,label,split\na.png,x,tset\n', "split='tset'"),
+    ('path,label,split\na.png,,test\n', 'needs a label'),
+    ('', "no column 'path'"),
+  )
+  def test_wrong_tables(self, text, *words):
+    self.touch('a.png')
+    self.table(text)
+    self.refused('labels.csv', *words)
+
+  def test_a_table_that_is_no_text(self):
+    (self.folder / 'labels.csv').write_bytes(b'\xff\xfe\x00')
+    self.refused('labels.csv cannot be read')
+
+  def test_table_and_folder(self):
+    self.two_classes()
+    self.table('path,label\n')
+    self.refused('both labels.csv and labelled/')
+
+  def test_empty_folder(self):
+    self.refused('has no labels', 'labelled/<class>/')
+
+  def test_no_image(self):
+    self.touch('labelled/notes.txt')
+    self.refused('no image', '1 files that are no images')
+
+  def test_no_labeled_image(self):
+    self.touch('unlabelled/a.png')
+    self.refused('no labeled image')
+
+  def test_one_class(self):
+    self.touch('labelled/cat/a.png')
+    self.refused("one class, 'cat'")
+
+  def test_empty_class(self):
+    self.two_classes()
+    (self.folder / 'labelled' / 'owl').mkdir()
+    self.refused('folder of class owl')
+
+  def test_an_image_in_no_class(self):
+    self.two_classes()
+    self.touch('labelled/a.png')
+    self.refused('labelled/a.png', 'labelled/<class>/')
+
+  @parameterized.parameters('test', 'validation')
+  def test_a_class_without_a_label(self, part):
+    self.two_classes()
+    self.touch(f'{part}/owl/a.png')
+    self.refused(f'the {part} images', 'owl')
+
+  def test_an_empty_part(self):
+    self.two_classes()
+    (self.folder / 'test').mkdir()
+    self.refused('test has no image')
+
+  def test_no_folder(self):
+    self.folder = self.folder / 'gone'
+    self.refused('gone is no folder')
+
+  def test_an_address(self):
+    with self.assertRaisesRegex(errors.UserError, 'only local folders'):
+      listing.scan('gs://bucket/photos')
+
+  def test_images_to_evaluate_on(self):
+    self.touch('dog/b.png', 'cat/a.png', 'cat/notes.txt')
+    paths, labels, skipped = listing.scan_labeled(
+      self.folder, ('ape', 'cat', 'dog')
+    )
+    self.assertEqual(paths, ('cat/a.png', 'dog/b.png'))
+    np.testing.assert_array_equal(labels, [1, 2])
+    self.assertEqual(skipped['files that are no images'], 1)
+
+  def test_a_table_to_evaluate_on(self):
+    self.touch('a.png', 'b.png')
+    self.table('path,label\na.png,dog\nb.png,\n')
+    paths, labels, skipped = listing.scan_labeled(self.folder, ('cat', 'dog'))
+    self.assertEqual(paths, ('a.png',))
+    np.testing.assert_array_equal(labels, [1])
+    self.assertEqual(skipped['images without a label'], 1)
+
+  @parameterized.parameters(
+    (('owl/a.png',), 'class owl', 'it knows cat, dog'),
+    (('a.png',), 'a.png is in no folder of a class'),
+    ((), 'no labeled image'),
+  )
+  def test_wrong_images_to_evaluate_on(self, paths, *words):
+    self.touch(*paths)
+    with self.assertRaises(errors.UserError) as caught:
+      listing.scan_labeled(self.folder, ('cat', 'dog'))
+    for word in words:
+      self.assertIn(word, str(caught.exception))
+
+
+if __name__ == '__main__':
+  absltest.main()
