@@ -87,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     '--overwrite', action='store_true', help='replace the CSV file'
   )
   given = parser.parse_args(argv)
-  tables.check_target(given.out, given.overwrite)
   skipped: dict[str, int] = {}
   paths = list(find_images(given.images, skipped))
   if not paths:
@@ -96,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       f'no image in {where}: name a folder with JPEG, PNG, WebP, BMP, TIFF or '
       'GIF files'
     )
+  tables.check_target(given.out, given.overwrite)
   network = predictor.load(
     given.workdir, weights=given.weights, seed=given.seed
   )

@@ -154,7 +154,10 @@ class Predictor:
     """
     if isinstance(inputs, (str, os.PathLike)):
       inputs = [inputs]
-    if not isinstance(inputs, np.ndarray) and len(inputs):
+    if not isinstance(inputs, np.ndarray):
+      if not len(inputs):
+        kind = np.float32 if self.facts.of_features else np.uint8
+        return np.zeros((0, *self.facts.image_shape), kind)
       first = inputs[0]
       if isinstance(first, (str, os.PathLike)) or hasattr(first, 'convert'):
         return self._pictures(inputs)

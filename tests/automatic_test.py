@@ -1,0 +1,145 @@
+"""Settings that follow from the images."""
+
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from nsl_jax.data import sources
+from nsl_jax.training import automatic, config as config_lib, pipeline
+
+
+def source(counts, unlabeled=0, shape=(32, 32, 3), validation=0):
+  """Images of so many of each class, then validation images, then others."""
+  labels = np.repeat(np.arange(len(counts)), counts)
+  fixed = np.arange(validation) % len(counts)
+  labels = np.concatenate([labels, fixed, np.full(unlabeled, -1)])
+  labels = labels.astype(np.int32)
+  kind = np.float32 if shape[0] == 1 else np.uint8
+  images = np.zeros((len(labels), *shape), kind)
+  rows = None
+  if validation:
+    rows = np.arange(sum(counts), sum(counts) + validation, dtype=np.int32)
+  train = sources.Arrays(images, labels)
+  test = sources.Arrays(images[:0], labels[:0])
+  return sources.Source('folder', len(counts), train, test, '', validation=rows)
+
+
+def config(arguments='', overrides=()):
+  return config_lib.load(f'configs/folder.py:dir=photos{arguments}', overrides)
+
+
+class ResolveTest(parameterized.TestCase):
+  def test_the_config_is_open(self):
+    self.assertTrue(automatic.is_open(config()))
+    self.assertTrue(automatic.is_open(config(',steps=100')))
+    self.assertFalse(
+      automatic.is_open(config_lib.load('configs/digits_ns3l.py'))
+    )
+
+  def test_everything_is_resolved_and_allowed(self):
+    found, lines = automatic.resolve(config(), source((8, 8), 100))
+    self.assertFalse(automatic.is_open(found))
+    config_lib.check(found)
+    self.assertEqual(found.method.name, 'mixmatch')
+    self.assertIn(f'{found.steps:,} steps', ' '.join(lines))
+    self.assertNotIn('-1', ' '.join(lines))
+
+  @parameterized.parameters(
+    # counts, labeled to train on, validation
+    ((1, 1), 2, 0),
+    ((2, 2), 4, 0),
+    ((4, 4), 7, 1),
+    ((4,) * 10, 32, 8),
+    ((1, 9), 8, 2),
+    ((1, 1, 3), 4, 1),
+    ((100, 50), 120, 30),
+  )
+  def test_some_labeled_images_are_held_out(self, counts, labeled, validation):
+    data = source(counts, 10)
+    found, _ = automatic.resolve(config(), data)
+    self.assertEqual(
+      (found.data.labeled, found.data.validation), (labeled, validation)
+    )
+    split = pipeline.split_of(found, data, 0)
+    self.assertLen(split.labeled, labeled)
+    self.assertLen(split.validation, validation)
+    self.assertLen(split.unlabeled, 10)
+    # Every class keeps an image to train on.
+    self.assertLen(set(data.train.labels[split.labeled]), len(counts))
+
+  def test_given_validation_images_are_all_used(self):
+    data = source((5, 5), 10, validation=6)
+    found, lines = automatic.resolve(config(), data)
+    self.assertEqual((found.data.labeled, found.data.validation), (10, 6))
+    split = pipeline.split_of(found, data, 0)
+    np.testing.assert_array_equal(split.validation, data.validation)
+    np.testing.assert_array_equal(split.labeled, np.arange(10))
+    np.testing.assert_array_equal(split.unlabeled, np.arange(16, 26))
+    self.assertIn('given', ' '.join(lines))
+
+  def test_without_validation_images_the_last_weights_count(self):
+    found, lines = automatic.resolve(config(), source((1, 1), 10))
+    self.assertEqual(found.protocol, 'last')
+    self.assertIn('last step', ' '.join(lines))
+    found, _ = automatic.resolve(config(), source((5, 5), 10))
+    self.assertEqual(found.protocol, 'best_validation')
+
+  def test_without_unlabeled_images_it_is_supervised(self):
+    found, lines = automatic.resolve(config(), source((10, 10)))
+    self.assertEqual(found.method.name, 'supervised')
+    self.assertEqual(found.batch.unlabeled, 0)
+    self.assertIn('no unlabeled images', ' '.join(lines))
+
+  @parameterized.parameters(
+    ((1, 1, 20), 'mlp', 'noise:'),
+    ((28, 28, 1), 'small_cnn', 'translate:3'),
+    ((32, 32, 3), None, 'flip,translate:4'),
+    ((96, 96, 3), 'resnet18', 'flip,translate:12'),
+  )
+  def test_network_and_views_follow_from_the_size(self, shape, name, view):
+    found, _ = automatic.resolve(config(), source((5, 5), 10, shape))
+    if name:
+      self.assertEqual(found.model.name, name)
+    self.assertStartsWith(found.data.augment, view)
+
+  def test_length_follows_from_the_number_of_images(self):
+    steps = [
+      automatic.resolve(config(), source((5, 5), n, (1, 1, 2)))[0].steps
+      for n in (10, 5_000, 2_000_000)
+    ]
+    self.assertEqual(steps, sorted(steps))
+    self.assertLess(steps[0], steps[-1])
+    for number in steps:
+      self.assertEqual(number % 100, 0)
+
+  def test_what_is_given_stays(self):
+    found, _ = automatic.resolve(
+      config(
+        ',method=vat,steps=300,validation=2',
+        [
+          ('model.name', 'small_cnn'),
+          ('batch.unlabeled', '7'),
+          ('method.ramp_steps', '11'),
+          ('eval.every_steps', '50'),
+          ('data.augment', ''),
+        ],
+      ),
+      source((9, 9), 30),
+    )
+    self.assertEqual(found.method.name, 'vat')
+    self.assertEqual(found.method.ramp_steps, 11)
+    self.assertEqual(found.steps, 300)
+    self.assertEqual(found.data.validation, 2)
+    self.assertEqual(found.model.name, 'small_cnn')
+    self.assertEqual(found.batch.to_dict(), {'labeled': 32, 'unlabeled': 7})
+    self.assertEqual(found.eval.every_steps, 50)
+    self.assertEqual(found.data.augment, '')
+
+  def test_ramps_follow_from_the_length(self):
+    found, _ = automatic.resolve(
+      config(',method=ns3l,steps=400'), source((9, 9), 30)
+    )
+    self.assertEqual(found.method.ramp_steps, 100)
+
+
+if __name__ == '__main__':
+  absltest.main()

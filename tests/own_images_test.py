@@ -1,0 +1,231 @@
+"""From a folder of pictures to a labeled table, by commands alone."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import fresh_process
+import numpy as np
+from absl.testing import absltest, parameterized
+from PIL import Image
+
+from nsl_jax import errors
+from nsl_jax.data import sources
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_NAMES = ('one bag', 'naïve', 'x,y', 'dé"f')  # of classes, hard on a CSV file
+_PLACES = {'labelled': 12, 'unlabelled': 100, 'test': 20}
+
+
+def real_images():
+  """u8[N, H, W, C] and labels of four classes of a real data set, and its name:
+  CIFAR-10 where there is one, else scikit-learn's digits.
+  """
+  try:
+    found = sources.load('cifar10')
+  except errors.UserError:
+    found = sources.load('digits')
+  return found.train.images, found.train.labels
+
+
+def write_photos(folder):
+  """A folder of pictures of mixed modes, sizes, formats and names.
+
+  Returns:
+    The paths of three damaged files in it.
+  """
+  images, labels = real_images()
+  rng = np.random.default_rng(0)
+  queues = {k: iter(np.flatnonzero(labels == k)) for k in range(len(_NAMES))}
+  for part, number in _PLACES.items():
+    for k, name in enumerate(_NAMES):
+      for i in range(number // (1 if part != 'unlabelled' else len(_NAMES))):
+        image = images[next(queues[k])]
+        picture = Image.fromarray(image.squeeze()).convert('RGB')
+        width, height = rng.integers(30, 90, 2)
+        picture = picture.resize((int(width), int(height)))
+        place = folder / part
+        if part != 'unlabelled':
+          place /= name
+        _save(picture, place, f'{part} {k} nr. {i}', i)
+  bad = [
+    folder / 'labelled' / _NAMES[0] / 'empty.jpg',
+    folder / 'unlabelled' / 'half.png',
+    folder / 'test' / _NAMES[1] / 'text.webp',
+  ]
+  bad[0].write_bytes(b'')
+  whole = next((folder / 'unlabelled').glob('*.png')).read_bytes()
+  bad[1].write_bytes(whole[: len(whole) // 2])
+  bad[2].write_text('no picture')
+  (folder / 'labelled' / _NAMES[0] / '.DS_Store').write_bytes(b'')
+  (folder / 'notes.txt').write_text('not looked at')
+  (folder / 'unlabelled' / 'list.txt').write_text('no image')
+  return bad
+
+
+def _save(picture, place, stem, i):
+  """Another mode and format each time; JPEG mostly."""
+  place.mkdir(parents=True, exist_ok=True)
+  kinds = (
+    lambda: picture.save(place / f'{stem}.jpg', quality=90),
+    lambda: picture.save(place / f'{stem}.JPEG', quality=80),
+    lambda: picture.convert('CMYK').save(place / f'{stem}.jpg', quality=95),
+    lambda: picture.convert('RGBA').save(place / f'{stem}.png'),
+    lambda: picture.convert('P').save(place / f'{stem}.gif'),
+    lambda: picture.save(place / f'{stem}.webp', quality=90),
+    lambda: picture.save(place / f'{stem}.bmp'),
+    lambda: picture.convert('L').save(place / f'{stem}.tif'),
+  )
+  kinds[i % len(kinds)]()
+
+
+def command(*words, folder, status=0):
+  """Runs `python -m nsl_jax` there; gives what it printed, out and err."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'nsl_jax', *map(str, words)],
+    cwd=folder,
+    env=fresh_process.environment(
+      NSL_JAX_CACHE=os.path.join(folder, 'cache'), PYTHONPATH=str(ROOT)
+    ),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == status, (words, done.returncode, done.stderr)
+  return done.stdout, done.stderr
+
+
+class CommandsTest(absltest.TestCase):
+  def test_from_a_folder_to_a_table(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    photos = folder / 'photos'
+    bad = write_photos(photos)
+    train = (
+      'train',
+      '--config=configs/folder.py:dir=photos,steps=30,size=16',
+      '--workdir=run',
+      '--config.model.name=small_cnn',
+      '--config.eval.every_steps=10',
+    )
+
+    _, err = command(*train, folder=folder, status=2)
+    (line,) = [one for one in err.splitlines() if one.startswith('error')]
+    for path in bad:
+      self.assertIn(str(path.relative_to(photos)), line)
+    self.assertIn('--config.data.skip_damaged=true', line)
+    self.assertFalse((folder / 'run').exists())
+
+    train += ('--config.data.skip_damaged=true',)
+    out, err = command(*train, folder=folder)
+    self.assertIn('4 classes', err)
+    self.assertIn('3 damaged files', err)
+    self.assertIn('trains mixmatch', err)
+    self.assertIn('test_error', out)
+    results = json.loads((folder / 'run' / 'results.json').read_text())
+    self.assertIn('3 damaged files', ' '.join(results['data_report']))
+
+    predict = ('predict', '--workdir=run', '--images=photos/test')
+    out, err = command(*predict, '--out=all.csv', folder=folder, status=65)
+    self.assertIn('1 of 81 files could not be read', err)
+    with open(folder / 'all.csv', encoding='utf-8', newline='') as file:
+      lines = list(csv.DictReader(file))
+    self.assertLen(lines, 81)
+    right = [
+      line['class'] == pathlib.Path(line['path']).parent.name
+      for line in lines
+      if not line['error']
+    ]
+    self.assertLen(right, 80)
+    self.assertAlmostEqual(
+      100.0 - 100.0 * np.mean(right), results['score']['mean'], places=4
+    )
+    (damaged,) = [line for line in lines if line['error']]
+    self.assertEndsWith(damaged['path'], 'text.webp')
+    self.assertEqual(damaged['class'], '')
+
+    _, err = command(*predict, '--out=all.csv', folder=folder, status=2)
+    self.assertIn('add --overwrite', err)
+
+    out, _ = command(
+      'evaluate', '--workdir=run', '--images=photos/test', '--out=report',
+      folder=folder, status=65,
+    )  # fmt: skip
+    accuracy = 100.0 * np.mean(right)
+    self.assertIn(f'accuracy {accuracy:.2f} %', out)
+    found = json.loads((folder / 'report' / 'evaluation.json').read_text())
+    self.assertAlmostEqual(found['scores']['accuracy'], accuracy, places=4)
+    self.assertIn('text.webp', ' '.join(found['notes']))
+    self.assertTrue((folder / 'report' / 'report.html').exists())
+
+    command('export', '--workdir=run', '--out=model', folder=folder)
+    content = json.loads((folder / 'model' / 'model.json').read_text())
+    self.assertEqual(content['classes'], sorted(_NAMES))
+
+    # The run is found finished, and a changed folder is another run.
+    out, _ = command(*train, folder=folder)
+    self.assertIn('test_error', out)
+    next((photos / 'labelled' / 'x,y').glob('*.jpg')).unlink()
+    _, err = command(*train, folder=folder, status=2)
+    self.assertIn('belongs to another config', err)
+
+
+class RefusalTest(parameterized.TestCase):
+  """One line each, in this process; nothing is written."""
+
+  def setUp(self):
+    super().setUp()
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    self.root = pathlib.Path(folder)
+
+  def refused(self, argv, *words):
+    from nsl_jax.commands import evaluate, export, predict
+
+    modules = {'predict': predict, 'evaluate': evaluate, 'export': export}
+    with self.assertRaises(errors.UserError) as caught:
+      modules[argv[0]].main([str(word) for word in argv[1:]])
+    for word in words:
+      self.assertIn(word, str(caught.exception))
+
+  def test_predict(self):
+    images = self.root / 'images'
+    images.mkdir()
+    gone = self.root / 'gone'
+    self.refused(
+      ['predict', '--workdir', gone, '--images', gone, '--out', gone / 'a.csv'],
+      '--images', 'does not exist',
+    )  # fmt: skip
+    self.refused(
+      ['predict', '--workdir', gone, '--images', images,
+       '--out', self.root / 'a.csv'],
+      'no image in',
+    )  # fmt: skip
+    Image.new('L', (8, 8)).save(images / 'a.png')
+    self.refused(
+      ['predict', '--workdir', gone, '--images', images,
+       '--out', self.root / 'a.csv'],
+      'gone is no folder',
+    )  # fmt: skip
+    self.refused(
+      ['predict', '--workdir', images, '--images', images,
+       '--out', self.root / 'a.csv'],
+      'no config.json',
+    )  # fmt: skip
+    self.assertFalse((self.root / 'a.csv').exists())
+
+  def test_evaluate_and_export(self):
+    self.refused(
+      ['evaluate', '--workdir', self.root, '--images', self.root],
+      'no config.json',
+    )
+    self.refused(['export', '--workdir', self.root], 'no config.json')
+    file = self.root / 'file'
+    file.write_text('')
+    self.refused(['export', '--workdir', self.root, '--out', file], 'is a file')
+
+
+if __name__ == '__main__':
+  absltest.main()
