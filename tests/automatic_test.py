@@ -134,6 +134,14 @@ class ResolveTest(parameterized.TestCase):
     self.assertEqual(found.eval.every_steps, 50)
     self.assertEqual(found.data.augment, '')
 
+  @parameterized.parameters('', ',method=mixmatch')
+  def test_mixmatch_is_gentle(self, arguments):
+    found, _ = automatic.resolve(
+      config(arguments + ',steps=400'), source((9, 9), 30)
+    )
+    self.assertEqual(found.method.weight, 10.0)
+    self.assertEqual(found.method.ramp_steps, 400)
+
   def test_ramps_follow_from_the_length(self):
     found, _ = automatic.resolve(
       config(',method=ns3l,steps=400'), source((9, 9), 30)

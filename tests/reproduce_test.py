@@ -181,7 +181,9 @@ class ReportTest(parameterized.TestCase):
     self.assertIn('JPEG copy', tables.table(tables.read(self.folder), ''))
 
   @parameterized.parameters(
-    ('docs/results.md', 'NS-T6-1 |'), ('README.md', 'DIG-2 |'), ('docs/speed.md', '| usb |')
+    ('docs/results.md', 'NS-T6-1 |'),
+    ('README.md', 'DIG-2 |'),
+    ('docs/speed.md', '| usb |'),
   )
   def test_the_tables_in_pages_are_those_of_the_ledger(self, page, row):
     root = pathlib.Path(__file__).resolve().parent.parent

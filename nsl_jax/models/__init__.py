@@ -195,4 +195,3 @@ def _as_functions(module: nn.Module) -> Model:
     return _outputs(result), moved.get('batch_stats', {})
 
   return Model(init, apply)
-

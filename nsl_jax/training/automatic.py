@@ -21,6 +21,10 @@ _PASSES = 30  # over the training images, within these numbers of steps:
 _FEWEST, _MOST = 1500, 30_000
 _EVALUATIONS = 30
 _LINES = 100
+# MixMatch's 75 is for a million steps and suppresses the labels in short runs:
+# with 16 labels a class of CIFAR-10 it stayed at 78 % validation error where 10,
+# reached at the end of the run, came to 54 % and supervised training to 62 %.
+_GENTLE = {'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}}
 _AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
 
 
@@ -99,7 +103,8 @@ def _set_method(
     unlabeled -= len(source.validation)
   if config.method.name == AUTO:
     name = 'mixmatch' if unlabeled else 'supervised'
-    config.method = dict(name=name, terms=config.method.get('terms', {}))
+    terms = config.method.get('terms', {})
+    config.method = dict(name=name, terms=terms, **_GENTLE.get(name, {}))
   reason = ''
   if config.model.name == AUTO:
     name, fields, reason = models.choose(shape)
@@ -142,11 +147,12 @@ def _set_length(config: ml_collections.ConfigDict, images: int) -> None:
 
 
 def _set_ramps(fields: Any, steps: int) -> None:
+  whole = fields.get('name') in _GENTLE
   for name, value in fields.items():
     if isinstance(value, ml_collections.ConfigDict):
       _set_ramps(value, steps)
     elif name == 'ramp_steps' and value == OPEN:
-      fields[name] = steps // config_lib.RAMP_SHARE
+      fields[name] = steps if whole else steps // config_lib.RAMP_SHARE
 
 
 def _chosen(
