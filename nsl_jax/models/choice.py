@@ -23,11 +23,15 @@ class Choice(NamedTuple):
   reason: str
 
 
-def choose(image_shape: tuple[int, int, int]) -> Choice:
+def choose(
+  image_shape: tuple[int, int, int], *, accelerator: bool = True
+) -> Choice:
   """The network for images of that size.
 
   Args:
     image_shape: (H, W, C); features are (1, 1, C).
+    accelerator: whether a GPU or TPU computes. On a CPU a narrow network is
+      chosen, of which a thousand steps take minutes and not hours.
 
   >>> name, options, reason = choose((64, 64, 3))
   >>> name, options
@@ -43,6 +47,12 @@ def choose(image_shape: tuple[int, int, int]) -> Choice:
   if side < _LEAST:
     reason = f'mlp for {size} images, too narrow to convolve'
     return Choice('mlp', {}, reason)
+  if not accelerator and side > _GRAY:
+    reason = f'narrow resnet18 for {size} images on a CPU'
+    return Choice('resnet18', {'width': 0.25, 'norm': 'batch'}, reason)
+  if not accelerator:
+    reason = f'small_cnn for {size} images on a CPU'
+    return Choice('small_cnn', {'batch_norm': True}, reason)
   if side > _LARGE:
     reason = f'resnet18 for {size} images, whose sides are above {_LARGE}'
     return Choice('resnet18', {}, reason)
