@@ -1,5 +1,6 @@
 """What a run has learned, used from its work folder alone."""
 
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -188,6 +189,13 @@ class RunTest(parameterized.TestCase):
     np.testing.assert_allclose(
       np.load(out), self.network.predict_proba(images), atol=1e-6
     )
+
+  def test_onnx(self):
+    if not importlib.util.find_spec('jax2onnx'):
+      with self.assertRaisesRegex(errors.UserError, r'nsl_jax\[onnx\]'):
+        export.onnx_program(self.network)
+      self.skipTest('jax2onnx is not installed')
+    self.assertNotEmpty(export.onnx_program(self.network))
 
   def test_exported_weights_are_those_that_predict(self):
     weights = export.weights_of(self.network)

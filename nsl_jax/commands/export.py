@@ -28,12 +28,18 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     '--overwrite', action='store_true', help='write into a folder with files'
   )
+  parser.add_argument(
+    '--format',
+    choices=('jax', 'onnx'),
+    default='jax',
+    help='onnx writes model.onnx besides (pip install "nsl_jax[onnx]")',
+  )
   given = parser.parse_args(argv)
   export.check_folder(given.out, given.overwrite)
   network = predictor.load(
     given.workdir, weights=given.weights, seed=given.seed
   )
-  content = export.write(network, given.out)
+  content = export.write(network, given.out, onnx=given.format == 'onnx')
   what = content['input']
   shape = 'x'.join(map(str, what['shape']))
   print(

@@ -7,6 +7,7 @@ tpu), `weights.safetensors` the weights alone, under the names of the network.
 
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,26 +21,35 @@ from nsl_jax.data import resize
 from nsl_jax.inference.predictor import Predictor
 
 PROGRAM, WEIGHTS, FACTS = 'program.bin', 'weights.safetensors', 'model.json'
+ONNX = 'model.onnx'
+_CHECKED = 4  # inputs that an ONNX model is checked with
+_TOLERANCE = 1e-5  # of probabilities; points are pixels
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def write(network: Predictor, folder: pathlib.Path) -> dict[str, Any]:
-  """Writes the three files.
+def write(
+  network: Predictor, folder: pathlib.Path, *, onnx: bool = False
+) -> dict[str, Any]:
+  """Writes the files.
 
   Args:
     network: the network.
     folder: is made if it is not there.
+    onnx: whether to write `model.onnx` as well.
 
   Returns:
     The content of `model.json`.
 
   Raises:
-    errors.UserError: if the folder cannot be written.
+    errors.UserError: if the folder cannot be written, see also `onnx_program`.
   """
   from safetensors.numpy import save
 
   files.make_folder(folder, '--out')
   content = describe(network)
+  if onnx:
+    files.write(folder / ONNX, onnx_program(network))
+    content['onnx'] = {'file': ONNX}
   files.write(folder / PROGRAM, program(network))
   arrays = weights_of(network)
   files.write(folder / WEIGHTS, save(arrays, {'format': 'nsl_jax'}))
@@ -52,16 +62,52 @@ def program(network: Predictor) -> bytes:
   """The serialized program: inputs u8[B, H, W, C] (f32[B, D] of features) ->
   f32[B, K] probabilities, or f32[B, P] coordinates in pixels of the image.
   """
+  shape, run = _function(network)
+  exported = jax_export.export(jax.jit(run), platforms=PLATFORMS)(shape)
+  return bytes(exported.serialize())
+
+
+def _function(
+  network: Predictor,
+) -> tuple[jax.ShapeDtypeStruct, Callable[[Any], jax.Array]]:
+  """Shape of the inputs, of any number, and the function of them."""
   height, width, channels = network.facts.image_shape
   (batch,) = jax_export.symbolic_shape('b')
   if network.facts.of_features:
     shape = jax.ShapeDtypeStruct((batch, channels), np.float32)
-    run = lambda x: network.apply(network.state, x[:, None, None, :])
-  else:
-    shape = jax.ShapeDtypeStruct((batch, height, width, channels), np.uint8)
-    run = lambda x: network.apply(network.state, x)
-  exported = jax_export.export(jax.jit(run), platforms=PLATFORMS)(shape)
-  return bytes(exported.serialize())
+    return shape, lambda x: network.apply(network.state, x[:, None, None, :])
+  shape = jax.ShapeDtypeStruct((batch, height, width, channels), np.uint8)
+  return shape, lambda x: network.apply(network.state, x)
+
+
+def onnx_program(network: Predictor) -> bytes:
+  """The same function as an ONNX model, checked by onnxruntime.
+
+  Raises:
+    errors.UserError: if jax2onnx or onnxruntime is not installed, or the model
+      gives other numbers.
+  """
+  try:
+    import jax2onnx
+    import onnxruntime
+  except ImportError as error:
+    raise errors.UserError(
+      f'--format=onnx needs {error.name}: pip install "nsl_jax[onnx]"'
+    ) from error
+  shape, run = _function(network)
+  model = jax2onnx.to_onnx(run, [shape]).SerializeToString()
+  session = onnxruntime.InferenceSession(model)
+  rng = np.random.default_rng(0)
+  inputs = rng.integers(0, 256, (_CHECKED, *shape.shape[1:]))
+  inputs = inputs.astype(shape.dtype)
+  (found,) = session.run(None, {session.get_inputs()[0].name: inputs})
+  off = float(np.abs(found - np.asarray(run(inputs))).max())
+  if not off <= _TOLERANCE:
+    raise errors.UserError(
+      f'the ONNX model of {network.config.model.name} differs by {off:g}: use '
+      f'{PROGRAM}, or another version of jax2onnx'
+    )
+  return bytes(model)
 
 
 def weights_of(network: Predictor) -> dict[str, np.ndarray]:

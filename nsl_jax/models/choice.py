@@ -55,7 +55,7 @@ def choose(
     return Choice('small_cnn', {'batch_norm': True}, reason)
   if side > _LARGE:
     reason = f'resnet18 for {size} images, whose sides are above {_LARGE}'
-    return Choice('resnet18', {}, reason)
+    return Choice('resnet18', {'norm': 'batch'}, reason)
   if side < _WIDE:
     reason = f'small_cnn for {size} images, of a side below {_WIDE}'
     return Choice('small_cnn', {}, reason)

@@ -106,9 +106,9 @@ class BatchNorm(nn.Module):
     count = self.variable(
       'batch_stats', 'count', lambda: jnp.zeros((), jnp.float32)
     )
-    momentum: Any = jnp.minimum(  # nn.BatchNorm's annotation asks for a float
-      self.momentum, count.value / (count.value + 9.0)
-    )
+    momentum: Any = self.momentum  # nn.BatchNorm's annotation asks for a float
+    if train:
+      momentum = jnp.minimum(momentum, count.value / (count.value + 9.0))
     norm = nn.BatchNorm(
       use_running_average=not train,
       momentum=momentum,
