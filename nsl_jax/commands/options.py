@@ -2,7 +2,7 @@
 
 Without a name it lists the parts. Each option can be set on the command line of
 training: --config.method.eps=2, --config.method.terms.ns3l.weight=0.3,
---config.model.width=4, --config.optimizer.lr=1e-3.
+--config.model.width=4, --config.optimizer.lr=1e-3, --config.data.size=64.
 """
 
 import inspect
@@ -12,8 +12,13 @@ from typing import Any
 
 from nsl_jax import errors, methods, models, optimizers, options, terms
 from nsl_jax.commands import cli
+from nsl_jax.data import sources
 from nsl_jax.terms import negative_samplers
 from nsl_jax.training import config
+
+
+# Kinds whose parts are described themselves, others by their file.
+_BY_PART = ('network', 'sampler', 'optimizer', 'data')
 
 
 def parts() -> dict[str, dict[str, Callable[..., Any]]]:
@@ -24,6 +29,7 @@ def parts() -> dict[str, dict[str, Callable[..., Any]]]:
     'sampler': {n: negative_samplers.find(n) for n in negative_samplers.NAMES},
     'network': dict(models.NETWORKS),
     'optimizer': optimizers.MAKERS,
+    'data': sources.OWN,
   }
 
 
@@ -49,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _describe(kind: str, name: str, part: Callable[..., Any]) -> None:
-  holder = part if kind in ('network', 'sampler', 'optimizer') else _file(part)
+  holder = part if kind in _BY_PART else _file(part)
   first = (inspect.getdoc(holder) or '').split('\n\n')[0]
   print(f'{kind} {name}: {" ".join(first.split())}')
   print(options.table(_options(kind, name, part)) or '  no options')
