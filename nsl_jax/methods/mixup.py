@@ -1,4 +1,6 @@
-"""mixup as MixMatch's baseline: both groups mixed, predictions as labels."""
+"""mixup (Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018) as
+MixMatch's baseline: labeled and unlabeled rows, with predictions as labels.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +25,7 @@ from nsl_jax.types import (
 
 def mixup_loss(components: Components, *, alpha: float) -> Loss:
   """Cross-entropy on labeled images mixed with the reversed batch, plus the
-  same on unlabeled ones with the network's prediction as their label.
+  same on unlabeled images with the network's prediction as label.
   """
 
   def loss(
@@ -78,9 +80,9 @@ def build(
   """Builds mixup.
 
   Args:
-    components: what it is built from.
+    components: network, optimizer and augmentation.
     terms: terms over the mixed unlabeled rows.
-    alpha: of the Beta distribution that mixing ratios are drawn from; 0.75 on
+    alpha: parameter of the Beta distribution of mixing ratios; 0.75 on
       CIFAR-10, 0.25 on SVHN.
   """
   terms_lib.refuse_single_images('mixup', terms)

@@ -1,4 +1,4 @@
-"""Networks by name, each as a pair of pure functions."""
+"""Networks by name, each a pair of pure functions."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _NOT_CONFIGURED = ('num_classes', 'dtype', 'parent', 'name')
 
 
 def _lookup(kind: str, word: Any, table: Mapping[str, Any]) -> Any:
-  """The entry of a table, or a UserError that suggests a known word."""
+  """The entry of a table; UserError with a suggestion if there is none."""
   if word not in table:
     hint = errors.did_you_mean(str(word), table)
     raise errors.UserError(f'unknown {kind} {word!r}; {hint}')
@@ -42,8 +42,8 @@ def find(name: str) -> type[nn.Module]:
   """The Linen module of a network.
 
   Args:
-    name: a key of `NETWORKS`, or `package.module:Class` of one elsewhere. It is
-      built with `num_classes`, called as `(images, train=...)`, and returns
+    name: a key of `NETWORKS`, or `package.module:Class` of another network. It
+      is built with `num_classes`, called as `(images, train=...)`, and returns
       f32[B, num_classes] logits, or `Outputs`.
 
   Raises:
@@ -77,15 +77,14 @@ def build(
     config: `name`, a key of `NETWORKS`, and fields of that network.
     num_classes: K, the number of outputs.
     precision: 'float32', or 'bfloat16' to compute in bfloat16; parameters,
-      batch-norm statistics and outputs are float32 either way.
+      batch-norm statistics and outputs are always float32.
 
   Returns:
-    The network; the second part of its variables, the running statistics, is
-    {} where it has no batch normalization.
+    The network; its running statistics are {} without batch normalization.
 
   Raises:
     UserError: the name, a field or the precision is unknown, or a value has
-      the wrong type. A value out of range raises it at the first use.
+      the wrong type. A value out of range raises at the first use.
   """
   config = dict(config)
   name = config.pop('name', '')
@@ -98,14 +97,14 @@ def build(
 
 
 def _outputs(result: Any) -> Outputs:
-  """What a network returns, where that is logits alone."""
+  """`Outputs` of a network, also of one that returns logits only."""
   if isinstance(result, Outputs):
     return result
   return Outputs(result, features=result, consistency=result)
 
 
 def _as_functions(module: nn.Module) -> Model:
-  """Splits the variables of a Linen module in parameters and statistics."""
+  """Splits the variables of a Linen module into parameters and statistics."""
 
   def init(key: Key, image_shape: tuple[int, int, int]) -> tuple[Params, Stats]:
     images = jnp.zeros((1, *image_shape))
