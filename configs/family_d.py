@@ -4,8 +4,9 @@ import ml_collections
 
 from configs import common
 
-# The strengths are ours, the paper gives none. For the 13-layer network its weak
-# view is the "original" image; the released code translates and flips (F-D9).
+# The strengths are ours; the paper gives none. For the 13-layer network its
+# weak view is the "original" image, in the released code translated and flipped
+# (F-D9).
 _JITTER = 'jitter:0.4:0.4:0.4:0.1'
 # Weak view, and strong view.
 _VIEWS = {

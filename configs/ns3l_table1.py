@@ -3,8 +3,8 @@ r"""NS3L's Tables 1 and 2: baselines, NS3L alone, and NS3L with Pi and VAT.
 python -m nsl_jax train --config=configs/ns3l_table1.py:data=svhn,method=ns3l
 
 Arguments: data=cifar10, or cifar100, svhn; method=ns3l, or supervised,
-pseudo_label, vat, vat_entmin, pi, pi_ns3l, vat_ns3l, vat_pl; labels= and lr=, by
-default those of the paper.
+pseudo_label, vat, vat_entmin, pi, pi_ns3l, vat_ns3l, vat_pl; labels= and lr=,
+by default those of the paper.
 
 Test error in % of the paper (Table 1), and learning rate:
 

@@ -17,7 +17,7 @@ from nsl_jax.training import config
 
 
 def parts() -> dict[str, dict[str, Callable[..., Any]]]:
-  """Kind -> name -> what builds it."""
+  """Kind -> name -> its builder."""
   return {
     'method': {name: methods.find(name) for name in methods.names()},
     'term': {name: terms.find(name).build for name in terms.names()},
@@ -28,7 +28,7 @@ def parts() -> dict[str, dict[str, Callable[..., Any]]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Lists the parts, or the options of those that are named."""
+  """Lists the parts, or the options of the named ones."""
   parser = cli.Parser('options', __doc__)
   parser.add_argument('names', nargs='*', help='of parts')
   given = parser.parse_args(argv).names

@@ -1,4 +1,4 @@
-"""uint8 images -> float32 inputs; what is fitted is fitted on training data."""
+"""uint8 images -> float32 inputs, with statistics of the training images."""
 
 import math
 import os
@@ -15,23 +15,23 @@ from nsl_jax.types import Array
 
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
 _NORM = 55.0  # of every image after global contrast normalization
-_REGULARISER = 0.1  # added to the covariance before its square root is taken
-_MATRICES = 7  # of float64, that fitting holds at once
-_ROWS = 5000  # images looked at together, which bounds the memory
-_VERSION = 1  # of the whitening; changes whenever kept ones must not be used
+_REGULARISER = 0.1  # added to the diagonal of the covariance
+_MATRICES = 7  # number of float64 matrices in memory during the fit
+_ROWS = 5000  # images per block; bounds the memory
+_VERSION = 1  # of the whitening; change it when cached ones become invalid
 
 
 def contrast(images):
   """Global contrast normalization: mean 0 and L2 norm 55 per image.
 
   Args:
-    images: [B, ...] of any dtype, numpy or jax; so is what comes back.
+    images: [B, ...] of any dtype, numpy or jax.
 
   Returns:
-    f32[B, D]; an image without contrast stays 0.
+    f32[B, D], numpy or jax like `images`; 0 for an image without contrast.
   """
   xp = np if isinstance(images, np.ndarray) else jnp
-  width = math.prod(images.shape[1:])  # there may be no rows to infer it
+  width = math.prod(images.shape[1:])  # -1 fails without rows
   flat = images.reshape(images.shape[0], width).astype(xp.float32)
   flat = flat - flat.mean(axis=1, keepdims=True)
   norm = xp.sqrt((flat**2).sum(axis=1, keepdims=True))
@@ -66,7 +66,7 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _histogram(images: np.ndarray) -> np.ndarray:
-  """How often each channel has each level: u8[N, H, W, C] -> int[C, 256]."""
+  """Histogram of levels per channel: u8[N, H, W, C] -> int[C, 256]."""
   return np.stack(
     [
       np.bincount(images[..., channel].ravel(), minlength=256)
@@ -76,11 +76,11 @@ def _histogram(images: np.ndarray) -> np.ndarray:
 
 
 def _check_memory(image_shape: tuple[int, ...]) -> None:
-  """Raises UserError where the matrices of `whitening` do not fit."""
+  """Raises UserError if the matrices of `whitening` do not fit in memory."""
   size = math.prod(image_shape)
   needed = _MATRICES * 8 * size**2
   if not hasattr(os, 'sysconf'):
-    return  # Windows does not tell
+    return  # not available on Windows
   there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   if needed > there:
     sides = 'x'.join(map(str, image_shape))
@@ -94,7 +94,7 @@ def _check_memory(image_shape: tuple[int, ...]) -> None:
 def _kept_whitening(
   images: np.ndarray, cache_dir: str | None
 ) -> dict[str, np.ndarray]:
-  """`whitening`, read from the cache where these images were fitted before."""
+  """`whitening`, from the cache if these images were fitted before."""
   _check_memory(images.shape[1:])
   facts = repr((_VERSION, _NORM, _REGULARISER, images.shape))
   key = cache.digest(facts.encode(), [images])
@@ -119,7 +119,7 @@ def fit(
     kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
       deviation 1 per channel; a constant channel becomes 0) or `gcn_zca`.
     images: u8[N, H, W, C], all training images.
-    cache_dir: folder of fitted whitenings; None for the default of `cache`.
+    cache_dir: cache of whitening matrices; None for the default of `cache`.
 
   Raises:
     errors.UserError: for another kind.
@@ -144,7 +144,7 @@ def fit(
 
 
 def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
-  """f32[B, H, W, C] in [0, 1] -> normalized, by arrays from `fit`; not for
+  """f32[B, H, W, C] in [0, 1] -> normalized, with arrays of `fit`; not for
   `gcn_zca`.
   """
   if kind == 'signed':
@@ -156,10 +156,10 @@ def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
 
 
 def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
-  """The images in [0, 1] that `from_unit` made f32[B, H, W, C] of.
+  """The inverse of `from_unit`: images in [0, 1] from f32[B, H, W, C].
 
   Raises:
-    errors.UserError: for `gcn_zca`, which forgets the contrast.
+    errors.UserError: for `gcn_zca`, which removes the contrast.
   """
   if kind == 'gcn_zca':
     raise errors.UserError(
@@ -181,7 +181,7 @@ def _of_channels(fitted: Mapping[str, Array]) -> tuple[Array, Array]:
 
 
 def apply(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
-  """u8[B, H, W, C] -> f32[B, H, W, C], by arrays from `fit`."""
+  """u8[B, H, W, C] -> f32[B, H, W, C], with arrays of `fit`."""
   if kind == 'gcn_zca':
     flat = contrast(images) - fitted['mean'][None]
     white = jnp.matmul(flat, fitted['matrix'], precision='highest')

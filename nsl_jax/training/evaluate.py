@@ -204,9 +204,10 @@ def report(
 
   Of several networks these are the errors of the one with the lowest
   validation error, named in `submodel`, or of the first where nothing is held
-  out (F-D12); those of each and of the ensemble stand beside them. Of classes
-  also `by_class`, of that network: `test_error` and `test_predicted` by class,
-  and the same of the validation images.
+  out: DNLL does not say which network it reports, and its released code takes
+  the better one on test images (F-D12); those of each and of the ensemble are
+  included. Of classes also `by_class`, of that network: `test_error` and
+  `test_predicted` by class, and the same of the validation images.
 
   Args:
     tested: what `make_evaluate`'s function found of the test images.

@@ -428,7 +428,7 @@ def run(
   Raises:
     errors.UserError: for wrong input, or if another run is at work there.
     errors.TrainingError: if a seed's loss is not finite.
-    errors.WriteError: if the disk takes no more.
+    errors.WriteError: if a file cannot be written.
     loop.Interrupted: if a signal stops the run.
   """
   with lock.Lock(workdir) as held:

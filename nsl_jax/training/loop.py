@@ -290,7 +290,7 @@ def run(
   Raises:
     Interrupted: on SIGTERM or Ctrl-C, once the state is saved.
     errors.TrainingError: if a metric is not finite; nothing is saved then.
-    errors.WriteError: if the disk takes no more.
+    errors.WriteError: if a file cannot be written.
   """
   record = _Record(folder, state, plan.keep)
   state, step = record.state, int(record.state.step)
