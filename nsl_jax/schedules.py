@@ -1,6 +1,6 @@
 """Schedules, step -> weight or learning rate, by optax where it has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,8 @@ def sigmoid_ramp(steps: int) -> Schedule:
 
 def linear_ramp(steps: int) -> Schedule:
   """From 0 to 1 over `steps`, then 1 (MixMatch)."""
-  return optax.linear_schedule(0.0, 1.0, steps)
+  schedule: Schedule = optax.linear_schedule(0.0, 1.0, steps)
+  return schedule
 
 
 def dnll_ramp(steps: int) -> Schedule:
@@ -132,18 +133,24 @@ def decayed(
     )
   if cosine_steps and cosine_lag_steps:
     return _late_cosine(lr, cosine_steps, cosine_lag_steps)
+  schedule: Schedule
   if cosine_steps:
-    return optax.cosine_decay_schedule(lr, cosine_steps)
+    schedule = optax.cosine_decay_schedule(lr, cosine_steps)
+    return schedule
   factors: dict[int, float] = {}
   for step in filter(None, drops):  # two may coincide in a shortened run
     factors[step] = factors.get(step, 1.0) * drop_factor
-  return optax.piecewise_constant_schedule(lr, factors)
+  schedule = optax.piecewise_constant_schedule(lr, factors)
+  return schedule
 
 
 def learning_rate(config: Mapping[str, Any]) -> Schedule:
   """`decayed`, from its options among the fields of `config.optimizer`."""
   known = options.of(decayed)
-  return decayed(**{k: v for k, v in config.items() if k in known})
+  schedule: Schedule = decayed(
+    **{k: v for k, v in config.items() if k in known}
+  )
+  return schedule
 
 
 def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
@@ -165,8 +172,10 @@ def at_step(opt: optax.OptState, step: Array | int) -> optax.OptState:
   Schedules count updates, of which L2I makes two per step. Adam's bias
   correction keeps counting updates.
   """
-  is_schedule = lambda part: isinstance(part, optax.ScaleByScheduleState)
-  set_count = lambda part: (
+  is_schedule: Callable[[Any], bool] = lambda part: isinstance(
+    part, optax.ScaleByScheduleState
+  )
+  set_count: Callable[[Any], Any] = lambda part: (
     part._replace(count=step) if is_schedule(part) else part
   )
   return jax.tree.map(set_count, opt, is_leaf=is_schedule)

@@ -19,6 +19,7 @@ from nsl_jax.types import (
   Loss,
   Method,
   Metrics,
+  Outputs,
   Params,
   Schedule,
   State,
@@ -106,7 +107,9 @@ def forward_passes(
   """
   alone = not shared_batch_norm or second_pass_rows == 'unlabeled'
 
-  def forward(params: Params, stats: Stats, view: Array, key: Key):
+  def forward(
+    params: Params, stats: Stats, view: Array, key: Key
+  ) -> tuple[Outputs, Stats]:
     return components.model.apply(params, stats, view, train=True, key=key)
 
   def moving(images: Array, key: Key) -> tuple[Array, Key, Array | None]:
@@ -122,7 +125,9 @@ def forward_passes(
       return batch.u, 0
     return jnp.concatenate([batch.x, batch.u]), batch.x.shape[0]
 
-  def clean(params, state, batch, key):
+  def clean(
+    params: Params, state: State, batch: Batch, key: Key
+  ) -> tuple[tuple[Array, Array], ForwardPass, Stats]:
     first, second = (key, key) if shared_batch_norm else jax.random.split(key)
     images, cut = rows(batch, not shared_batch_norm)
     view, noise, shift = moving(images, second)
@@ -160,12 +165,16 @@ def forward_passes(
     )
     return (labeled, labels), found, stats
 
-  def second_pass_with_stats(params, stats, batch, key):
+  def second_pass_with_stats(
+    params: Params, stats: Stats, batch: Batch, key: Key
+  ) -> tuple[Array, Stats]:
     images, cut = rows(batch, alone)
     outputs, moved = forward(params, stats, *augmented(images, key))
     return outputs.logits[cut:], moved
 
-  def second_pass(params, state, batch, key):
+  def second_pass(
+    params: Params, state: State, batch: Batch, key: Key
+  ) -> Array:
     return second_pass_with_stats(params, state.stats, batch, key)[0]
 
   def totals(batch: Batch) -> tuple[int, int]:
@@ -239,7 +248,7 @@ def loss_step(
 ) -> tuple[State, Metrics, Views | None]:
   """One optimizer step on the loss; also returns the views in its `Aux`."""
 
-  def value_and_rest(params):
+  def value_and_rest(params: Params) -> tuple[Array, Any]:
     value, aux = loss(params, state, batch, key)
     return value, (aux.stats, aux.slots, aux.metrics, aux.views)
 

@@ -36,7 +36,7 @@ def _smaller_shares(alpha: float) -> np.ndarray:
   It is smooth near 0, unlike m, whose density is m^(alpha - 1) there.
   """
   probability = np.linspace(0.0, 1.0, _NODES) ** 2
-  m = special.betaincinv(alpha, alpha, probability / 2)
+  m: np.ndarray = special.betaincinv(alpha, alpha, probability / 2)
   return ((2 * m) ** (alpha / 2)).astype(np.float32)
 
 

@@ -60,7 +60,8 @@ def _fit_points(labels: np.ndarray) -> dict[str, np.ndarray]:
 def _encode_points(
   fitted: Mapping[str, np.ndarray], labels: np.ndarray
 ) -> np.ndarray:
-  return (labels - fitted[_MEAN][None]) / fitted[_STD][None]
+  encoded: np.ndarray = (labels - fitted[_MEAN][None]) / fitted[_STD][None]
+  return encoded
 
 
 def points_of(fitted: Mapping[str, Array], outputs: Array) -> Array:

@@ -52,7 +52,9 @@ def forward(components: Components) -> Apply:
   times as long on a CPU.
   """
 
-  def apply(params, stats, images, key):
+  def apply(
+    params: Pair, stats: Pair, images: Pair, key: Key
+  ) -> tuple[dict[str, Outputs], Pair]:
     results = {
       n: components.model.apply(
         params[n], stats[n], images[n], train=True, key=own
@@ -82,7 +84,9 @@ def init(
     states = {
       n: combinators.single_network(components)(drawn[n]) for n in NAMES
     }
-    split = lambda field: {n: getattr(states[n], field) for n in NAMES}
+    split: Callable[[str], Pair] = lambda field: {
+      n: getattr(states[n], field) for n in NAMES
+    }
     kept = slots()
     if components.ema_decay:
       kept[combinators.EMA] = jax.tree.map(jnp.copy, split('params'))
@@ -124,7 +128,9 @@ def add_terms(
   if not terms:
     return loss
 
-  def total(params, state, batch, key):
+  def total(
+    params: Pair, state: State, batch: Batch, key: Key
+  ) -> tuple[dict[str, Array], dict[str, Aux]]:
     base, drawn = jax.random.split(key)
     values, aux = loss(params, state, batch, base)
     found = {
@@ -149,7 +155,7 @@ def gradient_step(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
   """
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    def total(params):
+    def total(params: Pair) -> tuple[Array, Any]:
       values, aux = loss(params, state, batch, key)
       rest = {n: (aux[n].stats, aux[n].slots, aux[n].metrics) for n in NAMES}
       return jnp.stack([values[n] for n in NAMES]).sum(), (values, rest)

@@ -26,7 +26,10 @@ def names() -> list[str]:
   )
 
 
-def find(name: str) -> Callable[..., Method | combinators.SingleNetworkMethod]:
+Build = Callable[..., Method | combinators.SingleNetworkMethod]
+
+
+def find(name: str) -> Build:
   """The function that builds a method.
 
   It is `build(components, *, terms, **options)` of the file, which returns a
@@ -43,7 +46,8 @@ def find(name: str) -> Callable[..., Method | combinators.SingleNetworkMethod]:
   """
   if name in OF_ONE_TERM:
     return _of_one_term(name)
-  return _module(name).build
+  found: Build = _module(name).build
+  return found
 
 
 def _module(name: str) -> Any:

@@ -63,7 +63,9 @@ def dnll_loss(
   apply = two_networks.forward(components)
   strong_view = components.strong or components.augment
 
-  def loss(params, state, batch, key):
+  def loss(
+    params: two_networks.Pair, state: State, batch: Batch, key: Key
+  ) -> tuple[dict[str, Array], dict[str, Aux]]:
     if not batch.u.shape[0]:
       raise errors.UserError(
         'dnll needs unlabeled images: set config.batch.unlabeled'
@@ -218,4 +220,5 @@ def _classes(components: Components, state: State) -> int:
     state.stats['a'],
     image,
   )
-  return outputs.logits.shape[-1]
+  classes: int = outputs.logits.shape[-1]
+  return classes

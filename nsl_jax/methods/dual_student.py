@@ -3,7 +3,7 @@ Student: Breaking the Limits of the Teacher in Semi-supervised Learning", 2019);
 optionally DNLL's negative labels for the other images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ from nsl_jax.types import (
   Method,
   Outputs,
   Schedule,
+  State,
 )
 
 _VIEWS = dict(
@@ -89,7 +90,9 @@ def dual_student_loss(
   """
   apply = two_networks.forward(components)
 
-  def loss(params, state, batch, key):
+  def loss(
+    params: two_networks.Pair, state: State, batch: Batch, key: Key
+  ) -> tuple[dict[str, Array], dict[str, Aux]]:
     if not batch.u.shape[0]:
       raise errors.UserError(
         'dual_student needs unlabeled images: set config.batch.unlabeled'
@@ -243,7 +246,7 @@ def build(
       classes that the other network does not predict on this network's view.
       Fields `count`, `weight`, `ramp`, `ramp_steps`, `hold_steps`.
   """
-  ramped = lambda value: schedules.ramped(
+  ramped: Callable[[float], Schedule] = lambda value: schedules.ramped(
     weight=value, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
   )
   loss = dual_student_loss(

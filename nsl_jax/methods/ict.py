@@ -19,9 +19,11 @@ from nsl_jax.types import (
   Key,
   Loss,
   Method,
+  Outputs,
   Params,
   Schedule,
   State,
+  Stats,
 )
 
 
@@ -36,7 +38,9 @@ def ict_loss(components: Components, *, weight: Schedule, alpha: float) -> Loss:
   ) -> tuple[Array, Aux]:
     keys = jax.random.split(key, 6)
 
-    def forward(params: Params, images: Array, key: Key):
+    def forward(
+      params: Params, images: Array, key: Key
+    ) -> tuple[Outputs, Stats]:
       return components.model.apply(
         params, state.stats, images, train=True, key=key
       )

@@ -124,7 +124,8 @@ def build(
 
 def _rate(components: Components, value: float, ema_update: bool) -> Schedule:
   if not ema_update:
-    return optax.constant_schedule(value)
+    constant: Schedule = optax.constant_schedule(value)
+    return constant
   rate = components.learning_rate
   if rate is None:
     raise errors.UserError('l2i follow_rate: the optimizer has no rate')

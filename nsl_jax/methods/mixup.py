@@ -18,8 +18,10 @@ from nsl_jax.types import (
   Key,
   Loss,
   Method,
+  Outputs,
   Params,
   State,
+  Stats,
 )
 
 
@@ -33,7 +35,7 @@ def mixup_loss(components: Components, *, alpha: float) -> Loss:
   ) -> tuple[Array, Aux]:
     keys = jax.random.split(key, 7)
 
-    def forward(images: Array, key: Key):
+    def forward(images: Array, key: Key) -> tuple[Outputs, Stats]:
       return components.model.apply(
         params, state.stats, images, train=True, key=key
       )

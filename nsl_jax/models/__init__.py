@@ -50,9 +50,11 @@ def find(name: str) -> type[nn.Module]:
     UserError: no network has this name.
   """
   module, _, attribute = name.partition(':')
+  network: type[nn.Module] | None
   if not attribute:
-    return _lookup('network', name, NETWORKS)
-  network = getattr(errors.import_module(module, 'network'), attribute, None)
+    network = _lookup('network', name, NETWORKS)
+  else:
+    network = getattr(errors.import_module(module, 'network'), attribute, None)
   if network is None:
     raise errors.UserError(f'module {module} has no network {attribute!r}')
   return network

@@ -90,7 +90,7 @@ class BatchNorm(nn.Module):
       dtype=x.dtype,
     )
     nn.share_scope(self, norm)
-    y = norm(x)
+    y: Array = norm(x)
     if train and not self.is_initializing():
       count.value = count.value + 1.0
     return y

@@ -52,7 +52,8 @@ def build(name: str, **fields: Any) -> Term:
     inspect.signature(make).bind(**fields)
   except TypeError as error:
     raise errors.UserError(f'term {name!r}: {error}') from error
-  return make(**fields)
+  term: Term = make(**fields)
+  return term
 
 
 def from_config(

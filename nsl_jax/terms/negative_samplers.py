@@ -96,7 +96,7 @@ def uniform_sampler(*, count: int = 1) -> Sampler:
   2
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     _check_count(count, probs.shape[-1] - 1)
     return random_subset(key, jnp.ones(probs.shape, bool), count)
 
@@ -113,7 +113,7 @@ def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
   Array([[False, False,  True]], dtype=bool)
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     _check_count(count, probs.shape[-1] - max(exclude, 1))
     near = nearest_classes(tables[DISTANCE], exclude)
     return random_subset(key, ~near, count)
@@ -129,7 +129,7 @@ def furthest_sampler() -> Sampler:
   Array([[False,  True, False]], dtype=bool)
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     furthest = jnp.argmax(tables[DISTANCE], axis=-1)
     return jax.nn.one_hot(furthest, probs.shape[-1], dtype=bool)
 
@@ -145,7 +145,7 @@ def oracle_sampler(*, count: int = 1) -> Sampler:
   Array([[False,  True,  True]], dtype=bool)
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     _check_count(count, probs.shape[-1] - 1)
     true = jax.nn.one_hot(tables[TRUE_CLASS], probs.shape[-1], dtype=bool)
     return random_subset(key, ~true, count)

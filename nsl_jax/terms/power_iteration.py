@@ -71,7 +71,8 @@ def fisher_vector_product(
   moved = jvp(direction).astype(logits.dtype)
   mean = jnp.sum(probs * moved, axis=-1, keepdims=True)
   pull = jax.linear_transpose(jvp, direction)
-  return pull(probs * (moved - mean))[0]
+  product: Array = pull(probs * (moved - mean))[0]
+  return product
 
 
 def exact_adversarial_direction(
