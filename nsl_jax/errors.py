@@ -57,6 +57,6 @@ def import_module(name: str, kind: str) -> ModuleType:
     return importlib.import_module(name)
   except ModuleNotFoundError as error:
     raise UserError(
-      f'unknown {kind} {name!r}: {error}; run from the folder that holds it '
+      f'unknown {kind} {name!r}: {error}; run from the folder that contains it '
       'or set PYTHONPATH'
     ) from error

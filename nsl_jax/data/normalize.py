@@ -86,8 +86,8 @@ def _check_memory(image_shape: tuple[int, ...]) -> None:
     sides = 'x'.join(map(str, image_shape))
     raise errors.UserError(
       f'config.data.normalize=gcn_zca of {sides} images fits a matrix of '
-      f'{size:,} x {size:,} and needs {needed / 2**30:,.0f} GiB for it, of '
-      f'{there / 2**30:,.0f} GiB here: use standard, or smaller images'
+      f'{size:,} x {size:,}, which needs {needed / 2**30:,.0f} GiB of memory, '
+      f'not {there / 2**30:,.0f} GiB: use standard, or smaller images'
     )
 
 
@@ -163,8 +163,8 @@ def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
   """
   if kind == 'gcn_zca':
     raise errors.UserError(
-      'config.data.normalize=gcn_zca cannot be undone, as changing colors '
-      'needs: use unit, signed or standard'
+      'config.data.normalize=gcn_zca cannot be undone, which color jitter '
+      'requires: use unit, signed or standard'
     )
   if kind == 'signed':
     return (images + 1.0) / 2.0

@@ -118,7 +118,7 @@ def refuse_single_images(
   """
   if per_image_tables(config):
     raise errors.UserError(
-      f'a mixed row is no single image: with {name} the ns3l sampler must '
+      f'a mixed row is not a single image: with {name} the ns3l sampler must '
       'be threshold or uniform'
     )
 

@@ -76,14 +76,14 @@ def _why_not_longer(
     return 'a run can be made longer, but not shorter'
   if now.get('optimizer.cosine_steps'):
     return (
-      'optimizer.cosine_steps has let the learning rate fall for the old length'
+      'optimizer.cosine_steps scheduled the learning rate for the old length'
     )
   for name in ('eval.every_steps', 'log_every'):
     every = now.get(name, 1)
     if before['steps'] % every:
       return (
-        f'{before["steps"]} is no multiple of {name}={every}, and a '
-        'longer run has nothing to write there'
+        f'{before["steps"]} is not a multiple of {name}={every}, so a longer '
+        'run would not write there'
       )
   return None
 
