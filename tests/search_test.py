@@ -62,7 +62,7 @@ class GridTest(parameterized.TestCase):
     ('optimizer.lr=1e-3,x', 'x: must be float'),
     ('batch.labeled=1.5', 'must be int'),
     ('data.unlabeled_includes_labeled=1', 'must be true or false'),
-    ('optimizer.lr=1e-3,0.001', 'twice'),
+    ('optimizer.lr=1e-3,0.001', 'repeated'),
     ('steps=10,20', 'use --seeds and --reduced'),
     ('seeds=2', 'use --seeds and --reduced'),
     ('data.validation=10,20', 'not comparable'),
