@@ -172,7 +172,7 @@ class Views(NamedTuple):
 
 
 class Aux(NamedTuple):
-  """What a loss shares with its terms and with the update.
+  """Data that a loss shares with its terms and with the update.
 
   Attributes:
     logits_u: f32[N, K] on unlabeled rows, with gradient.
@@ -246,7 +246,7 @@ class Task(NamedTuple):
 
 
 class Components(NamedTuple):
-  """What a method is built from.
+  """Components that a method is built from.
 
   Attributes:
     model: the network.

@@ -92,7 +92,7 @@ def mix(rows: Array, others: Array, ratio: Array) -> Array:
 
 
 def interleave(chunks: Sequence[Array]) -> list[Array]:
-  """Exchanges rows between equal chunks so that each holds rows of all.
+  """Exchanges rows between equal chunks so that each has rows of all.
 
   Cuts every chunk into as many pieces as there are chunks and swaps piece i of
   the first with piece i of chunk i, so that labeled and unlabeled images share

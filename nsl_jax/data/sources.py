@@ -53,7 +53,7 @@ class Source(NamedTuple):
 
   @property
   def outputs(self) -> int:
-    """How many numbers a network says of an image, K or P."""
+    """Number of network outputs per image, K or P."""
     return self.num_classes or self.train.labels.shape[1]
 
 

@@ -3,8 +3,8 @@
 Xu et al., "Semi-supervised learning with pseudo-negative labels for image
 classification", 2023, https://arxiv.org/abs/2301.03976. The equations and the
 text let a network learn from its own negative labels and from the other's;
-Algorithm 1 has only the latter (F-D1). Both networks are updated at once, as in
-Algorithm 1, not in turn (F-D21).
+Algorithm 1 has only the latter (F-D1). Both networks are updated at once as in
+Algorithm 1; the abstract describes alternating roles (F-D21).
 """
 
 import functools

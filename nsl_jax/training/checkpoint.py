@@ -230,7 +230,7 @@ class Checkpoints:
 
 
 class Best:
-  """The network of the lowest validation error so far, in a folder of its own.
+  """The network of the lowest validation error so far, in a separate folder.
 
   Without the optimizer's state, and by the step at which it was found. It is
   on disk before a checkpoint names it, and stays there until a later checkpoint

@@ -251,7 +251,7 @@ def report(
 def collapse(
   line: Mapping[str, Any], labels: Mapping[str, np.ndarray]
 ) -> str | None:
-  """Says so if a network says one class of nearly everything.
+  """Warns if a network predicts one class for nearly all images.
 
   Args:
     line: what `report` gave.

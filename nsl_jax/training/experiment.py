@@ -80,7 +80,7 @@ def build_method(
 
   Args:
     config: the config.
-    outputs: K, how many numbers the network says of an image.
+    outputs: K, number of network outputs per image.
     image_shape: (H, W, C).
     fitted: see `views.build`.
 
@@ -395,7 +395,7 @@ def results_of(
 def _warnings(
   config: ml_collections.ConfigDict, parts: Parts, seeds: range
 ) -> list[str]:
-  """What is unusual; a split that cannot be made is found here, early."""
+  """Warnings of the run; also detects early a split that cannot be made."""
   lines = [
     *run_warnings.of_horizons(config),
     *run_warnings.of_network(

@@ -251,7 +251,7 @@ class _Record:
     self._best.named()
 
   def kept(self) -> str:
-    """What there is to go on from, for people."""
+    """A text about the checkpoint from which the run can resume."""
     step = self._store.latest()
     if step is None:
       return f'none saved in {self.folder}'
