@@ -1,4 +1,4 @@
-r"""Five landmarks of faces on AFLW, and Learning to Impute them.
+r"""Learning to Impute five facial landmarks on AFLW.
 
 python -m nsl_jax.main --config=configs/aflw_l2i.py:host=pl,variant=v1
 
@@ -7,10 +7,10 @@ labels. L2-T1-1 ... -28: SL 16.41, 14.26, 11.83, 10.21; PL 12.89, 11.52, 9.73,
 9.03; +V1 11.90, 10.87, 9.55, 8.83; +V2 12.72, 11.44, 9.89, 8.92; MT 12.83,
 11.43, 9.76, 8.91; +V1 11.92, 10.73, 9.32, 8.60; +V2 12.52, 11.28, 9.80, 8.78.
 With all 9,110: L2-T1-29, SL, 7.83; L2-T1-mean, host=mean, 16.58, the mean of
-the labeled landmarks for every face, without any training.
-L2-F2 draws watch=true, V1 with 91 labels: losses of the hold-out batch and of
-256 test images before and after each of V1's steps. L2-F3 shows test images
-with the points that host=mt finds without V1 and with it. Arguments: labels=91;
+the labeled landmarks for every face, without training.
+L2-F2 plots watch=true, V1 with 91 labels: losses of the hold-out batch and of
+256 test images before and after each step of V1. L2-F3 shows test images with
+the points that host=mt predicts without and with V1. Arguments: labels=91;
 host=pl, or mt, sl, mean; variant=v1, or v2, none; watch=true; quick=true for a
 quarter of the steps.
 """
@@ -49,7 +49,7 @@ def get_config(arg=None):
   steps = _EPOCH if arg.host == 'mean' else landmarks.STEPS
   config = landmarks.l_reg('aflw', arg, steps=steps, batch=128)
   config.data.validation = 1012
-  if not arg.watch:  # what a figure draws is no row
+  if not arg.watch:  # the run of a figure is not a row
     config.row = _row(arg.labels, arg.host, arg.variant)
   config.eval.every_steps = _EPOCH
   config.checkpoint.every = 10 * _EPOCH

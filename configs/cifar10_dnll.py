@@ -4,9 +4,9 @@ python -m nsl_jax.main --config=configs/cifar10_dnll.py:labels=4000,seeds=3
 
 Paper, accuracy in %: 13-layer network (model=cnn13) DN-T1-1 ... -3: 87.87,
 90.65, 92.06 with 1,000, 2,000, 4,000 labels. WRN-28-2: DN-T2-1 and -2: 92.03,
-94.29 with 1,000, 4,000. Of these 4,000 DN-T5 varies m and the selection
+94.29 with 1,000, 4,000. With 4,000 labels DN-T5 varies m and the selection
 (EP 92.9, 93.76, 94.01, 93.78; EPM 93.12, 93.84, 94.29, 93.77 for m = 1 ... 4)
-and DN-T6 leaves the other network out (92.78 with EP, 93.03 with EPM).
+and DN-T6 omits the other network (92.78 with EP, 93.03 with EPM).
 Arguments: labels=4000, model=wrn or cnn13, selection=epm or ep, count=3,
 unsupervised=both, cross or self; quick=true for a quarter of the steps.
 """

@@ -1,10 +1,10 @@
-r"""Dual Student and Mean Teacher on CIFAR-10, without and with DNLL.
+r"""Dual Student and Mean Teacher on CIFAR-10, alone and with DNLL.
 
 python -m nsl_jax.main \
     --config=configs/cifar10_dual_student.py:method=dual_student_dnll
 
-The set-up of DNLL's released combinations, its Figure 6 and Table 7 (profile
-D-COMBO): 13-layer network of two heads, 100 epochs of 50 + 50 images.
+The setup of DNLL's released combinations, its Figure 6 and Table 7 (profile
+D-COMBO): 13-layer network with two heads, 100 epochs of 50 + 50 images.
 Arguments: method=dual_student, dual_student_dnll, mean_teacher or
 mean_teacher_dnll; labels=1000; quick=true for a quarter of the steps.
 """
@@ -13,7 +13,8 @@ from configs import common, family_d
 
 
 def _negatives(epoch):
-  return dict(count=2, **family_d.weight(epoch))  # m of the code, F-D8
+  # The released code of the combinations draws m = 2 labels (F-D8).
+  return dict(count=2, **family_d.weight(epoch))
 
 
 def _dual_student(epoch, negatives):
@@ -72,7 +73,8 @@ def get_config(arg=None):
   config.batch = dict(labeled=50, unlabeled=50)
   config.model = family_d.network('cnn13')
   common.sgd(config, lr=0.1, weight_decay=1e-4)
-  config.optimizer.update(cosine_lag_steps=epoch)  # F-D7
+  # In the released code the cosine lags by one epoch (F-D7).
+  config.optimizer.update(cosine_lag_steps=epoch)
   config.method = method(epoch)
   config.eval.every_steps = epoch
   config.log_every = 100

@@ -1,12 +1,12 @@
-"""What all configs share: arguments, defaults, shortening."""
+"""Shared by all configs: arguments, defaults, reduced runs."""
 
 import difflib
 
 import ml_collections
 
-# What `terms=` adds to a method, at the values of family O; every field can
-# then be set as --config.method.terms.ns3l.weight=0.3. The ramp is a share of
-# the run: family O's 50,000 of 200,000 steps.
+# Terms that `terms=` adds to a method, at the values of family O; every field
+# can be set, as --config.method.terms.ns3l.weight=0.3. The ramp takes the same
+# share of the run as in family O: 50,000 of 200,000 steps.
 TERMS = {
   'ns3l': dict(
     weight=1.0, ramp='sigmoid', sampler='threshold', threshold=0.04, passes=2
@@ -22,14 +22,13 @@ _RAMP_SHARE = 0.25
 def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
   """Reads `k=v,k=v` into the types of the defaults.
 
-  Every config takes `seeds=N`, `smoke=true` (20 steps to see that it runs: a
-  minute or two, most of it to compile),
-  `reduced=STEPS` (a shorter run, every horizon scaled), `quick=true` (a quarter
-  of the steps) and `terms=NAME+NAME` (more losses on the unlabeled images,
-  see `TERMS`) besides its own.
+  Every config takes `seeds=N`, `smoke=true` (20 steps as a check, which take a
+  minute or two, mostly to compile), `reduced=STEPS` (a shorter run with every
+  horizon scaled), `quick=true` (a quarter of the steps) and `terms=NAME+NAME`
+  (more losses on the unlabeled images, see `TERMS`).
 
   Raises:
-    ValueError: in one line, for an unknown name or a value of another type.
+    ValueError: for an unknown name or a value of the wrong type, in one line.
   """
   known = {
     'seeds': 1,
@@ -68,7 +67,7 @@ def _convert(name: str, text: str, kind: type):
 
 
 def choose(name: str, value: str, options: dict):
-  """The option of that name; ValueError with a hint where there is none."""
+  """The option of this name; ValueError with a hint if there is none."""
   if value not in options:
     near = difflib.get_close_matches(value, options, n=1)
     hint = (
@@ -81,18 +80,17 @@ def choose(name: str, value: str, options: dict):
 def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   """Every field with its default.
 
-  A field named `steps`, or ending in `_steps`, is a horizon, or a tuple of
-  several. It is a share of the run, which `finish` scales with all others for a
-  reduced run, unless `passes` names it.
+  A field named `steps` or `*_steps` is a horizon or a tuple of horizons. For a
+  reduced run `finish` scales all of them, except those in `passes`.
   """
   config = ml_collections.ConfigDict()
   config.row = ''  # id of the paper's result that this run reproduces
-  config.seed = 0  # the first one
+  config.seed = 0  # first seed
   config.seeds = 1
   config.steps = steps
-  config.full_steps = steps  # what `steps` is at the whole protocol
-  config.scheduled_steps = steps  # the length that all horizons are set for
-  # Horizons that count passes over the data, such as 'method.ramp_steps': a
+  config.full_steps = steps  # `steps` of the full protocol
+  config.scheduled_steps = steps  # the length for which horizons are set
+  # Horizons that count passes over the data, such as 'method.ramp_steps'; a
   # reduced run keeps them.
   config.passes = ()
   config.protocol = 'last'  # or best_validation, median_last_20
@@ -102,13 +100,13 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
     dir='',  # TFDS data directory; '' for TFDS_DATA_DIR or TFDS's own
     labeled=0,
     validation=0,
-    holdout=0,  # of these kept for judging steps alone (L2I)
+    holdout=0,  # validation images used as L2I's separate hold-out set
     rule='balanced',  # or proportional, uniform
     validation_rule='balanced',
     unlabeled_includes_labeled=False,
     normalize='unit',  # or signed, standard, gcn_zca
     augment='',  # such as 'flip,translate:2,noise:0.15'
-    strong='',  # the harder view of methods with two; '' for augment
+    strong='',  # the strong view of methods with two; '' for augment
     limit=0,  # images kept of each split; 0 for all
     on_device_mb=0,  # of images; more are streamed. 0 for half of its memory
   )
@@ -116,14 +114,15 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.model = dict(name='small_cnn')
   config.method = dict(name='supervised', terms={})
   config.optimizer = dict(name='adam', lr=1e-3, drop_steps=0, drop_factor=0.2)
-  config.ema_decay = 0.0  # of the weights evaluated; 0 evaluates the raw ones
+  config.ema_decay = 0.0  # of the evaluated weights; 0 evaluates the raw ones
   config.weight_decay = 0.0  # weights * (1 - this * lr) after each step
-  config.weight_decay_on = 'kernels'  # or all, as L2I's code (F-L21)
+  # MixMatch decays kernels only; L2I's released code decays all (F-L21).
+  config.weight_decay_on = 'kernels'
   config.eval = dict(
     every_steps=max(steps // 50, 1),
     batch=1000,
-    # Statistics to evaluate batch normalization by: running, as the papers,
-    # or recomputed over training images, as every short run needs.
+    # Batch-normalization statistics for evaluation: running, as in the papers,
+    # or recomputed over training images, as short runs need.
     batch_norm='running',
   )
   config.log_every = 50
@@ -131,8 +130,8 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
   config.steps_per_call = 0  # 0: 1 on CPU, 25 elsewhere
   config.devices = 0  # 0: all
   config.precision = 'float32'  # or tf32, bfloat16
-  # Of convolutions on a CPU: default is XLA's choice, eigen the older ones,
-  # measured what is faster on this machine, found out once.
+  # Convolution kernels on a CPU: default (XLA's choice), eigen (the older
+  # ones), or measured (the faster of both, measured once per machine).
   config.kernels = 'measured'
   return config
 
@@ -149,13 +148,13 @@ def sgd(
   """Replaces the optimizer by SGD with momentum.
 
   Args:
-    config: where it is set.
-    lr: learning rate at the start.
+    config: config to change.
+    lr: initial learning rate.
     weight_decay: added to the gradient, times the parameter, before momentum.
-    momentum: share of the last step that goes on.
-    nesterov: Nesterov's momentum.
-    cosine_steps: length of the cosine that the rate follows down to 0; None
-      for the whole run, 0 for a constant rate.
+    momentum: decay of the momentum buffer.
+    nesterov: whether to use Nesterov momentum.
+    cosine_steps: length of the cosine decay to 0; None for the whole run, 0 for
+      a constant rate.
   """
   config.optimizer = dict(
     name='sgd',
@@ -167,7 +166,7 @@ def sgd(
   )
 
 
-_COUNTS = ('full_steps', 'scheduled_steps')  # no horizons
+_COUNTS = ('full_steps', 'scheduled_steps')  # not horizons
 
 
 def _scaled(value, factor: float):
@@ -180,11 +179,11 @@ def _scaled(value, factor: float):
 
 
 def scale(config: ml_collections.ConfigDict, factor: float) -> None:
-  """Multiplies every horizon, keeping those that are on at 1 or more.
+  """Multiplies every horizon; nonzero ones stay at least 1.
 
-  The weights that are evaluated are averaged over the same share of the run, so
-  that a short one is not evaluated with the weights it began with. A teacher's
-  decay is the method's, and stays, as do horizons that count passes over the
+  Evaluated weights are averaged over the same share of the run, so that a short
+  run is not evaluated with its initial weights. The decay of a teacher belongs
+  to the method and is not scaled, nor are horizons that count passes over the
   data.
   """
   _scale(config, factor, '', tuple(config.get('passes', ())))
@@ -209,7 +208,7 @@ def _scale(
       config[name] = _scaled(value, factor)
 
 
-# Widths and depths that make a network one of seconds.
+# Widths and depths for networks that train in seconds.
 _SMALL = {
   'cnn13': dict(width=0.125),
   'wide_resnet': dict(depth=10, width=1),
@@ -218,8 +217,8 @@ _SMALL = {
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Makes a run of seconds out of any config, still through every part: a few
-  steps of few images on a narrow network.
+  """Makes any config a run of seconds that still uses every part: a few steps
+  with few images and a narrow network.
   """
   scale(config, 20 / config.steps)
   config.data.limit = 2000
@@ -233,9 +232,9 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.checkpoint.every = 10
 
 
-# Steps between evaluations of a reduced run, at least: in a short one thousands
-# of test images at every few steps cost more than training. Not where the score
-# is the median of the last 20, which are the end of a run and not all of it.
+# Minimum interval of evaluations in a reduced run, where thousands of test
+# images every few steps would cost more than training. It does not apply to the
+# median of the last 20, which must be the end of a run and not all of it.
 _APART = 40
 
 

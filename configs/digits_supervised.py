@@ -1,4 +1,4 @@
-r"""Supervised twin of digits_ns3l.py: the same 50 labels and nothing else.
+r"""Supervised baseline of digits_ns3l.py: the same 50 labels only.
 
 python -m nsl_jax.main --config=configs/digits_supervised.py:seeds=5
 """

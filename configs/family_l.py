@@ -1,12 +1,12 @@
-"""What Learning to Impute's configs share (docs/readings.md, family L)."""
+"""Family L, shared by the configs of Learning to Impute (docs/readings.md)."""
 
 import ml_collections
 
 from configs import common
 
 _LABELS = {'cifar10': (250, 500, 1000), 'cifar100': (500, 1000, 2000)}
-# Host, variant, whether the hold-out set is one of its own -> table, and row
-# of the fewest labels of CIFAR-10.
+# Host, variant, whether the hold-out set is separate -> table, and row of the
+# fewest labels of CIFAR-10.
 _ROWS = {
   ('sl', 'none', False): ('L2-T2', 1),
   ('pl', 'none', False): ('L2-T2', 4),
@@ -22,12 +22,15 @@ _ROWS = {
   ('pl', 'v2', True): ('L2-T4', 7),
 }
 _CIFAR10_ROWS = {'L2-T2': 12, 'L2-T3': 18, 'L2-T4': 3}  # before CIFAR-100's
-_INNER = {'none': 0.0, 'v1': 100.0, 'v2': 50.0}  # times the rate, F-L4
+# Inner rate / learning rate in the released code; the paper gives none (F-L4).
+_INNER = {'none': 0.0, 'v1': 100.0, 'v2': 50.0}
 _EPOCH = 1024  # steps, of Table 3
 
 
 def pseudo_label(ramp_steps: int) -> dict:
-  """PL: the network imputes soft labels from another view (F-L10)."""
+  """PL: the network imputes soft labels from another view, as in appendix A.2
+  and the released code; section 3 describes the argmax (F-L10).
+  """
   return dict(
     name='pseudo_label_l2i',
     weight=75.0,
@@ -41,7 +44,7 @@ def pseudo_label(ramp_steps: int) -> dict:
 
 
 def mean_teacher(ramp_steps: int) -> dict:
-  """MT: an average of past networks does."""
+  """MT: an average of past weights imputes them."""
   return dict(
     name='pseudo_label_l2i',
     weight=50.0,
@@ -55,7 +58,9 @@ def mean_teacher(ramp_steps: int) -> dict:
 
 
 def mixmatch(ramp_steps: int, weight: float) -> dict:
-  """MM, with one mixing ratio a batch; every pass moves the statistics."""
+  """MM, with one mixing ratio per batch; every pass updates the statistics, as
+  in the released code (F-L23).
+  """
   return dict(
     name='mixmatch',
     weight=weight,
@@ -71,7 +76,7 @@ def mixmatch(ramp_steps: int, weight: float) -> dict:
 
 
 def impute(host: dict, variant: str, lr: float) -> dict:
-  """The host alone, or with V1 or V2 on it at the learning rate `lr`."""
+  """The host alone, or with V1 or V2, at the learning rate `lr`."""
   factor = common.choose('variant', variant, _INNER)
   if not factor:
     return host
@@ -99,11 +104,12 @@ def parse(arg: str | None, data: str) -> ml_collections.ConfigDict:
 
 
 def _hosts(data: str) -> dict:
-  """Host -> network, steps, of an epoch, learning rate, batch, method."""
+  """Host -> network, steps, steps per epoch, learning rate, batch, method."""
   small = data == 'cifar10'
   table2 = 'cnn13', 40_000, 1000, 3e-3, 50 if small else 128
   table3 = 'wide_resnet', _EPOCH**2, _EPOCH, 2e-3, 32 if small else 128
-  weight = 75.0 if small else 150.0  # F-L15
+  # For CIFAR-100 the paper refers to MixMatch, whose run file has 150 (F-L15).
+  weight = 75.0 if small else 150.0
   return {
     'sl': (*table2, dict(name='supervised', terms={})),
     'pl': (*table2, pseudo_label(16_000)),
@@ -113,7 +119,7 @@ def _hosts(data: str) -> dict:
 
 
 def _row(data: str, arg: ml_collections.ConfigDict, batch: int) -> str:
-  """The papers' rows that the arguments are, as `config.row` has them."""
+  """The papers' rows for the arguments, as in `config.row`."""
   labels, which = _LABELS[data], (arg.host, arg.variant, arg.separate)
   found = []
   if arg.labels in labels and which in _ROWS and arg.holdout == batch:
@@ -133,18 +139,20 @@ def _row(data: str, arg: ml_collections.ConfigDict, batch: int) -> str:
 def family_l(
   data: str, arg: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:
-  """Tables 2 to 4 and Figure 6 (F-L9).
+  """Tables 2 to 4 and Figure 6.
 
   SL and PL on the 13-layer network for 40 epochs of 1,000 steps; MT and MM on
-  WRN-28-2 for 1,024 of 1,024. Adam at a constant rate, averaged weights, median
-  of the last 20 epochs.
+  WRN-28-2 for 1,024 epochs of 1,024 steps. Adam at a constant rate, averaged
+  weights, median of the last 20 epochs. For MT and MM the batch of CIFAR-10 is
+  32 as in the paper (64 in the released code), and the median is taken for all
+  methods (the code takes the mean for L2I) (F-L9).
 
   Args:
     data: data set.
     arg: parsed arguments: `labels`; `host`, one of `sl`, `pl`, `mt` and `mm`;
-      `variant`, one of `none`, `v1` and `v2`; `separate` to evaluate steps on
-      as many labeled images again, taken from the validation ones; `holdout`,
-      images that evaluate a step, 0 for as many as it has labeled ones.
+      `variant`, one of `none`, `v1` and `v2`; `separate` for a hold-out set of
+      as many validation images as there are labels; `holdout`, held-out images
+      per step, 0 for as many as labeled ones.
   """
   network, steps, epoch, lr, batch, host = common.choose(
     'host', arg.host, _hosts(data)

@@ -3,18 +3,18 @@ r"""Learning to Impute on Fashion-MNIST with few labels, alone and on its hosts.
 python -m nsl_jax.main --config=configs/fashion_mnist_l2i.py:host=mt,variant=v2
 
 Rows FM-SSL100-1 ... -12, profile FM-SSL (docs/readings.md); ours, not from a
-paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none, or still for V1
-that leaves the labels as they are, its second update alone; labels=100;
+paper. Arguments: host=mt, or mm, pl; variant=v2, or v1, none, or still for V1's
+second update with unchanged labels; labels=100.
 
-Weights are those of the same host on CIFAR-10, ramps the same share of the run.
-The inner rates are not F-L4's, at which V2's step overshoots on this network
-and diverges, but had the lowest validation error in a small search
-(docs/readings.md, F-L4).
+Weights are those of the same host on CIFAR-10; ramps take the same share of the
+run. With the inner rates of the released code (100 and 50 times the learning
+rate) V2 diverges on this network; those here had the lowest validation error in
+a small search (docs/readings.md, F-L4).
 """
 
 from configs import common, families, family_l
 
-# Host, steps of the run that its horizons are written for.
+# Host, and length of the run for which its horizons are set.
 _HOSTS = {
   'pl': (family_l.pseudo_label(16_000), 40_000),
   'mt': (family_l.mean_teacher(400_000), 1_000_000),

@@ -6,10 +6,10 @@ Rows FM-SSL-1 ... FM-SSL-9, profile FM-SSL (docs/readings.md); ours, not from a
 paper: `python -m nsl_jax report --match FM-SSL`. Arguments: method=vat,
 labels=250.
 
-Weights and thresholds are those of the same method on CIFAR-10, ramps the same
-share of the run. The one exception is VAT's eps: 6 on whitened images, whose
-values have a standard deviation near 1, is 6 / sqrt(32 * 32 * 3) of it per
-value; on these (0.353, 28 * 28 values) that is 1.07, here 1.
+Weights and thresholds are those of the same method on CIFAR-10; ramps take the
+same share of the run. The exception is VAT's eps: 6 on whitened images, with a
+standard deviation near 1, is 6 / sqrt(32 * 32 * 3) of it per value; with that
+of these images (0.353, 28 * 28 values) it is 1.07, rounded to 1.
 """
 
 from configs import common, families
@@ -49,7 +49,7 @@ def _ns3l(weight):
   return dict(ns3l=families.ns3l('cifar10', weight))
 
 
-# Method, the terms on it, steps of the run that its horizons are written for.
+# Method, its terms, and length of the run for which its horizons are set.
 _METHODS = {
   'supervised': (dict(name='supervised'), {}, _O),
   'pi': (_pi(), {}, _O),

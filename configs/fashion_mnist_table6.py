@@ -3,15 +3,16 @@ r"""NS3L's Table 6: which negative labels help? Fashion-MNIST, 2,000 labels.
 python -m nsl_jax.main \
     --config=configs/fashion_mnist_table6.py:negatives=threshold03,seeds=5
 
-Rows NS-T6-1 ... NS-T6-10, profile FM (docs/readings.md, F-N13). Test error in
-% of the paper: none 17.25, uniform1 18.64, uniform3 19.35, exclude_nearest
-17.12, exclude_4_nearest 17.13, furthest 16.76, threshold03 16.47, threshold05
-16.59, oracle1 16.37, oracle3 15.20. Our network is a better one, so compare
-differences from `none`; ours: `python -m nsl_jax report --match NS-T6`.
+Rows NS-T6-1 ... NS-T6-10, profile FM (docs/readings.md). Test error in % of the
+paper: none 17.25, uniform1 18.64, uniform3 19.35, exclude_nearest 17.12,
+exclude_4_nearest 17.13, furthest 16.76, threshold03 16.47, threshold05 16.59,
+oracle1 16.37, oracle3 15.20. The paper names neither network nor optimizer nor
+batch size (F-N13). Our network is better, so compare differences from `none`;
+ours: `python -m nsl_jax report --match NS-T6`.
 Arguments: negatives=threshold05, labels=2000.
 
-Without augmentation, dropout or batch normalization two passes are the same,
-so one is made (F-N2).
+NS3L's second pass (F-N2) is omitted: without augmentation, dropout or batch
+normalization both passes are equal.
 """
 
 from configs import common

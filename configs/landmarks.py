@@ -1,17 +1,20 @@
-"""What the configs of points share (docs/readings.md, profile L-REG)."""
+"""Profile L-REG, shared by the configs of points (docs/readings.md)."""
 
 import ml_collections
 
 from configs import common, family_l
 
 STEPS = 22_500  # on AFLW
-_DECAY = 0.999  # of weights averaged there
-_INNER = {'v1': 1.0, 'v2': 10.0}  # times what the rate is at a step, F-L4
+_DECAY = 0.999  # of the averaged weights on AFLW
+# Inner rate / current learning rate in the released code, for a mean loss; the
+# paper gives none (F-L4).
+_INNER = {'v1': 1.0, 'v2': 10.0}
 
 
 def _hosts(ramp_steps: int, decay: float) -> dict[str, dict]:
-  """Without batch normalization all images may be one batch."""
-  common_fields = dict(weight=1.0, interleave=False)  # F-L11
+  """Hosts by name; without batch normalization all images form one batch."""
+  # The paper ramps the weight to 1, the released code to 75 (F-L11).
+  common_fields = dict(weight=1.0, interleave=False)
   return {
     'mean': dict(name='mean_label', terms={}),
     'sl': dict(name='supervised', terms={}),
@@ -23,18 +26,20 @@ def _hosts(ramp_steps: int, decay: float) -> dict[str, dict]:
 def l_reg(
   data: str, arg: ml_collections.ConfigDict, *, steps: int, batch: int
 ) -> ml_collections.ConfigDict:
-  """TCDCN, SGD with momentum whose rate drops once after two thirds of the run,
-  crops shifted by up to 4 pixels, averaged weights, test error at the lowest
-  validation error (F-L11).
+  """TCDCN, SGD with momentum, crops shifted by up to 4 pixels, averaged
+  weights, test error at the lowest validation error.
+
+  The rate drops once after two thirds of the run, as in the released code; the
+  paper's drop every 750 steps would reach 1e-30 (F-L11).
 
   Args:
     data: data set.
-    arg: parsed arguments `labels`; `host`, one of `mean` (of the labels, which
-      needs no step), `sl`, `pl` and `mt`; `variant`, one of `none`, `v1` and
-      `v2`; `watch`, whether the losses around the steps of the variant are
-      logged.
-    steps: length of the run, of which the ramp takes 40 %.
-    batch: labeled images in a step, and unlabeled and held-out ones.
+    arg: parsed arguments `labels`; `host`, one of `mean` (of the labels,
+      without training), `sl`, `pl` and `mt`; `variant`, one of `none`, `v1` and
+      `v2`; `watch`, whether to log the losses before and after each step of the
+      variant.
+    steps: length of the run; the ramp takes 40 % of it.
+    batch: number of labeled, of unlabeled and of held-out images per step.
   """
   decay = _DECAY ** (STEPS / steps)  # over the same share of the run
   hosts = _hosts(round(0.4 * steps), decay)

@@ -3,9 +3,9 @@ r"""DNLL on MNIST with very few labels, 13-layer network.
 python -m nsl_jax.main --config=configs/mnist_dnll.py:labels=20,seeds=3
 
 Paper: DN-T4-1 ... -3, accuracy 99.19, 99.32, 99.54 % with 20, 50, 100 labels.
-Rows MN-1 ... -6 are ours: an eighth of the filters, for a CPU, beside the same
+Rows MN-1 ... -6 are ours: an eighth of the filters, for a CPU, and the same
 network and splits without unlabeled images. Arguments: labels=20; width=1,
-factor on the number of filters; method=dnll or supervised; of dnll also
+factor on the number of filters; method=dnll or supervised; for dnll also
 selection=epm or ep, count=3, unsupervised=both, cross or self; quick=true for a
 quarter of the steps.
 """
@@ -22,7 +22,7 @@ _METHODS = {'supervised': 1, 'dnll': 2}  # number of the first row
 
 
 def _row(arg, paper):
-  """The row that the arguments are: the paper's at the whole width."""
+  """The row for the arguments: the paper's at full width."""
   if arg.width == 1.0:
     return paper if arg.method == 'dnll' else ''
   if arg.width != _NARROW or arg.labels not in _LABELS:

@@ -1,15 +1,15 @@
-r"""Where is the digit, and how large? Points of MNIST, few of them known.
+r"""Position and size of MNIST digits as five points, with few labels.
 
 python -m nsl_jax.main --config=configs/mnist_points.py:host=pl,variant=v1
 
-Rows PTS-0 ... -4, ours, not from a paper: a check on real pictures of how
-points are imputed. Every digit is drawn at a random place and size on 44x44
-pixels; to be found are its center of mass and the corners of the 20x20 box
-around that, as large as it is. Profile PTS (docs/readings.md). PTS-F2 draws
-watch=true: losses of the hold-out batch and of 256 test images before and after
-each of V1's steps, as L2-F2 does of faces. PTS-0, host=mean, is the mean of the
-labeled points for every image, without any training. Arguments: labels=50;
-host=pl, or sl, mt, mean; variant=v1, or v2, none; watch=true.
+Rows PTS-0 ... -4, ours, not from a paper: a test of imputed points on real
+images. Every digit is drawn at a random place and size on 44x44 pixels; the
+points are its center of mass and the corners of the 20x20 box around it, scaled
+with the digit. Profile PTS (docs/readings.md). PTS-F2 plots watch=true: losses
+of the hold-out batch and of 256 test images before and after each step of V1,
+as L2-F2 for faces. PTS-0, host=mean, is the mean of the labeled points for
+every image, without training. Arguments: labels=50; host=pl, or sl, mt, mean;
+variant=v1, or v2, none; watch=true.
 """
 
 from configs import common, landmarks
@@ -22,7 +22,9 @@ _ROWS = {
   ('pl', 'v2'): 'PTS-4',
 }
 _LABELS = 50
-_INNER = 1.0  # of V2, times the rate; at L-REG's 10 it diverges, F-L4
+# V2's inner rate / learning rate. The 10 of L2I's released code diverges on one
+# of two seeds (docs/readings.md, F-L4).
+_INNER = 1.0
 
 
 def get_config(arg=None):

@@ -1,10 +1,10 @@
-r"""NS3L's Table 1, and its Table 2: baselines, NS3L alone and on Pi and VAT.
+r"""NS3L's Tables 1 and 2: baselines, NS3L alone, and NS3L with Pi and VAT.
 
 python -m nsl_jax train --config=configs/ns3l_table1.py:data=svhn,method=ns3l
 
 Arguments: data=cifar10, or cifar100, svhn; method=ns3l, or supervised,
-pseudo_label, vat, vat_entmin, pi, pi_ns3l, vat_ns3l, vat_pl; labels=, the
-paper's number by default; lr=, that of the row by default.
+pseudo_label, vat, vat_entmin, pi, pi_ns3l, vat_ns3l, vat_pl; labels= and lr=,
+by default those of the paper.
 
 Test error in % of the paper (Table 1), and learning rate:
 
@@ -18,16 +18,17 @@ Test error in % of the paper (Table 1), and learning rate:
   pi_ns3l        16.06 +- .21  6e-4    46.98 +- .41  6e-4     7.98 +- .18  6e-4
   vat_ns3l       13.94 +- .10  6e-4    43.70 +- .19  3e-3     5.51 +- .14  6e-4
 
-Rows NS-T1-1 ... -24, in this order by data set. vat_pl is the two rows of Table
-2, which is blank in every copy (F-N12): its settings are ours. Their rate had
-the lowest mean validation error of three in a small search on Fashion-MNIST
-(docs/readings.md, F-N12). On this data the search is
+Rows NS-T1-1 ... -24, in this order by data set. Pi on SVHN and both rows of
+Table 2, vat_pl, are blank in every copy of the paper (F-N12). The settings of
+vat_pl are ours; its rate had the lowest mean validation error of three in a
+small search on Fashion-MNIST (docs/readings.md, F-N12). On this data the search
+is
 
 python -m nsl_jax search --config=configs/ns3l_table1.py:method=vat_pl \
     --grid optimizer.lr=3e-4,6e-4,3e-3
 
-200,000 steps of WRN-28-2 a seed. The missing value is F-N12, the rate of
-pi_ns3l F-N15, the passes of NS3L F-N2, the ramps F-N4.
+A seed takes 200,000 steps of WRN-28-2. pi_ns3l has the rate of ns3l, since the
+paper says that it keeps NS3L's hyperparameters (F-N15).
 """
 
 from configs import common, families
@@ -71,7 +72,8 @@ def _method(name, data):
   if name == 'vat':
     return vat
   if name == 'vat_entmin':
-    entropy = dict(weight=0.06, **families.CONSTANT)  # F-N7
+    # MixMatch's default; the run files of Oliver et al. have 0.1 (F-N7).
+    entropy = dict(weight=0.06, **families.CONSTANT)
     return dict(vat, terms=dict(entropy=entropy))
   if name == 'vat_ns3l':
     if data == 'cifar100':

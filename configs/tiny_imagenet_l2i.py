@@ -7,11 +7,12 @@ Paper, L2-T5-1 ... -7: MT 81.62, +V1 80.52, +V2 80.63; MM 77.70, +V1 77.32, +V2
 Arguments: host=mt, or mm, sl; variant=v2, or v1, none; quick=true for a quarter
 of the steps.
 
-Profile L-TIN (docs/readings.md, F-L12): 512 labeled and 512 unlabeled images
-a step, 120 epochs, Adam at 1e-3, 1e-4 from epoch 80 and 1e-5 from epoch 100.
-The images come from tiny-imagenet-200.zip: python -m nsl_jax data --prepare
-tiny_imagenet says where to put it. Its validation images, which the paper
-tests on, are the test images here; nothing is held out.
+Profile L-TIN (docs/readings.md): 512 labeled and 512 unlabeled images per step,
+120 epochs, Adam at 1e-3, 1e-4 from epoch 80 and 1e-5 from epoch 100; the paper
+lowers the rate "by 0.1 and 0.01" and names neither image size nor augmentation
+(F-L12). The images come from tiny-imagenet-200.zip: python -m nsl_jax data
+--prepare tiny_imagenet says where to put it. The official validation images,
+on which the paper tests, are the test images; there are no validation images.
 """
 
 from configs import common, family_l
@@ -19,7 +20,7 @@ from configs import common, family_l
 _TRAIN, _LABELS, _BATCH = 100_000, 5_000, 512
 _EPOCH = (_TRAIN - _LABELS) // _BATCH
 _RAMP = 48 * _EPOCH
-_HOSTS = {  # and the paper's first row
+_HOSTS = {  # method, and the paper's first row
   'mt': (dict(family_l.mean_teacher(_RAMP), weight=100.0), 1),
   'mm': (family_l.mixmatch(_RAMP, 100.0), 4),
   'sl': (dict(name='supervised', terms={}), 7),

@@ -1,21 +1,23 @@
-r"""From USPS, all labels, to MNIST, none: domain adaptation (DNLL Figure 7).
+r"""Domain adaptation from labeled USPS to unlabeled MNIST (DNLL Figure 7).
 
 python -m nsl_jax.main --config=configs/usps_mnist.py:method=dnll,seeds=3
 
-DN-F7 draws the test curves of all five methods: the reported ones show that
-Mean Teacher and the source alone overfit, and that DNLL is better than Dual
-Student and near to 7,000 labels of MNIST itself. Arguments: method=source,
-target, mean_teacher, dual_student or dnll.
+DN-F7 plots the test curves of all five methods: in the paper Mean Teacher and
+the source alone overfit, and DNLL is better than Dual Student and close to
+7,000 labels of MNIST. Arguments: method=source, target, mean_teacher,
+dual_student or dnll.
 
-Profile DA (docs/readings.md): 32 source and 224 target images a step, 100
-epochs of 267 steps; noise is part of the network. Nothing is held out: the
-headline is the last evaluation, of the first of two networks.
+Profile DA (docs/readings.md): 32 source and 224 target images per step, 100
+epochs of 267 steps; input noise is part of the network. There are no validation
+images: the headline is the last evaluation of the first network.
 """
 
 from configs import common
 
 _EPOCH = 60_000 // 224
-# All losses on MNIST have the weight that Dual Student has here (F-D7).
+# Dual Student's weight for this task, for every loss on MNIST. The weight of
+# DNLL's other experiments would count four times as much here, as only 32 of
+# 256 rows are labeled (F-D7).
 _RAMP = dict(ramp='sigmoid', ramp_steps=5 * _EPOCH, hold_steps=_EPOCH)
 
 
@@ -81,9 +83,12 @@ def get_config(arg=None):
     config.batch = dict(labeled=256, unlabeled=0)
   config.model = dict(name='cnn3')
   common.sgd(config, lr=0.1, weight_decay=1e-4)
-  config.optimizer.update(cosine_lag_steps=_EPOCH)  # F-D7
+  # In the released code the cosine lags by one epoch (F-D7).
+  config.optimizer.update(cosine_lag_steps=_EPOCH)
   config.method = method()
-  if method is not _supervised:  # F-D7: 5 epochs of MNIST, no share of the run
+  # The ramp counts 5 epochs of MNIST and is no share of the run: with a
+  # shortened ramp DNLL collapses (F-D7).
+  if method is not _supervised:
     config.passes = ('method.ramp_steps', 'method.hold_steps')
   config.eval.every_steps = 4 * _EPOCH
   config.log_every = 50

@@ -12,12 +12,12 @@ class UserError(Exception):
 
 
 class TrainingError(Exception):
-  """A run that cannot go on, such as a loss that is not finite (status 1)."""
+  """A run that cannot continue, such as by a loss of NaN (exit status 1)."""
 
 
 class WriteError(Exception):
-  """A disk that takes no more; the message is one line, without what is saved
-  and from where the run goes on (status 1)."""
+  """A file that cannot be written, such as on a full disk (exit status 1). The
+  message is one line; the caller adds which checkpoint remains."""
 
 
 class UnreadableFiles(Exception):
@@ -30,15 +30,15 @@ class UnreadableFiles(Exception):
 
 
 def refuse_address(path: object, option: str) -> None:
-  """Refuses the address of a bucket, of which a local folder would be made.
+  """Refuses the address of a bucket, which would become a local folder.
 
   Args:
-    path: as it was given, or as pathlib has it: `gs:/bucket/run`. A single
-      letter before the colon is a drive.
-    option: what was set to it.
+    path: as given, or as pathlib writes it: `gs:/bucket/run`. A single letter
+      before the colon is a drive.
+    option: the option that was set to it.
 
   Raises:
-    UserError: if it is one.
+    UserError: if the path is an address.
   """
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', str(path)):
     raise UserError(
@@ -48,7 +48,7 @@ def refuse_address(path: object, option: str) -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-  """A hint to append to a message: the nearest known word, or all of them."""
+  """A hint for an error message: the closest known word, or all of them."""
   known = sorted(known)
   near = difflib.get_close_matches(word, known, n=1)
   if near:
@@ -57,15 +57,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def import_module(name: str, kind: str) -> ModuleType:
-  """A module by its dotted name, such as a method outside of the package.
+  """Imports a module by its dotted name, such as a method of another package.
 
   Raises:
-    UserError: if there is none; `kind` is what it should be.
+    UserError: if there is no such module; `kind` names it in the message.
   """
   try:
     return importlib.import_module(name)
   except ModuleNotFoundError as error:
     raise UserError(
-      f'unknown {kind} {name!r}: {error}; run from the folder that holds it '
+      f'unknown {kind} {name!r}: {error}; run from the folder that contains it '
       'or set PYTHONPATH'
     ) from error

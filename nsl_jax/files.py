@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 import csv
 import io
@@ -11,14 +11,14 @@ from nsl_jax import errors
 
 
 def make_folder(folder: pathlib.Path, option: str) -> None:
-  """Makes a folder, so that a run finds out early that it cannot write.
+  """Creates a folder, so that a run fails early if it cannot write.
 
   Args:
-    folder: with its parents; it may exist.
-    option: of the command line, that names it.
+    folder: created with its parents; it may exist.
+    option: command-line option that names it.
 
   Raises:
-    errors.UserError: if it cannot be made, or not be written to.
+    errors.UserError: if it cannot be created or is not writable.
   """
   errors.refuse_address(folder, option)
   try:
@@ -33,10 +33,10 @@ def make_folder(folder: pathlib.Path, option: str) -> None:
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-  """Puts `content` in place of what `path` holds.
+  """Replaces the content of a file atomically.
 
   Raises:
-    errors.UserError: if that is not possible.
+    errors.UserError: if the file cannot be written.
   """
   errors.refuse_address(path, 'the file')
   part = path.with_name(path.name + '.part')
@@ -54,7 +54,7 @@ def remove(path: pathlib.Path) -> None:
   """Removes a file if that is possible."""
   try:
     path.unlink(missing_ok=True)
-  except OSError:  # what could not be written may not be removable either
+  except OSError:  # a file that could not be written may not be removable
     pass
 
 
@@ -62,7 +62,7 @@ def write_csv(path: pathlib.Path, lines: Sequence[Mapping[str, Any]]) -> None:
   """Writes a table with a header; None becomes an empty cell.
 
   Args:
-    path: of the file.
+    path: path of the file.
     lines: at least one, all with the same columns.
 
   Raises:

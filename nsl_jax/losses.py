@@ -1,4 +1,12 @@
-"""Every equation on logits or probabilities: values per row, no reduction."""
+"""Every equation on logits or probabilities: values per row, no reduction.
+
+NS3L is Chen, Shah & Kyrillidis, "Negative sampling in semi-supervised learning"
+(2020), https://arxiv.org/abs/1911.05166. DNLL is Xu et al., "Semi-supervised
+learning with pseudo-negative labels for image classification" (2023),
+https://arxiv.org/abs/2301.03976. L2I is Li, Foo & Bilen, "Learning to Impute: A
+General Framework for Semi-supervised Learning" (2020),
+https://arxiv.org/abs/1912.10364.
+"""
 
 import chex
 import jax
@@ -6,11 +14,14 @@ import jax.numpy as jnp
 
 from nsl_jax.types import Array
 
-_EMPTY = -1e30  # a logit that weighs nothing yet keeps every gradient finite
+_EMPTY = -1e30  # a logit of probability 0 that keeps every gradient finite
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-  """Cross-entropy with classes or with soft labels (NS3L section 4.1, F-N1).
+  """Cross-entropy with classes or with soft labels (NS3L section 4.1).
+
+  NS3L prints it without the minus sign in its MixMatch equations, which would
+  maximize the error (F-N1).
 
   Args:
     logits: f32[N, K].
@@ -64,16 +75,15 @@ def entropy(logits: Array) -> Array:
 
 
 def pseudo_label(logits: Array, probs: Array, *, threshold: float) -> Array:
-  """Trust a confident prediction as if it were a label (family O).
+  """Loss that uses confident predictions as labels (Oliver et al. 2018).
 
   The target of a confident row is softmax(10 * onehot(argmax)); a row that is
   not confident is its own target, so its loss and gradient are exactly 0.
 
   Args:
     logits: f32[N, K], with gradient.
-    probs: f32[N, K] constant probabilities that are compared with the
-      threshold.
-    threshold: strictly above which a row is confident.
+    probs: f32[N, K], constant probabilities to compare with the threshold.
+    threshold: a row is confident if its largest probability exceeds this.
 
   Returns:
     f32[N], KL(target || p) or 0.
@@ -97,14 +107,14 @@ def pseudo_label(logits: Array, probs: Array, *, threshold: float) -> Array:
 def negative_sampling_loss(logits: Array, negative: Array) -> Array:
   """-log(1 - sum of p over the negative labels) (NS3L equation 4).
 
-  Written as a difference of two log-sum-exps, so it is exact at p = 1 and
-  needs no clamp. Its gradient in logit j is p_j for a negative j and
-  -p_j P / (1 - P) for the others, P being the sum of p over the negatives.
+  A difference of two log-sum-exps: exact at p = 1 without a clamp. The authors'
+  module clamps 1 - P at 1e-8, where the gradient vanishes (F-N2). The gradient
+  in logit j is p_j for a negative j and -p_j P / (1 - P) for the others, with P
+  the sum of p over the negatives.
 
   Args:
     logits: f32[N, K].
-    negative: bool[N, K], the negative labels of a row; never all
-      of them.
+    negative: bool[N, K], the negative labels of a row; never all classes.
 
   Returns:
     f32[N]; 0 where a row has no negative label.
@@ -125,8 +135,8 @@ def log1m_softmax(logits: Array) -> Array:
   """log(1 - p_k) of every class, f32[N, K] from f32[N, K].
 
   Only the class of the largest logit can have p_k > 1/2, where 1 - p_k loses
-  its digits: its value is a difference of two log-sum-exps, finite and exact
-  down to p_k = 1. The others' is log1p(-p_k). Memory is O(N K).
+  precision: its value is a difference of two log-sum-exps, finite and exact up
+  to p_k = 1. The others use log1p(-p_k). Memory is O(N K).
 
   >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
   >>> print(jnp.exp(log1m_softmax(logits)))
@@ -145,17 +155,18 @@ def log1m_softmax(logits: Array) -> Array:
 def complementary_label_loss(logits: Array, negative: Array) -> Array:
   """Mean of -log(1 - p_k) over the negative labels k (DNLL equation 9).
 
-  With r_k = p_k / (1 - p_k) for a negative k, else 0, the gradient of the sum
-  in logit j is r_j - p_j sum_k r_k. Never above `negative_sampling_loss` of the
-  same labels once multiplied by their number.
+  Equation 9 sums over the labels; the released code takes the mean, and so do
+  we: multiply the weight by the number of labels for the sum (F-D8). With
+  r_k = p_k / (1 - p_k) for a negative k, else 0, the gradient of the sum in
+  logit j is r_j - p_j sum_k r_k. The sum never exceeds `negative_sampling_loss`
+  of the same labels.
 
   Args:
     logits: f32[N, K].
     negative: bool[N, K].
 
   Returns:
-    f32[N], the mean as the released code has it where the equation sums
-    (F-D8); 0 where a row has no negative label.
+    f32[N]; 0 where a row has no negative label.
 
   >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
   >>> negative = jnp.array([[False, True, True]])
@@ -168,16 +179,15 @@ def complementary_label_loss(logits: Array, negative: Array) -> Array:
 
 
 def below_threshold(probs: Array, threshold: float) -> Array:
-  """The negatives of NS3L's Algorithm 1: improbable classes.
+  """Negative labels of NS3L's Algorithm 1: improbable classes.
 
   Args:
     probs: f32[N, K] probabilities.
     threshold: a class is negative where its probability is strictly below this.
 
   Returns:
-    bool[N, K]. The class believed most is never a negative, whatever the
-    threshold, nor is any class that ties with it: uniform probabilities over
-    many classes says nothing.
+    bool[N, K]. The most probable class, or any class tied with it, is never
+    negative, so the loss of uniform probabilities is 0 for any threshold.
 
   >>> below_threshold(jnp.array([[0.7, 0.2, 0.1]]), 0.15)
   Array([[False, False,  True]], dtype=bool)
@@ -187,11 +197,11 @@ def below_threshold(probs: Array, threshold: float) -> Array:
 
 
 def squared_error(logits: Array, target: Array) -> Array:
-  """Mean over classes of (p - target)^2, as consistency losses use it.
+  """Mean over classes of (p - target)^2, the usual consistency loss.
 
   Args:
     logits: f32[N, K], with gradient.
-    target: f32[N, K] probabilities, held constant.
+    target: f32[N, K], constant probabilities.
 
   Returns:
     f32[N].
@@ -218,12 +228,11 @@ def mean_square(outputs: Array, target: Array) -> Array:
 
 
 def interocular_error(points: Array, true: Array) -> Array:
-  """Mean distance of points, in distances of the first two true ones (L2I).
+  """Mean distance of points divided by that of the first two true ones (L2I).
 
   Args:
     points: f32[N, P], x and y of each predicted point.
-    true: f32[N, P], the true ones in the same unit; the first two are the
-      eyes.
+    true: f32[N, P], the true points in the same unit, the eyes first.
 
   Returns:
     f32[N], a fraction; not finite where the first two points are the same.

@@ -1,8 +1,8 @@
-"""Memory of the process: data sets held once, freed buffers kept.
+"""Memory of the process: one copy of a data set, and reuse of freed buffers.
 
-XLA allocates a step's temporary buffers anew at every call on a CPU. Large
-blocks are then mapped from the system, and each of their pages is a fault at
-its first use, thousands a step.
+On a CPU, XLA allocates the temporary buffers of a step at every call. The
+system maps large blocks for each of them, which causes thousands of page faults
+per step.
 """
 
 import ctypes
@@ -13,25 +13,25 @@ import sys
 import jax
 import numpy as np
 
-_ALIGNED = 64  # bytes, from which XLA uses an array of the host as it is
+_ALIGNED = 64  # bytes; XLA uses host arrays of this alignment without a copy
 _OFF = 'NSL_JAX_RETURN_MEMORY'
-# Parameters of glibc's mallopt, and values under which nothing is returned.
+# Parameters of glibc's mallopt, with values at which it returns no memory.
 _SETTINGS = {
-  -8: 1,  # arenas: threads that have one each would each keep a buffer
-  -3: 2**30,  # bytes from which a block is mapped by itself
-  -1: 2**31 - 1,  # free bytes at the end that are given back
-  -2: 2**26,  # bytes that are taken beyond what is needed
+  -8: 1,  # M_ARENA_MAX: with one arena per thread each would keep buffers
+  -3: 2**30,  # M_MMAP_THRESHOLD
+  -1: 2**31 - 1,  # M_TRIM_THRESHOLD
+  -2: 2**26,  # M_TOP_PAD
 }
 
 
 def keep() -> bool:
-  """Lets glibc keep freed memory; call it before any thread is started.
+  """Makes glibc keep freed memory; call it before any thread starts.
 
-  Numbers do not change; resident memory stays at its peak. Set
-  NSL_JAX_RETURN_MEMORY=1 to leave all as it is.
+  Results do not change; resident memory stays at its peak. Disabled by
+  NSL_JAX_RETURN_MEMORY=1.
 
   Returns:
-    Whether it was done; never elsewhere than with glibc.
+    Whether it took effect; False without glibc.
   """
   if os.environ.get(_OFF) or not sys.platform.startswith('linux'):
     return False
@@ -43,7 +43,7 @@ def keep() -> bool:
 
 
 def empty(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
-  """`np.empty` where a CPU device can use the array without a copy."""
+  """`np.empty`, aligned so that a CPU device uses the array without a copy."""
   kind = np.dtype(dtype)
   size = math.prod(shape) * kind.itemsize
   raw = np.empty(size + _ALIGNED, np.uint8)
@@ -52,9 +52,9 @@ def empty(shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.ndarray:
 
 
 def shared(array: np.ndarray) -> np.ndarray:
-  """The array, for the host and a CPU device together; not to be written to.
+  """The array, to share between host and CPU device; do not write to it.
 
-  It is copied only where it is not aligned, and then let go.
+  Copies the array only if it is not aligned.
   """
   if array.ctypes.data % _ALIGNED or not array.flags.c_contiguous:
     copy = empty(array.shape, array.dtype)

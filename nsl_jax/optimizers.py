@@ -1,4 +1,4 @@
-"""The optimizer that a config asks for, from optax."""
+"""Optimizers by name, from optax."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,8 +29,8 @@ def _sgd(
 
   Args:
     rate: the learning rate.
-    momentum: share of the last step that goes on.
-    nesterov: Nesterov's momentum.
+    momentum: decay of the momentum buffer.
+    nesterov: whether to use Nesterov momentum.
     weight_decay: added to the gradient, times the parameter, before momentum.
   """
   return optax.chain(
@@ -49,7 +49,7 @@ def options_of(name: str) -> dict[str, Option]:
   """The options of an optimizer, with those of its learning rate.
 
   Raises:
-    errors.UserError: if there is none of that name.
+    errors.UserError: if no optimizer has this name.
   """
   if name not in MAKERS:
     raise errors.UserError(
@@ -59,10 +59,10 @@ def options_of(name: str) -> dict[str, Option]:
 
 
 def build(config: Mapping[str, Any]) -> optax.GradientTransformation:
-  """The optimizer that `config['name']` names, from its other fields.
+  """Builds the optimizer `config['name']` from the other fields.
 
   Raises:
-    errors.UserError: for another name, an unknown field, or a number out of
+    errors.UserError: if the name or a field is unknown, or a value is out of
       range.
   """
   fields = {k: v for k, v in config.items() if k != 'name'}

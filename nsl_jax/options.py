@@ -1,14 +1,14 @@
 """Options of a part: one declaration for the config, Python and --help.
 
 A part (a method, term, sampler, network, optimizer) is built by a function or a
-dataclass. Its signature has the options and their defaults, the `Args:` of its
-docstring their meaning, and `declare` which values are allowed:
+dataclass. Its signature defines the options and their defaults, the `Args:` of
+its docstring describe them, and `declare` states the allowed values:
 
     @options.declare(eps='> 0', mode=('exact', 'finite_difference'))
     def build(*, eps: float = 1.0, mode: str = 'exact') -> Term:
 
-A config may set exactly these options; the built function checks its arguments
-when called from Python, too.
+A config may set exactly these options; the function also checks its arguments
+when called from Python.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ class Option(NamedTuple):
   """One option.
 
   Attributes:
-    name: of the argument.
-    default: its value where none is given.
-    kind: its type if that is bool, int, float or str, or one of them or None;
-      None for any other.
-    limit: `'> 0'`, `'[0, 1)'`, a tuple of choices, the part that a mapping is
-      the options of, or '' for any value of the default's type.
-    doc: its line of the docstring.
+    name: name of the argument.
+    default: default value.
+    kind: its type if that is bool, int, float or str (or None); None for other
+      types.
+    limit: `'> 0'`, `'[0, 1)'`, a tuple of choices, the part whose options a
+      mapping holds, or '' for any value of the type.
+    doc: its description in the docstring.
   """
 
   name: str
@@ -56,12 +56,12 @@ class Option(NamedTuple):
 
 
 def declare(**limits: Limit) -> Callable[[Any], Any]:
-  """Decorator that says which values the arguments of a part may have.
+  """Decorator that declares the allowed values of a part's arguments.
 
   Args:
-    **limits: by argument an interval (`'> 0'`, `'>= 1'`, `'[0, 1)'`), a tuple
-      of choices, or for a mapping the part that it has the options of.
-      Arguments without one are checked for their type alone.
+    **limits: for each argument an interval (`'> 0'`, `'>= 1'`, `'[0, 1)'`), a
+      tuple of choices, or for a mapping the part whose options it holds. Other
+      arguments are checked for their type only.
   """
 
   def decorate(part: Any) -> Any:
@@ -81,8 +81,8 @@ def declare(**limits: Limit) -> Callable[[Any], Any]:
 
 
 def of(part: Part) -> dict[str, Option]:
-  """The options of a part by name: its keyword-only arguments with a default,
-  or the fields of a dataclass that have one.
+  """The options of a part by name: its keyword-only arguments, or the fields of
+  a dataclass, that have a default.
   """
   limits = getattr(part, 'option_limits', {})
   docs = _docs(inspect.getdoc(part) or '')
@@ -132,15 +132,15 @@ def _docs(text: str) -> dict[str, str]:
 
 
 def check(part: Part, values: Mapping[str, Any], where: str) -> None:
-  """Checks values for options of a part; other arguments are not looked at.
+  """Checks the options of a part; ignores other arguments.
 
   Args:
-    part: what they are for.
-    values: by name.
-    where: what a message puts before the option, such as `vat `.
+    part: the part.
+    values: arguments by name.
+    where: prefix of the option in messages, such as `vat `.
 
   Raises:
-    errors.UserError: if one has another type or is not allowed.
+    errors.UserError: if a value has the wrong type or is not allowed.
   """
   known = of(part)
   check_values(known, {k: v for k, v in values.items() if k in known}, where)
@@ -149,10 +149,11 @@ def check(part: Part, values: Mapping[str, Any], where: str) -> None:
 def check_values(
   known: Mapping[str, Option], values: Mapping[str, Any], where: str
 ) -> None:
-  """Checks values for options.
+  """Checks values of options.
 
   Raises:
-    errors.UserError: if one is unknown, of another type, or not allowed.
+    errors.UserError: if an option is unknown, or its value has the wrong type
+      or is not allowed.
   """
   for name, value in values.items():
     if name not in known:
@@ -206,7 +207,7 @@ def allows(interval: str, value: float) -> bool:
 
 
 def table(known: Mapping[str, Option]) -> str:
-  """Of each option its name, default, limits, and below them its meaning."""
+  """A text with the name, default, limits and description of each option."""
   lines = []
   for name, option in known.items():
     limit = option.limit

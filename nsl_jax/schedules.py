@@ -1,6 +1,6 @@
-"""Step -> weight or learning rate, from optax's schedules where it has them."""
+"""Schedules, step -> weight or learning rate, by optax where it has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ from nsl_jax.types import Array, Schedule
 
 
 def sigmoid_ramp(steps: int) -> Schedule:
-  """exp(-5 (1 - t)^2), t going from 0 to 1 over `steps`: 0.0067 at the start,
-  0.2865 half-way, 1 from then on (family O's ramp for every unlabeled loss).
+  """exp(-5 (1 - t)^2), where t rises from 0 to 1 over `steps` and stays there:
+  0.0067 at the start, 0.2865 halfway. Ramp of every unlabeled loss in family O.
   """
 
   def ramp(step: Array | int) -> Array:
@@ -25,16 +25,19 @@ def sigmoid_ramp(steps: int) -> Schedule:
 
 def linear_ramp(steps: int) -> Schedule:
   """From 0 to 1 over `steps`, then 1 (MixMatch)."""
-  return optax.linear_schedule(0.0, 1.0, steps)
+  schedule: Schedule = optax.linear_schedule(0.0, 1.0, steps)
+  return schedule
 
 
 def dnll_ramp(steps: int) -> Schedule:
-  """37.5 exp(-5 (1 - t)^2) while t, going from 0 to 1 over `steps`, is below
-  0.16 (to the nearest step), then 1: DNLL's released schedule for a weight of
-  2, which is 75 exp(-5 (1 - e / 100)^2) up to epoch 15 and 2 after it (F-D7).
+  """37.5 exp(-5 (1 - t)^2) while t = step / `steps` is below 0.16 (to the
+  nearest step), then 1.
+
+  The paper gives no weight. The released combinations use
+  75 exp(-5 (1 - e / 100)^2) up to epoch e = 15, then 2: twice this (F-D7).
   """
   rise = sigmoid_ramp(steps)
-  last = round(0.16 * steps)  # whole, so that no rounding moves the jump
+  last = round(0.16 * steps)  # an integer: rounding cannot move the jump
 
   def ramp(step: Array | int) -> Array:
     return jnp.where(jnp.asarray(step) < last, 37.5 * rise(step), 1.0)
@@ -63,14 +66,12 @@ def ramped(
   """`weight` times a ramp.
 
   Args:
-    weight: what the ramp multiplies.
-    ramp: its name.
-    ramp_steps: its length; 0 for no ramp.
-    hold_steps: steps of a stretch on which the weight stays what it is at its
-      first step, where a paper ramps by the number of the epoch; 0 for none.
-      Time is then counted in whole stretches, of which the ramp takes the
-      nearest number to `ramp_steps / hold_steps`: a shortened run rounds both,
-      and must not end the ramp a stretch too early or late.
+    weight: factor of the ramp.
+    ramp: name of the ramp.
+    ramp_steps: length of the ramp; 0 for no ramp.
+    hold_steps: length of an epoch if the weight changes once per epoch; 0 if it
+      changes every step. The ramp takes `ramp_steps / hold_steps` epochs,
+      rounded, since a shortened run rounds both numbers.
 
   >>> weight = ramped(weight=2.0, ramp='linear', ramp_steps=4)
   >>> [float(weight(step)) for step in (0, 1, 4, 9)]
@@ -94,21 +95,20 @@ def decayed(
   cosine_steps: int = 0,
   cosine_lag_steps: int = 0,
 ) -> Schedule:
-  """The learning rate of an optimizer at its every step.
+  """The learning rate of an optimizer.
 
   Args:
-    lr: where it starts.
-    drop_steps: a step or a tuple of steps at each of which it is multiplied by
-      `drop_factor`; 0 for never.
-    drop_factor: see there.
-    cosine_steps: over which it falls to 0 as lr / 2 (1 + cos(pi t)); 0 for
-      never.
-    cosine_lag_steps: shifts the cosine to the right: the rate is the highest
-      at that step, and above 0 at the end.
+    lr: initial value.
+    drop_steps: a step or a tuple of steps at which the rate is multiplied by
+      `drop_factor`; 0 for none.
+    drop_factor: factor at each of `drop_steps`.
+    cosine_steps: length of the decay lr / 2 (1 + cos(pi t)) to 0; 0 for no
+      cosine.
+    cosine_lag_steps: delay of the cosine: the rate peaks at this step and ends
+      above 0.
 
   Raises:
-    errors.UserError: for a number that is negative, or for two that contradict
-      each other.
+    errors.UserError: if a number is negative, or two contradict each other.
 
   >>> rate = decayed(lr=0.1, drop_steps=3, drop_factor=0.5)
   >>> [round(float(rate(step)), 3) for step in (0, 2, 3)]
@@ -133,23 +133,30 @@ def decayed(
     )
   if cosine_steps and cosine_lag_steps:
     return _late_cosine(lr, cosine_steps, cosine_lag_steps)
+  schedule: Schedule
   if cosine_steps:
-    return optax.cosine_decay_schedule(lr, cosine_steps)
+    schedule = optax.cosine_decay_schedule(lr, cosine_steps)
+    return schedule
   factors: dict[int, float] = {}
   for step in filter(None, drops):  # two may coincide in a shortened run
     factors[step] = factors.get(step, 1.0) * drop_factor
-  return optax.piecewise_constant_schedule(lr, factors)
+  schedule = optax.piecewise_constant_schedule(lr, factors)
+  return schedule
 
 
 def learning_rate(config: Mapping[str, Any]) -> Schedule:
-  """`decayed` from those fields of `config.optimizer` that are its options."""
+  """`decayed`, from its options among the fields of `config.optimizer`."""
   known = options.of(decayed)
-  return decayed(**{k: v for k, v in config.items() if k in known})
+  schedule: Schedule = decayed(
+    **{k: v for k, v in config.items() if k in known}
+  )
+  return schedule
 
 
 def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
-  """lr / 2 (1 + cos(pi (step - lag) / steps)). Dual Student's code, and DNLL's
-  combinations with it, lag by an epoch: they take 1 off one that starts at 0.
+  """lr / 2 (1 + cos(pi (step - lag) / steps)). In the released code of Dual
+  Student and of DNLL's combinations the lag is one epoch: they subtract 1 from
+  an epoch that is counted from 0.
   """
 
   def rate(step: Array | int) -> Array:
@@ -160,13 +167,15 @@ def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
 
 
 def at_step(opt: optax.OptState, step: Array | int) -> optax.OptState:
-  """An optimizer's state whose schedules are at that step of the loop.
+  """The optimizer state with its schedules set to a step of the loop.
 
-  They count updates, which are more than steps where a method makes several
-  (L2I). What else is counted, Adam's bias correction, goes on.
+  Schedules count updates, of which L2I makes two per step. Adam's bias
+  correction keeps counting updates.
   """
-  is_schedule = lambda part: isinstance(part, optax.ScaleByScheduleState)
-  set_count = lambda part: (
+  is_schedule: Callable[[Any], bool] = lambda part: isinstance(
+    part, optax.ScaleByScheduleState
+  )
+  set_count: Callable[[Any], Any] = lambda part: (
     part._replace(count=step) if is_schedule(part) else part
   )
   return jax.tree.map(set_count, opt, is_leaf=is_schedule)

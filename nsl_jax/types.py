@@ -1,9 +1,8 @@
-"""The types that every part shares; no logic.
+"""Types that all parts share; no logic.
 
-Losses add, updates compose: a `Loss` may be summed with `Term`s because they
-read the same `Aux`; an `Update` is a whole change of `State`, and updates are
-run one after another. Networks, optimizers and augmentation reach a method as
-the `Components` it is built from.
+Losses add, updates compose: a `Loss` and its `Term`s share an `Aux`; an
+`Update` maps a `State` to the next one, and updates run in sequence. A method
+gets its network, optimizer and augmentation as `Components`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ Metrics = dict[str, Array]
 
 
 class Outputs(NamedTuple):
-  """What one forward pass gives.
+  """Outputs of one forward pass.
 
   Attributes:
     logits: f32[B, K], unnormalized class scores, or f32[B, P] coordinates of
@@ -57,19 +56,18 @@ class Model(NamedTuple):
 
 
 class Data(NamedTuple):
-  """A training set as it lies on the device, passed to the step as argument.
+  """A training set on the device, an argument of the step.
 
   Attributes:
     images: u8[N, H, W, C], or f32[N, 1, 1, D] features; none where the images
       of each step come with its rows.
     labels: i32[N], -1 where unknown, or f32[N, P] points, standardized, NaN
-      where unknown. Rows drawn as unlabeled never show theirs to a method.
-    normalization: arrays that the normalization needs (means, whitening
-      matrix), and what `Task.fit` found.
-    per_image_tables: by name the tables with a row per image that a method
-      needs.
-    probe_images: test images u8[N, H, W, C] and their labels, of which a step
-      reports the loss and learns nothing; None mostly.
+      where unknown. A method never sees the labels of rows drawn as unlabeled.
+    normalization: arrays of the normalization (means, whitening matrix) and of
+      `Task.fit`.
+    per_image_tables: tables with a row per image, by name.
+    probe_images: test images u8[N, H, W, C] and their labels; a step reports
+      their loss and does not train on them. Usually None.
   """
 
   images: Array
@@ -91,7 +89,7 @@ class Batch(NamedTuple):
     meta_x: f32[B_h, H, W, C], further labeled images on which a method
       evaluates its step; None if `config.batch.holdout` is not set.
     meta_y: as `y` for these.
-    scale: f32[P], pixels in a unit of standardized points; None for classes.
+    scale: f32[P], pixels per unit of standardized points; None for classes.
     probe_images: `Data.probe_images`, normalized.
   """
 
@@ -107,15 +105,15 @@ class Batch(NamedTuple):
 
 
 class State(struct.PyTreeNode):
-  """All that training remembers.
+  """The complete state of training.
 
   Attributes:
     step: i32[], advanced by the loop only.
-    key: typed key of the run, never advanced; steps fold their number into it.
+    key: typed key of the run, constant; each step folds in its number.
     params: what the optimizer trains.
     stats: batch-normalization statistics of the trained network.
     opt: optimizer state.
-    slots: whatever else a method keeps, by name (an averaged network, say).
+    slots: further state of a method by name, such as an averaged network.
   """
 
   step: Array
@@ -127,23 +125,23 @@ class State(struct.PyTreeNode):
 
 
 class ForwardPass(NamedTuple):
-  """A forward pass as a term sees it that perturbs images.
+  """A forward pass, for terms that perturb its images.
 
-  Its N rows are those of the batch that went through the network together:
-  the unlabeled ones, with the labeled ones before them if they were joined.
+  Its N rows are the unlabeled images, after the labeled ones if both share a
+  batch.
 
   Attributes:
     images: f32[N, H, W, C], not augmented.
-    view: f32[N, H, W, C], augmented as the pass saw them.
+    view: f32[N, H, W, C], augmented: the input of the pass.
     logits: f32[N, K], with gradient.
     consistency: f32[N, K], of the second head, with gradient.
-    jvp: f32[N, H, W, C] -> f32[N, K], how the logits move with the view, to
-      first order; None unless the method was built to give it.
+    jvp: f32[N, H, W, C] -> f32[N, K], directional derivative of the logits with
+      respect to the view; None unless the method linearizes the pass.
     apply_same_dropout: `view -> f32[N, K]`, logits with the dropout of this
       pass.
-    apply_new_augmentation: `(images, key) -> f32[N, K]`, logits with an
-      augmentation and a dropout of their own. Neither moves the statistics.
-    unlabeled: picks the unlabeled among N rows.
+    apply_new_augmentation: `(images, key) -> f32[N, K]`, logits with new
+      augmentation and dropout. Neither function updates the statistics.
+    unlabeled: selects the unlabeled ones of N rows.
   """
 
   images: Array
@@ -157,16 +155,17 @@ class ForwardPass(NamedTuple):
 
 
 class Views(NamedTuple):
-  """What a loss showed its network, for an update that imputes labels anew.
+  """The views that a loss used, for an update that imputes labels again.
 
   Attributes:
     x: f32[B_l, H, W, C], the labeled images.
-    student_view: f32[B_u, H, W, C], the unlabeled ones as labels are the
-      targets of them.
-    teacher_view: f32[B_u, H, W, C], the same as labels are imputed from them.
-    y: labels of `x`, moved with the images.
-    change: f32[B_u, P], what is added to points of `teacher_view` to be those
-      of `student_view`; None for classes.
+    student_view: f32[B_u, H, W, C], unlabeled images that are trained on the
+      imputed labels.
+    teacher_view: f32[B_u, H, W, C], the same images, from which labels are
+      imputed.
+    y: labels of `x`, shifted with the images.
+    change: f32[B_u, P], shift of points from `teacher_view` to `student_view`;
+      None for classes.
   """
 
   x: Array
@@ -177,28 +176,27 @@ class Views(NamedTuple):
 
 
 class Aux(NamedTuple):
-  """What a loss shares with the terms added to it and with the update.
+  """Data that a loss shares with its terms and with the update.
 
   Attributes:
     logits_u: f32[N, K] on unlabeled rows, with gradient.
     target_probs: f32[N, K], the method's constant target for the same rows.
-    normalizer: number that per-row values of a term are divided by once summed.
-    second_pass: `(key, params=None) -> f32[N, K]`, logits of one more
-      stochastic pass over the same rows, of the trained network or of another's
-      parameters, that leaves the statistics alone; None where a method has
-      none.
-    stats: batch-normalization statistics, moved by the passes so far.
+    normalizer: divisor of a term's sum over rows.
+    second_pass: `(key, params=None) -> f32[N, K]`, logits of another stochastic
+      pass over the same rows, with the trained or the given parameters; it does
+      not update the statistics. None if the method has no such pass.
+    stats: batch-normalization statistics, updated by the passes so far.
     slots: the method's slots after this loss.
     metrics: scalars to report.
     forward_pass: the pass behind the logits, for terms that perturb its images;
-      None where a method has none.
-    consistency_u: f32[N, K], what the second head of the network says of the
-      rows of `logits_u`; None where a method does not tell.
-    views: the views behind it; None where a method has not two of the
-      unlabeled images.
+      None if the method has no such pass.
+    consistency_u: f32[N, K], logits of the second head for the rows of
+      `logits_u`; None if the method does not provide them.
+    views: the views of the images; None unless the method has two of the
+      unlabeled ones.
     second_pass_with_stats: `(statistics, key) -> (f32[N, K], statistics)`, as
-      `second_pass` of the trained network by a pass that moves the statistics;
-      None where the further passes of a method leave them alone.
+      `second_pass` with the trained parameters, and updates the statistics;
+      None if further passes do not update them.
   """
 
   logits_u: Array
@@ -219,24 +217,24 @@ class Aux(NamedTuple):
 Augment = Callable[[Array, Key], Array]
 Moving = Callable[[Array, Key], tuple[Array, Array]]
 Loss = Callable[[Params, State, Batch, Key], tuple[Array, Aux]]
-# f32[N] of the rows in Aux, and `Aux.stats` moved on if its pass moves them.
+# f32[N] for the rows in Aux; also the statistics if the term updates them.
 Term = Callable[[Aux, Batch, Key], Array | tuple[Array, Stats]]
 Update = Callable[[State, Batch, Key], tuple[State, Metrics]]
 
 
 class Task(NamedTuple):
-  """What the outputs of a network mean.
+  """Meaning of the outputs of a network.
 
   Attributes:
     name: `classification` or `regression`.
-    loss_name: what metrics call `loss`.
-    fit: labels of the labeled images -> arrays that go with the normalization.
-    encode: `(those arrays, labels) -> labels` as a method sees them.
+    loss_name: name of `loss` in the metrics.
+    fit: labels of the labeled images -> arrays stored with the normalization.
+    encode: `(arrays of fit, labels) -> labels` for a method.
     loss: `(f32[N, K] outputs, labels) -> f32[N]`.
-    target: outputs -> f32[N, K], what they say: probabilities, or points.
+    target: outputs -> f32[N, K], probabilities or points.
     disagreement: `(outputs, constant target) -> f32[N]`.
-    inner: `(outputs, target, variant) -> f32[]`, its unlabeled loss,
-      differentiable in both.
+    inner: `(outputs, target, variant) -> f32[]`, unlabeled loss of L2I's inner
+      step, differentiable in both.
     metrics: `(outputs, labels of the source, normalization) -> {metric: [N]}`.
   """
 
@@ -252,7 +250,7 @@ class Task(NamedTuple):
 
 
 class Components(NamedTuple):
-  """What a method is built from.
+  """Components that a method is built from.
 
   Attributes:
     model: the network.
@@ -260,14 +258,15 @@ class Components(NamedTuple):
     augment: `(images, key) -> images`, one random view of normalized images.
     image_shape: (H, W, C).
     ema_decay: decay of the averaged weights kept for evaluation; 0 for none.
-    weight_decay: weights shrink by this times the learning rate each step,
-      after everything else (MixMatch); 0 for none.
-    weight_decay_on: which ones do, `kernels` or `all` (F-L21).
-    learning_rate: the schedule inside `tx`, which weight decay follows.
+    weight_decay: weights shrink by this times the learning rate after each
+      optimizer step (MixMatch); 0 for none.
+    weight_decay_on: `kernels` as in MixMatch, or `all` weights as in L2I's
+      released code (F-L21).
+    learning_rate: the schedule inside `tx`, which scales the weight decay.
     strong: a harder view, for methods that use two; None for `augment`.
     task: what the outputs mean; None for classes.
-    moving: `augment`, and f32[B, 2] by how many pixels it moved each image to
-      the right and down; None where the labels do not move with it.
+    moving: `augment` that also returns the shift of each image, f32[B, 2]
+      pixels to the right and down; None if labels do not shift with images.
   """
 
   model: Model
@@ -289,16 +288,16 @@ class Method(NamedTuple):
   Attributes:
     init: `key -> State`.
     update: one training step.
-    predict: `(State, images) -> f32[B, K]` outputs, with the weights that the
-      method is evaluated with; of a method with several networks a dict of the
-      logits of each, between which validation images choose.
-    per_image_tables: names of the per-image tables that its terms look up, see
+    predict: `(State, images) -> f32[B, K]` outputs with the weights used for
+      evaluation; a method of several networks returns a dict of logits, and
+      validation images choose between them.
+    per_image_tables: names of the per-image tables that its terms read, see
       `Data.per_image_tables`.
-    num_probe_images: number of test images of which its steps report the loss.
-    recompute: `(State, f32[B, H, W, C] normalized images, key) -> State`, the
-      batch-normalization statistics that `predict` reads taken from this batch
-      alone, in an augmented view, with the weights that it reads; None where
-      no statistics are kept.
+    num_probe_images: number of test images whose loss its steps report.
+    recompute: `(State, f32[B, H, W, C] normalized images, key) -> State`,
+      replaces the batch-normalization statistics of `predict` by those of this
+      batch in an augmented view, with the weights of `predict`; None if there
+      are no statistics.
   """
 
   init: Callable[[Key], State]

@@ -411,7 +411,7 @@ class ErrorTest(parameterized.TestCase):
     (dict(labeled=200), r'only 90 .* config\.data\.labeled'),
     (
       dict(validation=101),
-      r'only 90 .* once 1 of each class .* config\.data\.validation',
+      r'only 90 .* if 1 of each class .* config\.data\.validation',
     ),
     (dict(labeled=9), r'raise config\.data\.labeled to at least 10'),
     (dict(labeled=0), r'raise config\.data\.labeled to at least 10'),

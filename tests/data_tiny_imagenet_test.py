@@ -181,7 +181,7 @@ class DamageTest(TempDirTest):
     path = f'train/{self.names[3]}/images/{self.names[3]}_1.JPEG'
     self.files[path] = change(self.files[path])
     self.put(as_zip=False)
-    self.assert_fails(f'{path} is no whole picture')
+    self.assert_fails(f'{path} is not a complete image')
 
   def test_picture_of_another_size(self):
     small = tfds_fixtures.encode(np.zeros((32, 64, 3), np.uint8), 'jpeg')
@@ -197,7 +197,7 @@ class DamageTest(TempDirTest):
     path = 'val/val_annotations.txt'
     self.files[path] = change(self.files[path])
     self.put()
-    self.assert_fails(f'line {line} of {path} names no class')
+    self.assert_fails(f'line {line} of {path} does not name a class')
 
   @parameterized.parameters(
     (lambda names: names[:-1], 199),

@@ -423,7 +423,7 @@ class MixMatchTest(parameterized.TestCase):
     (dict(views=0), 'views=0'),
     (
       dict(terms={'ns3l': dict(sampler='furthest', passes=1, **ONCE)}),
-      'no single image',
+      'not a single image',
     ),
   )
   def test_wrong_options(self, fields, message):

@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, methods, models, optimizers, options, terms
 from nsl_jax.commands import options as command
+from nsl_jax.data import sources
 from nsl_jax.terms import negative_samplers
 
 
@@ -349,6 +350,7 @@ class CommandTest(parameterized.TestCase):
         'sampler': list(negative_samplers.NAMES),
         'network': list(models.NETWORKS),
         'optimizer': list(optimizers.MAKERS),
+        'data': list(sources.OWN),
       },
     )
 
@@ -368,7 +370,9 @@ class CommandTest(parameterized.TestCase):
       if not isinstance(option.limit, tuple):
         self.assertIn(f'  {option.name}={option.default!r}', section)
     for line in text.splitlines():
-      if not line.startswith(('method', 'term', 'sampler', 'network', 'opt')):
+      if not line.startswith(
+        ('method', 'term', 'sampler', 'network', 'opt', 'data')
+      ):
         self.assertStartsWith(line, '  ')
 
   @parameterized.parameters(

@@ -62,11 +62,11 @@ class GridTest(parameterized.TestCase):
     ('optimizer.lr=1e-3,x', 'x: must be float'),
     ('batch.labeled=1.5', 'must be int'),
     ('data.unlabeled_includes_labeled=1', 'must be true or false'),
-    ('optimizer.lr=1e-3,0.001', 'twice'),
+    ('optimizer.lr=1e-3,0.001', 'repeated'),
     ('steps=10,20', 'use --seeds and --reduced'),
     ('seeds=2', 'use --seeds and --reduced'),
-    ('data.validation=10,20', 'would not compare'),
-    ('protocol=last,best_validation', 'would not compare'),
+    ('data.validation=10,20', 'not comparable'),
+    ('protocol=last,best_validation', 'not comparable'),
   )
   def test_refused_in_one_line(self, text, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
@@ -237,7 +237,7 @@ class SearchTest(parameterized.TestCase):
     run = mock.Mock()
     with mock.patch.object(experiment, 'run', run):
       for words, message in (
-        (['--grid=optimizer.lr=1.0'], 'test data never chooses.*--grid'),
+        (['--grid=optimizer.lr=1.0'], 'not test data.*--grid'),
         (['--grid=optimizer.lr=1.0', '--grid=optimizer.lr=2.0'], 'twice'),
       ):
         with self.assertRaisesRegex(errors.UserError, message):

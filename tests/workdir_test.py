@@ -116,9 +116,9 @@ class ClaimTest(WorkdirTest):
     self.assertEqual(workdir.read_json(self.path), config)
 
   @parameterized.parameters(
-    (dict(eval={'every_steps': 30}), '100 is no multiple of eval.every_step'),
-    (dict(log_every=7), 'no multiple of log_every=7'),
-    (dict(optimizer={'cosine_steps': 100}), 'optimizer.cosine_steps has let'),
+    (dict(eval={'every_steps': 30}), '100 is not a multiple of eval.every_s'),
+    (dict(log_every=7), 'not a multiple of log_every=7'),
+    (dict(optimizer={'cosine_steps': 100}), 'optimizer.cosine_steps scheduled'),
   )
   def test_longer_is_another_run(self, before, message):
     longer = self.longer(**before)

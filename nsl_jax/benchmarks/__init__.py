@@ -1,1 +1,1 @@
-"""Step times, where they go, and the time to start; nothing here trains."""
+"""Step times, their breakdown, and startup times; nothing here trains."""

@@ -1,9 +1,9 @@
-"""Where the time of a compiled step goes, by the profiler of JAX.
+"""Breakdown of the time of a compiled step, by the profiler of JAX.
 
-An operation of the optimized program belongs to a part by the name that tracing
-gave it: the layer it is in, the scope, and whether it is of a transposed (that
-is, backward) pass. A fusion has the name of the operation it ends in. What the
-compiler has put in, and so has no name, is `layout`: mostly transposes.
+An operation of the optimized program is assigned to a part by its name from
+tracing: its layer, its scope, and whether it belongs to a transposed (backward)
+pass. A fusion has the name of its root operation. Operations that the compiler
+inserts have no name and count as `layout`: mostly transposes.
 """
 
 import collections
@@ -33,17 +33,17 @@ PARTS = (
 )
 _NAMED = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*?([a-z][a-z0-9-]*)\(')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
-_AROUND = ('while', 'call', 'conditional')  # whose time is that of their parts
+_AROUND = ('while', 'call', 'conditional')  # their time is that of their parts
 _SCOPES = {
   augment.AUGMENT: 'augmentation',
   train_step.READ: 'reading',
   combinators.OPTIMIZER: 'optimizer',
 }
-_END = 'end: '  # of work that goes on in other threads, as a CPU's profile says
+_END = 'end: '  # marks the end of work in other threads in a CPU's profile
 
 
 def part_of(op_name: str) -> str:
-  """The part of an operation's name, as `op_name` in the program's text."""
+  """The part of an operation, by its `op_name` in the program's text."""
   if not op_name:
     return 'layout'
   words = re.split(r'[/()]', op_name)
@@ -70,7 +70,7 @@ def parts(program: str) -> dict[str, str]:
 
 
 def _events(profile: Any) -> Iterable[tuple[str, float, float]]:
-  """Name, start and end in nanoseconds of everything that ran."""
+  """Name, start and end in nanoseconds of every event."""
   for plane in profile.planes:
     on_host = plane.name.startswith('/host')
     for line in plane.lines:
@@ -88,7 +88,7 @@ def spent(
 ) -> dict[str, float]:
   """Nanoseconds by part.
 
-  An operation that hands work to other threads lasts until its `end:`.
+  An operation that uses other threads lasts until its `end:` event.
   """
   begun, ended = collections.defaultdict(list), collections.defaultdict(list)
   later = collections.defaultdict(list)
@@ -108,10 +108,9 @@ def spent(
 def measure(
   call: Callable[[], None], program: str, *, steps: int
 ) -> dict[str, float]:
-  """Milliseconds a step by part.
+  """Milliseconds per step by part.
 
-  Operations may run beside one another, so that the sum is more than a step's
-  time by a clock.
+  Operations may overlap, so the sum may exceed the wall-clock time of a step.
 
   Args:
     call: runs one step and waits for it.
@@ -119,11 +118,11 @@ def measure(
     steps: calls to profile.
 
   Returns:
-    For each of `PARTS`.
+    A value for each of `PARTS`.
   """
   with tempfile.TemporaryDirectory() as folder:
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # calls in Python, of which there are many
+    options.python_tracer_level = 0  # there are too many Python calls
     with jax.profiler.trace(folder, profiler_options=options):
       for _ in range(steps):
         call()
@@ -134,7 +133,7 @@ def measure(
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
-  """A Markdown table of milliseconds, a row a method."""
+  """A Markdown table of milliseconds, one row per method."""
   lines = [
     '| method | ' + ' | '.join(PARTS) + ' | sum |',
     '|' + ' --- |' * (len(PARTS) + 2),

@@ -1,4 +1,4 @@
-"""Seconds from the command line to the first step, in a new process."""
+"""Seconds from the command to the first step, in a new process."""
 
 import os
 import pathlib
@@ -10,18 +10,18 @@ from collections.abc import Iterable, Mapping
 
 from nsl_jax import errors
 
-_LOOK_S = 0.02  # between looks at the file that the first step is written to
+_LOOK_S = 0.02  # polling interval of the file of the first step
 
 
 def first_step(config: str, cache: str) -> float:
-  """Starts training, waits for the metrics of one step, and ends it.
+  """Starts training, waits for the metrics of the first step, and stops it.
 
   Args:
-    config: as after `--config=`.
+    config: the argument of `--config=`.
     cache: folder of compiled programs and decoded data.
 
   Raises:
-    errors.UserError: if the run ends before, with its last line.
+    errors.UserError: if the run ends early; has its last line.
   """
   with tempfile.TemporaryDirectory() as folder:
     output = pathlib.Path(folder) / 'output'
@@ -56,7 +56,7 @@ def first_step(config: str, cache: str) -> float:
 
 
 def measure(configs: Iterable[str]) -> dict[str, dict[str, float]]:
-  """By config: `cold_s` with an empty cache, `warm_s` with the filled one."""
+  """By config: `cold_s` with an empty cache, `warm_s` with a filled one."""
   found = {}
   for config in configs:
     with tempfile.TemporaryDirectory() as cache:
@@ -67,7 +67,7 @@ def measure(configs: Iterable[str]) -> dict[str, dict[str, float]]:
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
-  """A Markdown table, a row a config."""
+  """A Markdown table, one row per config."""
   lines = ['| config | cold s | warm s |', '| --- | --- | --- |']
   for name, one in measured.items():
     lines.append(f'| {name} | {one["cold_s"]:.1f} | {one["warm_s"]:.1f} |')

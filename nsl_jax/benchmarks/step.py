@@ -1,4 +1,4 @@
-"""The step of a method or a config, to be timed."""
+"""Timing of the step of a method or a config."""
 
 import ast
 import copy
@@ -20,8 +20,8 @@ from nsl_jax.types import Components, Method
 # Times in the results: with the data pipeline, without, of inference.
 _FULL, _BARE, _INFERENCE = step_times.WAYS
 _PROFILED = 5  # steps
-# Other libraries' name of a method -> words of --method, or configs, that do
-# it; the second with as many images in each pass as they have.
+# Name of a method in other libraries -> equivalent --method words, or configs;
+# the second has the batch sizes of the other library in each pass.
 _L2I = 'configs/cifar10_l2i.py:host=mt,variant='
 ROWS = {
   'supervised': ['supervised'],
@@ -37,7 +37,7 @@ ROWS = {
 
 
 def parse(word: str) -> tuple[str, dict[str, Any]]:
-  """`name:k=v+k=v` -> the name and its options, as Python literals."""
+  """`name:k=v+k=v` -> the name and its options, parsed as Python literals."""
   name, _, rest = word.partition(':')
   options = {}
   for item in filter(None, rest.split('+')):
@@ -50,7 +50,7 @@ def parse(word: str) -> tuple[str, dict[str, Any]]:
 
 
 def build(word: str, model: str, setting: Setting, view: str) -> Method:
-  """The method of a command-line word, the rest of its options by default."""
+  """The method of a command-line word; other options have their defaults."""
   name, options = parse(word)
   network, fields = parse(model)
   bfloat16 = setting.precision == 'bfloat16'
@@ -68,10 +68,10 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
 
 
 class Work(NamedTuple):
-  """What is timed.
+  """A method to time.
 
   Attributes:
-    make: builds the method, with its augmentation or without.
+    make: builds the method, with or without its augmentation.
     normalize: kind of normalization.
     setting: sizes.
   """
@@ -91,7 +91,7 @@ def of_word(word: str, model: str, setting: Setting, view: str) -> Work:
 
 
 def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
-  """The work of a --config, with its own batch or with that of `setting`."""
+  """The work of a --config, with its batch or with that of `setting`."""
   config = config_lib.load(name).copy_and_resolve_references().unlock()
   if config.task != tasks.CLASSIFICATION.name:
     raise errors.UserError(f'{name}: only steps on classes are timed')
@@ -121,8 +121,8 @@ def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
 def subjects_of(
   work: Work, *, inference: bool, empty: bool = True
 ) -> dict[str, Subject]:
-  """A method with the data pipeline and, if wanted, on one batch that is
-  already there, and its predictions.
+  """The step with the data pipeline, and optionally on a fixed batch, and the
+  prediction.
   """
   setting = work.setting
   apply = functools.partial(normalize.apply, work.normalize)
@@ -154,13 +154,13 @@ def measure(
   parts: bool = False,
   empty: bool = True,
 ) -> dict[str, dict[str, Any]]:
-  """Times everything, all ways, in turn.
+  """Times all works alternately.
 
   Returns:
-    By name: `images` of a step's labeled and unlabeled batch, `ms` and, if
-    wanted, `ms_empty` and `ms_inference` (a step's milliseconds, of every
-    call), `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms`,
-    of a step with the data pipeline.
+    By name: `images` per step, labeled and unlabeled; `ms` and optionally
+    `ms_empty` and `ms_inference` (milliseconds per step of every call),
+    `compile_s`, `memory_mb` and `gflop`; with `parts` also `parts_ms` of a step
+    with the data pipeline.
   """
   subjects = {
     (name, way): one
@@ -192,7 +192,7 @@ def measure(
 def with_kernels(
   works: Mapping[str, Work], choices: Sequence[str]
 ) -> dict[str, Work]:
-  """Every work with each choice of kernels, which its name then tells."""
+  """Every work with each choice of kernels, which is added to its name."""
   several = len(choices) > 1
   return {
     f'{name} [{choice}]' if several else name: work._replace(

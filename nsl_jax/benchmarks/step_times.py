@@ -5,12 +5,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# What is timed of a method: with the data pipeline, without, of inference.
+# Times of a method: with the data pipeline, without it, and of inference.
 WAYS = FULL, BARE, INFERENCE = 'ms', 'ms_empty', 'ms_inference'
 
 
 def ratio(times: Sequence[float], base: Sequence[float]) -> float:
-  """Median of the ratios of calls that came after each other."""
+  """Median of the ratios of consecutive calls."""
   return statistics.median(a / b for a, b in zip(times, base))
 
 
@@ -19,10 +19,10 @@ def _whole(number: float | None) -> str:
 
 
 def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-  """A Markdown table, ratios to the first row.
+  """A Markdown table, with ratios to the first row.
 
   Args:
-    measured: by name what `bench.measure` gives.
+    measured: result of `step.measure`.
   """
   first = next(iter(measured.values()))
   names = [
@@ -61,11 +61,11 @@ def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def beside(rows: Sequence[Mapping[str, Any]], own: str = 'nsl_jax') -> str:
-  """A Markdown table of other libraries' steps beside our own.
+  """A Markdown table of other libraries' steps and ours.
 
   Args:
-    rows: each with `peer`, `method`, `batch`, `median` (ms) and, where a
-      method was done in several ways, `variant`.
+    rows: each with `peer`, `method`, `batch`, `median` (ms) and, for a method
+      with several variants, `variant`.
     own: the `peer` of our rows.
   """
   lines = [

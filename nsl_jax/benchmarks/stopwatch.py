@@ -1,6 +1,6 @@
-"""Compiled programs timed in turn, a call of each after the other.
+"""Times compiled programs alternately.
 
-A machine's speed drifts: only what is timed side by side has ratios that hold.
+The speed of a machine drifts: only times measured together have valid ratios.
 """
 
 import resource
@@ -23,17 +23,17 @@ Predict = Callable[[State, Array], Any]
 
 
 class Setting(NamedTuple):
-  """What everything that is timed shares.
+  """Settings shared by all timed programs.
 
   Attributes:
     labeled: B_l.
     unlabeled: B_u.
     shape: (H, W, C).
     classes: K.
-    steps_per_call: steps of one timed call.
+    steps_per_call: steps per timed call.
     precision: as in a config.
     mesh: the devices.
-    holdout: labeled images that evaluate a step (L2I).
+    holdout: held-out labeled images per step (L2I).
     kernels: see `kernels.options`.
   """
 
@@ -49,14 +49,14 @@ class Setting(NamedTuple):
 
 
 class Subject(NamedTuple):
-  """One thing to time.
+  """A program to time.
 
   Attributes:
     call: runs and waits for `steps_per_call` steps.
-    compile_s: seconds to trace and to compile it.
-    memory_mb: of the compiled program, its arguments included.
-    gflop: floating-point operations of a step by XLA's count, in 10^9.
-    program: the text of the compiled program.
+    compile_s: seconds to trace and compile it.
+    memory_mb: memory of the compiled program with its arguments.
+    gflop: floating-point operations per step by XLA's count, in 10^9.
+    program: text of the compiled program.
   """
 
   call: Callable[[], None]
@@ -67,7 +67,7 @@ class Subject(NamedTuple):
 
 
 def sizes(setting: Setting) -> dict[str, int]:
-  """Images of each stream in a batch; no hold-out stream if it has none."""
+  """Images per batch of each stream; the hold-out stream may be absent."""
   streams = {'labeled': setting.labeled, 'unlabeled': setting.unlabeled}
   return streams | ({'holdout': setting.holdout} if setting.holdout else {})
 
@@ -78,9 +78,9 @@ def random_data(
   """Random images, normalization fitted to them, and random per-image tables.
 
   Args:
-    per_image_tables: the tables that the method wants.
+    per_image_tables: names of the method's tables.
     setting: sizes.
-    kind: of normalization.
+    kind: kind of normalization.
   """
   rng = np.random.default_rng(0)
   size = _IMAGES
@@ -98,7 +98,7 @@ def random_data(
 
 
 def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
-  """The program, and what a `Subject` tells of it."""
+  """The program, and its fields of a `Subject`."""
   begun = time.perf_counter()
   lowered = function.lower(*arguments)
   program = lowered.compile()
@@ -110,7 +110,7 @@ def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
     'memory_mb': None
     if memory is None
     else (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 2**20,
-    # A loop counts as one turn; not every device has the count.
+    # A loop counts as one iteration; not every device provides the count.
     'gflop': cost['flops'] / 1e9 if 'flops' in cost else None,
   }
 
@@ -118,13 +118,13 @@ def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
 def training(
   method: Method, setting: Setting, read: train_step.Read, data: Any
 ) -> Subject:
-  """The step as training runs it: rows drawn and sent by the host.
+  """The training step, with rows drawn and sent by the host.
 
   Args:
-    method: what is timed.
+    method: the method.
     setting: sizes.
     read: `(data, rows) -> Batch`.
-    data: where rows are read; if it is no `Data`, every step gets the same.
+    data: the data set, or a batch that every step uses.
   """
   streams = {
     name: sampler.Stream(np.arange(_IMAGES), size, seed=0, name=name)
@@ -163,14 +163,14 @@ def inference(
   apply: train_step.Normalize,
   data: Data,
 ) -> Subject:
-  """The classes of as many images as a step of training sees.
+  """Prediction of classes for as many images as a training step has.
 
   Args:
     predict: `(state, images) -> logits`, of one network or by name.
-    state: its weights.
+    state: the weights.
     setting: sizes.
-    apply: normalization, part of what is timed.
-    data: the images, which are on the device already.
+    apply: normalization, which is timed too.
+    data: the images, on the device.
   """
   size, count = setting.labeled + setting.unlabeled, setting.steps_per_call
   rows = np.arange(size * count).reshape((count, size)) % len(data.images)
@@ -195,15 +195,15 @@ def inference(
 def in_turn(
   subjects: Mapping[_Name, Subject], setting: Setting, *, steps: int
 ) -> dict[_Name, list[float]]:
-  """Times everything, a call of each after the other.
+  """Times all subjects, one call of each at a time.
 
   Args:
-    subjects: what to time.
-    setting: steps of a call.
-    steps: of each, rounded up to whole calls; more come before, untimed.
+    subjects: the programs to time.
+    setting: has the steps per call.
+    steps: steps of each, rounded up to whole calls; untimed ones come before.
 
   Returns:
-    A step's milliseconds, of every call.
+    Milliseconds per step, of every call.
   """
   calls = -(-steps // setting.steps_per_call)
   taken: dict[_Name, list[float]] = {name: [] for name in subjects}
@@ -218,7 +218,7 @@ def in_turn(
 
 
 def peak_memory_mb() -> float:
-  """Peak of the first device, or of the process where it does not tell."""
+  """Peak of the first device, or of the process if the device has none."""
   stats = jax.local_devices()[0].memory_stats() or {}
   peak = stats.get('peak_bytes_in_use')
   if peak is None:

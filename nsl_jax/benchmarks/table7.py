@@ -1,9 +1,9 @@
-"""DN-T7: what a step of Mean Teacher, Dual Student and DNLL costs.
+"""DN-T7: cost of a step of Mean Teacher, Dual Student and DNLL.
 
-The paper's seconds are those of one graphics card; elsewhere only ratios
-compare, and those only within one run. So the three are always timed together,
-in turn, on random images of CIFAR-10's size. Beside each ratio of training
-stands the lowest that the passes through a network alone allow.
+The paper reports seconds on one graphics card. On other machines only ratios
+within one run are comparable, so the three methods are timed alternately, on
+random images of CIFAR-10's size. The table also has a lower bound of each
+training ratio, from the passes through the networks.
 """
 
 import functools
@@ -32,10 +32,10 @@ from nsl_jax.types import Method
 TABLE = 'DN-T7'
 ROWS = ('DN-T7-1', 'DN-T7-2', 'DN-T7-3')
 LABELED = UNLABELED = 50
-_CALLS = 20  # timed calls of each
+_CALLS = 20  # timed calls of each program
 _SHAPE, _CLASSES = (32, 32, 3), 10
-_NETWORKS = 'a', 'b'  # of a method that has two
-# Seconds that the paper gives for inference.
+_NETWORKS = 'a', 'b'  # names of the networks of a method with two
+# The paper's seconds for inference.
 _PAPER_INFERENCE = {'DN-T7-1': 0.0183, 'DN-T7-2': 0.0189, 'DN-T7-3': 0.0184}
 TRAINING, INFERENCE, EVALUATION = 'training', 'inference', 'evaluation'
 DEFINITIONS = {
@@ -55,32 +55,32 @@ DEFINITIONS = {
 
 
 class Passes(NamedTuple):
-  """Images that a step sends through a network.
+  """Images per step that pass through a network.
 
   Attributes:
-    backward: forward and backward.
-    forward: forward alone.
+    backward: images with a forward and a backward pass.
+    forward: images with a forward pass only.
   """
 
   backward: int
   forward: int
 
   def units(self, both: float = 3.0) -> float:
-    """In forward passes of one image.
+    """The cost in forward passes of one image.
 
     Args:
-      both: how many of them a pass forward and backward is; by arithmetic 3.
+      both: cost of a forward and backward pass; 3 by arithmetic.
     """
     return both * self.backward + self.forward
 
 
 def passes(method: str, labeled: int, unlabeled: int) -> dict[str, Passes]:
-  """What each step costs, by kind of step.
+  """Passes of each step, by kind of step.
 
-  Mean Teacher: all images with gradient, the unlabeled ones through the
-  teacher. Dual Student: all with gradient
-  in either network, and without gradient on the other's view. DNLL: all with
-  gradient in either, the unlabeled ones without on the view that teaches.
+  Mean Teacher: all images with gradient, and the unlabeled ones through the
+  teacher. Dual Student: in each network all images with gradient, and without
+  gradient on the other view. DNLL: in each network all images with gradient,
+  and the unlabeled ones without gradient on the weak view.
   """
   both = labeled + unlabeled
   networks, trained = {
@@ -96,7 +96,7 @@ def passes(method: str, labeled: int, unlabeled: int) -> dict[str, Passes]:
 
 
 def configs() -> dict[str, ml_collections.ConfigDict]:
-  """The rows' configs, all with the batch of the table."""
+  """The configs of the rows, with the batch of the table."""
   found = {}
   for row_id in ROWS:
     config = config_lib.load(rows.find(row_id).config)
@@ -107,7 +107,7 @@ def configs() -> dict[str, ml_collections.ConfigDict]:
 
 
 def _reported(method: Method) -> stopwatch.Predict:
-  """Logits of one network; the other is not even computed."""
+  """Logits of one network only, so that the other is not computed."""
 
   def predict(state, images):
     logits = method.predict(state, images)
@@ -142,8 +142,8 @@ def _subjects(
 def _both(
   taken: Mapping[str, list[float]], costs: Mapping[str, Passes]
 ) -> float:
-  """What a pass forward and backward takes, in passes of an inference step,
-  by the times of one method: with it all that a step does but passes.
+  """Cost of a forward and backward pass, in passes of an inference step, from
+  the times of one method; includes all other work of a step.
   """
   one = statistics.median(taken[INFERENCE]) / costs[INFERENCE].forward
   step = statistics.median(taken[TRAINING]) / one
@@ -156,17 +156,17 @@ def measure(
   *,
   steps: int,
 ) -> dict[str, dict[str, Any]]:
-  """Times all steps of all methods in turn.
+  """Times all steps of all methods alternately.
 
   Args:
     found: configs by row id; ratios are to the first.
     setting: sizes.
-    steps: of each.
+    steps: steps of each.
 
   Returns:
-    By row id: `method` and by kind of step the milliseconds `ms` of every
-    call, their median, `ratio`, `passes`, `units` and `floor`; of training
-    also what ratio is `expected`, see `DEFINITIONS`.
+    By row id: `method`, and by kind of step the milliseconds `ms` of every
+    call, their median, `ratio`, `passes`, `units` and `floor`; for training
+    also the `expected` ratio, see `DEFINITIONS`.
   """
   train_step.use_precision(setting.precision)
   subjects = {
@@ -199,7 +199,7 @@ def measure(
 
 
 def whole_steps() -> int:
-  """Timed steps of each kind of step and method."""
+  """Number of timed steps of each kind and method."""
   return _CALLS * loop.default_steps_per_call()
 
 
@@ -207,11 +207,11 @@ def run(*, seeds: int = 1, reduced: int = 0) -> dict[str, Any]:
   """Times the three rows.
 
   Args:
-    seeds: must be 1, nothing is drawn that matters.
-    reduced: timed steps of each instead of all; 0 for all.
+    seeds: must be 1, as results do not depend on random numbers.
+    reduced: number of timed steps of each; 0 for all.
 
   Returns:
-    What the ledger keeps.
+    Content of the ledger file.
 
   Raises:
     errors.UserError: for other numbers.
@@ -259,14 +259,14 @@ def run(*, seeds: int = 1, reduced: int = 0) -> dict[str, Any]:
 
 
 def _paper(kind: str) -> dict[str, float]:
-  """The paper's seconds by row; empty where it has none."""
+  """The paper's seconds by row; empty if it has none."""
   if kind == TRAINING:
     return {i: rows.find(i).reported or 0.0 for i in ROWS}
   return _PAPER_INFERENCE if kind == INFERENCE else {}
 
 
 def table(content: Mapping[str, Any]) -> str:
-  """What is printed: milliseconds, and ratios to the first row."""
+  """A table of milliseconds and ratios to the first row, to print."""
   names = [
     'row',
     'method',

@@ -1,3 +1,3 @@
-"""The command line: a file a command, each with `main(argv)`. What a command
-does is elsewhere.
+"""The command line: one file per command, each with `main(argv)`. The work is
+done in other folders.
 """

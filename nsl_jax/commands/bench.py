@@ -1,23 +1,23 @@
 """Step times: python -m nsl_jax bench --method supervised,ns3l,ns3l:passes=1
 
-Methods are timed in turn, a call of each after the other, so that their ratios
-hold on a machine whose speed drifts. An option of a method follows its name:
-ns3l:passes=1, several joined by +. --config times the method, network,
-optimizer, batch and augmentation of a config instead.
+Methods are timed alternately, so that their ratios hold on a machine whose
+speed drifts. Options follow the name of a method, joined by +: ns3l:passes=1.
+--config times the method, network, optimizer, batch and augmentation of a
+config instead.
 
-A row a method: milliseconds a step (median, min, max) with the data pipeline
-(row sampler, transfer, gather, normalization, augmentation), the median with
-an empty one (a batch that is already there, as it is), the ratio to the first
-method, images a second, memory of the compiled step, its arithmetic, compile
-time; with --inference also the time to predict as many images, by all networks
+The table has a row per method: milliseconds per step (median, min, max) with
+the data pipeline (row sampler, transfer, gather, normalization, augmentation),
+the median without it (a fixed batch on the device), the ratio to the first
+method, images per second, memory and arithmetic of the compiled step, compile
+time; with --inference also the time to predict as many images with all networks
 that are evaluated. Images are random: only time is measured.
 
---breakdown adds where the time of a step goes, by the profiler. --kernels
-default,eigen times every method with either on a CPU. --rows prints a line
-`ROW {...}` for each method instead, without the data pipeline and under the
-names that other libraries' benchmarks use (pimodel, l2i-o(meanteacher), ...).
---startup prints instead the seconds from the command that trains a --config to
-its first step, when nothing is compiled yet and when it has run before.
+--breakdown adds the time of each part of a step, by the profiler. --kernels
+default,eigen times every method with both kernels of a CPU. --rows prints a
+line `ROW {...}` per method instead, without the data pipeline and with the
+names of other libraries' benchmarks (pimodel, l2i-o(meanteacher), ...).
+--startup prints instead the seconds from the training command of a --config to
+its first step, with an empty and with a filled compilation cache.
 """
 
 import json
@@ -89,20 +89,19 @@ def _parser() -> cli.Parser:
   add = parser.add_argument
   add(
     '--method',
-    help='methods, by comma; supervised,ns3l if there is no --config',
+    help='methods, comma-separated (default without --config: supervised,ns3l)',
   )
   add(
     '--config',
     action='append',
     default=[],
-    help='a config, with its own '
-    'method, network, batch and augmentation; may be given several times',
+    help='a config, with its method, network, batch and augmentation; may be '
+    'repeated',
   )
   add(
     '--model',
-    help='network; options as for methods '
-    '(small_cnn:batch_norm=True); small_cnn if not given, with --rows '
-    'wide_resnet',
+    help='network; options as for methods (small_cnn:batch_norm=True); '
+    'default: small_cnn, with --rows wide_resnet',
   )
   add('--batch', default='64+64', help='labeled+unlabeled images')
   add('--image', default='32x32x3', help='height x width x channels')
@@ -112,7 +111,7 @@ def _parser() -> cli.Parser:
     '--steps_per_call',
     type=int,
     default=0,
-    help='steps a call; 0 for 1 on CPU, 25 elsewhere',
+    help='steps per call; 0 for 1 on CPU, 25 elsewhere',
   )
   add(
     '--precision',
@@ -124,19 +123,19 @@ def _parser() -> cli.Parser:
   add(
     '--inference',
     action='store_true',
-    help='time the prediction of as many images too',
+    help='also time the prediction of as many images',
   )
   add(
     '--full_only',
     action='store_true',
-    help='leave the empty pipeline out, which is a program more to compile',
+    help='omit the timing without the data pipeline, which saves a compilation',
   )
-  add('--breakdown', action='store_true', help='where the time of a step goes')
+  add('--breakdown', action='store_true', help='time of each part of a step')
   add(
     '--kernels',
     default='measured',
-    help='of convolutions on a CPU: '
-    'measured, default, eigen, or several by comma',
+    help='convolution kernels of a CPU: measured, default, eigen, or several, '
+    'comma-separated',
   )
   add(
     '--rows',
@@ -152,7 +151,7 @@ def _parser() -> cli.Parser:
   return parser
 
 
-# Options that act in a mode; all act in none of the two.
+# Options that have an effect in a mode; without a mode all have.
 _ACTS_IN = {
   'rows': {
     'method',

@@ -1,4 +1,4 @@
-"""What every command shares: one-line errors and exit statuses."""
+"""Shared by all commands: one-line errors and exit statuses."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ from nsl_jax.training import checkpoint, loop
 
 
 def fail(message: object, status: int) -> NoReturn:
-  """Prints one line and exits; with --verbosity=1 the traceback before it."""
+  """Prints one line and exits; --verbosity=1 prints the traceback first."""
   words = ' '.join(sys.argv[1:]).replace('=', ' ')
   if '--verbosity 1' in words:
     traceback.print_exc()
@@ -29,8 +29,8 @@ def fail(message: object, status: int) -> NoReturn:
 
 
 def _keep_compilations() -> None:
-  """Compiled programs outlive the process, in JAX_COMPILATION_CACHE_DIR or
-  beside the decoded data."""
+  """Caches compiled programs in JAX_COMPILATION_CACHE_DIR, or next to the
+  decoded data."""
   if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
     folder = str(cache.directory() / 'compiled')
     jax.config.update('jax_compilation_cache_dir', folder)
@@ -39,16 +39,16 @@ def _keep_compilations() -> None:
 
 @contextmanager
 def _readers_may_leave() -> Iterator[None]:
-  """Exits quietly, as if by SIGPIPE, when what reads the output is gone.
+  """Exits silently, as by SIGPIPE, when the reader of the output is gone.
 
-  The signal itself stays ignored: it would also end a run one of whose
-  connections to other processes breaks.
+  SIGPIPE itself stays ignored, since it would also end a run when a connection
+  to another process breaks.
   """
   try:
     try:
       yield
     finally:
-      sys.stdout.flush()  # now, since Python's own last flush complains
+      sys.stdout.flush()  # here, since Python's flush at exit would complain
   except BrokenPipeError:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
@@ -57,11 +57,11 @@ def _readers_may_leave() -> Iterator[None]:
 
 
 def run_command(body: Callable[[], None]) -> None:
-  """Runs `body`, turning what it raises into one line and an exit status.
+  """Runs `body`, and turns its errors into one line and an exit status.
 
-  2 for wrong input, 1 for a run that cannot go on, and 128 plus the signal for
-  one that was stopped and can be resumed, or whose output nobody reads.
-  Anything else that is raised is shown whole, and ends the process at once.
+  The status is 2 for wrong input, 1 for a run that cannot continue, and 128
+  plus the signal for a run that was stopped and can be resumed, or whose output
+  is not read. Other errors print a traceback and end the process at once.
   """
   logging.set_verbosity(logging.WARNING)
   memory.keep()
@@ -71,11 +71,11 @@ def run_command(body: Callable[[], None]) -> None:
 
 
 def _leave(status: int) -> None:
-  """Ends the process whatever threads it has; a writer may never end."""
+  """Ends the process without waiting for threads; a writer may hang."""
   for stream in (sys.stdout, sys.stderr):
     try:
       stream.flush()
-    except OSError:  # nobody reads it
+    except OSError:  # the reader is gone
       pass
   os._exit(status)
 
@@ -92,8 +92,8 @@ def _run(body: Callable[[], None]) -> None:
     try:
       fail(error, 1)
     finally:
-      # Processes that run together fail together, and take leave of one
-      # another at their exit; a lone one need not wait for its threads.
+      # Several processes synchronize at exit; a single one need not wait for
+      # its threads.
       if not jax.distributed.is_initialized():
         _leave(1)
   except BrokenPipeError:
@@ -109,7 +109,7 @@ def _run(body: Callable[[], None]) -> None:
     _leave(1)
 
 
-# Words that people try -> the field of the config.
+# Common names of an option -> field of the config.
 _FIELDS = {
   'lr': 'optimizer.lr',
   'learning_rate': 'optimizer.lr',
@@ -127,8 +127,8 @@ _FIELDS = {
 
 
 class Parser(argparse.ArgumentParser):
-  """argparse with the description as written, options written out, folders
-  that are folders, and errors of one line."""
+  """argparse with unwrapped descriptions, no abbreviated options, checked
+  folders, and one-line errors."""
 
   def __init__(self, command: str, description: str | None):
     super().__init__(
@@ -145,8 +145,8 @@ class Parser(argparse.ArgumentParser):
   def parse_known_args(  # type: ignore[override]
     self, args: Sequence[str] | None = None, namespace: Any = None
   ) -> tuple[Any, list[str]]:
-    """Names an unknown option before those that are missing, and refuses
-    paths that are none."""
+    """Reports an unknown option before missing ones, and refuses invalid
+    paths."""
     for word in sys.argv[1:] if args is None else args:
       name = word.partition('=')[0]
       written_out = name in self._option_string_actions
@@ -160,16 +160,16 @@ class Parser(argparse.ArgumentParser):
     return options, rest
 
   def hint(self, name: str) -> str:
-    """What may have been meant by an option that is not there."""
+    """A suggestion for an unknown option."""
     field = _FIELDS.get(name.removeprefix('--'))
     if field and self._trains:
       return f'did you mean --config.{field}?'
     return errors.did_you_mean(name, self._option_string_actions)
 
   def _print_message(self, message: str, file: Any = None) -> None:
-    """As in argparse, which would hide that nobody reads it."""
+    """As in argparse, but raises if the output is closed."""
     (file or sys.stderr).write(message)
 
   def error(self, message: str) -> NoReturn:
-    """One line and status 2."""
+    """Raises the message as a one-line error (status 2)."""
     fail(f'{message}; see --help', 2)

@@ -1,4 +1,4 @@
-"""Command line: which data sets are here, and making one ready."""
+"""Lists data sets and prepares them: python -m nsl_jax data --check"""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ from nsl_jax.commands import cli
 from nsl_jax.data import prepare, sources
 
 _DESCRIPTION = """\
-Lists the data sets that can be loaded, or makes one ready to load.
+Lists the data sets that can be loaded, or prepares one.
 
-Machines without a network: put the archives that TFDS would download, under
-their own names, into DIR/downloads/manual (or DIR/downloads/manual/TFDS_NAME)
-and use --prepare. From the same folder usps is made of usps.h5, aflw of the
-images and lists in aflw, tiny_imagenet of tiny-imagenet-200.zip or its folder.
+Without a network, put the archives that TFDS would download into
+DIR/downloads/manual (or DIR/downloads/manual/TFDS_NAME) and use --prepare. In
+the same folder, usps is made from usps.h5, aflw from the images and lists in
+aflw, tiny_imagenet from tiny-imagenet-200.zip or its folder.
 """
 
 
 def _status(name: str, data_dir: str | None) -> tuple[str, str]:
-  """As `prepare.status`; an adaptation is as ready as the sets it needs."""
+  """`prepare.status`; for an adaptation refers to the data sets it needs."""
   if name not in sources.DERIVED:
     return prepare.status(name, data_dir)
   parts = sources.DERIVED[name]

@@ -16,13 +16,12 @@ from nsl_jax.data import sources
 from nsl_jax.terms import negative_samplers
 from nsl_jax.training import config
 
-
 # Kinds whose parts are described themselves, others by their file.
 _BY_PART = ('network', 'sampler', 'optimizer', 'data')
 
 
 def parts() -> dict[str, dict[str, Callable[..., Any]]]:
-  """Kind -> name -> what builds it."""
+  """Kind -> name -> its builder."""
   return {
     'method': {name: methods.find(name) for name in methods.names()},
     'term': {name: terms.find(name).build for name in terms.names()},
@@ -34,7 +33,7 @@ def parts() -> dict[str, dict[str, Callable[..., Any]]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Lists the parts, or the options of those that are named."""
+  """Lists the parts, or the options of the named ones."""
   parser = cli.Parser('options', __doc__)
   parser.add_argument('names', nargs='*', help='of parts')
   given = parser.parse_args(argv).names

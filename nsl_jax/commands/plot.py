@@ -1,7 +1,7 @@
-"""Learning curves of runs as a picture: python -m nsl_jax plot runs/a runs/b
+"""Plots learning curves of runs: python -m nsl_jax plot runs/a runs/b
 
-One panel for the training loss and each error; the line is the mean over the
-seeds of a run, the band goes from the lowest to the highest.
+One panel for the training loss and one for each error; a line is the mean over
+the seeds of a run, the band spans the lowest to the highest.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ from nsl_jax.reports import plots
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Draws the runs."""
+  """Plots the runs."""
   parser = cli.Parser('plot', __doc__)
   parser.add_argument(
     'workdirs', nargs='+', type=pathlib.Path, help='folders of runs'

@@ -1,13 +1,12 @@
-"""Reported against ours, from the ledger: python -m nsl_jax report
+"""Compares reported results with ours: python -m nsl_jax report
 
-`report runs/*` tabulates the results of work folders instead. Of the ledger:
-Every number comes from a JSON file in --results. A difference is taken from
-the supervised row of the same table, data, labels and budget, where a table
-has none from that of the host, and the paper's from the paper's. Errors in %;
-accuracies that a paper reports are turned into errors. A result marked † is not
-what its command gives by now; the reason stands below the table. --match DN-T7
-prints the times of its rows. --bench NAME prints the step times in
-bench/NAME.json there, with ratios to the first.
+`report runs/*` tabulates the results of work folders instead. All numbers come
+from the JSON files in --results. Differences are from the supervised row of the
+same table, data, labels and budget, or from that of the host if a table has no
+supervised row; those of the paper are from the paper's row. Errors in %;
+accuracies are converted to errors. A result marked † is outdated for the reason
+below the table. --match DN-T7 prints the times of its rows. --bench NAME prints
+the step times in bench/NAME.json, with ratios to the first.
 """
 
 import pathlib
@@ -25,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     'workdirs', nargs='*', type=pathlib.Path, help='folders of runs'
   )
   parser.add_argument(
-    '--match', default='', help='only rows whose id starts so, as NS-T6'
+    '--match',
+    default='',
+    help='only rows whose id starts with this, such as NS-T6',
   )
   parser.add_argument(
     '--bench', metavar='NAME', help='step times instead of results'
@@ -34,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     '--out',
     type=pathlib.Path,
     metavar='FILE.md',
-    help='write the table there instead of printing it',
+    help='write the table to this file instead of printing it',
   )
   parser.add_argument(
     '--fill',
     type=pathlib.Path,
     metavar='FILE.md',
-    help='make the marked tables of a file anew, as of README.md',
+    help='update the marked tables of a file, such as README.md',
   )
   parser.add_argument(
     '--results',

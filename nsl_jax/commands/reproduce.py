@@ -1,11 +1,11 @@
 """Reproduces results of the papers by id: python -m nsl_jax reproduce --list
 
---list mixmatch cifar10 250 lists the rows that have all of these words, in any
-case. A run is resumed by the same command, and leaves one JSON file beside it
-in --workdir, or in the ledger that --ledger names, from which `python -m
-nsl_jax report` makes its table. A figure leaves its picture and the numbers in
-it as well, in the folder figures/ there. Rows of a table of times are measured
-together, and printed. `python -m nsl_jax plot` draws the curves of a run.
+--list mixmatch cifar10 250 lists the rows that match all of these words,
+ignoring case. The same command resumes a run. It writes one JSON file to
+--workdir, or to the folder of --ledger, from which `python -m nsl_jax report`
+makes its tables; for a figure also the image and its numbers, to figures/ in
+that folder. Rows of a table of times are measured together and printed.
+`python -m nsl_jax plot` plots the curves of a run.
 """
 
 import pathlib
@@ -28,7 +28,7 @@ from nsl_jax.training import (
 
 
 def list_rows(found: list[rows.Row]) -> str:
-  """One line a row."""
+  """Prints one line per row."""
   lines = []
   for row in found:
     labels = f'@{row.labels}' if row.labels else ''
@@ -68,21 +68,21 @@ def reproduce(
   workdir: pathlib.Path,
   ledger: pathlib.Path | None = None,
 ) -> pathlib.Path:
-  """Trains the seeds of a row, or draws or times it, and writes its file.
+  """Trains the seeds of a row, or plots or times it, and writes its file.
 
   Args:
     row: the result of a paper.
     seeds: number of seeds.
     reduced: steps to train, every horizon scaled; 0 for all.
-    workdir: folder under which the row gets its own.
-    ledger: folder of the file; None for the row's own.
+    workdir: folder that contains the row's folder.
+    ledger: folder of the file; None for the row's folder.
 
   Returns:
-    The file.
+    The path of the file.
 
   Raises:
-    errors.UserError: if the row has no command, or `ledger` is not a folder
-      that can be written to.
+    errors.UserError: if the row has no command, or `ledger` is not a writable
+      folder.
   """
   if row.kind == 'cited':
     raise errors.UserError(
@@ -124,10 +124,10 @@ def _parser() -> cli.Parser:
     '--list',
     nargs='*',
     metavar='WORD',
-    help='list the rows, or those with all of these words in their id, data, '
+    help='list the rows, or those that match all of these words by id, data, '
     'labels, method, network or paper',
   )
-  parser.add_argument('--row', help='id of the row to run, as NS-T6-8')
+  parser.add_argument('--row', help='id of the row to run, such as NS-T6-8')
   parser.add_argument('--seeds', type=int, default=1, help='number of seeds')
   parser.add_argument(
     '--reduced',
@@ -140,13 +140,14 @@ def _parser() -> cli.Parser:
     '--workdir',
     default='runs',
     type=pathlib.Path,
-    help='folder under which each row gets its own (default: runs)',
+    help='folder that contains a folder per row (default: runs)',
   )
   parser.add_argument(
     '--ledger',
     type=pathlib.Path,
     metavar='DIR',
-    help='write the result there, as results, instead of beside the run',
+    help='write the result to this folder, such as results, instead of the '
+    "row's",
   )
   return parser
 

@@ -1,13 +1,12 @@
-"""A grid of settings, chosen by validation error: python -m nsl_jax search
+"""Grid search by validation error: python -m nsl_jax search
 
 python -m nsl_jax search --config=configs/ns3l_table1.py:method=vat_pl \\
     --grid optimizer.lr=3e-4,6e-4,3e-3 --seeds 3 --reduced 20000 --out lr.csv
 
-trains every cell of the grid and ranks them by their mean error on images held
-out of the training set. Test errors are neither printed nor written: test data
-never chooses. --grid may be given several times; a field with one value is set
-in every cell. Stopped, the same command resumes; a longer grid keeps the cells
-that are done.
+trains every cell of the grid and ranks the cells by their mean validation
+error. Test errors are neither printed nor written, so they cannot select.
+--grid may be repeated; a field with one value is set in every cell. The same
+command resumes a search; a larger grid keeps finished cells.
 """
 
 import pathlib
@@ -19,7 +18,7 @@ from nsl_jax.training import config as config_lib, search as grid
 
 
 def default_workdir(argument: str, reduced: int | None) -> pathlib.Path:
-  """runs/search/<config name>, with what else decides the runs but seeds."""
+  """runs/search/<config name> and the options that determine the runs."""
   words = [] if reduced is None else [f'reduced={reduced}']
   name = config_lib.name_of(argument, *words)
   return pathlib.Path('runs') / 'search' / name
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.config, **{k: v for k, v in extra.items() if v is not None}
   )
   with config.unlocked():
-    config.row = ''  # no result of a paper
+    config.row = ''  # not a result of a paper
   cells = grid.cells_of(
     [grid.parse_axis(text, config) for text in options.grid]
   )

@@ -1,4 +1,3 @@
-"""What methods are made of: combinators of losses and updates, two networks,
-mixing, the bilevel step, and what the outputs of a network mean. No file here
-knows a method or a config.
+"""Building blocks of methods: combinators of losses and updates, two networks,
+mixing, the bilevel step, and tasks. No file here imports a method or a config.
 """

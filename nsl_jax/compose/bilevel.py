@@ -1,8 +1,10 @@
-"""How labels should change for a step that learns them to help elsewhere.
+"""Gradient of a held-out loss with respect to imputed labels.
 
-The labels z of unlabeled images enter an inner step of gradient descent,
-theta*(z) = theta - eta d/dtheta C_in(theta; z), and are evaluated by the loss
-C_held(theta*) on images whose classes are known (Li, Foo & Bilen, section 4).
+The labels z of unlabeled images enter an inner gradient step,
+theta*(z) = theta - eta d/dtheta C_in(theta; z), and a loss C_held(theta*) on
+labeled images evaluates them (Li, Foo & Bilen, "Learning to Impute: A General
+Framework for Semi-supervised Learning", 2020, section 4,
+https://arxiv.org/abs/1912.10364).
 """
 
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 
 from nsl_jax.types import Array, Params
 
-# (params, z) -> scalar and what else the pass behind it gives
+# (params, z) -> scalar and auxiliary outputs of its forward pass
 Inner = Callable[[Params, Array], tuple[Array, Any]]
 Held = Callable[[Params], Array]  # params -> scalar
 Rate = Array | float
@@ -27,8 +29,8 @@ def _minus(params: Params, rate: Rate, grads: Params) -> Params:
 def inner_step(
   inner: Inner, params: Params, labels: Array, *, rate: Rate
 ) -> tuple[Params, Any]:
-  """theta* after the inner step, a function of the labels, and what else the
-  inner pass gave.
+  """theta* after the inner step, as a function of the labels, and the auxiliary
+  outputs of the inner pass.
   """
   grads, rest = jax.grad(inner, has_aux=True)(params, labels)
   return _minus(params, rate, grads), rest
@@ -37,21 +39,22 @@ def inner_step(
 def label_gradient(
   inner: Inner, held: Held, params: Params, labels: Array, *, rate: Rate
 ) -> tuple[Array, Array, Any]:
-  """C_held(theta*) and its gradient in the labels; theta is constant (F-L7).
+  """C_held(theta*) and its gradient in the labels.
 
-  Reverse mode over reverse mode. Forward over reverse gives the same number,
-  takes as long and keeps more memory
-  (results/bench/cpu-fashion_mnist_l2i-gradient.json).
+  theta is constant: the paper's equation and the released code differentiate
+  through the labels only, not through the starting point (F-L7). Reverse over
+  reverse mode; forward over reverse gives the same number in the same time and
+  takes more memory (results/bench/cpu-fashion_mnist_l2i-gradient.json).
 
   Args:
-    inner: C_in, and what else its pass gives.
+    inner: C_in and auxiliary outputs.
     held: C_held.
     params: theta.
     labels: f32[N, K], z.
     rate: eta, the inner learning rate.
 
   Returns:
-    f32[], f32[N, K], and what else the inner pass gave.
+    f32[], f32[N, K], and the auxiliary outputs of the inner pass.
   """
   params = jax.lax.stop_gradient(params)
 
@@ -72,19 +75,19 @@ def last_layer_gradient(
   rate: Rate = 1.0,
   bias: bool = False,
 ) -> Array:
-  """The gradient where only the last layer adapts and C_in is cross-entropy.
+  """The gradient if only the last layer adapts and C_in is cross-entropy.
 
-  eta (F_U F_H^T) (P_H - Y_H): an image's label should move away from the
-  classes that images with similar features are wrongly given (appendix A.3,
-  F-L12). Both losses are sums.
+  eta (F_U F_H^T) (P_H - Y_H) (L2I appendix A.3): labels move away from classes
+  that are wrongly predicted for images with similar features. Both losses are
+  sums. L2I applies it although its unlabeled loss is a squared error (F-L12).
 
   Args:
-    features: f32[N, D], F_U, input of the last layer for the images z is of.
+    features: f32[N, D], F_U, input of the last layer for the unlabeled images.
     held_features: f32[M, D], F_H.
     held_probs: f32[M, K], P_H, predictions for the held-out images.
     held_labels: f32[M, K], Y_H, their one-hot classes.
     rate: eta.
-    bias: whether the layer has a bias that adapts too.
+    bias: whether the layer has a bias that also adapts.
 
   Returns:
     f32[N, K].
@@ -98,6 +101,9 @@ def last_layer_gradient(
 
 
 def to_logits(gradient: Array, probs: Array) -> Array:
-  """A gradient in z = softmax(a) as one in a; f32[N, K] all (F-L5)."""
+  """The gradient in a, given that in z = softmax(a); f32[N, K] all.
+
+  The paper updates z, the released code a, which keeps z a distribution (F-L5).
+  """
   mean = jnp.sum(gradient * probs, axis=-1, keepdims=True)
   return probs * (gradient - mean)

@@ -1,4 +1,4 @@
-"""Losses add, updates compose: the combinators and the stock init/predict."""
+"""Losses add, updates compose: combinators, and default init and predict."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from nsl_jax.types import (
   Loss,
   Method,
   Metrics,
+  Outputs,
   Params,
   Schedule,
   State,
@@ -28,16 +29,16 @@ from nsl_jax.types import (
   Views,
 )
 
-OPTIMIZER = 'optimizer'  # name of its operations in a profile
+OPTIMIZER = 'optimizer'  # scope of its operations in a profile
 EMA = 'ema'  # slot of the averaged weights kept for evaluation
 
 
 class SingleNetworkMethod(NamedTuple):
-  """A method of one network before its update is made.
+  """A loss on one network, from which `to_method` makes a method.
 
   Attributes:
-    loss: what it descends on.
-    after: updates that follow the optimizer's.
+    loss: the training loss.
+    after: updates after the optimizer step.
     slots: slots that start as copies of the network.
     per_image_tables: names of the per-image tables of its terms.
   """
@@ -49,17 +50,17 @@ class SingleNetworkMethod(NamedTuple):
 
 
 class Forward(NamedTuple):
-  """How the images of a batch go through the network.
+  """Forward passes of a batch through the network.
 
   Attributes:
     clean: `(params, State, Batch, key) -> ((labeled logits, labels),
-      ForwardPass, statistics)`; the labels have moved with their images, and
-      only the labeled images' batch moves the statistics.
-    second_pass: `(params, State, Batch, key) -> f32[B_u, K]` of one more pass.
+      ForwardPass, statistics)`; labels are shifted with their images, and only
+      the batch of the labeled images updates the statistics.
+    second_pass: `(params, State, Batch, key) -> f32[B_u, K]` of another pass.
     second_pass_with_stats: `(params, statistics, Batch, key)` -> the same, and
-      the statistics that the pass has moved.
-    totals: `Batch -> (n_x, n_u)`, what sums over labeled and over unlabeled
-      rows are divided by.
+      the statistics updated by the pass.
+    totals: `Batch -> (n_x, n_u)`, divisors of the sums over labeled and over
+      unlabeled rows.
   """
 
   clean: Callable[..., tuple[tuple[Array, Array], ForwardPass, Stats]]
@@ -80,32 +81,35 @@ def forward_passes(
   linearize: bool,
   second_pass_rows: str = 'all',
 ) -> Forward:
-  """The passes of a family, and what the mean of a term is over.
+  """The forward passes of an experiment family, and the divisors of its losses.
 
   Labeled and unlabeled images go through the network
 
-  - `shared_batch_norm`, `second_pass_rows='all'` (family O, F-N3): in one
-    batch, at every pass; the labeled loss and every term are sums divided by
-    B_l + B_u;
-  - `shared_batch_norm`, `second_pass_rows='unlabeled'` (Mean Teacher of family
-    D, F-D11): in one batch at the clean pass, by whose B_l + B_u the labeled
-    loss is divided; further passes, of a teacher say, see the unlabeled images
-    alone, and a term is a mean over these;
-  - not `shared_batch_norm` (family M): in two batches, each with a mean of its
-    own; further passes see the unlabeled images alone.
+  - `shared_batch_norm`, `second_pass_rows='all'` (family O): in one batch at
+    every pass. The labeled loss and every term are sums divided by B_l + B_u,
+    as in the authors' module of NS3L, where the text says a mean over B_u; Adam
+    is invariant to this common factor (F-N3).
+  - `shared_batch_norm`, `second_pass_rows='unlabeled'` (Mean Teacher in family
+    D): in one batch at the clean pass, and the labeled loss is divided by
+    B_l + B_u. Further passes, such as the teacher's, use the unlabeled images
+    only, and a term is a mean over these, as in DNLL's released code (F-D11).
+  - not `shared_batch_norm` (family M): in two batches with a mean over each;
+    further passes use the unlabeled images only.
 
   Passes that perturb images (`ForwardPass.apply_same_dropout`,
-  `apply_new_augmentation`) have the rows of the clean pass.
+  `apply_new_augmentation`) use the rows of the clean pass.
 
   Args:
     components: network and augmentation.
     shared_batch_norm: see above.
-    linearize: give `ForwardPass.jvp`, for which the clean pass is linearized.
+    linearize: linearize the clean pass, for `ForwardPass.jvp`.
     second_pass_rows: see above.
   """
   alone = not shared_batch_norm or second_pass_rows == 'unlabeled'
 
-  def forward(params: Params, stats: Stats, view: Array, key: Key):
+  def forward(
+    params: Params, stats: Stats, view: Array, key: Key
+  ) -> tuple[Outputs, Stats]:
     return components.model.apply(params, stats, view, train=True, key=key)
 
   def moving(images: Array, key: Key) -> tuple[Array, Key, Array | None]:
@@ -121,7 +125,9 @@ def forward_passes(
       return batch.u, 0
     return jnp.concatenate([batch.x, batch.u]), batch.x.shape[0]
 
-  def clean(params, state, batch, key):
+  def clean(
+    params: Params, state: State, batch: Batch, key: Key
+  ) -> tuple[tuple[Array, Array], ForwardPass, Stats]:
     first, second = (key, key) if shared_batch_norm else jax.random.split(key)
     images, cut = rows(batch, not shared_batch_norm)
     view, noise, shift = moving(images, second)
@@ -159,12 +165,16 @@ def forward_passes(
     )
     return (labeled, labels), found, stats
 
-  def second_pass_with_stats(params, stats, batch, key):
+  def second_pass_with_stats(
+    params: Params, stats: Stats, batch: Batch, key: Key
+  ) -> tuple[Array, Stats]:
     images, cut = rows(batch, alone)
     outputs, moved = forward(params, stats, *augmented(images, key))
     return outputs.logits[cut:], moved
 
-  def second_pass(params, state, batch, key):
+  def second_pass(
+    params: Params, state: State, batch: Batch, key: Key
+  ) -> Array:
     return second_pass_with_stats(params, state.stats, batch, key)[0]
 
   def totals(batch: Batch) -> tuple[int, int]:
@@ -176,7 +186,7 @@ def forward_passes(
 
 
 def add_terms(loss: Loss, terms: Mapping[str, tuple[Schedule, Term]]) -> Loss:
-  """The loss plus weighted terms over the rows it shares in `Aux`."""
+  """The loss plus weighted terms over the rows of its `Aux`."""
   if not terms:
     return loss
 
@@ -198,7 +208,7 @@ def plus_terms(
   batch: Batch,
   key: Key,
 ) -> tuple[Array, Aux]:
-  """A loss's value plus weighted terms over the rows of its Aux."""
+  """The value of a loss plus weighted terms over the rows of its `Aux`."""
   drawn = jax.random.split(key, len(terms))
   return _plus(value, aux, terms, state, batch, list(drawn))
 
@@ -222,7 +232,7 @@ def _plus(
     if isinstance(rows, tuple):
       rows, stats = rows
       shared = shared._replace(stats=stats)
-    metrics[name] = rows.mean()  # over its own rows, whatever it is divided by
+    metrics[name] = rows.mean()  # over its rows, whatever the normalizer
     metrics[f'{name}_weight'] = jnp.asarray(weight(state.step))
     share = rows if rows.ndim == 0 else rows.sum() / aux.normalizer
     value = value + metrics[f'{name}_weight'] * share
@@ -236,9 +246,9 @@ def loss_step(
   batch: Batch,
   key: Key,
 ) -> tuple[State, Metrics, Views | None]:
-  """One optimizer step on the loss, and the views that its Aux tells of."""
+  """One optimizer step on the loss; also returns the views in its `Aux`."""
 
-  def value_and_rest(params):
+  def value_and_rest(params: Params) -> tuple[Array, Any]:
     value, aux = loss(params, state, batch, key)
     return value, (aux.stats, aux.slots, aux.metrics, aux.views)
 
@@ -274,10 +284,10 @@ def gradient_step(loss: Loss, tx: optax.GradientTransformation) -> Update:
 def ema_update(
   slot: str, decay: float | Schedule, *, of: str = 'params'
 ) -> Update:
-  """Moves the average in a slot: decay * old + (1 - decay) * new.
+  """Updates the moving average in a slot: decay * old + (1 - decay) * new.
 
-  `decay` may be a schedule of the step, counted from 0; `of` is the field of
-  the state that is averaged, the weights or the statistics.
+  `decay` may be a schedule of the step, counted from 0; `of` is the averaged
+  field of the state, `params` or `stats`.
   """
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
@@ -296,9 +306,9 @@ def decoupled_weight_decay(
 ) -> Update:
   """weight * (1 - rate * learning rate), of `kernels` or of `all` weights.
 
-  MixMatch's weight decay, which comes after the average has been moved; that
-  order is why it is not part of the optimizer. It leaves biases and batch norm
-  alone, L2I's code does not (F-L21).
+  MixMatch decays weights after the update of their average, so the decay is
+  not part of the optimizer. MixMatch decays kernels only; the PyTorch port that
+  L2I uses also decays biases and batch normalization (F-L21).
   """
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
@@ -324,7 +334,7 @@ def _is_named(path: tuple[Any, ...], *names: str) -> bool:
 
 
 def sequence(*updates: Update) -> Update:
-  """Runs the updates in order on the same batch, each with its own key."""
+  """Runs updates in order on the same batch, each with a separate key."""
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     metrics: Metrics = {}
@@ -337,14 +347,14 @@ def sequence(*updates: Update) -> Update:
 
 
 def train_on(loss: Loss, components: Components, *after: Update) -> Update:
-  """The stock update: descend, then what `finish_step` does."""
+  """The default update: a gradient step, then `finish_step`."""
   return finish_step(gradient_step(loss, components.tx), components, *after)
 
 
 def finish_step(step: Update, components: Components, *after: Update) -> Update:
-  """After the step move the evaluation average if there is one, shrink the
-  weights if there is weight decay, then do whatever else follows. The learning
-  rate is reported with the step's metrics.
+  """The step, then the update of the evaluation average and the weight decay if
+  they are configured, then the updates `after`. Adds the learning rate to the
+  metrics of the step.
   """
   updates = [_with_rate(step, components.learning_rate)]
   if components.ema_decay:
@@ -375,8 +385,8 @@ def _with_rate(step: Update, rate: Schedule | None) -> Update:
 def single_network(
   components: Components, *copies: str
 ) -> Callable[[Key], State]:
-  """Stock init: one network and its optimizer, and a copy of its weights in
-  the slots named and in that of the evaluation average if there is one.
+  """Default init: one network and its optimizer, with copies of its weights in
+  the named slots and in that of the evaluation average, if there is one.
   """
   names = (*copies, EMA) if components.ema_decay else copies
 
@@ -397,7 +407,7 @@ def single_network(
 
 
 def to_method(recipe: SingleNetworkMethod, components: Components) -> Method:
-  """The method of one network that a recipe is."""
+  """The method of a `SingleNetworkMethod`."""
   return Method(
     single_network(components, *recipe.slots),
     train_on(recipe.loss, components, *recipe.after),
@@ -410,9 +420,9 @@ def to_method(recipe: SingleNetworkMethod, components: Components) -> Method:
 def batch_statistics(
   components: Components, params: Params, stats: Stats, images: Array, key: Key
 ) -> Stats:
-  """The running statistics after a single batch, in an augmented view.
+  """The running statistics of a single batch in an augmented view.
 
-  The first batch replaces what the statistics were, see `layers.BatchNorm`.
+  With a count of 0 a batch replaces the statistics, see `layers.BatchNorm`.
   """
   first = jax.tree_util.tree_map_with_path(
     lambda path, leaf: (
@@ -428,7 +438,7 @@ def batch_statistics(
 
 
 def recompute(components: Components) -> Callable[[State, Array, Key], State]:
-  """Stock `Method.recompute`, of the weights that `student` predicts with."""
+  """Default `Method.recompute`, with the weights of `predict_with_ema`."""
 
   def recomputed(state: State, images: Array, key: Key) -> State:
     params = state.slots[EMA] if components.ema_decay else state.params
@@ -439,8 +449,8 @@ def recompute(components: Components) -> Callable[[State, Array, Key], State]:
 
 
 def predict_with_ema(components: Components) -> Callable[[State, Array], Array]:
-  """Stock predict: averaged weights if kept, else the trained ones; running
-  batch-normalization statistics of the trained network either way.
+  """Default predict: with the averaged weights if there are any, else with the
+  trained ones, and with the running statistics of the trained network.
   """
 
   def predict(state: State, images: Array) -> Array:
@@ -454,10 +464,10 @@ def predict_with_ema(components: Components) -> Callable[[State, Array], Array]:
 
 
 def require_second_pass(aux: Aux, name: str) -> Callable[..., Array]:
-  """The further pass of a method that a term asks for.
+  """The second pass of a method, for a term that needs it.
 
   Raises:
-    errors.UserError: if the method has none; `name` is the term.
+    errors.UserError: if the method has no second pass; `name` is the term.
   """
   if aux.second_pass is None:
     raise errors.UserError(f'this method has no second pass for {name}')
@@ -465,18 +475,18 @@ def require_second_pass(aux: Aux, name: str) -> Callable[..., Array]:
 
 
 def second_head(aux: Aux) -> Array:
-  """Logits of the network's second head, or of its only one."""
+  """Logits of the network's second head, or of its only head."""
   return aux.logits_u if aux.consistency_u is None else aux.consistency_u
 
 
-TEACHER = 'teacher'  # slot of the averaged network that a student follows
+TEACHER = 'teacher'  # slot of the averaged network
 
 
 def teacher_params(aux: Aux, name: str) -> Params:
   """Weights of the teacher.
 
   Raises:
-    errors.UserError: if the method keeps none; `name` is the term.
+    errors.UserError: if the method has no teacher; `name` is the term.
   """
   if TEACHER not in aux.slots:
     raise errors.UserError(

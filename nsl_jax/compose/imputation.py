@@ -1,5 +1,6 @@
-"""What a step of learning to impute computes: its passes, how the labels should
-change, and the labels that have.
+"""The step of Learning to Impute: its forward passes, the gradient in the
+labels, and the updated labels (Li, Foo & Bilen 2020, section 4,
+https://arxiv.org/abs/1912.10364).
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +23,14 @@ from nsl_jax.types import (
 
 
 class Passes(NamedTuple):
-  """What a step of L2I asks of the network, as functions of its parameters.
+  """Forward passes of a step of L2I, as functions of the parameters.
 
   Attributes:
     impute: f32[B_u, K], the labels z.
-    student_view: outputs for the images that z is the target of, and moved
+    student_view: outputs for the images with target z, and the updated
       statistics.
     held: f32[], mean loss of the held-out images, and their outputs.
-    loss_of: `(parameters, images, labels)` -> the same of other images.
+    loss_of: `(parameters, images, labels)` -> the same for other images.
   """
 
   impute: Callable[[Params], Array]
@@ -39,7 +40,7 @@ class Passes(NamedTuple):
 
 
 # (Passes, parameters, z, held-out classes, inner rate) -> the held-out loss
-# after the inner step, its gradient in z, and the statistics moved by a pass
+# after the inner step, its gradient in z, and the statistics updated by a pass
 # over the student's view.
 Gradient = Callable[..., tuple[Array, Array, Stats]]
 
@@ -51,14 +52,14 @@ def make_passes(
   meta_batch: tuple[Array, Array],
   keys: Sequence[Key],
 ) -> Passes:
-  """The passes of a step, each with the same dropout every time.
+  """The forward passes of a step; each always uses the same dropout.
 
   Args:
-    components: network.
-    state: after the host's step.
-    views: what the host saw.
+    components: the network.
+    state: the state after the host's step.
+    views: the views of the host.
     meta_batch: held-out images, augmented, and their labels.
-    keys: the first two are of the dropout of two passes.
+    keys: the first two seed the dropout of the two passes.
   """
   imputing, learning, *_ = keys
   task = tasks.of(components)
@@ -78,7 +79,8 @@ def make_passes(
   def loss_of(
     params: Params, images: Array, labels: Array
   ) -> tuple[Array, Outputs]:
-    outputs, _ = forward(params, images, None)  # F-L13
+    # No dropout, as in the adapted network of the released code (F-L13).
+    outputs, _ = forward(params, images, None)
     return task.loss(outputs.logits, labels).mean(), outputs
 
   return Passes(
@@ -92,7 +94,11 @@ def make_passes(
 def updated_labels(
   z: Array, change: Array, *, rate: float, space: str
 ) -> Array:
-  """V1's labels after a step against their gradient; classes have sum 1."""
+  """V1's labels after a gradient step; probabilities still sum to 1.
+
+  In `space` 'logits' the step is on their logits, as in the released code; in
+  'labels' on z, as in the paper, followed by renormalization (F-L5).
+  """
   if space == 'points':
     return z - rate * change
   if space == 'labels':
@@ -112,7 +118,7 @@ def meta_gradient(
   *,
   unlabeled: Callable[[Array, Array], Array],
 ) -> tuple[Array, Array, Stats]:
-  """See `Gradient`."""
+  """The nested gradient, see `Gradient`."""
 
   def inner(params: Params, z: Array) -> tuple[Array, Stats]:
     outputs, stats = passes.student_view(params)
@@ -126,7 +132,9 @@ def meta_gradient(
 def last_layer_meta_gradient(
   passes: Passes, params: Params, z: Array, meta_y: Array, rate: bilevel.Rate
 ) -> tuple[Array, Array, Stats]:
-  """See `Gradient`; in closed form, the features held constant (F-L12)."""
+  """The gradient in closed form, see `Gradient`: only the last layer adapts and
+  held-out predictions are those before the inner step (appendix A.3, F-L12).
+  """
   value, held = passes.held(params)
   outputs, stats = passes.student_view(params)
   true = jax.nn.one_hot(meta_y, z.shape[-1], dtype=z.dtype)

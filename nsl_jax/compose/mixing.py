@@ -1,4 +1,4 @@
-"""Mixed rows and sharpened labels (MixMatch, ICT, mixup)."""
+"""Mixing of rows and sharpening of labels (MixMatch, ICT, mixup)."""
 
 import functools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _NODES = 1025  # of the table of mixing ratios
 
 
 def sharpen(probs: Array, temperature: float) -> Array:
-  """p^(1/T) normalized: T = 1 changes nothing, T -> 0 gives the argmax.
+  """p^(1/T), normalized: the identity at T = 1, one-hot argmax as T -> 0.
 
   Args:
     probs: f32[N, K].
@@ -30,14 +30,13 @@ def sharpen(probs: Array, temperature: float) -> Array:
 
 @functools.cache
 def _smaller_shares(alpha: float) -> np.ndarray:
-  """(2 m)^(alpha/2) at equally spaced roots of the probabilities of
-  m = min(lambda, 1 - lambda), f32[1025].
+  """(2 m)^(alpha/2) for m = min(lambda, 1 - lambda) at equally spaced square
+  roots of its probabilities, f32[1025].
 
-  Unlike m itself it is smooth near 0, where m has a density of
-  m^(alpha - 1).
+  It is smooth near 0, unlike m, whose density is m^(alpha - 1) there.
   """
   probability = np.linspace(0.0, 1.0, _NODES) ** 2
-  m = special.betaincinv(alpha, alpha, probability / 2)
+  m: np.ndarray = special.betaincinv(alpha, alpha, probability / 2)
   return ((2 * m) ** (alpha / 2)).astype(np.float32)
 
 
@@ -45,14 +44,14 @@ def ratio_at(probability: Array, alpha: float) -> Array:
   """The value that max(lambda, 1 - lambda) exceeds with a given probability,
   lambda ~ Beta(alpha, alpha).
 
-  Interpolated in a table: samplers of a Beta distribution reject, and on an
-  accelerator every turn of their loops waits for the host. Off by less than
-  1e-6 for alpha from 0.4 to 2, and by less than 1e-4 for any other, but for
+  Interpolates in a table: samplers of a Beta distribution use rejection, and on
+  an accelerator every iteration of their loop waits for the host. The error is
+  below 1e-6 for alpha from 0.4 to 2 and below 1e-4 for other alpha, except at
   probabilities below 1e-4.
 
   Args:
     probability: f32[N] in [0, 1).
-    alpha: of the Beta distribution.
+    alpha: parameter of the Beta distribution.
 
   Returns:
     f32[N], in [1/2, 1].
@@ -70,19 +69,19 @@ def mix_ratio(key: Key, alpha: float, rows: int, *, per_batch: bool) -> Array:
 
   Args:
     key: typed key.
-    alpha: of the Beta distribution.
+    alpha: parameter of the Beta distribution.
     rows: N.
-    per_batch: one ratio for all rows instead of one each.
+    per_batch: one ratio for all rows instead of one per row.
 
   Returns:
-    f32[N], in [1/2, 1], so that a row stays nearest to itself.
+    f32[N], in [1/2, 1]: a mixed row is closest to its first source.
   """
   probability = jax.random.uniform(key, (1 if per_batch else rows,))
   return jnp.broadcast_to(ratio_at(probability, alpha), (rows,))
 
 
 def mix(rows: Array, others: Array, ratio: Array) -> Array:
-  """ratio * rows + (1 - ratio) * others, `ratio` f32[N] a row.
+  """ratio * rows + (1 - ratio) * others, with `ratio` f32[N] per row.
 
   >>> print(mix(jnp.array([[1.0]]), jnp.array([[0.0]]), jnp.array([0.75])))
   [[0.75]]
@@ -93,16 +92,15 @@ def mix(rows: Array, others: Array, ratio: Array) -> Array:
 
 
 def interleave(chunks: Sequence[Array]) -> list[Array]:
-  """Shuffles rows between equal chunks so that each holds rows of all.
+  """Exchanges rows between equal chunks so that each has rows of all.
 
-  Every chunk is cut into as many pieces as there are chunks, and piece i of
-  the first is swapped with piece i of chunk i. Done twice it undoes itself.
-  Labeled and unlabeled images then share each batch's statistics, of which
-  only the first chunk's are kept.
+  Cuts every chunk into as many pieces as there are chunks and swaps piece i of
+  the first with piece i of chunk i, so that labeled and unlabeled images share
+  the statistics of each batch. It is its own inverse.
 
   Args:
-    chunks: n arrays [B, ...]; the pieces have B // n rows, the last ones one
-      more where that does not divide.
+    chunks: n arrays [B, ...]; pieces have B // n rows, and the last ones one
+      more if n does not divide B.
   """
   chex.assert_equal_shape(chunks)
   count, rows = len(chunks), chunks[0].shape[0]

@@ -1,4 +1,4 @@
-"""Classes or points: what outputs mean, their losses and their metrics."""
+"""Classification or points: meaning of outputs, losses and metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from nsl_jax import errors, losses
 from nsl_jax.types import Array, Batch, Components, Key, Task, Views
 
-_FAILED = 0.1  # a mean error above this, in distances of the eyes, is a failure
+_FAILED = 0.1  # failure: a larger mean error, in units of the eye distance
 _MEAN, _STD = 'target_mean', 'target_std'
 
 
@@ -24,7 +24,9 @@ def _class_metrics(
 
 
 def _inner_of_classes(logits: Array, target: Array, variant: str) -> Array:
-  """A sum over images and classes, the same for both variants (F-L4)."""
+  """A sum over images and classes for both variants: the released inner rates,
+  100 and 50 times the outer rate, are for a sum (F-L4).
+  """
   return jnp.sum((jax.nn.softmax(logits) - target) ** 2)
 
 
@@ -42,8 +44,9 @@ CLASSIFICATION = Task(
 
 
 def _fit_points(labels: np.ndarray) -> dict[str, np.ndarray]:
-  """Mean and standard deviation (over N - 1) of every coordinate, f32[P] in
-  pixels, before any move (F-L11); a constant one is not scaled, nor is one row.
+  """Mean and standard deviation (N - 1) of every coordinate, f32[P] in pixels,
+  before any shift, as in L2I's released code (F-L11). A coordinate without
+  variance, or of a single row, is not scaled.
   """
   std = np.zeros(labels.shape[1])
   if len(labels) > 1:
@@ -57,7 +60,8 @@ def _fit_points(labels: np.ndarray) -> dict[str, np.ndarray]:
 def _encode_points(
   fitted: Mapping[str, np.ndarray], labels: np.ndarray
 ) -> np.ndarray:
-  return (labels - fitted[_MEAN][None]) / fitted[_STD][None]
+  encoded: np.ndarray = (labels - fitted[_MEAN][None]) / fitted[_STD][None]
+  return encoded
 
 
 def points_of(fitted: Mapping[str, Array], outputs: Array) -> Array:
@@ -73,7 +77,9 @@ def _point_metrics(
 
 
 def _inner_of_points(outputs: Array, target: Array, variant: str) -> Array:
-  """A mean over images and coordinates, in V2 of what tanh leaves (F-L11)."""
+  """A mean over images and coordinates; V2 compares the tanh of both, as in
+  L2I's released code (F-L11).
+  """
   if variant == 'v2':
     outputs, target = jnp.tanh(outputs), jnp.tanh(target)
   return jnp.mean((outputs - target) ** 2)
@@ -96,10 +102,10 @@ TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}
 
 
 def find(name: str) -> Task:
-  """The task of that name.
+  """The task of this name.
 
   Raises:
-    errors.UserError: if there is none.
+    errors.UserError: if no task has this name.
   """
   if name not in TASKS:
     raise errors.UserError(
@@ -119,16 +125,16 @@ def check_method(
   options: Mapping[str, Any],
   known: Sequence[str],
 ) -> None:
-  """Makes sure that a method is one for the task.
+  """Checks that a method supports the task.
 
   Args:
-    components: what it is built from.
-    name: of the method.
-    options: its options; terms are about classes.
-    known: names of the tasks that it is for.
+    components: components of the method.
+    name: name of the method.
+    options: its options; terms need classes.
+    known: names of the tasks that it supports.
 
   Raises:
-    errors.UserError: if it is not.
+    errors.UserError: if it does not support the task.
   """
   task = of(components)
   if task.name not in known:
@@ -144,15 +150,15 @@ def check_method(
 
 
 def scale_of(fitted: Mapping[str, Array]) -> Array | None:
-  """`Batch.scale` from the arrays that go with the normalization."""
+  """`Batch.scale` from the arrays stored with the normalization."""
   return fitted.get(_STD)
 
 
 def view(
   components: Components, images: Array, key: Key
 ) -> tuple[Array, Array | None]:
-  """A random view of images, and f32[B, 2] how far it moved each, in pixels to
-  the right and down; None where labels do not move.
+  """A random view of images, and the shift of each, f32[B, 2] pixels to the
+  right and down; None if labels do not shift with images.
   """
   if components.moving is None:
     return components.augment(images, key), None
@@ -162,11 +168,11 @@ def view(
 def shift_labels(
   labels: Array, move: Array | None, scale: Array | None
 ) -> Array:
-  """Labels of images that were moved by `view`.
+  """Labels of images that `view` shifted.
 
   Args:
-    labels: f32[B, P] points, standardized, or whatever does not move.
-    move: f32[B, 2] pixels; None for not at all.
+    labels: f32[B, P] points, standardized, or labels that do not shift.
+    move: f32[B, 2] pixels; None for no shift.
     scale: f32[P] pixels.
   """
   if move is None or scale is None:
@@ -186,7 +192,7 @@ def augment_labeled(
   scale: Array | None,
   key: Key,
 ) -> tuple[Array, Array]:
-  """A view of images, and their labels in it."""
+  """A view of images, and their labels in that view."""
   images, move = view(components, images, key)
   return images, shift_labels(labels, move, scale)
 
@@ -194,7 +200,7 @@ def augment_labeled(
 def draw_views(
   components: Components, batch: Batch, keys: Sequence[Key]
 ) -> Views:
-  """One of the labeled images, two of the unlabeled ones."""
+  """One view of the labeled images and two of the unlabeled ones."""
   x, y = augment_labeled(components, batch.x, batch.y, batch.scale, keys[0])
   student_view, one = view(components, batch.u, keys[1])
   teacher_view, other = view(components, batch.u, keys[2])
@@ -206,7 +212,7 @@ def draw_views(
 
 def imputed(components: Components, outputs: Array, views: Views) -> Array:
   """The targets for `views.student_view` from outputs for `views.teacher_view`:
-  f32[B_u, K] probabilities, or points that have shifted with the crop.
+  f32[B_u, K] probabilities, or points shifted to the other crop.
   """
   target = of(components).target(outputs)
   return target if views.change is None else target + views.change

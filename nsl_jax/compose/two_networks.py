@@ -1,7 +1,6 @@
-"""Two networks of one shape trained side by side, each with its own optimizer.
+"""Two networks of the same architecture, each with a separate optimizer.
 
-What one network keeps in `State.params`, `stats` and `opt` is here a dict of
-the two by name; `both` and `split` go back and forth.
+`State.params`, `stats` and `opt` are dicts with an entry per network.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from nsl_jax.types import (
 )
 
 NAMES = ('a', 'b')
-Pair = dict[str, Any]  # the same thing of either network
+Pair = dict[str, Any]  # an entry per network
 PairLoss = Callable[
   [Pair, State, Batch, Key], tuple[dict[str, Array], dict[str, Aux]]
 ]
@@ -42,18 +41,20 @@ def other(name: str) -> str:
 
 
 def keys(key: Key) -> Pair:
-  """A key for either."""
+  """A key per network."""
   return dict(zip(NAMES, jax.random.split(key, len(NAMES))))
 
 
 def forward(components: Components) -> Apply:
   """`(params, stats, images, key) -> (outputs, stats)` of both, in train mode.
 
-  One network after the other: as one computation with a leading axis of two
-  they take several times as long on a CPU.
+  Applies one network after the other: vectorized over the two they take several
+  times as long on a CPU.
   """
 
-  def apply(params, stats, images, key):
+  def apply(
+    params: Pair, stats: Pair, images: Pair, key: Key
+  ) -> tuple[dict[str, Outputs], Pair]:
     results = {
       n: components.model.apply(
         params[n], stats[n], images[n], train=True, key=own
@@ -71,11 +72,11 @@ def forward(components: Components) -> Apply:
 def init(
   components: Components, slots: Callable[[], dict[str, Any]] = dict
 ) -> Callable[[Key], State]:
-  """Stock init: both networks drawn independently.
+  """Default init: both networks are initialized independently.
 
   Args:
-    components: what the method is built from.
-    slots: makes what else the method remembers at the start.
+    components: components of the method.
+    slots: returns the initial slots of the method.
   """
 
   def start(key: Key) -> State:
@@ -83,7 +84,9 @@ def init(
     states = {
       n: combinators.single_network(components)(drawn[n]) for n in NAMES
     }
-    split = lambda field: {n: getattr(states[n], field) for n in NAMES}
+    split: Callable[[str], Pair] = lambda field: {
+      n: getattr(states[n], field) for n in NAMES
+    }
     kept = slots()
     if components.ema_decay:
       kept[combinators.EMA] = jax.tree.map(jnp.copy, split('params'))
@@ -102,7 +105,7 @@ def init(
 def second_pass_of(
   components: Components, params: Params, stats: Stats, batch: Batch
 ) -> Callable[..., Array]:
-  """`Aux.second_pass` of one of the networks."""
+  """`Aux.second_pass` of one network."""
 
   def second_pass(key: Key, others: Params | None = None) -> Array:
     view, noise = jax.random.split(key)
@@ -121,11 +124,13 @@ def second_pass_of(
 def add_terms(
   loss: PairLoss, terms: Mapping[str, tuple[Schedule, Term]]
 ) -> PairLoss:
-  """The loss plus weighted terms on the rows of either network."""
+  """The loss plus weighted terms on the rows of each network."""
   if not terms:
     return loss
 
-  def total(params, state, batch, key):
+  def total(
+    params: Pair, state: State, batch: Batch, key: Key
+  ) -> tuple[dict[str, Array], dict[str, Aux]]:
     base, drawn = jax.random.split(key)
     values, aux = loss(params, state, batch, base)
     found = {
@@ -144,13 +149,13 @@ def gradient_step(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
   """One optimizer step of both networks.
 
   Args:
-    loss: a value and an Aux of either; its value must not have a gradient in
-      the other's parameters.
-    tx: the optimizer of each.
+    loss: returns a value and an `Aux` per network; a value must not have a
+      gradient in the parameters of the other network.
+    tx: the optimizer of each network.
   """
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    def total(params):
+    def total(params: Pair) -> tuple[Array, Any]:
       values, aux = loss(params, state, batch, key)
       rest = {n: (aux[n].stats, aux[n].slots, aux[n].metrics) for n in NAMES}
       return jnp.stack([values[n] for n in NAMES]).sum(), (values, rest)
@@ -175,7 +180,7 @@ def gradient_step(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
 
 
 def recompute(components: Components) -> Callable[[State, Array, Key], State]:
-  """`Method.recompute` of both networks, which see the same images."""
+  """`Method.recompute` of both networks, on the same images."""
 
   def recomputed(state: State, images: Array, key: Key) -> State:
     params = (
@@ -196,7 +201,7 @@ def recompute(components: Components) -> Callable[[State, Array, Key], State]:
 def predict(
   components: Components,
 ) -> Callable[[State, Array], dict[str, Array]]:
-  """Logits of either network, with averaged weights if they are kept."""
+  """Logits of each network, with averaged weights if there are any."""
 
   def submodels(state: State, images: Array) -> dict[str, Array]:
     params = (

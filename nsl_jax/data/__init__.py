@@ -1,1 +1,1 @@
-"""Data: named sources, label splits, row sampling and image changes."""
+"""Data: named sources, label splits, row sampling and augmentation."""

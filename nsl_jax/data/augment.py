@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from nsl_jax import errors
 from nsl_jax.types import Array, Augment, Key, Moving
 
-AUGMENT = 'augment'  # name of views in a profile
+AUGMENT = 'augment'  # scope of augmentation in a profile
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
 class Pixels(NamedTuple):
-  """The way from normalized images to [0, 1] and back."""
+  """Conversion of normalized images to [0, 1] and back."""
 
   unit: Callable[[Array], Array]
   normalized: Callable[[Array], Array]
@@ -34,21 +34,21 @@ def flip(images: Array, key: Key) -> Array:
 
 
 def translate(images: Array, key: Key, *, pixels: int) -> Array:
-  """Moves each image by whole pixels, reflecting at the borders.
+  """Shifts each image by whole pixels, reflecting at the borders.
 
-  Uniform over -pixels ... pixels on either axis, which is the same as
-  reflect-padding by `pixels` and cropping at random.
+  The shift is uniform over -pixels ... pixels on each axis, which is the same
+  as reflect-padding by `pixels` and cropping at random.
 
   Args:
     images: f32[B, H, W, C].
     key: typed key.
-    pixels: largest move; less than H and W.
+    pixels: largest shift; less than H and W.
 
   Returns:
     f32[B, H, W, C].
 
   Raises:
-    errors.UserError: if the images are too small to be reflected so far.
+    errors.UserError: if the images are too small for the reflection.
 
   >>> translate(jnp.ones((1, 4, 4, 1)), jax.random.key(0), pixels=2).shape
   (1, 4, 4, 1)
@@ -57,14 +57,17 @@ def translate(images: Array, key: Key, *, pixels: int) -> Array:
 
 
 def shift(images: Array, key: Key, *, pixels: int) -> tuple[Array, Array]:
-  """`translate`, and how far: f32[B, 2] pixels to the right and down."""
+  """`translate`, and the shift: f32[B, 2] pixels to the right and down."""
   offset = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
   view = _moved(images, offset, (pixels, pixels), f'translate:{pixels}')
   return view, (pixels - offset[:, ::-1]).astype(jnp.float32)
 
 
 def translate_x(images: Array, key: Key, *, pixels: int) -> Array:
-  """`translate` to the left or right only; `pixels` less than W (F-D15)."""
+  """`translate` to the left or right only; `pixels` less than W.
+
+  DNLL's strong view of SVHN, whose size the paper does not state (F-D15).
+  """
   columns = jax.random.randint(key, (images.shape[0],), 0, 2 * pixels + 1)
   offset = jnp.stack([jnp.zeros_like(columns), columns], axis=1)
   return _moved(images, offset, (0, pixels), f'translate_x:{pixels}')
@@ -75,7 +78,7 @@ def _moved(
 ) -> Array:
   """Crops at `offset` i32[B, 2] of images that are reflected at the borders.
 
-  `step` is what a message calls it.
+  `step` names the operation in messages.
   """
   shape = images.shape[1:]
   if pad[0] >= shape[0] or pad[1] >= shape[1]:
@@ -102,19 +105,19 @@ def noise(images: Array, key: Key, *, std: float) -> Array:
 
 
 def turn_hue(images: Array, turns: Array) -> Array:
-  """Turns the hue of RGB images, keeping HSV's saturation and value.
+  """Rotates the hue of RGB images, keeping HSV's saturation and value.
 
   Args:
     images: f32[B, H, W, 3] in [0, 1].
-    turns: f32[B, 1, 1, 1], of the whole circle.
+    turns: f32[B, 1, 1, 1], fractions of the hue circle.
   """
   value = images.max(-1, keepdims=True)
   chroma = value - images.min(-1, keepdims=True)
   red, green, blue = jnp.split(images, 3, axis=-1)
-  gray = chroma == 0.0  # has no hue, and must not give 0 / 0 in a gradient
+  gray = chroma == 0.0  # without hue; would give 0 / 0 in a gradient
   unit = jnp.where(gray, 1.0, chroma)
-  # Not `value == red`: a compiler may compute a channel twice, and round it
-  # differently.
+  # Not `value == red`: the compiler may compute a channel twice with different
+  # rounding.
   sixths = jnp.where(
     (red >= green) & (red >= blue),
     (green - blue) / unit,
@@ -122,23 +125,23 @@ def turn_hue(images: Array, turns: Array) -> Array:
       green >= blue, 2.0 + (blue - red) / unit, 4.0 + (red - green) / unit
     ),
   )
-  # A channel is `value` less what of `chroma` the distance to its own hue
-  # takes away.
+  # A channel is `value` minus a part of `chroma` that grows with the distance
+  # to its hue.
   own = jnp.array([5.0, 3.0, 1.0]).reshape(1, 1, 1, 3)
   away = (own + sixths + 6.0 * turns) % 6.0
   return value - chroma * jnp.clip(jnp.minimum(away, 4.0 - away), 0.0, 1.0)
 
 
 def recolor(images: Array, amounts: Array, order: Array) -> Array:
-  """Brightness, contrast, saturation and hue, each changed once.
+  """Changes brightness, contrast, saturation and hue once each.
 
   The first three blend an image with black, with the mean of its gray levels,
-  and with its gray levels; an amount of 1 changes nothing.
+  and with its gray levels; an amount of 1 is the identity.
 
   Args:
     images: f32[B, H, W, 3] in [0, 1].
-    amounts: f32[B, 4], three factors and a part of the circle.
-    order: i32[B, 4], which of the four is changed first, second ...
+    amounts: f32[B, 4], three factors and a fraction of the hue circle.
+    order: i32[B, 4], the order of the four changes.
 
   Returns:
     f32[B, H, W, 3] in [0, 1].
@@ -163,7 +166,7 @@ def draw_jitter(
 ) -> tuple[Array, Array]:
   """Amounts and orders of `recolor` for each of `count` images.
 
-  Factors are uniform in 1 - s ... 1 + s, but not below 0, the hue's turn in
+  Factors are uniform in max(0, 1 - s) ... 1 + s, the rotation of the hue in
   -s ... s; all 24 orders are equally likely.
   """
   sizes, places = jax.random.split(key)
@@ -183,16 +186,17 @@ def jitter(
   strengths: tuple[float, float, float, float],
   pixels: Pixels,
 ) -> Array:
-  """Color jitter: `recolor` by amounts and in an order drawn per image.
+  """Color jitter: `recolor` with amounts and order drawn per image.
 
   Args:
     images: f32[B, H, W, 3], normalized.
     key: typed key.
     strengths: of brightness, contrast, saturation and hue.
-    pixels: the way to [0, 1], where it works and clips, and back.
+    pixels: conversion to [0, 1], where colors are changed and clipped, and
+      back.
 
   Raises:
-    errors.UserError: for images without colors.
+    errors.UserError: for gray images.
   """
   if images.shape[-1] != 3:
     raise errors.UserError(
@@ -208,15 +212,15 @@ GetPixels = Callable[[], Pixels] | None
 
 
 class Operation(NamedTuple):
-  """A kind of augmentation, as a config names it.
+  """An augmentation that a config can name.
 
   Attributes:
-    usage: how it is written.
-    parse: `(what follows the colon, way to colors) -> Augment`; raises
-      ValueError for a value that it cannot have.
-    shifts: the same for a view that tells how far it moved each image; None
-      where points stay, or do not follow.
-    moves: whether images move, and points would have to follow.
+    usage: its syntax.
+    parse: `(text after the colon, conversion of pixels) -> Augment`; raises
+      ValueError for an invalid value.
+    shifts: the same for a view that also returns the shift of each image; None
+      if it does not shift images, or points cannot follow.
+    moves: whether it moves image content.
   """
 
   usage: str
@@ -256,7 +260,7 @@ def _jitter(text: str, pixels: GetPixels) -> Augment:
   return functools.partial(jitter, strengths=strengths, pixels=pixels())
 
 
-# Another augmentation is one more entry.
+# Add an augmentation by an entry here.
 OPERATIONS: dict[str, Operation] = {
   'flip': Operation('flip', _flip, moves=True),
   'translate': Operation(
@@ -278,7 +282,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def _of_function(module: str, name: str) -> Operation:
-  """A function `(images f32[B, H, W, C], key) -> images` of anybody's."""
+  """A function `(images f32[B, H, W, C], key) -> images` of another package."""
   function = getattr(errors.import_module(module, 'augmentation'), name, None)
   if function is None:
     raise errors.UserError(f'module {module} has no function {name!r}')
@@ -288,7 +292,7 @@ def _of_function(module: str, name: str) -> Operation:
 def _parse(
   steps: str, field: str
 ) -> Iterator[tuple[str, Operation, str, errors.UserError]]:
-  """Each step, its operation, its value, and the error for a wrong value."""
+  """Yields each step, its operation, its value, and the error for it."""
   usages = ', '.join(one.usage for one in OPERATIONS.values())
   for step in filter(None, (step.strip() for step in steps.split(','))):
     name, colon, value = step.partition(':')
@@ -307,16 +311,16 @@ def _parse(
 def build(
   steps: str, *, field: str = 'config.data.augment', pixels: GetPixels = None
 ) -> Augment:
-  """The view that a list such as `flip,translate:2,noise:0.15` describes.
+  """The view of a list such as `flip,translate:2,noise:0.15`.
 
   Args:
-    steps: names with their strength, comma-separated, in order; '' for none.
+    steps: comma-separated names with their strengths, in order; '' for none.
       `package.module:function` is a function of images and a key.
-    field: what messages call it.
-    pixels: the way to [0, 1] and back, called if a step needs one.
+    field: its name in messages.
+    pixels: returns the conversion to [0, 1] and back; called only if needed.
 
   Raises:
-    errors.UserError: for a step that does not exist.
+    errors.UserError: for an unknown step.
   """
   parts = []
   for _, operation, value, wrong in _parse(steps, field):
@@ -337,12 +341,11 @@ def build(
 def build_moving(
   steps: str, *, field: str = 'config.data.augment', pixels: GetPixels = None
 ) -> Moving:
-  """`build` for images whose labels are points: the same view, and by how far
-  it moved each image, f32[B, 2] pixels to the right and down.
+  """`build` for images whose labels are points: the same view, and the shift of
+  each image, f32[B, 2] pixels to the right and down.
 
   Raises:
-    errors.UserError: for a step that does not exist, or after which nobody
-      could tell where a point is.
+    errors.UserError: for an unknown step, or one that points cannot follow.
   """
   parts: list[tuple[Augment | None, Moving | None]] = []
   for step, operation, value, wrong in _parse(steps, field):

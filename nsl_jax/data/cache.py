@@ -1,4 +1,4 @@
-"""Pairs of arrays kept on disk: a damaged or stale entry counts as absent."""
+"""Disk cache of pairs of arrays; damaged or stale entries count as absent."""
 
 import hashlib
 import json
@@ -13,21 +13,21 @@ from absl import logging
 
 from nsl_jax import errors, memory
 
-_FORMAT = 'nsl_jax arrays 2'  # Changes whenever older entries must not be read.
-_LINE = 65536  # Longest header line in bytes that is believed.
+_FORMAT = 'nsl_jax arrays 2'  # Change it when older entries become invalid.
+_LINE = 65536  # Longest valid header line in bytes.
 
 ArrayPair = tuple[np.ndarray, np.ndarray]
-Facts = dict[str, int]  # What is counted while a pair is made.
+Facts = dict[str, int]  # Counts that are recorded while a pair is made.
 
 
 def directory(cache_dir: str | None = None) -> pathlib.Path:
   """The cache folder: the argument, NSL_JAX_CACHE, XDG_CACHE_HOME or ~/.cache.
 
   Args:
-    cache_dir: a folder, or None for the first of the above that is set.
+    cache_dir: a folder, or None for the first of the others that is set.
 
   Returns:
-    The absolute folder, which need not exist.
+    The absolute folder, which may not exist.
 
   Raises:
     errors.UserError: for the address of a bucket.
@@ -41,7 +41,7 @@ def directory(cache_dir: str | None = None) -> pathlib.Path:
 
 
 def fingerprint(files: Iterable[pathlib.Path]) -> str:
-  """SHA-256 over the absolute path, size and time of change of `files`."""
+  """SHA-256 over the absolute path, size and modification time of `files`."""
   facts = []
   for file in sorted(files):
     status = file.stat()
@@ -50,7 +50,7 @@ def fingerprint(files: Iterable[pathlib.Path]) -> str:
 
 
 def digest(header: bytes, arrays: Iterable[np.ndarray]) -> str:
-  """SHA-256 of `header`, which says their shapes, and the arrays' values."""
+  """SHA-256 of `header`, which has their shapes, and the arrays' values."""
   found = hashlib.sha256(header)
   for array in arrays:
     flat = np.ascontiguousarray(array).reshape(-1)
@@ -64,12 +64,12 @@ def fetch(
   """Reads two arrays from `path`, or makes them and writes them there.
 
   Args:
-    path: file of the entry; its folder is made when needed.
-    key: what the entry was made from; an entry with another key is replaced.
-    make: gives the arrays when there is no sound entry.
+    path: file of the entry; its folder is created if needed.
+    key: identifies the source; an entry with another key is replaced.
+    make: returns the arrays if there is no valid entry.
 
   Returns:
-    The arrays; a cache that cannot be written only warns.
+    The arrays. A cache that cannot be written causes a warning only.
   """
   return fetch_counted(path, key, lambda: (make(), {}))[0]
 
@@ -77,7 +77,7 @@ def fetch(
 def fetch_counted(
   path: pathlib.Path, key: str, make: Callable[[], tuple[ArrayPair, Facts]]
 ) -> tuple[ArrayPair, Facts]:
-  """Like `fetch`, with counts that are kept beside the arrays."""
+  """Like `fetch`, with counts that are stored with the arrays."""
   entry = _read(path, key)
   if entry is None:
     entry = make()
@@ -85,7 +85,7 @@ def fetch_counted(
       _write(path, key, *entry)
     except OSError as error:
       logging.warning(
-        'not kept for the next run: cannot write %s (%s); set NSL_JAX_CACHE '
+        'not cached for the next run: cannot write %s (%s); set NSL_JAX_CACHE '
         'to a folder that can be written',
         path,
         error.strerror,
@@ -94,7 +94,7 @@ def fetch_counted(
 
 
 def _read(path: pathlib.Path, key: str) -> tuple[ArrayPair, Facts] | None:
-  """Arrays and counts of a sound entry with this key, else None."""
+  """Arrays and counts of a valid entry with this key, else None."""
   try:
     with path.open('rb') as file:
       expected = file.readline(_LINE).decode().strip()

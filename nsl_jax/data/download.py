@@ -1,4 +1,4 @@
-"""TFDS's own data sets, which TensorFlow makes from downloaded archives."""
+"""Data sets of TFDS, which TensorFlow prepares from downloaded archives."""
 
 import contextlib
 import pathlib
@@ -10,25 +10,25 @@ from typing import Any
 
 from nsl_jax import errors
 
-_CONNECT_SECONDS = 5.0  # Longest wait before a machine counts as offline.
+_CONNECT_SECONDS = 5.0  # Timeout after which the machine counts as offline.
 
 
 def prepare(
   name: str, tfds_name: str, data_dir: pathlib.Path, command: str
 ) -> pathlib.Path:
-  """Has TFDS make a data set in array_record form; never edits its checksums.
+  """Lets TFDS prepare a data set as array_record; never edits its checksums.
 
   Args:
     name: the data set.
-    tfds_name: what TFDS calls it.
-    data_dir: where it goes; archives may lie in downloads/manual there.
-    command: what to run again once archives are there.
+    tfds_name: its name in TFDS.
+    data_dir: target folder; may have archives in downloads/manual.
+    command: command to run again after archives are added, for messages.
 
   Returns:
     The folder of the prepared data set.
 
   Raises:
-    UserError: an archive is absent or wrong, or TFDS fails.
+    UserError: an archive is missing or wrong, or TFDS fails.
   """
   import tensorflow_datasets as tfds
 
@@ -67,18 +67,19 @@ def _check_archives(
   archives: dict[str, Any],
   command: str,
 ) -> None:
-  """Fails in seconds where TFDS would retry for minutes.
+  """Checks archives in seconds; TFDS would retry for minutes.
 
   Args:
     name: the data set.
-    tfds_name: what TFDS calls it.
-    downloads: folder of TFDS's own copies.
-    manual: folder of archives placed by hand.
-    archives: TFDS's register, URL -> (size, checksum, filename).
-    command: what to run once they are there.
+    tfds_name: its name in TFDS.
+    downloads: TFDS's folder of downloads.
+    manual: folder of archives placed by the user.
+    archives: TFDS's registry, URL -> (size, checksum, filename).
+    command: command to run after archives are added, for messages.
 
   Raises:
-    UserError: an archive has the wrong size, or is absent and out of reach.
+    UserError: an archive has the wrong size, or is missing and cannot be
+      downloaded.
   """
   from tensorflow_datasets.core.download import resource
 
@@ -108,7 +109,7 @@ def _describe(info: Any) -> str:
 
 
 def _reachable(url: str) -> bool:
-  """Whether the server answers for `url`, through the proxy if one is set."""
+  """Whether the server of `url` answers, through the proxy if one is set."""
   answers = []
 
   def ask() -> None:
@@ -126,5 +127,5 @@ def _reachable(url: str) -> bool:
 
 
 def reason(error: Exception) -> str:
-  """The first line of an error's text, cut to fit on one line."""
+  """The first line of an error's text, truncated."""
   return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

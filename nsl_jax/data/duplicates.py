@@ -1,4 +1,4 @@
-"""Images that are in two splits: training images must not be test images."""
+"""Detection of images that occur in two splits."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ def across(
   rows: Mapping[str, np.ndarray],
   test_images: np.ndarray,
 ) -> list[str]:
-  """Finds images that are the same, pixel by pixel, in two splits.
+  """Finds images with identical pixels in two splits.
 
-  Only pairs with validation or test images count: a copy among those that are
-  trained on makes no error look smaller.
+  Only reports pairs with validation or test images; duplicates among training
+  images do not bias the error.
 
   Args:
     train_images: u8[N, H, W, C].
@@ -24,8 +24,8 @@ def across(
     test_images: u8[M, H, W, C].
 
   Returns:
-    A line for each pair of splits that share images: how many of the first
-    split's are in the other, and the first of them.
+    A line for each pair of splits that share images, with the number of images
+    of the first split that are in the other, and the first of them.
   """
   splits = {name: hashes(train_images, chosen) for name, chosen in rows.items()}
   splits['test'] = hashes(test_images, np.arange(len(test_images)))
@@ -50,7 +50,7 @@ def hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
 def _shared(
   name: str, found: Mapping[int, bytes], other: str, among: Mapping[int, bytes]
 ) -> list[str]:
-  """The line on two splits, if there is one."""
+  """The line for two splits, if they share images."""
   first_with = {code: row for row, code in reversed(list(among.items()))}
   twice = [row for row, code in found.items() if code in first_with]
   if not twice:

@@ -1,4 +1,4 @@
-"""What a prepared data set says of its images and of their labels."""
+"""Metadata of the images and labels of a prepared data set."""
 
 import json
 import pathlib
@@ -8,8 +8,7 @@ from typing import Any
 from nsl_jax import errors
 from nsl_jax.data import pictures
 
-# How many channels are read of images that have so many, which may be with
-# transparency.
+# Stored channels, possibly with transparency -> channels that are read.
 _CHANNELS = {1: 1, 2: 1, 3: 3, 4: 3}
 _DTYPES = ('uint8', 'uint16')
 
@@ -17,10 +16,10 @@ Features = Mapping[str, Any]  # name -> its part of features.json
 
 
 def image(folder: pathlib.Path, features: Features) -> tuple[int, bool]:
-  """How many channels are read, 1 or 3; whether the images are JPEG files.
+  """The number of channels, 1 or 3, and whether the images are JPEG files.
 
   Raises:
-    UserError: the images are of a kind that is not read.
+    UserError: the kind of image is not supported.
   """
   found = _feature(folder, features, 'image', 'image', 'Image')
   dtype = found.get('dtype', 'uint8')
@@ -37,7 +36,7 @@ def image(folder: pathlib.Path, features: Features) -> tuple[int, bool]:
 
 
 def target(folder: pathlib.Path, features: Features) -> tuple[int, int]:
-  """The number of classes and that of points, one of which is 0.
+  """The numbers of classes and of points; one of them is 0.
 
   Raises:
     UserError: the labels are neither classes nor points.
@@ -57,7 +56,7 @@ def target(folder: pathlib.Path, features: Features) -> tuple[int, int]:
 
 
 def counts(folder: pathlib.Path) -> dict[str, int]:
-  """Facts of `pictures` that held when the data set was made -> how often."""
+  """Facts of `pictures` -> number of images, from when the set was made."""
   path = folder / 'metadata.json'
   metadata = json.loads(path.read_text()) if path.is_file() else None
   if not isinstance(metadata, dict):
@@ -68,7 +67,7 @@ def counts(folder: pathlib.Path) -> dict[str, int]:
 def _feature(
   folder: pathlib.Path, features: Features, name: str, kind: str, needed: str
 ) -> Mapping[str, Any]:
-  """What features.json says of a feature, which must be of that kind."""
+  """The entry of a feature in features.json, which must be of this kind."""
   if name not in features:
     found = ', '.join(sorted(features)) or 'none'
     raise errors.UserError(
@@ -97,7 +96,7 @@ def _wrong(
 
 
 def _points(folder: pathlib.Path, features: Features) -> int:
-  """How many points an image has."""
+  """The number of points per image."""
   tensor = _feature(folder, features, 'landmarks', 'tensor', 'Tensor')
   shape = [int(size) for size in tensor['shape'].get('dimensions', ())]
   if len(shape) != 2 or shape[0] < 2 or shape[1] != 2:

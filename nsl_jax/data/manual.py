@@ -1,4 +1,4 @@
-"""Data sets of our own builders, made from files that the user has placed."""
+"""Data sets of our builders, made from files placed by the user."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from nsl_jax.data import cache
 
 
 def folder(data_dir: pathlib.Path) -> pathlib.Path:
-  """Where users put files, as TFDS has it."""
+  """TFDS's folder for files placed by the user."""
   return data_dir / 'downloads' / 'manual'
 
 
@@ -27,16 +27,16 @@ def build(
   """Writes a data set in array_record form, without TensorFlow.
 
   Args:
-    builder_cls: reads from TFDS's manual folder, and gives images as files.
-    files: what it reads; messages name the first.
-    data_dir: where the data set goes, if that can be written.
-    cache_dir: where it goes otherwise.
+    builder_cls: builder that reads from TFDS's manual folder.
+    files: the files that it reads; messages name the first.
+    data_dir: target folder if it is writable.
+    cache_dir: target folder otherwise.
 
   Returns:
     The folder of the prepared data set.
 
   Raises:
-    UserError: a file is not as the builder wants it, or the disk is full.
+    UserError: a file is malformed, or the disk is full.
   """
   target = data_dir
   if not _writable(data_dir):
@@ -51,7 +51,7 @@ def build(
         download_dir=target / 'downloads', download_config=config
       )
   except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-    # TFDS says what it was doing first, and why that failed last.
+    # The last line of TFDS's message has the reason.
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     raise errors.UserError(
       f'cannot prepare {builder_cls.name} in {target} from {files[0]} '
@@ -62,5 +62,5 @@ def build(
 
 
 def _writable(path: pathlib.Path) -> bool:
-  """Whether files may be made in a folder; heeds its mode for root too."""
+  """Whether a folder is writable by its mode, also for root."""
   return os.access(path, os.W_OK) and bool(path.stat().st_mode & 0o222)

@@ -17,23 +17,23 @@ from nsl_jax.types import Array
 
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
 _NORM = 55.0  # of every image after global contrast normalization
-_REGULARISER = 0.1  # added to the covariance before its square root is taken
-_MATRICES = 7  # of float64, that fitting holds at once
-_ROWS = 5000  # images looked at together, which bounds the memory
-_VERSION = 1  # of the whitening; changes whenever kept ones must not be used
+_REGULARISER = 0.1  # added to the diagonal of the covariance
+_MATRICES = 7  # number of float64 matrices in memory during the fit
+_ROWS = 5000  # images per block; bounds the memory
+_VERSION = 1  # of the whitening; change it when cached ones become invalid
 
 
 def contrast(images):
   """Global contrast normalization: mean 0 and L2 norm 55 per image.
 
   Args:
-    images: [B, ...] of any dtype, numpy or jax; so is what comes back.
+    images: [B, ...] of any dtype, numpy or jax.
 
   Returns:
-    f32[B, D]; an image without contrast stays 0.
+    f32[B, D], numpy or jax like `images`; 0 for an image without contrast.
   """
   xp = np if isinstance(images, np.ndarray) else jnp
-  width = math.prod(images.shape[1:])  # there may be no rows to infer it
+  width = math.prod(images.shape[1:])  # -1 fails without rows
   flat = images.reshape(images.shape[0], width).astype(xp.float32)
   flat = flat - flat.mean(axis=1, keepdims=True)
   norm = xp.sqrt((flat**2).sum(axis=1, keepdims=True))
@@ -68,7 +68,7 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _histogram(images: np.ndarray) -> np.ndarray:
-  """How often each channel has each level: u8[N, H, W, C] -> int[C, 256]."""
+  """Histogram of levels per channel: u8[N, H, W, C] -> int[C, 256]."""
   return np.stack(
     [
       np.bincount(images[..., channel].ravel(), minlength=256)
@@ -78,25 +78,25 @@ def _histogram(images: np.ndarray) -> np.ndarray:
 
 
 def _check_memory(image_shape: tuple[int, ...]) -> None:
-  """Raises UserError where the matrices of `whitening` do not fit."""
+  """Raises UserError if the matrices of `whitening` do not fit in memory."""
   size = math.prod(image_shape)
   needed = _MATRICES * 8 * size**2
   if not hasattr(os, 'sysconf'):
-    return  # Windows does not tell
+    return  # not available on Windows
   there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
   if needed > there:
     sides = 'x'.join(map(str, image_shape))
     raise errors.UserError(
       f'config.data.normalize=gcn_zca of {sides} images fits a matrix of '
-      f'{size:,} x {size:,} and needs {needed / 2**30:,.0f} GiB for it, of '
-      f'{there / 2**30:,.0f} GiB here: use standard, or smaller images'
+      f'{size:,} x {size:,}, which needs {needed / 2**30:,.0f} GiB of memory, '
+      f'not {there / 2**30:,.0f} GiB: use standard, or smaller images'
     )
 
 
 def _kept_whitening(
   images: np.ndarray, cache_dir: str | None
 ) -> dict[str, np.ndarray]:
-  """`whitening`, read from the cache where these images were fitted before."""
+  """`whitening`, from the cache if these images were fitted before."""
   _check_memory(images.shape[1:])
   facts = repr((_VERSION, _NORM, _REGULARISER, images.shape))
   key = cache.digest(facts.encode(), [images])
@@ -163,7 +163,7 @@ def _fit_features(kind: str, features: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
-  """f32[B, H, W, C] in [0, 1] -> normalized, by arrays from `fit`; not for
+  """f32[B, H, W, C] in [0, 1] -> normalized, with arrays of `fit`; not for
   `gcn_zca`.
   """
   if kind == 'signed':
@@ -175,15 +175,15 @@ def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
 
 
 def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
-  """The images in [0, 1] that `from_unit` made f32[B, H, W, C] of.
+  """The inverse of `from_unit`: images in [0, 1] from f32[B, H, W, C].
 
   Raises:
-    errors.UserError: for `gcn_zca`, which forgets the contrast.
+    errors.UserError: for `gcn_zca`, which removes the contrast.
   """
   if kind == 'gcn_zca':
     raise errors.UserError(
-      'config.data.normalize=gcn_zca cannot be undone, as changing colors '
-      'needs: use unit, signed or standard'
+      'config.data.normalize=gcn_zca cannot be undone, which color jitter '
+      'requires: use unit, signed or standard'
     )
   if kind == 'signed':
     return (images + 1.0) / 2.0

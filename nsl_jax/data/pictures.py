@@ -1,7 +1,6 @@
-"""A picture of any of Pillow's modes as uint8 pixels of one or three channels.
+"""Images of any of Pillow's modes as uint8 pixels with one or three channels.
 
-A color picture of 16 bits is read by Pillow itself, which keeps the upper
-eight bits.
+Pillow reads 16-bit color images and keeps the upper eight bits.
 """
 
 import io
@@ -11,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-BACKGROUND = 255  # white, which is put behind transparent pixels
-# Notes on pictures that are not read as they are: fact -> words.
+BACKGROUND = 255  # white, composited behind transparent pixels
+# Notes on images that are converted: fact -> text.
 FACTS: Mapping[str, str] = types.MappingProxyType(
   {
     'composited': 'with transparency composited on white',
@@ -22,19 +21,18 @@ FACTS: Mapping[str, str] = types.MappingProxyType(
     'enlarged': 'smaller than the size and enlarged',
   }
 )
-# Where a prepared data set says how many it holds for, of images that were
-# changed when it was made.
+# Key of the counts of these facts in the metadata of a prepared data set.
 COUNTS = 'nsl_jax_pictures'
-_WHITE = 65535  # of 16 bits
+_WHITE = 65535  # largest 16-bit value
 _STEP = _WHITE // 255
 
 
 class Pixels(NamedTuple):
-  """What a picture shows.
+  """Pixels of an image.
 
   Attributes:
     values: u8[H, W, C].
-    facts: keys of `FACTS` that hold for it.
+    facts: keys of `FACTS` that apply to the image.
   """
 
   values: np.ndarray
@@ -45,47 +43,47 @@ def decode(content: bytes, channels: int) -> Pixels:
   """The pixels of an image file.
 
   Args:
-    content: of the file.
+    content: bytes of the file.
     channels: 1 for gray, 3 for color.
 
   Raises:
-    ValueError: why the file cannot be read, on one line.
+    ValueError: the reason why the file cannot be read, on one line.
   """
   from PIL import Image, UnidentifiedImageError
 
   try:
     with Image.open(io.BytesIO(content)) as picture:
       return pixels(picture, channels)
-  except UnidentifiedImageError as error:  # its text is an object's address
+  except UnidentifiedImageError as error:  # its text has an object's address
     raise ValueError('no image of a known format') from error
   except (ValueError, MemoryError):
     raise
-  except Exception as error:  # Pillow raises every kind for a damaged file.
+  except Exception as error:  # Pillow raises many types for a damaged file.
     lines = str(error).splitlines() or [type(error).__name__]
     raise ValueError(f'damaged image: {lines[0]}') from error
 
 
 def pixels(picture: Any, channels: int) -> Pixels:
-  """The pixels of a picture of Pillow's.
+  """The pixels of a Pillow image.
 
-  Values of 16 bits are scaled to 8, transparent pixels show `BACKGROUND`.
+  Scales 16 bits to 8 and composites transparent pixels on `BACKGROUND`.
 
   Args:
-    picture: of any mode.
+    picture: image of any mode.
     channels: 1 for gray, 3 for color.
 
   Raises:
-    ValueError: if it is not known which of its values is white.
+    ValueError: if the value of white is unknown.
   """
   if picture.mode == 'F':
     raise ValueError(
-      'pixels are floating-point numbers (mode F), of which it is not known '
-      'which is white: save the image with 8 or 16 bits'
+      'pixels are floating-point numbers (mode F) without a known white '
+      'level: save the image with 8 or 16 bits'
     )
   if picture.mode.startswith('I'):
     return _of_16_bits(picture, channels)
   facts: tuple[str, ...] = ()
-  # What is decoded, until it is: colors of 16 bits have no mode of their own.
+  # Read before decoding, since 16-bit color has no separate mode.
   deep = any(';16' in str(tile[3]) for tile in getattr(picture, 'tile', ()))
   if picture.has_transparency_data:
     picture, facts = _on_background(picture)
@@ -99,7 +97,7 @@ def pixels(picture: Any, channels: int) -> Pixels:
 
 
 def counted(facts: Mapping[str, int]) -> list[str]:
-  """Says how many pictures each fact holds for."""
+  """Texts with the number of images for each fact."""
   return [
     f'{count:,} image{"s" * (count > 1)} {FACTS[fact]}'
     for fact, count in facts.items()

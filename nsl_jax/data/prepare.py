@@ -1,4 +1,4 @@
-"""Where data sets lie on disk, and how they get there."""
+"""Location and preparation of data sets on disk."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ class Recipe(NamedTuple):
 
 
 class Layout(NamedTuple):
-  """What the files of one prepared data set say about themselves.
+  """Metadata of a prepared data set.
 
   Attributes:
     folder: holds dataset_info.json, features.json and the shards.

@@ -1,4 +1,4 @@
-"""The records of one split of a prepared data set, and what they hold."""
+"""Records of a split of a prepared data set, and their decoding."""
 
 import itertools
 import sys
@@ -23,11 +23,11 @@ def decode(
   """Decodes one split.
 
   Returns:
-    (uint8[N, H, W, C], int32[N] or f32[N, P]), and how many images each of
-    `pictures.FACTS` holds for.
+    (uint8[N, H, W, C], int32[N] or f32[N, P]), and the number of images for
+    each of `pictures.FACTS`.
 
   Raises:
-    UserError: the split has no examples, or images of two sizes.
+    UserError: the split has no examples, or images of different sizes.
     BadImage: an image cannot be read.
   """
   count, records = _open(layout, split)
@@ -75,7 +75,7 @@ def _size(shape: tuple[int, ...]) -> str:
 def _open(
   layout: prepare.Layout, split: str
 ) -> tuple[int, Iterator[dict[str, Any]]]:
-  """The number of records of a split, and the records, images encoded."""
+  """The number of records of a split, and the records with encoded images."""
   import tensorflow_datasets as tfds
 
   builder = tfds.builder_from_directory(layout.folder)
@@ -104,7 +104,7 @@ def _in_blocks(rows: Any) -> Iterator[dict[str, Any]]:
 def _open_tfrecord(
   builder: Any, split: str, decoders: Any
 ) -> tuple[int, Iterator[dict[str, Any]]]:
-  """Like `_open`, through TensorFlow, which is kept off the accelerator."""
+  """Like `_open`, by TensorFlow, which must not use the accelerator."""
   import tensorflow as tf
   import tensorflow_datasets as tfds
 

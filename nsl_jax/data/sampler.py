@@ -8,15 +8,14 @@ import numpy as np
 class Stream:
   """An endless sequence of rows: one random permutation after another.
 
-  The position is the step alone, so a resumed run needs nothing but its step.
-  Any step may come in any order.
+  A resumed run needs only its step; steps may be requested in any order.
   """
 
   def __init__(self, rows: np.ndarray, batch: int, *, seed: int, name: str):
-    """`batch` rows a step of `rows` i32[n]; `name` tells streams apart."""
+    """`batch` rows per step of `rows` i32[n]; `name` identifies the stream."""
     self._rows = np.asarray(rows, np.int32)
     self._batch = batch
-    # The spelling of the first runs, whose rows come from it.
+    # This spelling determines the rows, so it must not change.
     self._seed = [seed, *name.replace('labeled', 'labelled').encode()]
     self._permutation = functools.lru_cache(maxsize=2)(self._permute)
 

@@ -173,7 +173,7 @@ def _joined(parts: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _points(name: str, known: Source) -> Source:
-  """Every image at a random place and size, the same for everybody."""
+  """Every image at a random place and size, the same in every run."""
   parts = (known.train, known.test)
   train, test = (
     Arrays(*points_lib.scatter(part.images, seed=seed))
@@ -183,7 +183,9 @@ def _points(name: str, known: Source) -> Source:
 
 
 def _resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Pillow's bicubic resize (F-D17): u8[N, H, W, 1] -> u8[N, H', W', 1]."""
+  """Pillow's bicubic resize, DNLL's "cubic spline" (F-D17):
+  u8[N, H, W, 1] -> u8[N, H', W', 1].
+  """
   from PIL import Image
 
   resized = np.empty((len(images), height, width, 1), np.uint8)

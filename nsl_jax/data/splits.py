@@ -23,8 +23,8 @@ class Split(NamedTuple):
     labeled: i32[n_l].
     unlabeled: i32[n_u].
     validation: i32[n_v]; disjoint from the other two.
-    holdout: i32[n_h], labeled images on which alone a method evaluates its
-      steps; disjoint from all others, mostly none.
+    holdout: i32[n_h], separate hold-out set of L2I; disjoint from all others,
+      usually empty.
   """
 
   labeled: np.ndarray
@@ -38,7 +38,7 @@ class Split(NamedTuple):
     for name, rows in self._asdict().items():
       if name == 'holdout' and not len(rows):
         continue
-      # The spelling that the hashes of the first results were made with.
+      # Hashes in existing results use this spelling.
       spelling = name.replace('labeled', 'labelled')
       digest.update(f'{spelling}:{len(rows)};'.encode())
       digest.update(np.ascontiguousarray(rows, '<i4').tobytes())
@@ -48,7 +48,7 @@ class Split(NamedTuple):
 def _balanced(
   takeable: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """n/K of every class; what is left over goes to classes that have more."""
+  """n/K of every class; the remainder goes to larger classes."""
   num_classes = len(takeable)
   each, extra = divmod(size, num_classes)
   counts = np.full(num_classes, each)
@@ -75,7 +75,7 @@ def _proportional(
 
 
 def _rank(labels: np.ndarray) -> np.ndarray:
-  """How many earlier entries are of the same class: i32[N] -> int[N]."""
+  """Number of earlier entries of the same class: i32[N] -> int[N]."""
   order = np.argsort(labels, kind='stable')
   first = np.searchsorted(labels[order], labels[order])
   rank = np.empty(len(labels), int)
@@ -94,9 +94,9 @@ def _draw(
   *,
   leave: int = 0,
 ) -> np.ndarray:
-  """`size` rows of the pool by the rule, in no particular order.
+  """`size` rows of the pool by the rule, unordered.
 
-  At least `leave` rows of every class stay in the pool.
+  At least `leave` rows of every class remain in the pool.
   """
   if rule not in RULES:
     field = 'rule' if what == 'labeled' else f'{what}_rule'
@@ -110,7 +110,7 @@ def _draw(
     return pool[:0]
   available = np.bincount(labels[pool], minlength=num_classes)
   takeable = np.maximum(available - leave, 0)
-  kept = f' once {leave} of each class is left to be labeled' * bool(leave)
+  kept = f' if {leave} of each class must remain for labels' * bool(leave)
   if size > takeable.sum():
     raise errors.UserError(
       f'config.data.{what}={size}: only {takeable.sum()} labeled images '
@@ -146,27 +146,28 @@ def make(
   holdout: int = 0,
   unlabeled_includes_labeled: bool = False,
 ) -> Split:
-  """Holds out the validation images first, then draws the labeled ones.
+  """Draws the validation images first, then the labeled ones.
 
   Args:
     labels: i32[N]; rows of class -1 can only be unlabeled.
     num_classes: K.
     labeled: number of labeled images, at least K.
-    validation: number of validation images, may be 0; one image of every
-      class is left to be labeled.
-    rule: how labeled images are drawn: `balanced` (n/K per class, Oliver et
-      al.), `proportional` (to the class frequencies, MixMatch; F-N16) or
-      `uniform` over all images.
+    validation: number of validation images, may be 0; at least one image of
+      every class remains for labels.
+    rule: how labeled images are drawn: `balanced` (n/K per class, as Oliver et
+      al.), `proportional` to the class frequencies, as MixMatch, which differ
+      on SVHN (F-N16), or `uniform` over all images.
     validation_rule: the same for the validation images.
-    seed: seed of the whole split, which is the same on every host.
-    holdout: number of labeled images kept apart, drawn like the labeled ones
-      from those that were held out for validation (L2I's "separate" rows).
-    unlabeled_includes_labeled: whether the unlabeled images contain the
-      labeled ones (Oliver et al.'s loader) or not (default, F-N9).
+    seed: seed of the split, which is the same on every host.
+    holdout: number of images of L2I's separate hold-out set, drawn from the
+      validation images by `rule`.
+    unlabeled_includes_labeled: whether the unlabeled images include the labeled
+      ones, as in the loader of Oliver et al.; NS3L's counts exclude them
+      (F-N9).
 
   Raises:
-    errors.UserError: if more images are wanted than exist, fewer labeled
-      ones than classes, an unknown rule or a negative seed.
+    errors.UserError: if there are too few images, fewer labeled ones than
+      classes, an unknown rule or a negative seed.
   """
   if labeled < num_classes:
     raise errors.UserError(
@@ -207,10 +208,9 @@ def make(
 
 
 def content_sha256(split: Split, images: np.ndarray, labels: np.ndarray) -> str:
-  """Hash of the images and labels behind the rows that have a label.
+  """Hash of the images and labels of the labeled rows.
 
-  Row numbers name other images once a data set is prepared in another order,
-  which `Split.sha256` cannot tell.
+  Detects a data set that was prepared in another order, unlike `Split.sha256`.
 
   Args:
     split: the rows.
@@ -227,7 +227,7 @@ def content_sha256(split: Split, images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def save(split: Split, path: str | os.PathLike, *, content: str = '') -> None:
-  """Writes `split.npz` whole or not at all; `content` is `content_sha256`."""
+  """Writes `split.npz` atomically; `content` is `content_sha256`."""
   buffer = io.BytesIO()
   arrays: dict[str, Any] = {**split._asdict(), _CONTENT: np.array(content)}
   np.savez(buffer, **arrays)

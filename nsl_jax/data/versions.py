@@ -1,9 +1,9 @@
-"""Versions of the data sets that our own builders make; needs no TFDS."""
+"""Versions of the data sets of our builders; needs no TFDS."""
 
 import types
 from collections.abc import Mapping
 
-# A set of another version was made by another rule and is not read.
+# Another version was made by another rule and is not read.
 MADE: Mapping[str, str] = types.MappingProxyType(
   {'usps': '1.1.0', 'aflw': '1.1.0', 'tiny_imagenet': '1.0.0'}
 )

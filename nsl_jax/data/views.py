@@ -1,4 +1,4 @@
-"""The views that a config asks for, made for its images."""
+"""Views of a config."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -19,17 +19,16 @@ def build(
   image_shape: tuple[int, int, int],
   fitted: Fitted,
 ) -> tuple[Augment, Augment | None]:
-  """The view of a config, and the strong one or None if it has none.
+  """The view of a config, and its strong view, or None if it has none.
 
   Args:
     config: the config.
     image_shape: (H, W, C).
-    fitted: gives the arrays of the normalization; only called if a view has
-      to undo it, since they may take long to fit.
+    fitted: returns the arrays of the normalization; only called if a view has
+      to invert it, since the fit may take long.
 
   Raises:
-    errors.UserError: for a step that does not exist or does not suit such
-      images.
+    errors.UserError: for an unknown step, or one unsuitable for the images.
   """
   pixels = _pixels(config, fitted)
   weak = augment.build(config.data.augment, pixels=pixels)
@@ -43,10 +42,10 @@ def build(
 
 
 def moving(config: ml_collections.ConfigDict, fitted: Fitted) -> Moving:
-  """The view of a config together with how far it moves images, for points.
+  """The view of a config that also returns the shift of images, for points.
 
   Raises:
-    errors.UserError: for a step that points do not follow.
+    errors.UserError: for a step that points cannot follow.
   """
   return augment.build_moving(
     config.data.augment, pixels=_pixels(config, fitted)
@@ -56,7 +55,7 @@ def moving(config: ml_collections.ConfigDict, fitted: Fitted) -> Moving:
 def _pixels(
   config: ml_collections.ConfigDict, fitted: Fitted
 ) -> Callable[[], augment.Pixels]:
-  """The way from its normalized images to colors; fitted at its first use."""
+  """The conversion of normalized images to colors; fitted at its first use."""
   kind = config.data.normalize
 
   def pixels() -> augment.Pixels:

@@ -1,6 +1,6 @@
-"""Methods: a file each, found by its name; a term alone makes a method, too.
+"""Methods, one per file, found by name; some terms are also methods.
 
-A method's file builds on `compose/` and `terms/`; it reads no config and no
+The file of a method uses `compose/` and `terms/`; it reads no config and no
 data.
 """
 
@@ -15,35 +15,39 @@ from nsl_jax.compose import combinators, tasks
 from nsl_jax.methods import supervised
 from nsl_jax.types import Components, Method
 
-# Methods that are the supervised loss and one term.
+# Methods that consist of the supervised loss and one term.
 OF_ONE_TERM = ('ns3l', 'pi', 'pseudo_label', 'vat')
 
 
 def names() -> list[str]:
-  """Names of all methods of the package."""
+  """Names of all methods in the package."""
   return sorted(
     [*(module.name for module in pkgutil.iter_modules(__path__)), *OF_ONE_TERM]
   )
 
 
-def find(name: str) -> Callable[..., Method | combinators.SingleNetworkMethod]:
+Build = Callable[..., Method | combinators.SingleNetworkMethod]
+
+
+def find(name: str) -> Build:
   """The function that builds a method.
 
   It is `build(components, *, terms, **options)` of the file, which returns a
-  `Method`, or a `combinators.SingleNetworkMethod` if the method is a loss on
-  one network that others may build on. A file's `TASKS` are the tasks that it
-  is for, if it is not for classes alone.
+  `Method`, or a `combinators.SingleNetworkMethod` for a loss on one network
+  that other methods may use as host. `TASKS` of the file names the supported
+  tasks; without it the method supports classification only.
 
   Args:
-    name: of a file of this folder, one of `OF_ONE_TERM`, or `package.module` of
-      a file elsewhere.
+    name: a file of this folder, one of `OF_ONE_TERM`, or `package.module` of
+      another file.
 
   Raises:
-    errors.UserError: if there is none of that name.
+    errors.UserError: if no method has this name.
   """
   if name in OF_ONE_TERM:
     return _of_one_term(name)
-  return _module(name).build
+  found: Build = _module(name).build
+  return found
 
 
 def _module(name: str) -> Any:
@@ -67,11 +71,11 @@ def _of_one_term(name: str) -> Callable[..., Method]:
     """The loss of the labeled images and one term.
 
     Args:
-      components: what it is built from.
+      components: network, optimizer and augmentation.
       terms: further terms.
       shared_batch_norm: one batch of labeled and unlabeled images, see
         `combinators.forward_passes`.
-      **options: those of the term.
+      **options: options of the term.
     """
     own = terms_lib.with_own(name, options, terms)
     return supervised.with_terms(
@@ -83,10 +87,10 @@ def _of_one_term(name: str) -> Callable[..., Method]:
 
 
 def build(config: Mapping[str, Any], components: Components) -> Method:
-  """Builds the method that `config['name']` names from its other fields.
+  """Builds the method `config['name']` from the other fields.
 
   Raises:
-    errors.UserError: for an unknown method, or fields it does not take.
+    errors.UserError: for an unknown method or unknown fields.
   """
   name = config['name']
   options = {k: v for k, v in config.items() if k != 'name'}

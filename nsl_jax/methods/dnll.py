@@ -1,4 +1,11 @@
-"""DNLL: two networks teach each other what an image is not (Xu et al.)."""
+"""DNLL: two networks teach each other pseudo-negative labels.
+
+Xu et al., "Semi-supervised learning with pseudo-negative labels for image
+classification", 2023, https://arxiv.org/abs/2301.03976. The equations and the
+text let a network learn from its own negative labels and from the other's;
+Algorithm 1 has only the latter (F-D1). Both networks are updated at once as in
+Algorithm 1; the abstract describes alternating roles (F-D21).
+"""
 
 import functools
 from collections.abc import Mapping
@@ -42,20 +49,23 @@ def dnll_loss(
   parts: tuple[str, ...],
   decay: float,
 ) -> two_networks.PairLoss:
-  """Either network's cross-entropy plus `weight` times what it is taught.
+  """The cross-entropy of each network plus `weight` times its loss on negative
+  labels.
 
-  A labeled image has a separate view for either network, an unlabeled one
-  a weak and a strong view that both share (F-D16). The labeled and the strong
-  views of a network go through it in one batch, the weak views, on which the
-  networks teach, in another without gradient; either moves its statistics, in
-  that order, as in Dual Student's code (F-D20). Labeled rows weigh
-  1 / (B_l + B_u), unlabeled ones 1 / B_u, as in the code that the weight is
-  taken from (F-D7).
+  A labeled image has a separate view for each network; an unlabeled one has a
+  weak and a strong view that both share (equations 10-11, F-D16). The labeled
+  and the strong views form one batch; the weak views, on which the networks
+  teach, form another without gradient. Both batches update the statistics in
+  this order, as in Dual Student's code, since DNLL's is not released (F-D20).
+  Labeled rows weigh 1 / (B_l + B_u) and unlabeled ones 1 / B_u, as in the
+  released combinations that the weight is from (F-D7).
   """
   apply = two_networks.forward(components)
   strong_view = components.strong or components.augment
 
-  def loss(params, state, batch, key):
+  def loss(
+    params: two_networks.Pair, state: State, batch: Batch, key: Key
+  ) -> tuple[dict[str, Array], dict[str, Aux]]:
     if not batch.u.shape[0]:
       raise errors.UserError(
         'dnll needs unlabeled images: set config.batch.unlabeled'
@@ -93,7 +103,7 @@ def dnll_loss(
     batch: Batch,
     key: Key,
   ) -> tuple[Array, Aux]:
-    """The loss of one network from what both made of the batch."""
+    """The loss of one network, from the outputs of both."""
     labeled, rows = batch.x.shape[0], logits.shape[0]
     logits_x, logits_u = logits[:labeled], logits[labeled:]
     supervised = losses.cross_entropy(logits_x, batch.y).sum() / rows
@@ -147,20 +157,26 @@ def build(
   hold_steps: int = 320,
   decay: float = 0.99,
 ) -> Method:
-  """Builds DNLL: equations 18-19 (F-D1), the weight by F-D7.
+  """Builds DNLL (equations 18-19).
+
+  The paper states no weight; the defaults are those of the released
+  combinations, with epochs of 320 steps (F-D7).
 
   Args:
-    components: what it is built from; `strong` is the view that is trained on.
-    terms: further terms, on the strong view of either network.
-    selection: `ep` draws negative labels uniformly, `epm` by the learner's
-      own mistakes (section 3.5, F-D6).
-    count: m, negative labels an image, 1 to K - 1.
-    unsupervised: `cross` (taught by the other), `self` or `both` (F-D1).
-    weight: of the negative labels.
-    ramp: its ramp, see `schedules.ramped`.
+    components: network, optimizer and augmentation; `strong` is the view that
+      is trained on.
+    terms: further terms, on the strong view of each network.
+    selection: `ep` draws negative labels uniformly, `epm` by the errors of the
+      network that learns (section 3.5, F-D6).
+    count: m, negative labels per image, 1 to K - 1.
+    unsupervised: `cross` (labels of the other network, Algorithm 1), `self` or
+      `both` (equations 18-19, F-D1).
+    weight: weight of the loss on negative labels.
+    ramp: ramp of the weight, see `schedules.ramped`.
     ramp_steps: length of the ramp.
-    hold_steps: steps between which the weight stays the same.
-    decay: of the average that an error-perception matrix is.
+    hold_steps: interval between changes of the weight.
+    decay: decay of the moving average of the error-perception matrix; the paper
+      states none (F-D6).
   """
   loss = dnll_loss(
     components,
@@ -196,7 +212,7 @@ def build(
 
 
 def _classes(components: Components, state: State) -> int:
-  """K, from the shape of what the network gives."""
+  """K, from the shape of the network's outputs."""
   image = jnp.zeros((1, *components.image_shape))
   outputs, _ = jax.eval_shape(
     functools.partial(components.model.apply, train=False),
@@ -204,4 +220,5 @@ def _classes(components: Components, state: State) -> int:
     state.stats['a'],
     image,
   )
-  return outputs.logits.shape[-1]
+  classes: int = outputs.logits.shape[-1]
+  return classes

@@ -1,8 +1,9 @@
-"""Dual Student: two networks, each a teacher where it is the more stable (Ke
-et al. 2019); with DNLL's negative labels where it is not.
+"""Dual Student: of two networks the more stable one teaches (Ke et al., "Dual
+Student: Breaking the Limits of the Teacher in Semi-supervised Learning", 2019);
+optionally DNLL's negative labels for the other images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,18 +21,19 @@ from nsl_jax.types import (
   Method,
   Outputs,
   Schedule,
+  State,
 )
 
 _VIEWS = dict(
   zip(two_networks.NAMES, (0, 1))
-)  # which of the two a network learns on
+)  # the view that a network is trained on
 
 
 class Stability(NamedTuple):
-  """How far a network's prediction moves between two views of an image.
+  """Stability of a network's prediction between two views of an image.
 
   Attributes:
-    stable: bool[N], the same class on both views, confident on one of them.
+    stable: bool[N], same class on both views, and confident on at least one.
     drift: f32[N], mean over classes of the squared difference.
   """
 
@@ -45,10 +47,10 @@ def stability(
   """Stability of a network on its images.
 
   Args:
-    logits: f32[N, K], class head on the view that it learns on.
+    logits: f32[N, K], class head on the view that it is trained on.
     consistency: f32[N, K], second head on the same view.
     elsewhere: f32[N, K], class head on the other view.
-    threshold: a probability above it is confident.
+    threshold: a larger probability is confident.
   """
   here, there = jax.nn.softmax(logits), jax.nn.softmax(elsewhere)
   confident = jnp.maximum(here.max(-1), there.max(-1)) > threshold
@@ -58,13 +60,13 @@ def stability(
 
 
 def learns_from(own: Stability, others: Stability) -> Array:
-  """bool[N]: where a network takes the other's prediction as its target."""
+  """bool[N]: whether the prediction of the other network is the target."""
   better = ~own.stable | (others.drift <= own.drift)
   return others.stable & better
 
 
 class _Negatives(NamedTuple):
-  """DNLL's part: see `build`."""
+  """Options of DNLL's negative labels, see `build`."""
 
   size: int
   weight: Schedule
@@ -79,16 +81,18 @@ def dual_student_loss(
   threshold: float,
   negatives: _Negatives | None,
 ) -> two_networks.PairLoss:
-  """Of either network: cross-entropy, ties between its heads, consistency with
-  itself on the other view, stabilization by the other network.
+  """For each network: cross-entropy, squared difference of its heads,
+  consistency between its views, and stabilization by the other network.
 
-  All images of a batch go through a network together, in two views: with
-  gradient on its own, without on the other's, and each moves its statistics.
-  Every sum is divided by the number of all images.
+  All images form one batch in two views: with gradient on the network's view,
+  without on the other's. Both passes update the statistics, as in the released
+  code (F-D20). Every sum is divided by the number of all images.
   """
   apply = two_networks.forward(components)
 
-  def loss(params, state, batch, key):
+  def loss(
+    params: two_networks.Pair, state: State, batch: Batch, key: Key
+  ) -> tuple[dict[str, Array], dict[str, Aux]]:
     if not batch.u.shape[0]:
       raise errors.UserError(
         'dual_student needs unlabeled images: set config.batch.unlabeled'
@@ -99,7 +103,7 @@ def dual_student_loss(
     own = {n: seen[at] for n, at in _VIEWS.items()}
     swapped = {n: own[two_networks.other(n)] for n in two_networks.NAMES}
     outputs, stats = apply(params, state.stats, own, learn)
-    elsewhere, stats = apply(  # in train mode too, as released (F-D20)
+    elsewhere, stats = apply(  # in train mode, as in the released code (F-D20)
       *jax.lax.stop_gradient((params, stats)), swapped, look
     )
     values, aux = {}, {}
@@ -130,12 +134,12 @@ def dual_student_loss(
     step: Array,
     key: Key,
   ) -> tuple[Array, dict[str, Array]]:
-    """The loss of one network from what both made of the batch."""
+    """The loss of one network, from the outputs of both."""
     cut, rival = batch.x.shape[0], two_networks.other(name)
     own = outputs[name]
     rows = own.logits.shape[0]
     there = jax.nn.softmax(elsewhere[name].logits)
-    # A row may learn from the other network only where it has no label.
+    # Only unlabeled rows learn from the other network.
     states = {
       n: stability(
         o.logits[cut:],
@@ -223,26 +227,26 @@ def build(
   hold_steps: int = 320,
   negatives: Mapping[str, Any] | None = None,
 ) -> Method:
-  """Builds Dual Student; the defaults are those of CIFAR-10, with epochs of 320
+  """Builds Dual Student; the defaults are those of CIFAR-10 with epochs of 320
   steps.
 
   Args:
-    components: what it is built from. With a network of one head the second
-      head is the first.
-    terms: further terms, on the unlabeled images of either network.
-    consistency: weight of agreement with itself on another view.
-    stabilization: weight of agreement with the other network.
+    components: network, optimizer and augmentation. In a network with one head
+      the second head is the first.
+    terms: further terms, on the unlabeled images of each network.
+    consistency: weight of the consistency between views.
+    stabilization: weight of the consistency with the other network.
     tie: weight of the squared difference of the two heads.
     threshold: see `stability`.
-    ramp: ramp of both agreements, see `schedules.ramped`.
+    ramp: ramp of both consistency weights, see `schedules.ramped`.
     ramp_steps: length of the ramp.
-    hold_steps: steps between which the weights stay the same.
-    negatives: DNLL on top (section 4.4 and the released code): an image that
-      the other network does not teach gives `count` negative labels, drawn
-      among the classes that the other does not predict on the view of this
-      one. Fields `count`, `weight`, `ramp`, `ramp_steps`, `hold_steps`.
+    hold_steps: interval between changes of the weights.
+    negatives: adds DNLL (its section 4.4 and released code): an image that the
+      other network does not teach gets `count` negative labels, drawn from the
+      classes that the other network does not predict on this network's view.
+      Fields `count`, `weight`, `ramp`, `ramp_steps`, `hold_steps`.
   """
-  ramped = lambda value: schedules.ramped(
+  ramped: Callable[[float], Schedule] = lambda value: schedules.ramped(
     weight=value, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
   )
   loss = dual_student_loss(

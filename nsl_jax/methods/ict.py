@@ -1,4 +1,7 @@
-"""ICT: the prediction for a mixture is the mixture of a teacher's."""
+"""ICT: predictions for mixed images match mixed predictions of a teacher (Verma
+et al., "Interpolation Consistency Training for Semi-Supervised Learning",
+2019).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +19,11 @@ from nsl_jax.types import (
   Key,
   Loss,
   Method,
+  Outputs,
   Params,
   Schedule,
   State,
+  Stats,
 )
 
 
@@ -33,7 +38,9 @@ def ict_loss(components: Components, *, weight: Schedule, alpha: float) -> Loss:
   ) -> tuple[Array, Aux]:
     keys = jax.random.split(key, 6)
 
-    def forward(params: Params, images: Array, key: Key):
+    def forward(
+      params: Params, images: Array, key: Key
+    ) -> tuple[Outputs, Stats]:
       return components.model.apply(
         params, state.stats, images, train=True, key=key
       )
@@ -80,13 +87,13 @@ def build(
   """Builds ICT; the defaults are those of MixMatch's baseline on CIFAR-10.
 
   Args:
-    components: what it is built from.
+    components: network, optimizer and augmentation.
     terms: terms over the mixed unlabeled rows.
-    weight: of the unlabeled loss.
-    ramp: its ramp.
+    weight: weight of the unlabeled loss.
+    ramp: ramp of the weight.
     ramp_steps: length of the ramp, 0.4 of that run.
-    alpha: of the Beta distribution that mixing ratios are drawn from.
-    decay: of the teacher's weights.
+    alpha: parameter of the Beta distribution of mixing ratios.
+    decay: decay of the teacher's weights.
   """
   terms_lib.refuse_single_images('ict', terms)
   loss = ict_loss(

@@ -1,5 +1,10 @@
-"""Learning to impute: after each step of a host, change the labels that it
-imputes so that learning them helps on held-out images (Li, Foo & Bilen).
+"""Learning to Impute: after each step of a host method, a bilevel step updates
+the imputed labels (V1), or the parameters that impute them (V2), to lower the
+loss on held-out labeled images.
+
+Li, Foo & Bilen, "Learning to Impute: A General Framework for Semi-supervised
+Learning", 2020, https://arxiv.org/abs/1912.10364. V1 is L2I-L and V2 is L2I-O
+in the released code (F-L1).
 """
 
 import functools
@@ -26,7 +31,7 @@ from nsl_jax.types import (
 )
 
 TASKS = tuple(tasks.TASKS)
-_WATCHED = 256  # test images, the first ones
+_WATCHED = 256  # the first test images, whose loss is logged
 HOSTS: dict[str, Callable[..., combinators.SingleNetworkMethod]] = {
   'mixmatch': mixmatch.build,
   'pseudo_label_l2i': pseudo_label_l2i.build,
@@ -56,31 +61,33 @@ def build(
   V2 on the Pseudo-Label of Table 2 at Adam's rate of 0.003.
 
   Args:
-    components: what it is built from.
+    components: network, optimizer and augmentation.
     host: `name` (one of `HOSTS`) and options of the host.
-    variant: `v1` moves the labels, then learns them; `v2` moves the
-      parameters that impute them, by the student's softmax (F-L8).
+    variant: `v1` updates the labels, then trains on them; `v2` updates the
+      parameters that impute them. Both impute by the student's softmax, as in
+      appendix A.2 and the released code, whatever the host does (F-L8).
     inner_rate: learning rate of the inner step, on a sum over images and
-      classes, or on a mean over images and points (F-L4); of `last_layer` a
-      mere factor of the gradient.
-    label_rate: V1's step on the labels; 0 learns them as they are, to tell what
-      the second update alone does.
-    label_space: whether V1 moves `logits`, as the code does, or `labels`,
-      which are then put back on the simplex (F-L5). Points just move.
+      classes, or on a mean over images and points. The paper states none; the
+      released code takes 100 (V1) and 50 (V2) times the optimizer's rate on the
+      sum, 1 and 10 times on the mean (F-L4). With `last_layer` a factor of the
+      gradient.
+    label_rate: V1's step size on the labels; 0 trains on unchanged labels, to
+      isolate the effect of the second update.
+    label_space: whether V1 updates `logits`, as the released code, or `labels`,
+      as the paper, followed by renormalization (F-L5). Points need neither.
     gradient: `nested` differentiates through the inner step, see
       `bilevel.label_gradient`; `last_layer` is the closed form for many
-      classes (appendix A.3, F-L12).
-    log_test_loss: report the loss on the held-out batch, and that of some test
-      images, before and after the step that is added (L2I Figure 2); and, as
-      `virtual_before` and `virtual_after`, what the step is made to lower: the
-      held-out loss at theta* of the old and of the changed labels, in V2 those
-      that the changed parameters impute (F-L24). `last_layer` has no theta*:
-      both are the loss as it is.
-    follow_rate: count `inner_rate` in what the optimizer's rate then is.
+      classes without second derivatives (appendix A.3, F-L12).
+    log_test_loss: log the loss of the held-out batch and of some test images
+      before and after the second update (L2I Figure 2), and as `virtual_before`
+      and `virtual_after` what the update of the labels lowers: the held-out
+      loss at theta* with the old and the updated labels, in V2 those that the
+      updated parameters impute (F-L24). With `last_layer` there is no theta*,
+      and both are the loss at theta.
+    follow_rate: make `inner_rate` a factor of the optimizer's current rate.
 
   Raises:
-    errors.UserError: for an unknown host or option, or options that contradict
-      each other.
+    errors.UserError: for an unknown host or option, or contradicting options.
   """
   task = tasks.of(components)
   closed = gradient == 'last_layer'
@@ -117,7 +124,8 @@ def build(
 
 def _rate(components: Components, value: float, ema_update: bool) -> Schedule:
   if not ema_update:
-    return optax.constant_schedule(value)
+    constant: Schedule = optax.constant_schedule(value)
+    return constant
   rate = components.learning_rate
   if rate is None:
     raise errors.UserError('l2i follow_rate: the optimizer has no rate')
@@ -151,8 +159,10 @@ def impute_and_learn(
   gradient: imputation.Gradient,
   log_test_loss: bool,
 ) -> Update:
-  """The host's step, then the one that L2I adds, by the same optimizer at the
-  same rate.
+  """The host's step, then that of L2I, with the same optimizer and rate.
+
+  After V1 the weight of the loss on the updated labels is 1, as in the released
+  code; the paper states none (F-L6).
 
   Args:
     components: network, optimizer, views.
@@ -160,7 +170,7 @@ def impute_and_learn(
     variant: see `build`.
     inner_rate: step -> learning rate of the inner step.
     move: `(labels, their gradient) -> labels`, V1's step.
-    gradient: how labels should change.
+    gradient: the gradient of the held-out loss in the labels.
     log_test_loss: see `build`.
   """
   task = tasks.of(components)
@@ -179,7 +189,8 @@ def impute_and_learn(
       recipe.loss, components.tx, state, batch, first
     )
     if components.ema_decay and task is tasks.REGRESSION:
-      # The released code averages landmarks' weights after both steps (F-L11).
+      # For landmarks the released code averages weights after both steps, in
+      # classification after the second only (F-L11).
       state, _ = combinators.ema_update(combinators.EMA, components.ema_decay)(
         state, batch, first
       )
@@ -218,7 +229,7 @@ def impute_and_learn(
 def _losses_around(
   passes: imputation.Passes, before: Params, after: Params, batch: Batch
 ) -> Metrics:
-  """Losses of the held-out and of some test images with either weights."""
+  """Losses of the held-out and of some test images, before and after."""
   found = {}
   for when, params in (('before', before), ('after', after)):
     found[f'held_{when}'] = passes.held(params)[0]

@@ -1,5 +1,5 @@
-"""The mean of the labeled targets for every image: what a network of points is
-to be better than (Learning to Impute, Table 1).
+"""The mean of the labeled points as prediction for every image, the baseline of
+L2I's Table 1 (Li, Foo & Bilen 2020, https://arxiv.org/abs/1912.10364).
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ TASKS = (tasks.REGRESSION.name,)
 def build(
   components: Components, *, terms: Mapping[str, Mapping[str, Any]]
 ) -> Method:
-  """Builds the method, which learns nothing.
+  """Builds the method, which trains nothing.
 
-  Points are standardized by the mean of the labeled ones, so that 0 is it.
+  Points are standardized by the mean of the labeled ones, so the mean is 0.
 
   Args:
-    components: what it is built from; its network is not used.
-    terms: none, as they are about classes.
+    components: the network is not used.
+    terms: must be empty, since terms need classes.
   """
   task = tasks.of(components)
 
@@ -32,7 +32,7 @@ def build(
 
   network = combinators.predict_with_ema(
     components
-  )  # for the number of points alone
+  )  # only for the number of points
 
   def predict(state: State, images: Array) -> Array:
     return jnp.zeros_like(network(state, images))

@@ -1,4 +1,6 @@
-"""Mean Teacher: supervised plus agreement with an average of past weights."""
+"""Mean Teacher: the supervised loss plus consistency with a teacher of averaged
+weights (Tarvainen & Valpola, "Mean teachers are better role models", 2017).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +13,13 @@ from nsl_jax.compose import combinators
 from nsl_jax.methods import supervised
 from nsl_jax.types import Array, Components, Key, Method, Schedule, State
 
-_STATS = 'teacher_stats'  # slot of what the running statistics average to
+_STATS = 'teacher_stats'  # slot of the average of the running statistics
 
 
 def warm_up(decay: float) -> Schedule:
-  """min(1 - 1 / (step + 1), decay): the first update copies (L2I's rule)."""
+  """min(1 - 1 / (step + 1), decay): the first update copies the student (rule
+  of the code of Mean Teacher and L2I).
+  """
 
   def at(step: Array | int) -> Array:
     return jnp.minimum(1.0 - 1.0 / (step + 1.0), decay)
@@ -47,24 +51,24 @@ def build(
   """Builds Mean Teacher; the defaults are those of family O.
 
   Args:
-    components: what it is built from.
+    components: network, optimizer and augmentation.
     terms: further terms.
-    decay: of the teacher's weights.
-    warm_up_decay: let the decay grow from 0, see `warm_up`.
+    decay: decay of the teacher's weights.
+    warm_up_decay: increase the decay from 0, see `warm_up`.
     shared_batch_norm: see `combinators.forward_passes`.
     tie: weight of the squared difference of the network's two heads.
-    eval_with: the `student`, by its evaluation average if there is one, or the
-      `teacher`, with the student's running statistics averaged as its weights
-      are.
+    eval_with: the `student`, with its evaluation average if there is one, or
+      the `teacher`, with an average of the student's running statistics.
     second_pass_rows: `all` (family O) or `unlabeled` (family D), see
       `combinators.forward_passes`.
-    weight: of the agreement with the teacher.
-    ramp: its ramp, see `schedules.ramped`.
+    weight: weight of the consistency with the teacher.
+    ramp: ramp of the weight, see `schedules.ramped`.
     ramp_steps: length of the ramp.
-    hold_steps: steps between which the weight stays the same.
+    hold_steps: interval between changes of the weight.
 
   Raises:
-    errors.UserError: if `eval_with` is the teacher and another average is kept.
+    errors.UserError: if `eval_with` is the teacher and there is another
+      average.
   """
   options_of_term = dict(
     weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps

@@ -1,4 +1,6 @@
-"""MixMatch: guess labels, sharpen them, mix everything (Berthelot et al.)."""
+"""MixMatch: guess labels, sharpen them, mix all rows (Berthelot et al.,
+"MixMatch: A Holistic Approach to Semi-Supervised Learning", 2019).
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,8 +29,8 @@ class Mixed(NamedTuple):
   """Labeled and unlabeled images after mixing.
 
   Attributes:
-    images: f32[(1 + A) B, H, W, C]; the first B are the labeled ones'.
-    labels: f32[(1 + A) B, K], rows of sum 1.
+    images: f32[(1 + A) B, H, W, C]; the first B are the labeled ones.
+    labels: f32[(1 + A) B, K]; rows sum to 1.
   """
 
   images: Array
@@ -44,19 +46,19 @@ def each_pass(
   *,
   moved_by: str,
 ) -> tuple[Array, Stats]:
-  """Logits of batches that each are normalized with their own statistics.
+  """Logits of several batches, each normalized with its own statistics.
 
   Args:
     components: the network.
     params: its parameters.
     stats: its running statistics.
-    batches: A batches of one size, f32[B, H, W, C].
-    key: split into one for each pass.
-    moved_by: passes that move the running statistics: `first`, or `all` one
-      after the other.
+    batches: A batches of the same size, f32[B, H, W, C].
+    key: split into one key per pass.
+    moved_by: passes that update the running statistics: the `first`, or `all`
+      in sequence.
 
   Returns:
-    f32[A, B, K] and the moved statistics.
+    f32[A, B, K] and the updated statistics.
   """
   keys = jax.random.split(key, len(batches))
 
@@ -66,8 +68,8 @@ def each_pass(
     )
     return outputs.logits, stats
 
-  # Fewer and larger kernels for an accelerator. On CPU independent passes use
-  # all cores, and the vectorized pass takes 1.4 times as long.
+  # An accelerator prefers fewer and larger kernels. On CPU independent passes
+  # use all cores, and the vectorized pass takes 1.4 times as long.
   if moved_by == 'first' and jax.default_backend() != 'cpu':
     mapped = jax.vmap(forward, (None, 0, 0))
     logits, moved = mapped(stats, jnp.stack(batches), keys)
@@ -95,7 +97,7 @@ def average(
   Every view is a separate batch, see `each_pass`.
 
   Returns:
-    f32[B, K] and the moved statistics.
+    f32[B, K] and the updated statistics.
   """
   logits, moved = each_pass(
     components, params, stats, views, key, moved_by=moved_by
@@ -106,7 +108,7 @@ def average(
 def mix_all(
   images: Array, labels: Array, key: Key, *, alpha: float, per_batch: bool
 ) -> Mixed:
-  """Mixes every row with the row that one random permutation gives it."""
+  """Mixes every row with a row of one random permutation."""
   order, ratio = jax.random.split(key)
   rows = images.shape[0]
   other = jax.random.permutation(order, rows)
@@ -129,8 +131,8 @@ def interleaved_pass(
 ) -> tuple[Array, Stats]:
   """Logits of all rows by passes over interleaved chunks.
 
-  Each pass normalizes with its own chunk's statistics. The running ones are
-  moved by the first alone, or one after the other by all.
+  Each pass normalizes with the statistics of its chunk. `moved_by` the `first`
+  pass or `all` passes, the running statistics are updated.
   """
   shuffled = mixing.interleave(jnp.split(images, chunks))
   logits, moved = each_pass(
@@ -203,7 +205,9 @@ def mixmatch_loss(
     value = (
       parts['cross_entropy'] + parts['mixmatch_weight'] * parts['mixmatch']
     )
-    aux = Aux(  # a term sees every mixed row, its label as the target (F-N5)
+    # A term averages over the union of both mixed sets, as NS3L's equation has
+    # it, with the mixed labels as targets (F-N5).
+    aux = Aux(
       logits_u=logits,
       target_probs=mixed.labels,
       normalizer=logits.shape[0],
@@ -234,27 +238,27 @@ def build(
   ratio_per_batch: bool = False,
   moved_by: str = 'first',
 ) -> combinators.SingleNetworkMethod:
-  """MixMatch's recipe; the defaults are those of CIFAR-10.
+  """Builds MixMatch; the defaults are those of CIFAR-10.
 
-  A batch of 64 is 64 images of MixMatch's own step counter, whose ramp of
-  1,048,576 images are 16,384 steps.
+  MixMatch's code counts images: with batches of 64 its ramp of 1,048,576 images
+  is 16,384 steps.
 
   Args:
-    components: what it is built from.
-    terms: terms over all mixed rows, with the mixed labels as target.
-    weight: of the unlabeled loss.
-    ramp: its ramp.
+    components: network, optimizer and augmentation.
+    terms: terms over all mixed rows, with the mixed labels as targets.
+    weight: weight of the unlabeled loss.
+    ramp: ramp of the weight.
     ramp_steps: length of the ramp.
-    alpha: of the Beta distribution that mixing ratios are drawn from.
-    temperature: of the sharpening.
+    alpha: parameter of the Beta distribution of mixing ratios.
+    temperature: temperature of the sharpening.
     views: augmentations of every unlabeled image, A.
-    ratio_per_batch: one mixing ratio a batch instead of one a row.
-    moved_by: passes that move the running statistics: `first`, that over the
-      first mixed chunk, or `all` passes, guesses before chunks, which L2I's
-      code makes in train mode (F-L23).
+    ratio_per_batch: one mixing ratio per batch instead of one per row.
+    moved_by: passes that update the running statistics: the `first` mixed
+      chunk, as in MixMatch's code, or `all` passes, those of the guesses before
+      those of the chunks, as in L2I's (F-L23).
 
   Raises:
-    errors.UserError: for a term that needs what mixed rows do not have.
+    errors.UserError: for a term that cannot be applied to mixed rows.
   """
   terms_lib.refuse_single_images('mixmatch', terms)
   loss = mixmatch_loss(

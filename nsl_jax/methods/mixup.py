@@ -1,4 +1,6 @@
-"""mixup as MixMatch's baseline: both groups mixed, predictions as labels."""
+"""mixup (Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018) as
+MixMatch's baseline: labeled and unlabeled rows, with predictions as labels.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +18,16 @@ from nsl_jax.types import (
   Key,
   Loss,
   Method,
+  Outputs,
   Params,
   State,
+  Stats,
 )
 
 
 def mixup_loss(components: Components, *, alpha: float) -> Loss:
   """Cross-entropy on labeled images mixed with the reversed batch, plus the
-  same on unlabeled ones with the network's prediction as their label.
+  same on unlabeled images with the network's prediction as label.
   """
 
   def loss(
@@ -31,7 +35,7 @@ def mixup_loss(components: Components, *, alpha: float) -> Loss:
   ) -> tuple[Array, Aux]:
     keys = jax.random.split(key, 7)
 
-    def forward(images: Array, key: Key):
+    def forward(images: Array, key: Key) -> tuple[Outputs, Stats]:
       return components.model.apply(
         params, state.stats, images, train=True, key=key
       )
@@ -78,9 +82,9 @@ def build(
   """Builds mixup.
 
   Args:
-    components: what it is built from.
+    components: network, optimizer and augmentation.
     terms: terms over the mixed unlabeled rows.
-    alpha: of the Beta distribution that mixing ratios are drawn from; 0.75 on
+    alpha: parameter of the Beta distribution of mixing ratios; 0.75 on
       CIFAR-10, 0.25 on SVHN.
   """
   terms_lib.refuse_single_images('mixup', terms)

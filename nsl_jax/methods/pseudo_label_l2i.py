@@ -1,5 +1,6 @@
-"""Soft labels from another view, by the network itself or by its average:
-Pseudo-Label and Mean Teacher as Learning to Impute has them (sections 3, A.2).
+"""Soft labels from another view, by the network or by its average: Pseudo-Label
+and Mean Teacher as hosts of Learning to Impute (Li, Foo & Bilen 2020, section 3
+and appendix A.2, https://arxiv.org/abs/1912.10364).
 """
 
 from collections.abc import Mapping
@@ -35,14 +36,17 @@ def pseudo_label_loss(
   hard: bool,
   interleave: bool,
 ) -> Loss:
-  """Mean labeled loss plus `weight` times how far the prediction of one view
-  is from the constant one of another: their mean squared difference, or with
-  `hard` the mean cross-entropy with the latter's most likely class (F-L10).
-  Points predicted for the other view are moved to where this one has them.
+  """Mean labeled loss plus `weight` times the mean squared difference between
+  the prediction for one view and the constant prediction for another.
 
-  Labeled and unlabeled images go through in two chunks, interleaved so that
-  both are in each batch's statistics, as in MixMatch; the imputing pass is a
-  batch of its own. Both chunks move the statistics, as in L2I's code (F-L23).
+  With `hard` it is the cross-entropy with the most probable class of the other
+  view. The paper's section 3 describes that; its appendix A.2 and the released
+  code have the squared difference, for which the weight of 75 is made (F-L10).
+  Points are shifted from the other view to this one.
+
+  Labeled and unlabeled images form two chunks, interleaved so that both are in
+  the statistics of each batch, as in MixMatch; the imputing pass is a separate
+  batch. Both chunks update the statistics, as in L2I's code (F-L23).
   """
   task = tasks.of(components)
   differ = losses.cross_entropy if hard else task.disagreement
@@ -121,7 +125,7 @@ def _both(
   interleave: bool,
   key: Key,
 ) -> tuple[Array, Any]:
-  """Logits of labeled and unlabeled rows, and moved statistics."""
+  """Logits of labeled and unlabeled rows, and updated statistics."""
   images = jnp.concatenate([x, u])
   if interleave:
     return mixmatch.interleaved_pass(
@@ -147,23 +151,23 @@ def build(
   warm_up_decay: bool = True,
   interleave: bool = True,
 ) -> combinators.SingleNetworkMethod:
-  """The recipe of Pseudo-Label, or of Mean Teacher; the defaults are those of
-  Pseudo-Label in Table 2.
+  """Builds Pseudo-Label or Mean Teacher; the defaults are those of Pseudo-Label
+  in Table 2.
 
   Args:
-    components: what it is built from.
+    components: network, optimizer and augmentation.
     terms: further terms, on the view that is trained on.
-    weight: of the unlabeled loss.
-    ramp: its ramp.
+    weight: weight of the unlabeled loss.
+    ramp: ramp of the weight.
     ramp_steps: length of the ramp.
-    teacher: let an average of past weights impute, instead of the network.
-    hard: impute the most likely class, and learn it by cross-entropy.
-    decay: of that average.
-    warm_up_decay: let the decay grow from 0, see `mean_teacher.warm_up`.
-    interleave: see `pseudo_label_loss`; else all images are one batch.
+    teacher: impute with an average of past weights instead of the network.
+    hard: impute the most probable class, with cross-entropy as the loss.
+    decay: decay of the average.
+    warm_up_decay: increase the decay from 0, see `mean_teacher.warm_up`.
+    interleave: see `pseudo_label_loss`; otherwise all images form one batch.
 
   Raises:
-    errors.UserError: if points are to be hard.
+    errors.UserError: if `hard` is set for points.
   """
   if hard and tasks.of(components) is tasks.REGRESSION:
     raise errors.UserError(

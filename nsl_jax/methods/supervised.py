@@ -1,6 +1,6 @@
-"""Supervised: the task's loss on the labeled images, plus any terms.
+"""Supervised: the loss of the labeled images plus any terms.
 
-The base of every method that is one clean pass and terms on its logits.
+The base of every method that consists of one clean pass and terms.
 """
 
 from collections.abc import Mapping
@@ -38,11 +38,11 @@ def supervised_loss(
 ) -> Loss:
   """Loss of the labeled images.
 
-  `combinators.forward_passes` tells what its sum, and that of a term, is
-  divided by. `tie` weighs the squared difference of the network's two heads, a
+  `combinators.forward_passes` defines the divisors of this sum and of a term.
+  `tie` is the weight of the squared difference of the network's two heads, a
   mean over the rows of the clean pass. With `second_pass_rows='unlabeled'` a
-  further pass of the network itself moves the statistics as the clean one does,
-  as in DNLL's released code.
+  second pass of the trained network also updates the statistics, as in DNLL's
+  released code (F-D11).
   """
   passes = combinators.forward_passes(
     components,
@@ -98,11 +98,11 @@ def build(
   terms: Mapping[str, Mapping[str, Any]],
   shared_batch_norm: bool = True,
 ) -> Method:
-  """The loss plus the configured terms.
+  """Builds the loss plus the configured terms.
 
   Args:
-    components: what it is built from.
-    terms: their configs.
+    components: network, optimizer and augmentation.
+    terms: configs of the terms.
     shared_batch_norm: see `combinators.forward_passes`.
   """
   return with_terms(components, terms, shared_batch_norm=shared_batch_norm)
@@ -120,9 +120,9 @@ def with_terms(
   """The loss plus terms on one network.
 
   Args:
-    components: what it is built from.
-    terms: their configs.
-    *after: updates that follow the optimizer's.
+    components: network, optimizer and augmentation.
+    terms: configs of the terms.
+    *after: updates after the optimizer step.
     shared_batch_norm: see `combinators.forward_passes`.
     slots: slots that start as copies of the network.
     tie: see `supervised_loss`.

@@ -1,4 +1,4 @@
-"""Networks by name, each as a pair of pure functions."""
+"""Networks by name, each a pair of pure functions."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ _INIT_FROM = Option(
 
 
 def _lookup(kind: str, word: Any, table: Mapping[str, Any]) -> Any:
-  """The entry of a table, or a UserError that suggests a known word."""
+  """The entry of a table; UserError with a suggestion if there is none."""
   if word not in table:
     hint = errors.did_you_mean(str(word), table)
     raise errors.UserError(f'unknown {kind} {word!r}; {hint}')
@@ -82,9 +82,11 @@ def find(name: str) -> Callable[..., nn.Module]:
     UserError: no network has this name, or what has it is neither.
   """
   module, _, attribute = name.partition(':')
+  network: type[nn.Module] | None
   if not attribute:
-    return _lookup('network', name, NETWORKS)
-  network = getattr(errors.import_module(module, 'network'), attribute, None)
+    network = _lookup('network', name, NETWORKS)
+  else:
+    network = getattr(errors.import_module(module, 'network'), attribute, None)
   if network is None:
     raise errors.UserError(f'module {module} has no network {attribute!r}')
   if not callable(network) or (
@@ -119,15 +121,14 @@ def build(
       it starts from those weights, see `weights.start_from`.
     num_classes: K, the number of outputs.
     precision: 'float32', or 'bfloat16' to compute in bfloat16; parameters,
-      batch-norm statistics and outputs are float32 either way.
+      batch-norm statistics and outputs are always float32.
 
   Returns:
-    The network; the second part of its variables, the running statistics, is
-    {} where it has no batch normalization.
+    The network; its running statistics are {} without batch normalization.
 
   Raises:
     UserError: the name, a field or the precision is unknown, or a value has
-      the wrong type. A value out of range raises it at the first use.
+      the wrong type. A value out of range raises at the first use.
   """
   config = dict(config)
   name = config.pop('name', '')
@@ -155,14 +156,14 @@ def build(
 
 
 def _outputs(result: Any) -> Outputs:
-  """What a network returns, where that is logits alone."""
+  """`Outputs` of a network, also of one that returns logits only."""
   if isinstance(result, Outputs):
     return result
   return Outputs(result, features=result, consistency=result)
 
 
 def _as_functions(module: nn.Module) -> Model:
-  """Splits the variables of a Linen module in parameters and statistics."""
+  """Splits the variables of a Linen module into parameters and statistics."""
 
   def init(key: Key, image_shape: tuple[int, int, int]) -> tuple[Params, Stats]:
     images = jnp.zeros((1, *image_shape))

@@ -1,4 +1,8 @@
-"""The thirteen-layer convolutional network of the consistency papers."""
+"""The 13-layer convolutional network of the consistency papers: VAT (Miyato et
+al. 2018), Dual Student (Ke et al. 2019), DNLL (Xu et al. 2023,
+https://arxiv.org/abs/2301.03976) and L2I (Li, Foo & Bilen 2020,
+https://arxiv.org/abs/1912.10364).
+"""
 
 from typing import Any
 
@@ -9,7 +13,7 @@ from nsl_jax import errors
 from nsl_jax.models import layers
 from nsl_jax.types import Array, Outputs
 
-# Momentum and epsilon of the norms, and whether the logits have one.
+# Momentum and epsilon of batch normalization, and whether the logits have it.
 _VARIANTS = {
   'vat': (0.99, 1e-6, False),
   'l2i': (0.9, 1e-5, True),
@@ -30,13 +34,14 @@ class CNN13(nn.Module):
 
   Attributes:
     num_classes: K.
-    variant: 'vat' (no convolution bias, He-normal), 'l2i' (bias, norm on the
-      logits; convolutions normal by fan-out, last layer Xavier-normal) or
+    variant: 'vat' (no convolution bias, He-normal), 'l2i' (bias, batch norm of
+      the logits; initialized as in the released code, convolutions from
+      N(0, 2 / (k^2 C_out)) and the last layer Xavier-normal, F-L13) or
       'dual_student' (weight normalization, bias, two heads).
     width: factor on the number of filters, 128 to 512.
     dropout: rate after each max-pool.
-    top_bn: batch normalization of the logits; None for what the variant has.
-    dtype: of the computation; parameters and outputs are float32.
+    top_bn: batch normalization of the logits; None for the variant's default.
+    dtype: dtype of the computation; parameters and outputs are float32.
   """
 
   num_classes: int
@@ -47,7 +52,7 @@ class CNN13(nn.Module):
   dtype: Any = jnp.float32
 
   def _check(self, images: Array) -> None:
-    """Raises UserError where a field or the image size has no meaning."""
+    """Raises UserError if a field or the image size is invalid."""
     if self.variant not in _VARIANTS:
       raise errors.UserError(
         f'cnn13 has no variant {self.variant!r}; '
@@ -68,12 +73,12 @@ class CNN13(nn.Module):
       )
 
   def _norm(self, x: Array, train: bool) -> Array:
-    """Batch normalization of the variant, f[B, ..., C] -> f[B, ..., C]."""
+    """The variant's batch normalization, f[B, ..., C] -> f[B, ..., C]."""
     momentum, epsilon, _ = _VARIANTS[self.variant]
     return layers.batch_norm(x, train=train, momentum=momentum, epsilon=epsilon)
 
   def _conv(self, x: Array, filters: int, size: int, padding: str) -> Array:
-    """Convolution of the variant, f[B, H, W, C] -> f[B, H', W', width C']."""
+    """The variant's convolution, f[B, H, W, C] -> f[B, H', W', width C']."""
     filters = max(1, round(self.width * filters))
     shape = (size, size)
     if self.variant == 'dual_student':
@@ -93,7 +98,7 @@ class CNN13(nn.Module):
     )(x)
 
   def _head(self, features: Array, train: bool) -> Array:
-    """Dense layer, f32[B, D] -> f32[B, K], with its norm if it has one."""
+    """Dense layer with optional batch norm, f32[B, D] -> f32[B, K]."""
     if self.variant == 'dual_student':
       logits = layers.WeightNormDense(self.num_classes)(features)
     elif self.variant == 'vat':
@@ -110,7 +115,7 @@ class CNN13(nn.Module):
     """Maps images f32[B, H, W, C] to Outputs, D = 128 width.
 
     Raises:
-      UserError: a field or the image size has no meaning.
+      UserError: a field or the image size is invalid.
     """
     self._check(images)
     x = images.astype(self.dtype)

@@ -1,4 +1,6 @@
-"""The three-layer convolutional network of the domain adaptation."""
+"""The three-layer convolutional network of DNLL's domain adaptation (Xu et al.
+2023, https://arxiv.org/abs/2301.03976).
+"""
 
 from typing import Any
 
@@ -11,24 +13,24 @@ from nsl_jax.models import layers
 from nsl_jax.types import Array, Outputs
 
 _FILTERS = (16, 32, 32)
-_WINDOW = 6  # side of the only window that the mean pool looks at
+_WINDOW = 6  # side of the only window of the mean pool
 
 
 class CNN3(nn.Module):
-  """Input noise, three convolutions, pool of a corner, two heads (DNLL).
+  """Input noise, three convolutions, mean pool of a corner, two heads.
 
   The convolutions and the heads are weight-normalized and have a bias. The
-  last map is averaged by a 6x6 pool of stride 2, which fits once on the 7x7
-  map of a 28x28 image: only the top-left 6x6 of a map counts (F-D17).
+  released code pools the last map by 6x6 windows of stride 2, which fit once on
+  the 7x7 map of a 28x28 image: only its top-left 6x6 counts (F-D17).
 
   Attributes:
     num_classes: K.
-    channels: of the input of the first convolution, 1 or 3; an image of one
-      channel is repeated, and the noise differs between its copies.
-    noise: standard deviation of the noise on the input. It is there in
-      training only, and only where the pass has a key.
+    channels: input channels of the first convolution, 1 or 3; an image of one
+      channel is repeated, with independent noise on each copy.
+    noise: standard deviation of the input noise. It is applied in training
+      with a key only; the released code also applies it in evaluation (F-D17).
     dropout: rate after the second max-pool.
-    dtype: of the computation; parameters and outputs are float32.
+    dtype: dtype of the computation; parameters and outputs are float32.
   """
 
   num_classes: int
@@ -38,7 +40,7 @@ class CNN3(nn.Module):
   dtype: Any = jnp.float32
 
   def _check(self, images: Array) -> None:
-    """Raises UserError where a field or the image shape has no meaning."""
+    """Raises UserError if a field or the image shape is invalid."""
     if self.channels not in (1, 3):
       raise errors.UserError(
         f'cnn3: channels must be 1 or 3, not {self.channels!r}'
@@ -64,7 +66,7 @@ class CNN3(nn.Module):
       )
 
   def _input(self, images: Array, train: bool) -> Array:
-    """Copies the channel and adds the noise, f32[B, H, W, channels]."""
+    """Repeats the channel and adds noise, f32[B, H, W, channels]."""
     x = jnp.repeat(images, self.channels // images.shape[-1], axis=-1)
     if train and self.noise > 0 and self.has_rng('dropout'):
       key = self.make_rng('dropout')
@@ -83,7 +85,7 @@ class CNN3(nn.Module):
     """Maps images f32[B, H, W, C] to Outputs, D = 32.
 
     Raises:
-      UserError: a field or the image shape has no meaning.
+      UserError: a field or the image shape is invalid.
     """
     self._check(images)
     first, second, third = _FILTERS

@@ -1,4 +1,4 @@
-"""The layers that more than one network is made of."""
+"""Layers that several networks share."""
 
 import functools
 from typing import Any
@@ -28,8 +28,8 @@ def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
 def max_pool(x: Array) -> Array:
   """2x2 max-pooling with stride 2, without padding.
 
-  Written as the maximum of four strided slices: on CPU its gradient is about
-  ten times faster than that of a reshape and max, and more than that of a
+  The maximum of four strided slices: on CPU its gradient is about ten times
+  faster than that of a reshape and max, and still faster than that of a
   windowed reduction. Tied maxima share the gradient.
 
   Args:
@@ -82,16 +82,16 @@ def global_mean(x: Array) -> Array:
 class BatchNorm(nn.Module):
   """Batch normalization in float32; the result has the dtype of the input.
 
-  The n-th batch (from 0) enters the running statistics with momentum
-  min(momentum, n / (n + 9)), the warm-up that TensorFlow gives its moving
-  averages: the first batch replaces the initial 0 and 1, and until batch
+  Batch n (from 0) updates the running statistics with momentum
+  min(momentum, n / (n + 9)), the warm-up of TensorFlow's moving averages: the
+  first batch replaces the initial 0 and 1, and up to batch
   9 momentum / (1 - momentum) the average covers about the last tenth of the
-  run, whatever its length. With a constant 0.999 a run of 1,000 steps is
-  evaluated with statistics that are a third initial values and otherwise those
-  of a network long gone; from step 8,991 on the two are the same rule.
+  run. With a constant 0.999, a third of the statistics after 1,000 steps are
+  the initial values and most of the rest is outdated. From step 8,991 on the
+  two rules are the same.
 
   Attributes:
-    momentum: decay of the running statistics once the warm-up is over.
+    momentum: decay of the running statistics after the warm-up.
     epsilon: added to the variance.
     scale_init: of the scale.
   """
@@ -117,7 +117,7 @@ class BatchNorm(nn.Module):
       dtype=x.dtype,
     )
     nn.share_scope(self, norm)
-    y = norm(x)
+    y: Array = norm(x)
     if train and not self.is_initializing():
       count.value = count.value + 1.0
     return y

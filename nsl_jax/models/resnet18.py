@@ -85,12 +85,13 @@ class ResNet18(nn.Module):
       return layers.batch_norm(
         x, train=train, momentum=0.9, epsilon=_EPSILON, scale_init=scale_init
       )
-    return nn.GroupNorm(
+    y: Array = nn.GroupNorm(
       groups_of(x.shape[-1]),
       epsilon=_EPSILON,
       scale_init=scale_init,
       dtype=self.dtype,
     )(x)
+    return y
 
   def _conv(self, x: Array, filters: int, size: int, *, stride: int) -> Array:
     """Convolution padded by size // 2, f[B, H, W, C] -> f[B, H', W', filters].

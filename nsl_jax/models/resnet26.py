@@ -1,4 +1,6 @@
-"""The residual network of the many-class experiment, ResNet26."""
+"""ResNet26, the residual network of L2I's Tiny-ImageNet experiment (Li, Foo &
+Bilen 2020, https://arxiv.org/abs/1912.10364).
+"""
 
 from typing import Any
 
@@ -17,16 +19,17 @@ _FAN_OUT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 class ResNet26(nn.Module):
   """Post-activation residual network without parameters on its shortcuts.
 
-  A normalized stem of 32 filters, three stages of basic blocks with 64, 128
-  and 256, each of which halves the map, and norm, ReLU and mean pool (Rebuffi
-  et al. 2017, as L2I uses it; F-L12). No convolution has a bias. 64x64 images
-  of 200 classes make 5,866,088 parameters.
+  A stem of 32 filters with batch norm, three stages of basic blocks with 64,
+  128 and 256 filters, each of which halves the map, then batch norm, ReLU and
+  mean pool (Rebuffi et al. 2017). No convolution has a bias. L2I does not state
+  the input size; with 64x64 images and 200 classes it has 5,866,088 parameters
+  (F-L12).
 
   Attributes:
     num_classes: K.
     width: factor on the number of filters, 32 to 256.
-    blocks: of every stage.
-    dtype: of the computation; parameters and outputs are float32.
+    blocks: blocks per stage.
+    dtype: dtype of the computation; parameters and outputs are float32.
   """
 
   num_classes: int
@@ -35,7 +38,7 @@ class ResNet26(nn.Module):
   dtype: Any = jnp.float32
 
   def _check(self, images: Array) -> None:
-    """Raises UserError where a field or the image size has no meaning."""
+    """Raises UserError if a field or the image size is invalid."""
     if not self.width > 0:
       raise errors.UserError(
         f'resnet26: width must be positive, not {self.width!r}'
@@ -57,7 +60,7 @@ class ResNet26(nn.Module):
   def _conv(
     self, x: Array, filters: int, train: bool, *, stride: int = 1
   ) -> Array:
-    """Convolution and norm, f[B, H, W, C] -> f[B, H/stride, W/stride, C']."""
+    """Convolution and batch norm, f[B, H, W, C] -> f[B, H/s, W/s, C']."""
     x = nn.Conv(
       filters,
       (3, 3),
@@ -87,7 +90,7 @@ class ResNet26(nn.Module):
     """Maps images f32[B, H, W, C] to Outputs, D = 256 width.
 
     Raises:
-      UserError: a field or the image size has no meaning.
+      UserError: a field or the image size is invalid.
     """
     self._check(images)
     x = images.astype(self.dtype)

@@ -1,4 +1,6 @@
-"""A small convolutional network for small gray images."""
+"""A small convolutional network for small gray images, ours: NS3L does not name
+the network of its Table 6 (F-N13).
+"""
 
 from typing import Any
 
@@ -11,16 +13,16 @@ from nsl_jax.types import Array, Outputs
 
 
 class SmallCNN(nn.Module):
-  """Two pooled 3x3 convolutions and a hidden dense layer (profile FM).
+  """Two 3x3 convolutions with max-pooling, and a hidden dense layer.
 
-  The dense layer follows the image size: 28x28x1 images and ten classes make
-  421,642 parameters. Kernels before a ReLU start He-normal, the last one
-  Glorot-normal.
+  The size of the dense layer depends on the images: with 28x28x1 images and ten
+  classes the network has 421,642 parameters. Kernels before a ReLU are
+  initialized He-normal, the last one Glorot-normal.
 
   Attributes:
     num_classes: K.
-    batch_norm: normalize after each convolution, before its ReLU.
-    dtype: of the computation; parameters and outputs are float32.
+    batch_norm: batch normalization after each convolution, before its ReLU.
+    dtype: dtype of the computation; parameters and outputs are float32.
   """
 
   num_classes: int

@@ -1,4 +1,6 @@
-"""The landmark network of Learning to Impute."""
+"""TCDCN, the landmark network of L2I (Li, Foo & Bilen 2020,
+https://arxiv.org/abs/1912.10364).
+"""
 
 from typing import Any
 
@@ -9,21 +11,21 @@ from nsl_jax import errors
 from nsl_jax.models import layers
 from nsl_jax.types import Array, Outputs
 
-_BLOCKS = ((20, 5), (48, 5), (64, 3), (80, 3))  # filters, side of the window
-_LEAST = 44  # side of an image that leaves a map of 1x1
+_BLOCKS = ((20, 5), (48, 5), (64, 3), (80, 3))  # filters, kernel size
+_LEAST = 44  # image side that leaves a map of 1x1
 
 
 class TCDCN(nn.Module):
-  """Four unpadded convolutions, a linear layer, and one number per output.
+  """Four unpadded convolutions and two dense layers.
 
-  Every convolution is clipped to [-1, 1], all but the last are then pooled.
-  The dense layer before the outputs has no activation, and the paper's dropout
-  is defined but never used (L-REG). Images of 60x60x1 and ten outputs make
-  285,586 parameters.
+  Every convolution is clipped to [-1, 1]; all but the last are max-pooled. As
+  in the released code, the first dense layer has no activation and dropout is
+  not used. With images of 60x60x1 and ten outputs the network has 285,586
+  parameters.
 
   Attributes:
     num_classes: number of outputs.
-    dtype: of the computation; parameters and outputs are float32.
+    dtype: dtype of the computation; parameters and outputs are float32.
   """
 
   num_classes: int
@@ -53,7 +55,7 @@ class TCDCN(nn.Module):
         bias_init=layers.uniform_bias(fan_in),
       )(x)
       if block < len(_BLOCKS) - 1:
-        x = layers.max_pool(x)  # commutes with clipping, and costs less first
+        x = layers.max_pool(x)  # commutes with clipping; cheaper in this order
       x = nn.hard_tanh(x)
     x = x.reshape(x.shape[0], -1)
     features = self._dense(x, 256, self.dtype).astype(jnp.float32)

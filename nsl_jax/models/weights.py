@@ -114,7 +114,8 @@ def _nested(path: str, arrays: Flat, separator: str) -> dict[str, Any]:
       if folder in arrays:
         raise errors.UserError(f'{path}: {folder} is beside {name}')
       folder = folder.rpartition(separator)[0]
-  return traverse_util.unflatten_dict(arrays, sep=separator)
+  nested: dict[str, Any] = traverse_util.unflatten_dict(arrays, sep=separator)
+  return nested
 
 
 def _read_checkpoint(path: str, folder: pathlib.Path) -> tuple[Params, Stats]:
@@ -268,9 +269,10 @@ def _name(path: Any) -> str:
 
 def _abstract(model: Model, image_shape: ImageShape) -> tuple[Params, Stats]:
   """Shapes and dtypes of the variables."""
-  return jax.eval_shape(
+  found: tuple[Params, Stats] = jax.eval_shape(
     lambda key: model.init(key, image_shape), jax.eval_shape(jax.random.key, 0)
   )
+  return found
 
 
 def _shapes(model: Model, image_shape: ImageShape) -> dict[str, Shape]:

@@ -1,4 +1,4 @@
-"""Wide residual networks, WRN-28-2 unless told otherwise."""
+"""Wide residual networks (Zagoruyko & Komodakis 2016), WRN-28-2 by default."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from nsl_jax import errors
 from nsl_jax.models import layers
 from nsl_jax.types import Array, Outputs
 
-# Bias of the first convolution, bias of the others, epsilon of the norms.
+# Bias of the first convolution, bias of the others, epsilon of batch norm.
 _VARIANTS = {
   'oliver': (False, False, 1e-3),
   'mixmatch': (True, True, 1e-3),
@@ -28,7 +28,7 @@ class WideResNet(nn.Module):
     stages: 3, or 4 for larger images; each after the first halves the map.
     width: factor on the 16, 32, 64 (and 128) filters of the stages.
     depth: 6n + 4 for n units per stage.
-    dtype: of the computation; parameters and outputs are float32.
+    dtype: dtype of the computation; parameters and outputs are float32.
   """
 
   num_classes: int
@@ -39,7 +39,7 @@ class WideResNet(nn.Module):
   dtype: Any = jnp.float32
 
   def _check(self) -> None:
-    """Raises UserError where a field has no meaning."""
+    """Raises UserError if a field is invalid."""
     if self.variant not in _VARIANTS:
       raise errors.UserError(
         f'wide_resnet has no variant {self.variant!r}; '
@@ -87,13 +87,13 @@ class WideResNet(nn.Module):
   def _unit(
     self, x: Array, filters: int, *, stride: int, first: bool, train: bool
   ) -> Array:
-    """One residual unit; only the first of all activates before it branches.
+    """One residual unit; only the first of the network activates its shortcut.
 
     Args:
       x: f[B, H, W, C].
       filters: channels of the result.
-      stride: of the first convolution and of the shortcut.
-      first: whether the shortcut starts from the activated input.
+      stride: stride of the first convolution and of the shortcut.
+      first: whether the shortcut takes the activated input.
       train: whether batch normalization uses the batch.
 
     Returns:
@@ -112,7 +112,7 @@ class WideResNet(nn.Module):
     """Maps images f32[B, H, W, C] to Outputs, D = channels of the last stage.
 
     Raises:
-      UserError: a field of the module has no meaning.
+      UserError: a field of the module is invalid.
     """
     self._check()
     x = self._conv(images.astype(self.dtype), 16, first=True)

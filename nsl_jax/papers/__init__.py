@@ -1,1 +1,1 @@
-"""What the papers report: a row for each of their results, in rows.csv."""
+"""Results that the papers report, one per row of rows.csv."""

@@ -1,4 +1,4 @@
-"""Every row the papers report, and ours, by id: what to run, what to expect.
+"""Rows of the papers' tables and figures, and ours, by id.
 
 The table is `rows.csv`; docs/readings.md explains the ids and profiles.
 """
@@ -12,16 +12,16 @@ from nsl_jax import errors
 
 
 class Row(NamedTuple):
-  """One reported cell; an empty text or None means that the paper has none."""
+  """One reported cell; '' or None if the paper has no value."""
 
   id: str  # paper, table or figure, row: 'NS-T6-8'
   paper: str  # 'NS3L', 'DNLL', 'L2I', or 'ours' for a comparison of our own
-  kind: str  # 'run', 'figure', 'timing' or 'cited' (not the authors' own run)
+  kind: str  # 'run', 'figure', 'timing' or 'cited' (from another paper)
   data: str  # a data set name as configs write it
   labels: int | None
   model: str
   method: str
-  profile: str  # the bundle of hyper-parameters, as 'FM' or 'M-C10+NS'
+  profile: str  # the set of hyperparameters, such as 'FM' or 'M-C10+NS'
   config: str  # the argument of --config that runs the row, or ''
   metric: str
   unit: str
@@ -60,8 +60,8 @@ def find(row_id: str) -> Row:
   """The row with this id.
 
   Raises:
-    errors.UserError: if there is none; suggests a row of the same table, or a
-      table where the table does not exist either.
+    errors.UserError: if there is none; suggests a row of the same table, or
+      another table.
   """
   rows = read()
   if row_id in rows:
@@ -78,8 +78,8 @@ def match(prefix: str) -> list[Row]:
 
 
 def search(words: Sequence[str]) -> list[Row]:
-  """The rows that have every word, in any case, in what describes them: the
-  beginning of their id, data, labels, method, network or paper.
+  """The rows that match every word, ignoring case: the start of their id, or
+  their data, labels, method, network or paper.
   """
 
   def has(row: Row, word: str) -> bool:

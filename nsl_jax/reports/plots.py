@@ -1,4 +1,4 @@
-"""Learning curves of any runs: a line a run, its seeds as a band."""
+"""Learning curves of runs: a line per run, with a band over its seeds."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from nsl_jax import errors
 from nsl_jax.reports.figures import style
 from nsl_jax.training import metrics_log
 
-# What is drawn, a panel each: kind of line, name of its number, label.
+# Panels: kind of log line, name of the value, label.
 PANELS = (
   ('train', 'loss', 'training loss'),
   ('eval', 'validation_error', 'validation error %'),
@@ -25,8 +25,7 @@ def curves(folder: pathlib.Path) -> dict[str, Curve]:
   """The curves of a run by name, at the steps that all of its seeds have.
 
   Raises:
-    errors.UserError: if the folder has no metrics, or none at a step that all
-      of its seeds have.
+    errors.UserError: if the folder has no metrics at a common step.
   """
   files = sorted(folder.glob('seed_*/metrics.jsonl'))
   if not files:
@@ -41,7 +40,7 @@ def curves(folder: pathlib.Path) -> dict[str, Curve]:
       {
         e['step']: e[name]
         for e in seed
-        # None of what was not measured, as where nothing is held out.
+        # None if not measured, as without validation images.
         if e['kind'] == kind and e.get(name) is not None
       }
       for seed in lines
@@ -68,14 +67,14 @@ def _draw(panel: axes_lib.Axes, curve: Curve, label: str, color: str) -> None:
 
 
 def draw(folders: Sequence[pathlib.Path]) -> bytes:
-  """A PNG picture with a panel for the loss and for each error.
+  """A PNG image with a panel for the loss and for each error.
 
   Args:
-    folders: of the runs; the line is the mean over seeds, the band goes from
-      the lowest to the highest.
+    folders: folders of runs; a line is the mean over seeds, the band spans the
+      lowest to the highest.
 
   Raises:
-    errors.UserError: if one is not the folder of a run.
+    errors.UserError: if a folder is not that of a run.
   """
   runs: Mapping[str, dict[str, Curve]] = {
     str(folder): curves(folder) for folder in folders

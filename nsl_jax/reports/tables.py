@@ -1,4 +1,4 @@
-"""Tables of the ledger: results beside those that the papers report."""
+"""Tables of the ledger: our results and those of the papers."""
 
 import pathlib
 import re
@@ -25,7 +25,7 @@ _HEADER = (
   'device',
 )
 _REQUIRED = ('row', 'kind', 'seeds', 'steps', 'full_steps', 'reduced', 'device')
-_OF_RUNS = ('score', 'protocol')  # a figure has none of its own
+_OF_RUNS = ('score', 'protocol')  # not in figures
 
 Result = dict[str, Any]
 
@@ -46,20 +46,22 @@ def read(folder: pathlib.Path) -> list[Result]:
     wanted = _REQUIRED + _OF_RUNS * (content.get('kind') == 'run')
     missing = [field for field in wanted if field not in content]
     if missing:
-      raise errors.UserError(f'{path} is no result: it lacks {missing[0]}')
+      raise errors.UserError(
+        f'{path} is not a result file: it lacks {missing[0]}'
+      )
     found.append(content)
   return found
 
 
 def reported_error(row: rows.Row) -> float | None:
-  """The paper's number as an error where it is an accuracy."""
+  """The paper's number, converted to an error if it is an accuracy."""
   if row.reported is not None and row.metric == 'test_accuracy':
     return 100.0 - row.reported
   return row.reported
 
 
 def _baseline(row: rows.Row, table: dict[str, rows.Row]) -> rows.Row | None:
-  """The supervised row of its table, else the one of what it adds to."""
+  """The supervised row of the table, else the row of the host."""
   prefix = row.id.rsplit('-', 1)[0] + '-'
   of_row = lambda one: (one.data, one.labels, one.model)
   same = {
@@ -82,12 +84,12 @@ def _difference(ours: float | None, base: float | None) -> str:
 
 
 def _mark(result: Result) -> str:
-  """A dagger where the code gives another number by now, see `outdated`."""
+  """A dagger if the code now gives another number, see `outdated`."""
   return ' †' if result.get('outdated') else ''
 
 
 def _footnotes(chosen: Sequence[Result]) -> str:
-  """Why marked results are marked, each reason once."""
+  """The reasons of marked results, each once."""
   reasons = dict.fromkeys(filter(None, (r.get('outdated') for r in chosen)))
   return ''.join(f'\n\n† {reason}' for reason in reasons)
 
@@ -126,7 +128,7 @@ def _line(
 
 
 def _timings(results: list[Result], match: str) -> str:
-  """The tables of the times measured together (DN-T7), each with its device.
+  """The tables of times (DN-T7), each with its device.
 
   Raises:
     errors.UserError: if there is none.
@@ -144,15 +146,15 @@ def _timings(results: list[Result], match: str) -> str:
 
 
 def table(results: list[Result], match: str) -> str:
-  """The Markdown table of the results whose row starts with `match`, or where
-  there is none of the times measured of such rows.
+  """The Markdown table of the results whose row starts with `match`, or of the
+  times of such rows.
 
   Raises:
     errors.UserError: if there is none.
   """
   known = rows.read()
   order = {row_id: at for at, row_id in enumerate(known)}
-  runs = [  # one run may be several rows of a paper
+  runs = [  # a run may reproduce several rows of a paper
     {**r, 'row': row_id}
     for r in results
     if r['kind'] == 'run'
@@ -186,7 +188,7 @@ def of_runs(folders: Sequence[pathlib.Path]) -> str:
   for folder in folders:
     path = folder / 'results.json'
     if not path.is_file():
-      continue  # a folder that holds other runs, or one that is not finished
+      continue  # a folder of other runs, or of an unfinished run
     result = workdir_lib.read_json(path)
     config = workdir_lib.read_json(folder / 'config.json')
     method, data = config['method'], config['data']
@@ -208,10 +210,10 @@ def of_runs(folders: Sequence[pathlib.Path]) -> str:
 
 
 def times(folder: pathlib.Path, name: str) -> str:
-  """The Markdown table of a file of `nsl_jax bench`.
+  """The Markdown table of a result file of `nsl_jax bench`.
 
   Raises:
-    errors.UserError: if there is none of that name.
+    errors.UserError: if there is no file of this name.
   """
   known = {path.stem: path for path in (folder / 'bench').glob('*.json')}
   if name not in known:
@@ -235,10 +237,10 @@ _BLOCK = re.compile(
 
 
 def fill(text: str, folder: pathlib.Path) -> str:
-  """A Markdown text with its marked tables made anew from a ledger.
+  """A Markdown text with its marked tables updated from a ledger.
 
-  A table stands between `<!-- table: python -m nsl_jax report --match ID -->`
-  (or `--bench NAME`) and `<!-- end -->`.
+  Tables are marked by `<!-- table: python -m nsl_jax report --match ID -->` (or
+  `--bench NAME`) and `<!-- end -->`.
   """
   results = read(folder)
 

@@ -1,6 +1,6 @@
-"""Losses on unlabeled rows that can be added to any method: a file each.
+"""Losses on unlabeled rows that can be added to any method, one per file.
 
-A term's file has `build(**options) -> Term`, and `DEFAULTS`, the weight and
+The file of a term has `build(**options) -> Term` and `DEFAULTS`, the weight and
 ramp of the paper's main row. No file here imports a method.
 """
 
@@ -18,7 +18,7 @@ _NOT_TERMS = ('error_perception', 'negative_samplers', 'power_iteration')
 
 
 def names() -> list[str]:
-  """Names of all terms of the package."""
+  """Names of all terms in the package."""
   found = (module.name for module in pkgutil.iter_modules(__path__))
   return sorted(name for name in found if name not in _NOT_TERMS)
 
@@ -27,10 +27,10 @@ def find(name: str) -> Any:
   """The module of a term.
 
   Args:
-    name: of a file of this folder, or `package.module` of a file elsewhere.
+    name: a file of this folder, or `package.module` of another file.
 
   Raises:
-    errors.UserError: if there is none of that name.
+    errors.UserError: if no term has this name.
   """
   if '.' in name:
     return errors.import_module(name, 'term')
@@ -42,7 +42,7 @@ def find(name: str) -> Any:
 
 
 def build(name: str, **fields: Any) -> Term:
-  """The term of that name with its options; the others have their defaults.
+  """The term of this name with the given options.
 
   Raises:
     errors.UserError: for an unknown term or option.
@@ -52,7 +52,8 @@ def build(name: str, **fields: Any) -> Term:
     inspect.signature(make).bind(**fields)
   except TypeError as error:
     raise errors.UserError(f'term {name!r}: {error}') from error
-  return make(**fields)
+  term: Term = make(**fields)
+  return term
 
 
 def from_config(
@@ -60,8 +61,8 @@ def from_config(
 ) -> dict[str, tuple[Schedule, Term]]:
   """Terms with their weights, from `{name: {weight, ramp, ...options}}`.
 
-  A term outside of the package has any name, and its file in the field
-  `module`, as `package.module`.
+  A term of another package may have any name; its field `module` is the
+  `package.module` of its file.
 
   Raises:
     errors.UserError: for an unknown term or option.
@@ -84,10 +85,10 @@ def from_config(
 def with_own(
   name: str, own: Mapping[str, Any], terms: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """A method's own term, then those added to it by the config.
+  """The term of a method, then those that the config adds.
 
   Raises:
-    errors.UserError: if the config adds the method's own term again.
+    errors.UserError: if the config adds the method's term again.
   """
   if name in terms:
     raise errors.UserError(
@@ -100,7 +101,7 @@ def with_own(
 def per_image_tables(
   config: Mapping[str, Mapping[str, Any]],
 ) -> tuple[str, ...]:
-  """Names of the per-image tables that the terms look up."""
+  """Names of the per-image tables that the terms read."""
   samplers = [f['sampler'] for f in config.values() if 'sampler' in f]
   return tuple(
     sorted({t for s in samplers for t in negative_samplers.per_image_tables(s)})
@@ -110,21 +111,21 @@ def per_image_tables(
 def refuse_single_images(
   name: str, config: Mapping[str, Mapping[str, Any]]
 ) -> None:
-  """Refuses terms that look an image up, for a method whose rows are mixed.
+  """Refuses terms that read per-image tables, for a method with mixed rows.
 
   Raises:
-    errors.UserError: if there is one.
+    errors.UserError: if a term reads one.
   """
   if per_image_tables(config):
     raise errors.UserError(
-      f'a mixed row is no single image: with {name} the ns3l sampler must '
+      f'a mixed row is not a single image: with {name} the ns3l sampler must '
       'be threshold or uniform'
     )
 
 
 def needs_linearized_pass(config: Mapping[str, Mapping[str, Any]]) -> bool:
-  """Whether a term reads `ForwardPass.jvp`: its file has a function
-  `needs_linearized_pass(**options)` that tells.
+  """Whether any term reads `ForwardPass.jvp`, by the function
+  `needs_linearized_pass(**options)` of its file.
   """
   return any(
     getattr(

@@ -1,5 +1,6 @@
 """DNLL's negative labels on one network: its combination with Mean Teacher (Xu
-et al. 2023, section 4.4).
+et al., "Semi-supervised learning with pseudo-negative labels for image
+classification", 2023, section 4.4, https://arxiv.org/abs/2301.03976).
 """
 
 from typing import Any
@@ -25,15 +26,15 @@ DEFAULTS: dict[str, Any] = {
 
 @options.declare(count='>= 1', source=('student', 'teacher'))
 def build(*, count: int = 3, source: str = 'student') -> Term:
-  """The term: another view of an image predicts a class; `count` others are
-  what the image is not, for the second head of the network if it has one
-  (F-D11).
+  """The term: a class is predicted on another view of an image, and `count`
+  other classes are negative labels for the second head of the network, or for
+  its only head.
 
   Args:
-    count: m, negative labels an image.
-    source: who predicts on the other view: the `student` itself, as released,
-      or the `teacher`. The student's pass moves its statistics where the
-      method has `Aux.second_pass_with_stats`.
+    count: m, negative labels per image.
+    source: network that predicts on the other view: the `student` as in the
+      released code, or the `teacher` (F-D11). The student's pass updates the
+      statistics if the method has `Aux.second_pass_with_stats`.
   """
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array | tuple[Array, Stats]:

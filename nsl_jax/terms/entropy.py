@@ -1,5 +1,8 @@
 """Entropy minimization on the logits of the clean pass (Grandvalet & Bengio
-2005; the weight beside VAT is that of Miyato et al., F-N7).
+2005).
+
+The weight 0.06 is MixMatch's default. The released run files of Oliver et al.
+use 0.1 and the logits of the adversarial pass instead (F-N7).
 """
 
 from typing import Any
@@ -11,5 +14,5 @@ DEFAULTS: dict[str, Any] = {'weight': 0.06, 'ramp': 'none', 'ramp_steps': 0}
 
 
 def build() -> Term:
-  """The term, which has no options."""
+  """The term; it has no options."""
   return lambda aux, batch, key: losses.entropy(aux.logits_u)

@@ -1,5 +1,5 @@
-"""DNLL's error perception: which mistakes a network makes, and so what to
-teach it first (section 3.5).
+"""DNLL's error perception: negative labels by the errors that a network makes
+(Xu et al. 2023, section 3.5, https://arxiv.org/abs/2301.03976).
 """
 
 import chex
@@ -14,7 +14,7 @@ SELECTIONS = ('ep', 'epm')
 
 
 def error_perception_matrix(logits: Array, labels: Array) -> Array:
-  """How confidently each class was taken for each other one in a batch.
+  """Confidence of a batch's wrong predictions, by true and predicted class.
 
   Args:
     logits: f32[N, K] on labeled images.
@@ -22,14 +22,15 @@ def error_perception_matrix(logits: Array, labels: Array) -> Array:
 
   Returns:
     f32[K, K], constant: at [k, i] the sum of p_i over the images of class k
-    that were predicted to be i; 0 on the diagonal (F-D6).
+    that are predicted as i; 0 on the diagonal. The paper leaves open whether to
+    sum over a batch or the data set; we sum over a batch (F-D6).
   """
   chex.assert_rank([logits, labels], [2, 1])
   size = logits.shape[-1]
   probs = jax.nn.softmax(jax.lax.stop_gradient(logits))
   true = jax.nn.one_hot(labels, size, dtype=probs.dtype)
   predicted = jax.nn.one_hot(probs.argmax(-1), size, dtype=probs.dtype)
-  # A product instead of a scatter: it divides over devices by itself.
+  # A product instead of a scatter, as the compiler can shard it over devices.
   table = jnp.matmul(true.T, predicted * probs, precision='highest')
   return jnp.where(jnp.eye(size, dtype=bool), 0.0, table)
 
@@ -37,16 +38,17 @@ def error_perception_matrix(logits: Array, labels: Array) -> Array:
 def negative_logits(
   table: Array | None, predicted: Array, classes: int
 ) -> Array:
-  """Log weights that negative labels are drawn by, the predicted class out.
+  """Log weights for drawing negative labels.
 
   Args:
-    table: f32[K, K] of the network that learns; None for equal weights (EP).
-    predicted: i32[N], pseudo labels by the network that teaches.
+    table: f32[K, K], matrix of the network that learns, as only its errors
+      matter (F-D6); None for equal weights (EP).
+    predicted: i32[N], pseudo labels of the network that teaches.
     classes: K.
 
   Returns:
-    f32[N, K], the predicted class's row of the table (equation 23, whose
-    softmax only shifts a row and so is left out); -inf at that class.
+    f32[N, K], the table's row of the predicted class, without the softmax of
+    equation 23, which only shifts a row; -inf at the predicted class.
   """
   chex.assert_rank(predicted, 1)
   itself = jax.nn.one_hot(predicted, classes, dtype=bool)
@@ -61,7 +63,7 @@ def negative_logits(
 def sample_negatives(
   key: Key, table: Array | None, predicted: Array, classes: int, count: int
 ) -> Array:
-  """Pseudo-negative labels, bool[N, K]: `count` of the K - 1 classes that were
+  """Pseudo-negative labels, bool[N, K]: `count` of the K - 1 classes that are
   not predicted; see `negative_logits` and `negative_samplers.weighted_subset`.
 
   Raises:

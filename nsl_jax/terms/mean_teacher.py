@@ -1,5 +1,5 @@
-"""Mean Teacher: predictions agree with those of a network of averaged weights
-(Tarvainen & Valpola 2017).
+"""Mean Teacher: consistency with a network of averaged weights (Tarvainen &
+Valpola, "Mean teachers are better role models", 2017).
 """
 
 from typing import Any
@@ -22,10 +22,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 def build() -> Term:
-  """The term, for a method that keeps the teacher in its slot.
+  """The term, for a method with a teacher in its slot.
 
-  The teacher runs in train mode, with the statistics of its own batch. Where a
-  network has two heads the student's second follows the teacher's first.
+  The teacher runs in train mode, with the statistics of its batch. In a network
+  with two heads, the student's second head follows the teacher's first.
   """
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:

@@ -1,8 +1,8 @@
-"""Samplers of negative labels: which classes a row is not.
+"""Samplers of negative labels: NS3L's threshold and the alternatives of Table 6
+(Chen, Shah & Kyrillidis 2020, https://arxiv.org/abs/1911.05166).
 
-The alternatives that NS3L's Table 6 compares with its threshold. Each sampler
-takes what it needs of (probabilities, per-image tables, key) and returns a mask
-bool[N, K].
+A sampler maps (probabilities, per-image tables, key) to a mask bool[N, K]. It
+redraws at every step, without replacement; the paper states neither (F-N17).
 """
 
 from collections.abc import Callable, Mapping
@@ -18,23 +18,23 @@ from nsl_jax.types import Array, Key
 
 Sampler = Callable[[Array, Mapping[str, Array], Key], Array]
 
-# Side tables (see types.Data): what a sampler may look up per unlabeled row.
+# Per-image tables (see types.Data) that a sampler may read.
 DISTANCE = 'class_distance'  # f32[N, K], see class_distances
-TRUE_CLASS = 'true_class'  # i32[N], read by the oracle alone
+TRUE_CLASS = 'true_class'  # i32[N], read by the oracle only
 
 
 def _smallest(values: Array, count: int) -> Array:
-  """Where the `count` smallest values of each row are, bool[N, K]."""
+  """Mask of the `count` smallest values of each row, bool[N, K]."""
   return jnp.argsort(jnp.argsort(values, axis=-1), axis=-1) < count
 
 
 def random_subset(key: Key, allowed: Array, size: int) -> Array:
-  """`size` distinct classes per row, uniform over the allowed ones.
+  """`size` classes per row, uniform over the allowed ones.
 
   Args:
     key: typed key.
     allowed: bool[N, K]; every row allows at least `size` classes.
-    size: number of classes to draw, without replacement (Gumbel top-m).
+    size: number of classes to draw, without replacement.
 
   Returns:
     bool[N, K] with `size` true values per row.
@@ -45,14 +45,14 @@ def random_subset(key: Key, allowed: Array, size: int) -> Array:
 
 
 def weighted_subset(key: Key, negative_logits: Array, size: int) -> Array:
-  """`size` classes per row, drawn one after another in proportion to weights
-  and without replacement, by Gumbel top-m. DNLL's released code draws with
-  replacement (F-D8).
+  """`size` classes per row, drawn in proportion to weights without replacement
+  (Gumbel top-m). DNLL's released code draws with replacement, which may give
+  fewer than m distinct labels (F-D8).
 
   Args:
     key: typed key.
-    negative_logits: f32[N, K], not normalized; -inf for a class never drawn.
-      Every row has at least `size` others.
+    negative_logits: f32[N, K], unnormalized log weights; -inf excludes a class.
+      Every row has at least `size` finite ones.
     size: number of draws, m.
 
   Returns:
@@ -64,7 +64,7 @@ def weighted_subset(key: Key, negative_logits: Array, size: int) -> Array:
 
 
 def _check_count(count: int, room: int) -> None:
-  """Raises UserError unless that many classes can be drawn of every row."""
+  """Raises UserError unless every row has enough classes to draw from."""
   if not 1 <= count <= room:
     raise errors.UserError(
       f'count={count} negatives cannot be drawn: set 1 to {room}'
@@ -72,13 +72,13 @@ def _check_count(count: int, room: int) -> None:
 
 
 def nearest_classes(distance: Array, count: int) -> Array:
-  """The `count` classes with the nearest labeled image, bool[N, K]."""
+  """The `count` classes with the nearest labeled images, bool[N, K]."""
   return _smallest(distance, count)
 
 
 @options.declare(threshold='(0, 1]')
 def threshold_sampler(*, threshold: float = 0.04) -> Sampler:
-  """NS3L itself: every class less probable than `threshold`.
+  """NS3L's rule: every class less probable than `threshold`.
 
   >>> sample = threshold_sampler(threshold=0.15)
   >>> sample(jnp.array([[0.7, 0.2, 0.1]]), {}, jax.random.key(0))
@@ -89,14 +89,14 @@ def threshold_sampler(*, threshold: float = 0.04) -> Sampler:
 
 @options.declare(count='>= 1')
 def uniform_sampler(*, count: int = 1) -> Sampler:
-  """`count` classes uniform over all K; they may hit the true one.
+  """`count` classes uniform over all K, the true one included.
 
   >>> sample = uniform_sampler(count=2)
   >>> int(sample(jnp.full((1, 5), 0.2), {}, jax.random.key(0)).sum())
   2
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     _check_count(count, probs.shape[-1] - 1)
     return random_subset(key, jnp.ones(probs.shape, bool), count)
 
@@ -113,7 +113,7 @@ def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
   Array([[False, False,  True]], dtype=bool)
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     _check_count(count, probs.shape[-1] - max(exclude, 1))
     near = nearest_classes(tables[DISTANCE], exclude)
     return random_subset(key, ~near, count)
@@ -122,14 +122,14 @@ def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
 
 
 def furthest_sampler() -> Sampler:
-  """The one class whose nearest labeled image is furthest away.
+  """The class whose nearest labeled image is furthest away.
 
   >>> distance = {DISTANCE: jnp.array([[0.1, 0.9, 0.2]])}
   >>> furthest_sampler()(jnp.full((1, 3), 0.3), distance, jax.random.key(0))
   Array([[False,  True, False]], dtype=bool)
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     furthest = jnp.argmax(tables[DISTANCE], axis=-1)
     return jax.nn.one_hot(furthest, probs.shape[-1], dtype=bool)
 
@@ -145,7 +145,7 @@ def oracle_sampler(*, count: int = 1) -> Sampler:
   Array([[False,  True,  True]], dtype=bool)
   """
 
-  def sample(probs, tables, key):
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
     _check_count(count, probs.shape[-1] - 1)
     true = jax.nn.one_hot(tables[TRUE_CLASS], probs.shape[-1], dtype=bool)
     return random_subset(key, ~true, count)
@@ -166,7 +166,7 @@ NAMES = tuple(_SAMPLERS)
 
 
 def find(name: str) -> Callable[..., Sampler]:
-  """The function that builds the sampler of that name."""
+  """The function that builds the sampler of this name."""
   return _entry(name)[0]
 
 
@@ -179,7 +179,7 @@ def _entry(name: str) -> tuple[Callable[..., Sampler], tuple[str, ...]]:
 
 
 def build(name: str, **fields: Any) -> Sampler:
-  """The sampler of that name; `fields` are its options."""
+  """The sampler of this name with the options `fields`."""
   make = _entry(name)[0]
   try:
     return make(**fields)
@@ -188,7 +188,7 @@ def build(name: str, **fields: Any) -> Sampler:
 
 
 def per_image_tables(name: str) -> tuple[str, ...]:
-  """Names of the per-image tables that a sampler looks up."""
+  """Names of the per-image tables that a sampler reads."""
   return _entry(name)[1]
 
 
@@ -205,9 +205,9 @@ def class_distances(
   Args:
     images: u8[N, H, W, C].
     reference: u8[M, H, W, C] labeled images.
-    labels: i32[M] their classes.
+    labels: i32[M], classes of `reference`.
     num_classes: K.
-    rows: images compared at once, which bounds the memory.
+    rows: images per block; bounds the memory.
 
   Returns:
     f32[N, K], smallest squared L2 distance of raw pixels scaled to [0, 1];

@@ -1,5 +1,6 @@
-"""NS3L: a loss on the classes that an image is *not* (Chen, Shah & Kyrillidis
-2020, https://arxiv.org/abs/2009.12627, section 4.3).
+"""NS3L: a loss on the classes that an image is *not* (Chen, Shah & Kyrillidis,
+"Negative sampling in semi-supervised learning", 2020, section 4.3,
+https://arxiv.org/abs/1911.05166).
 """
 
 from typing import Any
@@ -11,7 +12,8 @@ from nsl_jax.compose.combinators import require_second_pass
 from nsl_jax.terms import negative_samplers
 from nsl_jax.types import Array, Aux, Batch, Key, Term
 
-# CIFAR-10's values in Table 1; the ramp by F-N4.
+# Values of CIFAR-10 in Table 1. The paper mentions no ramp, but the authors'
+# module is written for a loop that ramps all unlabeled losses (F-N4).
 DEFAULTS: dict[str, Any] = {
   'weight': 1.0,
   'ramp': 'sigmoid',
@@ -30,9 +32,9 @@ def build(
       paper's.
     passes: 1 takes negatives and probabilities from the same logits, which is
       Algorithm 1 as printed; 2 takes the negatives from the clean pass and the
-      probabilities from one more stochastic pass of the same images, as the
+      probabilities from another stochastic pass of the same images, as the
       authors' module does (F-N2).
-    **sampler_options: the sampler's own (`threshold`, `count`, `exclude`).
+    **sampler_options: options of the sampler (`threshold`, `count`, `exclude`).
 
   Raises:
     errors.UserError: for an unknown sampler or option, or other `passes`.

@@ -1,5 +1,5 @@
-"""Pi model: predictions agree under two augmentations and dropouts (Laine &
-Aila 2017).
+"""Pi model: consistency under random augmentation and dropout (Laine & Aila,
+"Temporal Ensembling for Semi-Supervised Learning", 2017).
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def build() -> Term:
-  """The term: the clean pass follows a second one, which is held constant."""
+  """The term: squared error of the clean pass to a constant second pass."""
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
     teacher = jax.nn.softmax(require_second_pass(aux, 'pi')(key))

@@ -1,5 +1,6 @@
-"""Pseudo-Label: confident predictions taken as labels (Lee 2013, in the form of
-Oliver et al. 2018).
+"""Pseudo-Label: confident predictions as labels (Lee 2013), in the form of
+Oliver et al., "Realistic Evaluation of Deep Semi-Supervised Learning
+Algorithms", 2018.
 """
 
 from typing import Any
@@ -19,7 +20,8 @@ def build(*, threshold: float = 0.95) -> Term:
   """The term, on the logits of the clean pass.
 
   Args:
-    threshold: a row below this probability has no pseudo-label.
+    threshold: a row whose largest probability is not above it has no
+      pseudo-label.
   """
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:

@@ -1,5 +1,5 @@
-"""Virtual adversarial training: predictions survive the worst small change of
-an image (Miyato et al. 2018).
+"""VAT: consistency under the worst small perturbation of an image (Miyato et
+al., "Virtual Adversarial Training", 2018).
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from nsl_jax import errors, losses, options
 from nsl_jax.terms import power_iteration
 from nsl_jax.types import Array, Aux, Batch, ForwardPass, Key, Term
 
-# CIFAR-10's values in Table 1 of NS3L.
+# Values of CIFAR-10 in NS3L's Table 1.
 DEFAULTS: dict[str, Any] = {
   'weight': 0.3,
   'ramp': 'sigmoid',
@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def needs_linearized_pass(*, mode: str = 'exact', **_: Any) -> bool:
-  """Whether it reads `ForwardPass.jvp`."""
+  """Whether the term reads `ForwardPass.jvp`."""
   return mode == 'exact'
 
 
@@ -41,19 +41,19 @@ def build(
   """The term.
 
   Args:
-    eps: L2 norm of the change of every image, in units of the normalized one.
+    eps: L2 norm of the perturbation of each normalized image.
     mode: `exact` takes the direction from the Fisher matrix at the clean view
-      and the adversarial pass at that same view; `finite_difference` is the
-      reference's, where every pass augments anew (F-N6).
-    xi: probing step of `finite_difference`.
+      and perturbs that view; `finite_difference` is the code of Oliver et al.,
+      where every pass draws a new augmentation (F-N6).
+    xi: norm of the probing step of `finite_difference`.
     iterations: power iterations.
-    kl_direction: `adversarial` is KL(p_adv || p_clean), as Oliver et al.'s
-      code has it, `clean` is KL(p_clean || p_adv), as Miyato's. The clean
+    kl_direction: `adversarial` is KL(p_adv || p_clean) as in the code of Oliver
+      et al., `clean` is KL(p_clean || p_adv) as in Miyato's (F-N6). The clean
       prediction is constant in both.
   """
 
   def adversarial(clean: ForwardPass, start: Array, key: Key) -> Array:
-    """Logits of all rows after the worst change."""
+    """Logits of all rows under the adversarial perturbation."""
     logits = jax.lax.stop_gradient(clean.logits)
     if mode == 'exact':
       assert clean.jvp is not None  # needs_linearized_pass asks for it

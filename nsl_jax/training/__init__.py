@@ -1,3 +1,3 @@
 """From a config to a finished run: pipeline, step, loop, evaluation, files.
-Methods and networks come from elsewhere, by name.
+Methods and networks are found by name in other folders.
 """

@@ -21,7 +21,7 @@ from nsl_jax import errors
 from nsl_jax.training import sharding
 from nsl_jax.types import State
 
-_PARTLY = '.orbax-checkpoint-tmp'  # in the name of what is not whole yet
+_PARTLY = '.orbax-checkpoint-tmp'  # in the name of an incomplete checkpoint
 _PATIENCE_S = 10.0  # how long a run that broke waits for what is being written
 
 
@@ -260,7 +260,7 @@ class Checkpoints:
 
 
 class Best:
-  """The network of the lowest validation error so far, in a folder of its own.
+  """The network of the lowest validation error so far, in a separate folder.
 
   Without the optimizer's state, and by the step at which it was found. It is
   on disk before a checkpoint names it, and stays there until a later checkpoint

@@ -1,8 +1,8 @@
 """The config of a run: read from its file, overridden, completed, checked.
 
-A config file sets what its run needs; `complete` adds every other option of the
-method, terms, network and optimizer at its default, so that each can be set
-from the command line, and all are written with the run.
+`complete` adds every option of the method, terms, network and optimizer that
+the file does not set at its default, so that each can be set from the command
+line and is stored with the run.
 """
 
 import ast
@@ -64,24 +64,24 @@ _LOWEST = {
 
 
 def root() -> pathlib.Path:
-  """The folder that holds `configs/`: the current one, or where the package is
-  installed.
+  """The folder that contains `configs/`: the current one, or that of the
+  package.
 
   Raises:
-    errors.UserError: if neither has it.
+    errors.UserError: if neither contains it.
   """
   package = pathlib.Path(__file__).resolve().parents[1]
   for folder in (pathlib.Path.cwd(), package, package.parent):
     if (folder / 'configs' / 'common.py').is_file():
       return folder
-  raise errors.UserError('the package has no folder configs/: install it anew')
+  raise errors.UserError('the package has no folder configs/: reinstall it')
 
 
 def find(name: str) -> pathlib.Path:
-  """The config file of that name: as it is, or under `root()`.
+  """The config file of this name, in the current folder or in `root()`.
 
   Raises:
-    errors.UserError: if there is none, with the names of near ones.
+    errors.UserError: if there is none; suggests similar names.
   """
   for path in (pathlib.Path(name), root() / name):
     if path.is_file():
@@ -102,8 +102,8 @@ def find(name: str) -> pathlib.Path:
 
 
 def name_of(argument: str, *words: str) -> str:
-  """Name of a folder for a run: its config, the arguments and further words
-  but the number of seeds.
+  """Folder name of a run: its config, arguments and further words, without the
+  number of seeds.
   """
   path, _, arguments = argument.partition(':')
   parts = [*filter(None, arguments.split(',')), *words]
@@ -112,11 +112,11 @@ def name_of(argument: str, *words: str) -> str:
 
 
 def _import_as_configs(folder: pathlib.Path) -> None:
-  """Lets config files import others as `configs.x`: those beside them, then
-  those of the package.
+  """Lets config files import others as `configs.x`, from their folder or from
+  the package.
 
-  Their folder is installed inside of the package, whose own modules must not
-  become importable by their bare names.
+  Their folder may be inside the package, whose modules must not become
+  importable by their bare names.
   """
   path = [str(folder)]
   shared = str((root() / 'configs').resolve())
@@ -138,14 +138,13 @@ def load(
 
   Args:
     argument: the file and its arguments.
-    overrides: pairs such as `('optimizer.lr', '0.1')`. A name
-      (`method.name`, `method.sampler`) replaces the part with all of its
-      options, wherever it stands among them.
+    overrides: pairs such as `('optimizer.lr', '0.1')`. A name (`method.name`,
+      `method.sampler`) replaces the part with all of its options, in any order.
     **extra: more arguments of the file.
 
   Raises:
-    errors.UserError: if there is no such file, or it refuses an argument, or an
-      override names an unknown field or has another type.
+    errors.UserError: if there is no such file, it refuses an argument, or an
+      override names an unknown field or has the wrong type.
   """
   name, _, words = argument.partition(':')
   path = find(name)
@@ -174,7 +173,7 @@ def load(
 
 
 def is_name(field: str) -> bool:
-  """Whether a field names a part, whose options follow from it."""
+  """Whether a field names a part, which determines other fields."""
   section, _, last = field.rpartition('.')
   return section.split('.')[0] in ('method', 'model', 'optimizer') and (
     last in ('name', 'sampler', 'module')
@@ -182,7 +181,7 @@ def is_name(field: str) -> bool:
 
 
 def _replace_part(config: Config, field: str, text: str) -> None:
-  """Sets the name of a part, and drops the options of the one before."""
+  """Sets the name of a part, and removes the options of the previous part."""
   section, _, last = field.rpartition('.')
   _add_term(config, section, module=last == 'module')
   fields = _section(config, section, field)
@@ -225,8 +224,8 @@ def _no_field(field: str, name: str, fields: Config, section: str) -> str:
 
 
 def _add_term(config: Config, section: str, *, module: bool = False) -> None:
-  """Adds the term that a section such as `method.terms.vat` is of; with
-  `module` of any name.
+  """Adds the term of a section such as `method.terms.vat`; with `module` its
+  name is arbitrary.
   """
   head, _, name = section.rpartition('.')
   if head not in ('method.terms', 'method.host.terms'):
@@ -234,7 +233,7 @@ def _add_term(config: Config, section: str, *, module: bool = False) -> None:
   terms = _section(config, head, section)
   if name not in terms:
     if not module:
-      terms_lib.find(name)  # refuses what is no term
+      terms_lib.find(name)  # raises for an unknown term
     terms[name] = Config()
 
 
@@ -249,10 +248,10 @@ def _set(config: Config, field: str, text: str) -> None:
 
 
 def convert(field: str, text: str, like: Any) -> Any:
-  """A word of the command line as a value of the type of another.
+  """A word of the command line, converted to the type of `like`.
 
   Raises:
-    errors.UserError: if it is of another type; `field` is what it is for.
+    errors.UserError: if it cannot be converted; `field` is its name.
   """
   sort = f'{type(like).__name__}, like {like!r}'
   if like is None:
@@ -316,8 +315,8 @@ def _fill(fields: Config, known: Mapping[str, Option], steps: int = 0) -> None:
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
-  """What builds those options of a method that have options themselves, of
-  those that are set.
+  """The builders of those options of a method that are set and have options
+  themselves.
   """
   known = method_options(fields)
   return {
@@ -328,7 +327,7 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
 
 
 def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
-  """The options of the method that `fields['name']` names."""
+  """The options of the method `fields['name']`."""
   name = fields['name']
   found = options.of(methods.find(name))
   if name in methods.OF_ONE_TERM:
@@ -337,7 +336,7 @@ def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
 
 
 def term_options(name: str, fields: Mapping[str, Any]) -> dict[str, Option]:
-  """The options of a term: its weight, its own, and those of its sampler."""
+  """The options of a term, of its weight and of its sampler."""
   term = terms_lib.find(fields.get('module') or name)
   found = options.of(schedules.ramped)
   for field, value in term.DEFAULTS.items():
@@ -353,10 +352,10 @@ def _sampler_options(fields: Mapping[str, Any]) -> dict[str, Option]:
 
 
 def check(config: Config) -> None:
-  """Whether every field has a value that makes sense.
+  """Checks the values of all fields.
 
   Raises:
-    errors.UserError: naming one that does not.
+    errors.UserError: naming an invalid field.
   """
   for field, known in _CHOICES.items():
     value = operator.attrgetter(field)(config)
@@ -420,10 +419,10 @@ def _check_unlabeled(config: Config) -> None:
 
 
 def check_task_of_data(task: Task, source: sources.Source) -> None:
-  """Whether a data set is for a task.
+  """Checks that a data set fits a task.
 
   Raises:
-    errors.UserError: if it is not.
+    errors.UserError: if it does not.
   """
   found = tasks.CLASSIFICATION if source.num_classes else tasks.REGRESSION
   if task is not found:

@@ -226,9 +226,10 @@ def report(
 
   Of several networks these are the errors of the one with the lowest
   validation error, named in `submodel`, or of the first where nothing is held
-  out (F-D12); those of each and of the ensemble stand beside them. Of classes
-  also `by_class`, of that network: `test_error` and `test_predicted` by class,
-  and the same of the validation images.
+  out: DNLL does not say which network it reports, and its released code takes
+  the better one on test images (F-D12); those of each and of the ensemble are
+  included. Of classes also `by_class`, of that network: `test_error` and
+  `test_predicted` by class, and the same of the validation images.
 
   Args:
     tested: what `make_evaluate`'s function found of the test images; None where
@@ -278,7 +279,7 @@ def report(
 def collapse(
   line: Mapping[str, Any], labels: Mapping[str, np.ndarray]
 ) -> str | None:
-  """Says so if a network says one class of nearly everything.
+  """Warns if a network predicts one class for nearly all images.
 
   Args:
     line: what `report` gave.

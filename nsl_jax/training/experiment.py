@@ -95,7 +95,7 @@ def components_of(
 
   Args:
     config: the config.
-    outputs: K, how many numbers the network says of an image.
+    outputs: K, number of network outputs per image.
     image_shape: (H, W, C).
     fitted: see `views.build`.
 
@@ -458,7 +458,7 @@ def results_of(
 def _warnings(
   config: ml_collections.ConfigDict, parts: Parts, seeds: range
 ) -> list[str]:
-  """What is unusual; a split that cannot be made is found here, early."""
+  """Warnings of the run; also detects early a split that cannot be made."""
   lines = [
     *run_warnings.of_horizons(config),
     *run_warnings.of_network(
@@ -510,7 +510,7 @@ def run(
   Raises:
     errors.UserError: for wrong input, or if another run is at work there.
     errors.TrainingError: if a seed's loss is not finite.
-    errors.WriteError: if the disk takes no more.
+    errors.WriteError: if a file cannot be written.
     loop.Interrupted: if a signal stops the run.
   """
   with lock.Lock(workdir) as held:

@@ -1,7 +1,6 @@
-"""Options of compilation: the kernels of a CPU, and programs that run once.
+"""Compiler options: CPU kernels, and programs that run once.
 
-Each is used only where the installed XLA has it. An XLA that does not, older or
-newer, compiles as it would anyway.
+An option is used only if the installed XLA has it.
 """
 
 import functools
@@ -21,26 +20,26 @@ from nsl_jax.data import cache
 
 Options = dict[str, Any]
 
-# Convolutions by Eigen, as they were before XLA had YNNPACK, whose own use a
-# second core badly; its reductions, five times as fast as XLA's, stay.
+# Convolutions by Eigen, as before XLA had YNNPACK, whose convolutions scale
+# badly to a second core. YNNPACK's reductions, five times as fast as XLA's, are
+# kept.
 _EIGEN: Options = {
   'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'
 }
 _ONCE: Options = {'xla_backend_optimization_level': 1}
 CHOICES = ('measured', 'default', 'eigen')
 _ROUNDS = 7
-_CLEARLY = 0.9  # of the time of the default; less gain than noise is none
+_CLEARLY = 0.9  # relative time below which the gain exceeds noise
 
 
 def options(kernels: str) -> Options:
-  """Options of `jax.jit(..., compiler_options=...)` for a choice."""
+  """`compiler_options` of `jax.jit` for a choice of kernels."""
   return dict(_EIGEN) if kernels == 'eigen' and _known('eigen') else {}
 
 
 def once() -> Options:
-  """The same for a program that takes longer to compile than to run.
-
-  Less is tried to make it fast; its results are the same.
+  """`compiler_options` of a program that takes longer to compile than to run:
+  less optimization, the same results.
   """
   return dict(_ONCE) if _known('once') else {}
 
@@ -53,7 +52,7 @@ def _known(name: str) -> bool:
     return False
   try:
     jax.jit(jnp.sin, compiler_options=wanted).lower(1.0).compile()
-  except Exception:  # of which kind depends on the version
+  except Exception:  # the type depends on the version
     return False
   return True
 
@@ -62,13 +61,13 @@ def choose(wanted: str, before: str | None = None) -> str:
   """The kernels of a run: `default` of XLA, or `eigen`.
 
   Args:
-    wanted: one of `CHOICES`; `measured` takes what is faster on this machine
-      with this number of cores. It is measured once, and kept in the cache.
-    before: what an earlier start of the same run has chosen, which `measured`
-      keeps where it can: other kernels round differently.
+    wanted: one of `CHOICES`; `measured` takes the faster one on this machine
+      with this number of cores, measured once and cached.
+    before: choice of an earlier start of the same run, which `measured` keeps
+      if possible, since other kernels round differently.
 
   Raises:
-    errors.UserError: for another word, or kernels that are not there.
+    errors.UserError: for an unknown choice, or kernels that are not available.
   """
   if wanted not in CHOICES:
     raise errors.UserError(
@@ -95,14 +94,14 @@ def choose(wanted: str, before: str | None = None) -> str:
 
 
 def remember(choice: str) -> None:
-  """Keeps what is faster on this machine; only warns where it cannot."""
+  """Caches the faster choice on this machine; warns if it cannot."""
   path = _file()
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {**_read(path), _machine(): choice}
     files.write(path, json.dumps(kept, indent=1).encode())
   except (OSError, errors.UserError) as error:
-    logging.warning('the choice of kernels is not kept: %s', error)
+    logging.warning('the choice of kernels is not cached: %s', error)
 
 
 def _file() -> pathlib.Path:
@@ -118,7 +117,7 @@ def _read(path: pathlib.Path) -> dict[str, str]:
 
 
 def _machine() -> str:
-  """What the choice depends on: processor, cores, and version of XLA."""
+  """What determines the choice: processor, cores, and version of XLA."""
   model = ''
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
@@ -129,16 +128,16 @@ def _machine() -> str:
 
 
 def cores() -> int | None:
-  """Those that this process may use: their number decides how sums round."""
-  allowed = getattr(os, 'sched_getaffinity', None)  # not everywhere
+  """The number of cores of this process, which affects the rounding of sums."""
+  allowed = getattr(os, 'sched_getaffinity', None)  # not on every system
   return len(allowed(0)) if allowed else os.cpu_count()
 
 
 def _ratio() -> float:
-  """Time of Eigen's kernels in parts of that of the default, in turn.
+  """Time of Eigen's kernels relative to the default, measured alternately.
 
-  Of the step of one 3x3 convolution of 32 channels on maps of 32 x 32, and the
-  norm and activation about it.
+  Times a step of a 3x3 convolution of 32 channels on 32x32 maps with its norm
+  and activation.
   """
 
   def loss(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -167,9 +166,9 @@ def _ratio() -> float:
 
 
 def of_run(wanted: str, workdir: pathlib.Path | None) -> str:
-  """`choose` for a run, which goes on as it began if its folder has a config.
+  """`choose` for a run, which keeps the kernels in its folder's config.
 
-  A run that began before there was a choice has the default.
+  A config without a choice means the default.
   """
   if workdir is None or not (workdir / 'config.json').exists():
     return choose(wanted)

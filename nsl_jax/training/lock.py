@@ -19,35 +19,34 @@ try:
 except ImportError:  # Windows
   fcntl = None  # type: ignore[assignment]
 
-# What flock says where the file system has none.
+# Errors of flock on file systems that do not support it.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Lock:
-  """Holds `lock.json` in a folder until the process ends or `release`.
+  """Holds `lock.json` in a folder until `release` or the end of the process.
 
-  The file says who holds it: host, process id and since when. On the host
-  itself the kernel knows whether the holder lives (flock), so the file of a
-  process that died there is taken over; that of another host cannot be judged
-  from here, and is refused. Of several processes of one run the first holds it
-  for all.
+  The file names its holder: host, process id and start. On the same host flock
+  tells whether the holder is alive, and the file of a dead process is taken
+  over; a file of another host is refused. In a run of several processes the
+  first one holds it for all.
   """
 
   def __init__(self, folder: pathlib.Path):
-    """`folder`: of the run; nothing is done yet."""
+    """`folder`: that of the run. Does not take the lock."""
     self._path = folder / 'lock.json'
     self._file: int | None = None
     self._taken = False
 
   def take(self) -> None:
-    """Takes the lock unless it is held already; all processes call this.
+    """Takes the lock unless it is already held; all processes must call this.
 
     Raises:
-      errors.UserError: in every process, if somebody else has it.
+      errors.UserError: in every process, if another run holds it.
     """
     if self._taken:
       return
-    # A process that runs alone learns this before it takes a device.
+    # A single process fails before it takes a device.
     alone = not jax.distributed.is_initialized()
     refusal = None
     if alone or jax.process_index() == 0:
@@ -83,7 +82,7 @@ class Lock:
       raise
 
   def _open(self) -> int:
-    """The open file, locked; not one that its holder has just removed."""
+    """The open, locked file; reopens one that its holder has just removed."""
     while True:
       file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
       try:
@@ -98,7 +97,7 @@ class Lock:
       os.close(file)
 
   def _lock(self, file: int) -> None:
-    """Locks it, or leaves the judgement to its content where nothing can."""
+    """Locks the file; without flock its content decides."""
     if fcntl is None:
       return
     try:
@@ -116,7 +115,7 @@ class Lock:
         raise
 
   def _judge(self, file: int) -> None:
-    """Raises a UserError if the content is of a process that may live."""
+    """Raises a UserError if the process in the content may be alive."""
     holder = _read(file)
     remedy = f'if that run is dead delete {self._path}'
     if holder.get('host', platform.node()) != platform.node():
@@ -149,16 +148,16 @@ class Lock:
       os.close(file)
 
   def release(self) -> None:
-    """Removes the file, if it is held."""
+    """Removes the file if it is held."""
     if self._file is not None:
       self._path.unlink(missing_ok=True)
       self._close()
     self._taken = False
 
   def __enter__(self) -> 'Lock':
-    """Takes it where there is a folder; where none is, nobody runs in it."""
+    """Takes the lock if the folder exists; otherwise no run can be in it."""
     there = self._path.parent.is_dir()
-    if jax.distributed.is_initialized():  # then all take it, or none does
+    if jax.distributed.is_initialized():  # all processes take it, or none
       there = bool(sharding.process_max(there))
     if there:
       self.take()
@@ -170,7 +169,7 @@ class Lock:
 
 
 def _read(file: int) -> dict[str, Any]:
-  """Who holds it, or {} if it died before it wrote its name."""
+  """The holder, or {} if it died before it wrote the file."""
   try:
     content = json.loads(os.pread(file, 4096, 0))
   except ValueError:

@@ -254,7 +254,7 @@ class _Record:
     self._best.named()
 
   def kept(self) -> str:
-    """What there is to go on from, for people."""
+    """A text about the checkpoint from which the run can resume."""
     step = self._store.latest()
     if step is None:
       return f'none saved in {self.folder}'
@@ -295,7 +295,7 @@ def run(
   Raises:
     Interrupted: on SIGTERM or Ctrl-C, once the state is saved.
     errors.TrainingError: if a metric is not finite; nothing is saved then.
-    errors.WriteError: if the disk takes no more.
+    errors.WriteError: if a file cannot be written.
   """
   record = _Record(folder, state, plan.keep)
   state, step = record.state, int(record.state.step)

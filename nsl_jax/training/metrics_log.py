@@ -14,10 +14,10 @@ from nsl_jax import errors
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The whole lines of a metrics file; one cut off while written is left.
+  """The complete lines of a metrics file; ignores a truncated last line.
 
   Raises:
-    errors.UserError: if a whole line is damaged.
+    errors.UserError: if a complete line is damaged.
   """
   if not path.exists():
     return []
@@ -25,7 +25,7 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
   for number, text in enumerate(path.read_bytes().split(b'\n')[:-1], 1):
     try:
       lines.append(json.loads(text))
-      lines[-1]['step'], lines[-1]['kind']  # both have to be there
+      lines[-1]['step'], lines[-1]['kind']  # both are required
     except (ValueError, TypeError, KeyError) as error:
       raise errors.UserError(
         f'{path}, line {number} is damaged ({error!r}): restore the file, or '
@@ -46,18 +46,18 @@ def _writing(path: pathlib.Path) -> Iterator[None]:
 
 
 class _Board:
-  """TensorBoard events, written by the thread that calls.
+  """TensorBoard events, written by the calling thread.
 
-  tensorboardX's own writer has a thread that dies of a full disk, and whoever
-  waits for it then waits for ever.
+  tensorboardX's writer has a thread that dies on a full disk and then blocks
+  its callers.
   """
 
   def __init__(self, folder: pathlib.Path, *, step: int):
-    """Opens a new file there; what older ones have from `step` on is void."""
+    """Opens a new file; events of older ones from `step` on become void."""
     self._folder = folder
     with _writing(folder):
       folder.mkdir(exist_ok=True)
-      number = len(list(folder.iterdir()))  # the clock may say the same twice
+      number = len(list(folder.iterdir()))  # names by time may collide
       self._writer = event_file_writer.EventsWriter(
         str(folder / 'events'), f'.{number}'
       )
@@ -73,12 +73,12 @@ class _Board:
       self._add(step=step, summary=summary.scalar(name, value))
 
   def flush(self) -> None:
-    """Puts the events on disk."""
+    """Writes the events to disk."""
     with _writing(self._folder):
       self._writer.flush()
 
   def close(self) -> None:
-    """Closes the file; nothing is left to be written."""
+    """Closes the file; everything is already written."""
     try:
       self._writer.close()
     except OSError:
@@ -93,12 +93,11 @@ class Log:
   and the seed.
 
   Attributes:
-    count: number of lines that the file has.
+    count: number of lines in the file.
   """
 
   def __init__(self, folder: pathlib.Path, *, step: int):
-    """Opens the files of a run that stands at `step`, dropping what an
-    earlier start wrote beyond it.
+    """Opens the files of a run at `step`, and removes lines after it.
 
     Raises:
       errors.UserError: if the file is damaged.
@@ -117,9 +116,9 @@ class Log:
   def write(
     self, kind: str, step: int, seconds: float, values: Mapping[str, Any]
   ) -> None:
-    """One line, on disk when this returns.
+    """Appends one line and flushes it to disk.
 
-    Only numbers go to TensorBoard.
+    TensorBoard gets numbers only.
 
     Raises:
       errors.WriteError: if it cannot be written.
@@ -127,7 +126,7 @@ class Log:
     line = {'step': step, 'kind': kind, **values, 'seconds': seconds}
     text = json.dumps(line).encode() + b'\n'
     with _writing(self._path):
-      while text:  # a disk that is nearly full takes a part
+      while text:  # a nearly full disk may accept a part only
         text = text[self._file.write(text) :]
     self.count += 1
     for name, value in values.items():

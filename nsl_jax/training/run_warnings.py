@@ -1,5 +1,5 @@
-"""What a run tells before it starts, and stores with its results: what is
-unusual about its config, its split and its network, in a line each.
+"""Warnings about the config, split and network of a run, one line each, which
+are logged before it starts and stored with its results.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from nsl_jax.data import sources, splits
 from nsl_jax.papers import rows
 from nsl_jax.training import config as config_lib, pipeline, workdir
 
-# What may differ from the config of a paper's row: another seed, how often
-# progress is written, and what `workdir.FREE` lists.
+# Fields that may differ from the config of a paper's row: seeds, intervals of
+# writing, and those of `workdir.FREE`.
 _FREE = (*workdir.FREE, 'seed', 'log_every', 'checkpoint.every', 'eval.batch')
-_SHOWN = 3  # fields of a message
+_SHOWN = 3  # fields in a message
 _LARGE = 5_000_000  # parameters; small_cnn has 0.4 million at 28x28
 
 
@@ -26,7 +26,7 @@ def _flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _difference(config: ml_collections.ConfigDict, row_id: str) -> str:
-  """The fields that differ from the row's own config; '' for none."""
+  """The fields that differ from the row's config; '' for none."""
   row = rows.find(row_id)
   reduced = config.steps if config.steps < config.full_steps else 0
   own = _flat(config_lib.load(row.config, reduced=reduced))
@@ -36,20 +36,20 @@ def _difference(config: ml_collections.ConfigDict, row_id: str) -> str:
     for name in sorted(own.keys() | now.keys())
     if name not in _FREE and own.get(name) != now.get(name)
   ]
-  more = f' and {len(found) - _SHOWN} fields more' * (len(found) > _SHOWN)
+  more = f' and {len(found) - _SHOWN} more fields' * (len(found) > _SHOWN)
   return ', '.join(found[:_SHOWN]) + more
 
 
 def confirm_row(
   config: ml_collections.ConfigDict,
 ) -> tuple[ml_collections.ConfigDict, list[str]]:
-  """The config without the rows of the papers that it no longer is.
+  """The config without the rows of the papers that it does not reproduce.
 
-  A config file names the row that it reproduces; an option of the command line
-  may have changed what is run since.
+  A config file names the rows that it reproduces, but overrides may change the
+  run.
 
   Returns:
-    The config, and a warning for each row that was taken out.
+    The config, and a warning for each removed row.
   """
   known, kept, warnings = rows.read(), [], []
   for row_id in config.row.split():
@@ -69,7 +69,7 @@ def confirm_row(
 
 
 def _horizons(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Fields that are set for a length of the run, by their dotted names."""
+  """Fields that depend on the length of the run, by their dotted names."""
   found = {
     name: value
     for name, value in _flat(config).items()
@@ -89,7 +89,7 @@ def _horizons(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def of_horizons(config: ml_collections.ConfigDict) -> Iterator[str]:
-  """Which horizons a run of another length has not moved, or a reduced one."""
+  """Warnings of horizons that do not fit the length of the run."""
   found = _horizons(config)
   if config.steps != config.scheduled_steps and found:
     fields = ', '.join(f'{k}={v}' for k, v in found.items())
@@ -111,7 +111,7 @@ def of_horizons(config: ml_collections.ConfigDict) -> Iterator[str]:
 
 
 def of_split(source: sources.Source, split: splits.Split) -> Iterator[str]:
-  """Classes without a labeled image, and uneven numbers of them."""
+  """Warnings of classes without labeled images, and of unequal numbers."""
   counts = pipeline.counts_by_class(source, split)
   if not counts:
     return
@@ -134,7 +134,7 @@ def of_split(source: sources.Source, split: splits.Split) -> Iterator[str]:
 def of_network(
   config: ml_collections.ConfigDict, parameters: int, images: np.ndarray
 ) -> Iterator[str]:
-  """A dense layer that follows the size of the images."""
+  """Warning of a large dense layer, whose size depends on the images."""
   if config.model.name == 'small_cnn' and parameters > _LARGE:
     height, width, channels = images.shape[1:]
     yield (

@@ -1,4 +1,4 @@
-"""A grid of settings, ranked by validation error."""
+"""Grid search, ranked by validation error."""
 
 import itertools
 import math
@@ -19,29 +19,29 @@ from nsl_jax.training import (
   summary,
 )
 
-_OPTIONS = ('row', 'seeds', 'steps', 'full_steps')  # of the command itself
-# Errors of cells that differ in these do not compare.
+_OPTIONS = ('row', 'seeds', 'steps', 'full_steps')  # set by other options
+# Errors of cells that differ in these fields are not comparable.
 _COMMON = ('seed', 'protocol', 'data.name', 'data.validation', 'data.limit')
 
 Cell = dict[str, Any]
 
 
 class Axis(NamedTuple):
-  """A field of the config, as 'optimizer.lr', and the values to try."""
+  """A field of the config, such as 'optimizer.lr', and its values."""
 
   field: str
   values: tuple[Any, ...]
 
 
 class Outcome(NamedTuple):
-  """What became of a cell.
+  """The outcome of a cell.
 
   Attributes:
     cell: its fields.
-    validation: as `summary.score` gives it; None where training failed.
-    results: what `experiment.run` gave, with the test errors; empty where
-      training failed.
-    failure: why it failed, or ''.
+    validation: result of `summary.score`; None if training failed.
+    results: result of `experiment.run`, with test errors; empty if training
+      failed.
+    failure: reason of the failure, or ''.
   """
 
   cell: Cell
@@ -58,8 +58,8 @@ def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
   """Reads `field=value,value,…`.
 
   Raises:
-    errors.UserError: for a field that the config lacks or that all cells must
-      share, or values that are missing, of another type, or repeated.
+    errors.UserError: for a field that the config lacks or that must be the same
+      in all cells, or values that are missing, of the wrong type, or repeated.
   """
   field, _, words = text.partition('=')
   fields = traverse_util.flatten_dict(config.to_dict(), sep='.')
@@ -70,8 +70,8 @@ def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
     )
   if config_lib.is_name(field):
     raise errors.UserError(
-      f'--grid {text}: each has options of another kind, so that no grid holds '
-      'for all: search one at a time'
+      f'--grid {text}: each has different options, so one grid cannot '
+      'serve all: search one at a time'
     )
   if field in _OPTIONS:
     raise errors.UserError(f'--grid {text}: use --seeds and --reduced instead')
@@ -80,9 +80,11 @@ def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
     for word in words.split(',')
   )
   if len(set(values)) < len(values):
-    raise errors.UserError(f'--grid {text}: a value is there twice')
+    raise errors.UserError(f'--grid {text}: a value is repeated')
   if field in _COMMON and len(values) > 1:
-    raise errors.UserError(f'--grid {text}: errors would not compare, give one')
+    raise errors.UserError(
+      f'--grid {text}: errors are not comparable, give one'
+    )
   return Axis(field, values)
 
 
@@ -107,7 +109,7 @@ def with_fields(
 
 
 def name_of(cell: Mapping[str, Any]) -> str:
-  """The cell in one word, also the name of its folder: sorted by field."""
+  """The cell as one word sorted by field; also the name of its folder."""
   words = ','.join(f'{field}={cell[field]}' for field in sorted(cell))
   return words.replace('/', '_')
 
@@ -115,14 +117,14 @@ def name_of(cell: Mapping[str, Any]) -> str:
 def validation_errors(
   results: Mapping[str, Any], workdir: pathlib.Path
 ) -> list[float]:
-  """Every seed's validation error, read as the protocol reads test errors.
+  """The validation error of every seed, by the protocol of test errors.
 
   Args:
-    results: what `experiment.run` gave.
-    workdir: where it ran.
+    results: result of `experiment.run`.
+    workdir: folder of the run.
 
   Returns:
-    In %: of the last evaluation, the lowest, or the median of the last 20.
+    In %: that of the last evaluation, the lowest, or the median of the last 20.
   """
   found = []
   for report in results['reports']:
@@ -154,25 +156,25 @@ def train(
   cells: Sequence[Cell],
   workdir: pathlib.Path,
 ) -> list[Outcome]:
-  """Trains all seeds of every cell, or finds that they are done.
+  """Trains all seeds of every cell that is not finished.
 
-  A cell whose loss is not finite is a bad setting, not the end of the search.
+  A cell whose loss is not finite does not end the search.
 
   Args:
-    config: what cells have in common, with seeds and steps.
-    cells: what they do not.
-    workdir: gets a folder per cell.
+    config: the common config, with seeds and steps.
+    cells: fields of each cell.
+    workdir: folder with a folder per cell.
 
   Returns:
     Outcomes in the order of `cells`.
 
   Raises:
-    errors.UserError: if nothing is held out to choose by, or a cell is wrong.
+    errors.UserError: if there are no validation images, or a cell is invalid.
     errors.TrainingError: if every cell failed.
   """
   if not all(with_fields(config, cell).data.validation for cell in cells):
     raise errors.UserError(
-      'a search needs validation images, test data never chooses: '
+      'a search needs validation images, not test data: '
       'config.data.validation is 0, set it as with --grid data.validation=500'
     )
   outcomes = []
@@ -188,7 +190,7 @@ def train(
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-  """By mean validation error, the lowest first; the earlier one of equals."""
+  """Sorted by mean validation error; the earlier cell of equals is first."""
   return sorted(outcomes, key=Outcome.rank)
 
 
@@ -212,7 +214,7 @@ def lines_of(
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-  """What is printed: validation error in %, and the cell."""
+  """A table of validation error in % and cell, to print."""
   lines = ['validation error %   cell']
   for one in outcomes:
     score = one.validation or {'mean': None, 'std': None}

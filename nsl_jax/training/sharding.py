@@ -1,4 +1,4 @@
-"""Devices: the mesh, its shardings, and joining several processes."""
+"""Devices: the mesh, its shardings, and the setup of several processes."""
 
 import glob
 import importlib.util
@@ -19,10 +19,10 @@ _AXIS = 'data'
 def join(
   coordinator: str | None, processes: int | None, index: int | None
 ) -> None:
-  """Calls `jax.distributed.initialize` where there are several processes.
+  """Calls `jax.distributed.initialize` for several processes.
 
-  With flags it uses them; without, it starts by itself on a TPU pod and in a
-  Slurm job of several tasks. Must run before anything touches a device.
+  Uses the flags if given; without them it starts automatically on a TPU pod and
+  in a Slurm job of several tasks. Must run before any use of a device.
 
   Raises:
     errors.UserError: if only some of the three are given.
@@ -44,8 +44,8 @@ def _on_cluster() -> bool:
   in_step = 'SLURM_STEP_NODELIST' in os.environ
   if in_step and tasks.isdigit() and int(tasks) > 1:
     return True
-  # A Cloud TPU tells its neighbors through a metadata server, not through the
-  # environment, so every TPU host asks; a lone one finds itself alone.
+  # A Cloud TPU lists its hosts in a metadata server, not in the environment, so
+  # every TPU host must ask.
   if importlib.util.find_spec('libtpu') is None:
     return False
   return bool(glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'))
@@ -55,8 +55,8 @@ def make(devices: int = 0) -> Mesh:
   """A mesh of one axis over the first `devices` devices, or all for 0.
 
   Raises:
-    errors.UserError: if there are fewer, or several processes would share
-      out less than all.
+    errors.UserError: if there are fewer, or several processes would not use all
+      of them.
   """
   if devices and jax.process_count() > 1:
     raise errors.UserError(
@@ -75,17 +75,17 @@ def make(devices: int = 0) -> Mesh:
 
 
 def replicated_sharding(mesh: Mesh) -> NamedSharding:
-  """Sharding of what every device holds whole: state and data set."""
+  """Sharding of arrays replicated on every device: state and data set."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
-  """Sharding of an array whose `axis` is divided over the devices."""
+  """Sharding of an array that is divided over the devices along `axis`."""
   return NamedSharding(mesh, PartitionSpec(*(None,) * axis, _AXIS))
 
 
 def check_batch(mesh: Mesh, sizes: Mapping[str, int]) -> None:
-  """Raises a `UserError` unless every size divides over the devices."""
+  """Raises a `UserError` unless the devices divide every size."""
   for name, size in sizes.items():
     if size % mesh.size:
       raise errors.UserError(
@@ -95,7 +95,7 @@ def check_batch(mesh: Mesh, sizes: Mapping[str, int]) -> None:
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:
-  """Moves host arrays to the devices; every process holds the same ones."""
+  """Moves host arrays, equal in every process, to the devices."""
   if jax.process_count() == 1:
     return jax.device_put(tree, sharding)
 
@@ -109,10 +109,10 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def broadcast_from_first_process(tree: Any) -> Any:
-  """Process 0's host arrays, in every process.
+  """The host arrays of process 0, in every process.
 
-  What each computes by itself may differ in the last bit from one kind of
-  processor to the next.
+  Values that each process computes may differ in the last bit between types of
+  processors.
   """
   if jax.process_count() == 1:
     return tree
@@ -120,24 +120,23 @@ def broadcast_from_first_process(tree: Any) -> Any:
 
 
 def process_max(number: int) -> int:
-  """The largest of the numbers that the processes give; all must call."""
+  """The maximum over processes; all of them must call this."""
   if jax.process_count() == 1:
     return number
   return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
 def sync_processes(where: str) -> None:
-  """Waits until every process is here."""
+  """Waits for all processes."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(where)
 
 
 def block_until_ready(result: Any) -> Any:
-  """Waits for a result that several CPU devices compute together.
+  """Waits for a result of several CPU devices; does nothing on other devices.
 
-  They share the threads of one host: with many programs under way each may
-  hold threads that another needs for all its devices to meet, for ever.
-  Elsewhere nothing is waited for.
+  CPU devices share the threads of one host: programs in flight may hold threads
+  that the collective operations of another need, which is a deadlock.
   """
   shared = len(jax.tree.leaves(result)[0].sharding.device_set) > 1
   if shared and jax.default_backend() == 'cpu':

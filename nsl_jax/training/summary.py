@@ -1,4 +1,4 @@
-"""From evaluations to the numbers that a run reports."""
+"""From evaluations to the reported numbers of a run."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ PROTOCOLS = ('last', 'best_validation', 'median_last_20')
 
 
 def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """The three ways of reading a run; the test set chooses in none of them.
+  """The reports of a run by three protocols; none selects by test error.
 
   Args:
     evaluations: `{'step', 'test_error', 'validation_error'}` in order of
@@ -19,8 +19,8 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Returns:
     `last`, `best_validation` (the earliest of the lowest validation errors;
-    None without validation images) and `median_last_20` (of the test errors
-    of the last 20 evaluations, or of all where there are fewer).
+    None without validation images) and `median_last_20` (of the test errors of
+    the last 20 evaluations, or of all if there are fewer).
   """
   held_out = [e for e in evaluations if e['validation_error'] is not None]
   best = min(held_out, key=lambda e: e['validation_error'], default=None)
@@ -60,15 +60,15 @@ def score(per_seed: Sequence[float], metric: str, unit: str) -> dict[str, Any]:
 
 
 def scores(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Every error by each way of reading a run, as `score` gives it.
+  """The `score` of every error by each protocol.
 
   Args:
-    per_seed: of every seed what `reports` gives.
+    per_seed: result of `reports` for every seed.
 
   Returns:
-    By protocol, then by error: `test_error`, of two networks also those of
-    `a`, `b` and the ensemble, `validation_error` where there is one, of points
-    `test_failure` and `validation_failure` beside them.
+    By protocol, then by error: `test_error`, for two networks also those of
+    `a`, `b` and the ensemble, `validation_error` if there is one, for points
+    also `test_failure` and `validation_failure`.
   """
   found: dict[str, Any] = {}
   for protocol in PROTOCOLS:
@@ -104,7 +104,7 @@ def headline(found: Mapping[str, Any], protocol: str) -> dict[str, Any]:
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:
-  """`12.34 ± 0.56`, without the second part where there is none."""
+  """`12.34 ± 0.56`, or `12.34` if `std` is None."""
   if mean is None:
     return ''
   return f'{mean:.2f}' + ('' if std is None else f' ± {std:.2f}')

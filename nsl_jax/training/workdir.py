@@ -1,4 +1,4 @@
-"""The folder of a run: its config, its results, and whose it is."""
+"""The folder of a run: its config, results and provenance."""
 
 import functools
 import importlib.metadata
@@ -26,9 +26,9 @@ _PACKAGES = (
   'numpy',
   'ml-collections',
 )
-# What a later start of the same run may change: where the data lies, how many
-# seeds to train, and how fast: no more than rounding depends on it. The row
-# follows from all other fields.
+# Fields that a resumed run may change: the location of the data, the number of
+# seeds, and options of speed, which affect rounding only. The row follows from
+# all other fields.
 FREE = (
   'seeds',
   'data.dir',
@@ -44,7 +44,7 @@ _ADDED = {'model.init_from': ''}
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-  """Writes a JSON file whole or not at all; only process 0 writes."""
+  """Writes a JSON file atomically; only process 0 writes."""
   if jax.process_index():
     return
   text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
@@ -71,22 +71,22 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def _why_not_longer(
   before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> str | None:
-  """Why a run cannot go on beyond the steps that it had; None if it can.
+  """Why a run cannot be extended; None if it can.
 
-  What it wrote must be what a run of the new length had written by then.
+  Its files must equal those that a run of the new length has at this step.
   """
   if now['steps'] < before['steps']:
     return 'a run can be made longer, but not shorter'
   if now.get('optimizer.cosine_steps'):
     return (
-      'optimizer.cosine_steps has let the learning rate fall for the old length'
+      'optimizer.cosine_steps scheduled the learning rate for the old length'
     )
   for name in ('eval.every_steps', 'log_every'):
     every = now.get(name, 1)
     if before['steps'] % every:
       return (
-        f'{before["steps"]} is no multiple of {name}={every}, and a '
-        'longer run has nothing to write there'
+        f'{before["steps"]} is not a multiple of {name}={every}, so a longer '
+        'run would not write there'
       )
   return None
 
@@ -94,14 +94,14 @@ def _why_not_longer(
 def lock_workdir_to_config(
   workdir: pathlib.Path, config: Mapping[str, Any]
 ) -> None:
-  """Makes the folder this config's own, or finds that it already is.
+  """Writes the config to the folder, or checks that the folder has it.
 
-  A config that differs in more `steps` alone is taken for the same run made
-  longer, where that is what a run of that length would have been.
+  A config that differs only in more `steps` extends the run, if a run of that
+  length would have been the same so far.
 
   Raises:
-    errors.UserError: if it belongs to another config, naming the first field
-      that differs, or cannot be written.
+    errors.UserError: if the folder belongs to another config, naming the first
+      field that differs, or cannot be written.
   """
   path = workdir / 'config.json'
   config = json.loads(json.dumps(config))
@@ -114,7 +114,7 @@ def lock_workdir_to_config(
     for name in sorted(before.keys() | now.keys())
     if name not in FREE and before.get(name) != now.get(name)
   ]
-  if 'steps' in changed:  # which these only tell of
+  if 'steps' in changed:  # these follow from it
     changed = [n for n in changed if n != 'full_steps']
   for name in changed:
     why = _why_not_longer(before, now) if changed == ['steps'] else ''
@@ -135,7 +135,7 @@ def _commit() -> str | None:
   )
   try:
     if git('ls-files', '--error-unmatch', __file__).returncode:
-      return None  # installed into somebody else's repository
+      return None  # installed inside another repository
     commit = git('rev-parse', 'HEAD').stdout.strip()
     changed = git('status', '--porcelain', '--', str(folder)).stdout.strip()
   except OSError:
@@ -144,7 +144,7 @@ def _commit() -> str | None:
 
 
 def provenance(devices: int) -> dict[str, Any]:
-  """Versions, commit and the devices used, as every results file has them."""
+  """Versions, commit and devices, for results files."""
   versions: dict[str, str | None] = {'python': platform.python_version()}
   for package in ('nsl-jax', *_PACKAGES):
     try:

@@ -1,1 +1,1 @@
-"""Data sets that need code of their own: a file each."""
+"""Data sets that need separate code, one per file."""

@@ -17,10 +17,10 @@ _SIDE = face_lists.SIDE
 
 
 class Aflw(tfds.core.GeneratorBasedBuilder):
-  """The lists in TFDS's manual folder in aflw/, see `face_lists`.
+  """Faces from the lists in aflw/ in TFDS's manual folder, see `face_lists`.
 
-  The papers' AFLW has 10,122 faces for training and 2,991 for testing (F-L11).
-  The examples keep the order of the lists.
+  L2I's AFLW has 10,122 faces for training and 2,991 for testing; other releases
+  differ (F-L11). The examples are in the order of the lists.
   """
 
   VERSION = tfds.core.Version(versions.MADE['aflw'])
@@ -75,7 +75,7 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
   """Writes the data set in array_record form, see `manual.build`.
 
   Raises:
-    UserError: a list is missing, or one of its lines is not as described.
+    UserError: a list is missing, or one of its lines is malformed.
   """
   folder = manual.folder(data_dir) / FOLDER
   files = face_lists.needed(folder)
@@ -97,7 +97,7 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
 
 
 def _small_grey(face: face_lists.Face) -> tuple[io.BytesIO, tuple[str, ...]]:
-  """The image of a face, resized, as a PNG file; and facts of `pictures`."""
+  """The resized image of a face as a PNG file, and facts of `pictures`."""
   from PIL import Image
 
   try:

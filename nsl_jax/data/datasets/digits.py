@@ -1,16 +1,16 @@
-"""The 8x8 digits of scikit-learn, of which a fixed fifth is for testing."""
+"""The 8x8 digits of scikit-learn, with a fixed fifth for testing."""
 
 import numpy as np
 
 _TEST_PER_CLASS = 36  # 360 of 1,797
-_SEED = 0  # one split for everybody
+_SEED = 0  # the split is the same for all runs
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 def arrays() -> tuple[Pair, Pair]:
-  """Images u8[N, 8, 8, 1] and classes i32[N], for training and for testing;
-  the latter are as many of every class.
+  """Images u8[N, 8, 8, 1] and classes i32[N], for training and for testing; the
+  test set has the same number of every class.
   """
   from sklearn import datasets  # Slow to import.
 

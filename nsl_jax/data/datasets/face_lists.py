@@ -1,8 +1,9 @@
-"""Lists of faces with five landmarks, in the two layouts that there are.
+"""Lists of faces with five landmarks, in two layouts.
 
-MTFL's: a line an image, its path, x1 ... x5, y1 ... y5 and four attributes.
-That of Jakab et al. (2018), which the code of L2I reads (F-L11): a line an
-image, its name in the folder `output`, and a MATLAB file of points, y first.
+MTFL: one line per image with its path, x1 ... x5, y1 ... y5 and four
+attributes. Jakab et al. (2018), the release that the code of L2I reads (F-L11):
+one line per image with its name in the folder `output`, and a MATLAB file of
+points, y first.
 """
 
 import pathlib
@@ -15,7 +16,7 @@ import numpy as np
 
 from nsl_jax import errors
 
-SIDE = 60  # of the images that the points are scaled to
+SIDE = 60  # side of the resized images, in whose pixels points are
 POINTS = 5
 MTFL: Mapping[str, str] = types.MappingProxyType(
   {'train': 'training.txt', 'test': 'testing.txt'}
@@ -23,7 +24,7 @@ MTFL: Mapping[str, str] = types.MappingProxyType(
 RELEASE: Mapping[str, str] = types.MappingProxyType(
   {'train': 'aflw_train_images.txt', 'test': 'aflw_test_images.txt'}
 )
-_NUMBERS = 2 * POINTS + 4  # behind a path of MTFL's
+_NUMBERS = 2 * POINTS + 4  # after the path in a line of MTFL
 
 
 class Face(NamedTuple):
@@ -42,7 +43,7 @@ class Face(NamedTuple):
 
 
 def needed(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The files of the layout that a folder has, MTFL's if it has neither."""
+  """The files of a folder's layout, those of MTFL if it has neither."""
   if not (folder / RELEASE['train']).is_file():
     return [folder / name for name in MTFL.values()]
   lists = [folder / name for name in RELEASE.values()]
@@ -50,14 +51,13 @@ def needed(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read(path: pathlib.Path) -> list[Face]:
-  """The faces of a list, whose images it looks at but does not decode.
+  """The faces of a list; opens their images but does not decode them.
 
   Points may lie outside of their image.
 
   Raises:
-    UserError: naming the line that is malformed, whose image is missing, of
-      which a point is not known or whose eyes are at one place, or the MATLAB
-      file that is not as it should be.
+    UserError: naming a line that is malformed, lacks an image or a point, or
+      has both eyes at the same place, or an invalid MATLAB file.
   """
   lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
   numbered = [
@@ -118,7 +118,7 @@ def _of_mtfl(where: str, line: str, folder: pathlib.Path) -> Face:
       f'{where}: not a path and {_NUMBERS} numbers (x1 ... x5, y1 ... y5, '
       'four attributes); correct or remove the line'
     )
-  path = folder / name.replace('\\', '/')  # MTFL's lists are from Windows
+  path = folder / name.replace('\\', '/')  # MTFL's lists have Windows paths
   points = np.reshape(numbers[: 2 * POINTS], (2, POINTS)).T
   return _scaled(where, path, points, release=False)
 
@@ -126,7 +126,7 @@ def _of_mtfl(where: str, line: str, folder: pathlib.Path) -> Face:
 def _scaled(
   where: str, path: pathlib.Path, points: np.ndarray, *, release: bool
 ) -> Face:
-  """The face with its points scaled as its image will be."""
+  """The face with its points in pixels of the resized image."""
   from PIL import Image, UnidentifiedImageError
 
   remedy = 'get the release again' if release else 'correct or remove the line'
@@ -144,7 +144,7 @@ def _scaled(
     ) from error
   absent = np.flatnonzero(no_position(points))
   if len(absent):
-    if release:  # which has none to give: another copy would not help
+    if release:  # another copy of the release would lack it too
       remedy = 'remove the line, and its row of gt'
     x, y = points[absent[0]]
     raise errors.UserError(
@@ -161,9 +161,9 @@ def _scaled(
 
 
 def no_position(points: np.ndarray) -> np.ndarray:
-  """Which points f[..., 2] say that they are not known: bool[...].
+  """Whether points f[..., 2] are unknown: bool[...].
 
-  Lists have (0, 0) or (-1, -1) for a landmark that cannot be seen.
+  Lists have (0, 0) or (-1, -1) for a landmark that is not visible.
   """
   known = np.isfinite(points).all(-1)
   return ~known | (points == 0).all(-1) | (points == -1).all(-1)

@@ -1,27 +1,27 @@
-"""Digits drawn at a random place and size: real pictures with known points."""
+"""MNIST digits drawn at random places and sizes, with known points."""
 
 import numpy as np
 
-SIDE = 44  # of the canvas: the least that the landmark network takes
-# MNIST fits a digit's ink in 20x20 and puts its center of mass in the middle of
-# 28x28; many reach out of the middle 20x20, which is what is found here.
+SIDE = 44  # side of the canvas, the smallest input of the landmark network
+# MNIST scales a digit's ink to 20x20 and centers its center of mass in 28x28.
+# The points belong to the middle 20x20, beyond which the ink may reach.
 _FRAME, _BOX = 28, 20
 _SCALES = (0.6, 1.2)
-_MARGIN = 4.0  # around the box: no crop-shift of so many pixels cuts it
-# From the center of the box, in halves of its side: upper left, upper right
-# (whose distance errors are measured in), center, lower left, lower right.
+_MARGIN = 4.0  # around the box, so that a shift by 4 pixels does not cut it
+# Offsets from the center of the box in half sides: upper left, upper right
+# (their distance is the unit of errors), center, lower left, lower right.
 _PLACES = np.array([[-1, -1], [1, -1], [0, 0], [-1, 1], [1, 1]])
 
 
 def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """Draws each image of MNIST once, bilinearly, on an empty canvas.
+  """Draws each image of MNIST once, with bilinear resampling, on a canvas.
 
   The points belong to a 20x20 box around a digit's center of mass, not to its
-  ink: a narrow digit would have hardly any width to measure errors in.
+  ink, since the width of a narrow digit is too small a unit for errors.
 
   Args:
     images: u8[N, 28, 28, 1].
-    seed: decides over places and sizes.
+    seed: seed of places and sizes.
 
   Returns:
     u8[N, 44, 44, 1], and f32[N, 10] with x and y of the five points in pixels.

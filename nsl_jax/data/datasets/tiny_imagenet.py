@@ -41,14 +41,14 @@ class Files(NamedTuple):
 
 
 class TinyImagenet(tfds.core.GeneratorBasedBuilder):
-  """Tiny-ImageNet: 64x64 photos of 200 classes, 100,000 of them to train on.
+  """Tiny-ImageNet: 64x64 photos of 200 classes, 100,000 for training.
 
   Reads the folder `tiny-imagenet-200` of TFDS's manual folder, or
   `tiny-imagenet-200.zip` as it is distributed: `wnids.txt`,
   `train/<wnid>/images/*.JPEG` and, as the split `test`, the 10,000 of
   `val/images` with `val/val_annotations.txt`. Classes are numbered as in
-  `wnids.txt`. Training images take turns by class, so that the first ones are
-  of all classes.
+  `wnids.txt`. Training images alternate between classes, so that any prefix
+  covers all classes.
   """
 
   VERSION = tfds.core.Version(versions.MADE['tiny_imagenet'])
@@ -56,7 +56,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
   MANUAL_DOWNLOAD_INSTRUCTIONS = f'Put {_FOLDER}.zip into the manual folder.'
 
   def _info(self) -> tfds.core.DatasetInfo:
-    """Image uint8[64, 64, 3], the JPEG as it came, and label in [0, 200)."""
+    """Image uint8[64, 64, 3], the original JPEG, and label in [0, 200)."""
     return tfds.core.DatasetInfo(
       builder=self,
       description='Small photos, 200 of the classes of ImageNet.',
@@ -95,7 +95,7 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
   """Writes the data set in array_record form, see `manual.build`.
 
   Raises:
-    UserError: the files are not there, or one is missing or damaged.
+    UserError: a file is missing or damaged.
   """
   path = _path(manual.folder(data_dir))
   if not path.exists():
@@ -136,7 +136,7 @@ def _classes(files: Files) -> list[str]:
 
 
 def _train(files: Files, classes: list[str]) -> Iterator[tuple[str, int]]:
-  """(file, class) of the training images, one of each class in turn."""
+  """(file, class) of the training images, alternating between classes."""
   found: dict[str, list[str]] = {wnid: [] for wnid in classes}
   for name in sorted(files.names):
     match = re.fullmatch(r'train/(\w+)/images/[^/]+\.JPEG', name)
@@ -155,20 +155,20 @@ def _train(files: Files, classes: list[str]) -> Iterator[tuple[str, int]]:
 
 
 def _validation(files: Files, classes: list[str]) -> Iterator[tuple[str, int]]:
-  """(file, class) of the validation images, in the order of their list."""
+  """(file, class) of the validation images, in the order of the list."""
   source = 'val/val_annotations.txt'
   for number, line in enumerate(files.text(source).splitlines(), start=1):
     words = line.split()
     if len(words) < 2 or words[1] not in classes:
-      raise ValueError(f'line {number} of {source} names no class')
+      raise ValueError(f'line {number} of {source} does not name a class')
     yield f'val/images/{words[0]}', classes.index(words[1])
 
 
 def _check(name: str, content: bytes) -> None:
-  """Raises ValueError unless the bytes are a whole picture of the size."""
+  """Raises ValueError unless the bytes are a complete image of this size."""
   try:
     height, width, _ = pictures.decode(content, 3).values.shape
   except ValueError as error:
-    raise ValueError(f'{name} is no whole picture ({error})') from error
+    raise ValueError(f'{name} is not a complete image ({error})') from error
   if (width, height) != (_SIDE, _SIDE):
     raise ValueError(f'{name} has {width}x{height} pixels, not 64x64')

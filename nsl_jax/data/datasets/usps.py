@@ -21,7 +21,7 @@ class Usps(tfds.core.GeneratorBasedBuilder):
 
   Reads `usps.h5` from TFDS's manual folder: groups `train` and `test`, each
   with `data` f32[n, 256] in [0, 1], row by row, and `target` int[n]. The
-  examples keep the order of the file.
+  examples are in the order of the file.
   """
 
   VERSION = tfds.core.Version(versions.MADE['usps'])
@@ -64,7 +64,7 @@ class Usps(tfds.core.GeneratorBasedBuilder):
       labels = file[split]['target'][:]
     if data.min() < 0 or data.max() > 1 or len(data) != len(labels):
       raise ValueError(f'{split}: data must lie in [0, 1], one target for each')
-    # Rounded down, as in the code behind the papers' numbers (F-D17).
+    # Rounded down, as in the released code of the domain adaptation (F-D17).
     pixels = (data * 255).astype(np.uint8)
     for row, image in enumerate(pixels.reshape(-1, _SIDE, _SIDE)):
       yield row, {'image': _png(image), 'label': int(labels[row])}
@@ -74,7 +74,7 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
   """Writes the data set in array_record form, see `manual.build`.
 
   Raises:
-    UserError: the file or h5py is missing, or the file is not as described.
+    UserError: the file or h5py is missing, or the file is malformed.
   """
   folder = manual.folder(data_dir)
   path = folder / FILE

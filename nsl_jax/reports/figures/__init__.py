@@ -10,7 +10,7 @@ from typing import Any
 from nsl_jax import files
 from nsl_jax.papers import rows
 
-# Row id, or what stands before the dash of its panels -> file of this folder.
+# Row id, or the common prefix of its panels -> file of this folder.
 _DRAWN_BY = {
   'NS-F2': 'toy',
   'NS-F3': 'grid',
@@ -26,7 +26,7 @@ _DRAWN_BY = {
 
 
 def name_of(row_id: str) -> str | None:
-  """The file that draws a row; None where there is none yet."""
+  """The file that draws a row, or None."""
   for figure, name in _DRAWN_BY.items():
     if row_id == figure or row_id.startswith(f'{figure}-'):
       return name
@@ -43,19 +43,18 @@ def make(
 ) -> dict[str, Any]:
   """Draws a row and writes its CSV and PNG files under `results/figures`.
 
-  They are named after the row, and after the steps too where it is reduced,
-  so that a short try never takes the place of the real one.
+  Files have the name of the row, and of the steps if it is reduced, so that a
+  short run does not overwrite a full one.
 
   Args:
-    row: of kind 'figure', with a file that draws it.
+    row: row of kind 'figure'.
     seeds: number of seeds.
-    reduced: steps of each run instead of all; 0 for all.
-    workdir: the figure's own folder for its runs, from which the same call
-      resumes.
+    reduced: steps of each run; 0 for all.
+    workdir: folder of the figure's runs, from which the same call resumes.
     results: folder of the ledger.
 
   Returns:
-    What the ledger keeps of it.
+    Content of the ledger file.
 
   Raises:
     errors.UserError: for wrong input, or if the files cannot be written.

@@ -1,8 +1,7 @@
-"""Runs that a figure is drawn from, each in a folder of its own.
+"""Runs of a figure, each in a separate folder.
 
-A cell is what `python -m nsl_jax.main` trains with the same config and folder,
-so cells may be trained before the figure, one per process or machine; those
-that are done are found so.
+A cell equals a run of `python -m nsl_jax.main` with the same config and folder,
+so cells may be trained before the figure, one per process or machine.
 """
 
 import math
@@ -30,13 +29,13 @@ _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Cell(NamedTuple):
-  """One run.
+  """A run of a figure.
 
   Attributes:
-    name: of its folder, and in the CSV file.
-    label: in the picture.
-    config: the whole config.
-    argument: what --config must be for `main` to train it; '' if nothing.
+    name: name of its folder, and in the CSV file.
+    label: label in the figure.
+    config: the complete config.
+    argument: the argument of --config with which `main` trains it, or ''.
   """
 
   name: str
@@ -46,7 +45,7 @@ class Cell(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """A cell, its folder, and what `experiment.run` gave."""
+  """A cell, its folder, and the result of `experiment.run`."""
 
   cell: Cell
   folder: pathlib.Path
@@ -72,10 +71,10 @@ def make(
 
 
 def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
-  """Trains the cells that are not done yet, one after another.
+  """Trains unfinished cells, one after another.
 
   Raises:
-    errors.UserError: for wrong input or data that is not there.
+    errors.UserError: for wrong input or missing data.
     errors.TrainingError: if a loss is not finite.
   """
   trained = []
@@ -96,7 +95,7 @@ def last_state(
   """The state of a seed after its last step.
 
   Raises:
-    errors.UserError: if there is no checkpoint of it.
+    errors.UserError: if its checkpoint is missing.
   """
   like = train_lib.initial_state(parts.method, seed, parts.mesh)
   store = checkpoint.Checkpoints(folder / 'checkpoints', keep=parts.plan.keep)
@@ -119,7 +118,7 @@ def accuracy(trained: Trained) -> tuple[float, float | None]:
 
 
 def logged(trained: Trained, kind: str) -> dict[int, list[dict[str, Any]]]:
-  """By step what every seed logged of that kind (`train`, `eval`), in order."""
+  """By step the log lines of every seed of a kind (`train`, `eval`)."""
   found: dict[int, list[dict[str, Any]]] = {}
   for seed in trained.results['seeds']:
     lines = metrics_log.read(trained.folder / f'seed_{seed}' / 'metrics.jsonl')
@@ -153,7 +152,7 @@ def _of_cell(one: Trained) -> dict[str, Any]:
 
 
 def content(trained: Sequence[Trained]) -> dict[str, Any]:
-  """What the ledger keeps of the cells, see `style.Drawing`."""
+  """Content of the ledger file for the cells, see `style.Drawing`."""
   every = [one.results for one in trained]
   last = every[-1]
   where = {
@@ -172,7 +171,7 @@ def content(trained: Sequence[Trained]) -> dict[str, Any]:
 
 
 def title(row: rows.Row, found: Mapping[str, Any]) -> str:
-  """What stands above a picture: row, data, seeds and steps, by `content`."""
+  """Title of a figure: row, data, seeds and steps, from `content`."""
   count = len(found['seeds'])
   steps = f'{found["steps"]:,} steps'
   if found['reduced']:
@@ -194,12 +193,12 @@ def drawing(
   """The figure of these runs.
 
   Args:
-    row: what it is called.
+    row: its row.
     trained: the runs.
-    lines: the numbers in it.
-    picture: makes it, given its title.
-    facts: what else the ledger keeps.
-    versions: of libraries that are not of every run.
+    lines: its numbers.
+    picture: draws it, given a title.
+    facts: further content of the ledger file.
+    versions: versions of additional libraries.
   """
   found = content(trained) | dict(facts)
   found['versions'] |= versions

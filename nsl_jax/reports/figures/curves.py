@@ -1,9 +1,9 @@
 """DN-F4, DN-F6, DN-F7: test accuracy against epoch, a line per run.
 
-Read from what the runs logged while training. Of two networks a line is the
-one that the validation images prefer at that moment, the first where none are
-held out (F-D12); the CSV file has the ensemble beside it. The band is one
-standard deviation over seeds.
+Read from the logs of the runs. Of two networks a line shows the one with the
+lower validation error at that step, or the first without validation images,
+since DNLL does not say which network it reports (F-D12). The CSV file also has
+the ensemble. The band is one standard deviation over seeds.
 """
 
 import pathlib
@@ -19,7 +19,7 @@ from nsl_jax.training import evaluate, summary
 
 
 class Line(NamedTuple):
-  """A cell: its name, what stands in the legend, arguments of its config."""
+  """A cell: its name, label in the legend, and arguments of its config."""
 
   name: str
   label: str
@@ -51,15 +51,14 @@ LINES = {
   },
 }
 _COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.GRAY, style.PINK)
-# Start of a column's name in the CSV file -> field of the log.
+# Prefix of a column in the CSV file -> field of the log.
 _FIELDS = {'': 'test_error', 'ensemble_': f'test_error{evaluate.ENSEMBLE}'}
 
 
 def epoch_steps(trained: Sequence[cells.Trained]) -> dict[str, float]:
-  """Steps in which every cell sees its unlabeled images once.
+  """Steps per epoch of the unlabeled images, for every cell.
 
-  For a cell that uses none it is what it is for the first one that does, so
-  that all count the same.
+  A cell without unlabeled images has the value of the first cell with them.
   """
   found = {}
   for one in trained:
@@ -73,8 +72,8 @@ def epoch_steps(trained: Sequence[cells.Trained]) -> dict[str, float]:
 
 
 def _numbers(every: list[dict[str, Any]]) -> dict[str, float | None]:
-  """Accuracies in %; None for the ensemble of one network, for the deviation
-  of one seed."""
+  """Accuracies in %; None for the ensemble of a single network and for the
+  deviation of a single seed."""
   found: dict[str, float | None] = {}
   for start, field in _FIELDS.items():
     known = [100.0 - line[field] for line in every if field in line]
@@ -84,7 +83,7 @@ def _numbers(every: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def lines_of(trained: Sequence[cells.Trained]) -> list[dict[str, Any]]:
-  """The CSV file, a line per cell and evaluation."""
+  """Lines of the CSV file, one per cell and evaluation."""
   lengths = epoch_steps(trained)
   return [
     {
@@ -120,10 +119,10 @@ def picture(
   """The curves.
 
   Args:
-    lines: as `lines_of` gives them.
-    labels: by cell, in the order of the legend; to each its last accuracy is
-      added.
-    title: above the panel.
+    lines: result of `lines_of`.
+    labels: by cell, in the order of the legend; the last accuracy is added to
+      each.
+    title: title of the panel.
   """
   figure, (panel,) = style.new(1, 6.5, 4.5)
   for (name, label), color in zip(labels.items(), _COLOURS):
@@ -138,11 +137,11 @@ def picture(
 def draw(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> style.Drawing:
-  """Trains the cells that are not done yet, one after another, and draws.
+  """Trains unfinished cells, one after another, and draws.
 
   Raises:
-    errors.UserError: for wrong input or data that is not there.
-    errors.TrainingError: if a cell's loss is not finite.
+    errors.UserError: for wrong input or missing data.
+    errors.TrainingError: if the loss of a cell is not finite.
   """
   wanted = [
     cells.make(

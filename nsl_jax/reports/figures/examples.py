@@ -1,7 +1,7 @@
-"""L2-F3: the points that Mean Teacher and V1 on it find in some test images.
+"""L2-F3: points predicted by Mean Teacher without and with V1 on test images.
 
-The images are drawn at random, the same for both, not picked for the picture;
-beside each method stands its error over all test images.
+The images are drawn at random, the same for both methods. The title of each
+method has its error over all test images.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ from nsl_jax.reports.figures import cells, style
 from nsl_jax.training import experiment
 
 SHOWN = 8
-_SEED = 0  # of the images chosen
+_SEED = 0  # seed of the choice of images
 _CELLS = (
   ('mean_teacher', 'Mean Teacher', 'host=mt,variant=none'),
   ('v1', 'Mean Teacher + V1', 'host=mt,variant=v1'),
@@ -28,14 +28,14 @@ _CELLS = (
 
 
 class Strip(NamedTuple):
-  """What a cell says of the images.
+  """Predictions of a cell for the images.
 
   Attributes:
-    name: of the cell.
-    title: beside its images.
-    rows: i64[N], which test images.
+    name: name of the cell.
+    title: title next to its images.
+    rows: i64[N], rows of the test images.
     images: u8[N, H, W, C].
-    found: f32[N, P], its points in pixels: x, y, x, y, ...
+    found: f32[N, P], predicted points in pixels: x, y, x, y, ...
     true: f32[N, P].
     errors: f32[N], in % of the distance of the first two true points.
   """
@@ -50,7 +50,7 @@ class Strip(NamedTuple):
 
 
 def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
-  """The two runs: the same splits, network, steps."""
+  """The two runs, with the same splits, network and steps."""
   return [
     cells.make(
       name, label, f'{row.config}:{words}', seeds=seeds, reduced=reduced
@@ -63,7 +63,7 @@ def strip_of(trained: cells.Trained) -> Strip:
   """Points after the last step of the first seed.
 
   Raises:
-    errors.UserError: if its checkpoint is lost.
+    errors.UserError: if its checkpoint is missing.
   """
   report = trained.results['reports'][0]
   folder = trained.folder / f'seed_{report["seed"]}'
@@ -92,7 +92,7 @@ def strip_of(trained: cells.Trained) -> Strip:
 
 
 def lines_of(strips: Sequence[Strip]) -> list[dict[str, Any]]:
-  """The CSV file, a line per cell, image and point; pixels and %."""
+  """Lines of the CSV file, one per cell, image and point; pixels and %."""
   lines = []
   for strip in strips:
     for row, found, true, error in zip(
@@ -114,7 +114,7 @@ def lines_of(strips: Sequence[Strip]) -> list[dict[str, Any]]:
 
 
 def picture(strips: Sequence[Strip], title: str) -> bytes:
-  """A row of images per method, true points as rings, found ones as crosses."""
+  """A row of images per method; true points are rings, predictions crosses."""
   count = len(strips[0].rows)
   figure, panels = style.new(
     count, 0.6 + 1.3 * count, 0.8 + 1.6 * len(strips), rows=len(strips)
@@ -150,10 +150,10 @@ def picture(strips: Sequence[Strip], title: str) -> bytes:
 def draw(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> style.Drawing:
-  """Trains both cells, or finds that they are done, and draws the first seed.
+  """Trains unfinished cells, and draws the first seed.
 
   Raises:
-    errors.UserError: for wrong input or data that is not there.
+    errors.UserError: for wrong input or missing data.
     errors.TrainingError: if a cell's loss is not finite.
   """
   trained = cells.train(wanted(row, seeds=seeds, reduced=reduced), workdir)

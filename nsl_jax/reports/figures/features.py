@@ -1,9 +1,9 @@
-"""DN-F5: what the last hidden layer makes of test images, in two dimensions.
+"""DN-F5: t-SNE of the features of test images in the last hidden layer.
 
-t-SNE of the features of the same MNIST images in two networks trained with the
-same 20 labels, by DNLL and by these labels alone. The picture keeps only who
-is near whom; the silhouette (mean over images, -1 to 1, of the true classes in
-all the features) says in one number how far the classes are apart.
+Shows the same MNIST images in two networks trained with the same 20 labels, by
+DNLL and by the labels alone. t-SNE preserves neighborhoods only; the silhouette
+score of the true classes in the feature space (mean over images, -1 to 1)
+measures their separation.
 """
 
 import pathlib
@@ -22,20 +22,20 @@ from nsl_jax.training import experiment
 from nsl_jax.types import Array, Outputs, State
 
 IMAGES = 2000
-_SEED = 0  # of the images chosen, and of t-SNE
+_SEED = 0  # seed of the choice of images and of t-SNE
 _BATCH = 500
 PERPLEXITY = 30.0
 
 
 class Panel(NamedTuple):
-  """A cell's images in two dimensions.
+  """The images of a cell in two dimensions.
 
   Attributes:
-    name: of the cell.
-    title: above the panel.
+    name: name of the cell.
+    title: title of the panel.
     places: f32[N, 2].
     labels: i32[N], true classes.
-    facts: for the ledger.
+    facts: content of the ledger file.
   """
 
   name: str
@@ -46,7 +46,7 @@ class Panel(NamedTuple):
 
 
 def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
-  """DNLL, and its labeled images alone: the same splits, network, steps."""
+  """DNLL and labels alone, with the same splits, network and steps."""
   alone = f'{row.labels} labels alone'
   return [
     cells.make(
@@ -57,7 +57,7 @@ def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
 
 
 def _network(state: State, name: str | None, averaged: bool) -> tuple[Any, Any]:
-  """Parameters and statistics of a network; `name` says which of two."""
+  """Parameters and statistics of a network, of two networks that of `name`."""
   params = state.slots[combinators.EMA] if averaged else state.params
   if name is None:
     return params, state.stats
@@ -68,8 +68,8 @@ def features(trained: cells.Trained) -> tuple[np.ndarray, np.ndarray, str]:
   """Features of some test images after the last step of the first seed.
 
   Returns:
-    f32[N, D], true classes i32[N], and which of two networks it was (the one
-    that is reported) or ''.
+    f32[N, D], true classes i32[N], and the name of the reported one of two
+    networks, or ''.
   """
   config, report = trained.cell.config, trained.results['reports'][0]
   parts = experiment.prepare(config, trained.folder)
@@ -104,7 +104,7 @@ def panel_of(trained: cells.Trained) -> Panel:
   )
   places = tsne.fit_transform(found)
   silhouette = float(metrics.silhouette_score(found, labels))
-  # Of the network in the picture, not of the headline's protocol and seeds.
+  # Accuracy of the plotted network, not that of the protocol over seeds.
   accuracy = 100.0 - trained.results['reports'][0]['last']['test_error']
   facts = {
     'cell': trained.cell.name,
@@ -124,7 +124,7 @@ def panel_of(trained: cells.Trained) -> Panel:
 
 
 def picture(panels: list[Panel], title: str) -> bytes:
-  """The panels side by side, colored by true class."""
+  """All panels, colored by true class."""
   figure, axes = style.new(len(panels), 5.0 * len(panels), 5.2)
   for panel, found in zip(axes, panels):
     for label in np.unique(found.labels):
@@ -154,7 +154,7 @@ def picture(panels: list[Panel], title: str) -> bytes:
 
 
 def lines_of(panels: list[Panel]) -> list[dict[str, Any]]:
-  """The CSV file, a line per image and panel."""
+  """Lines of the CSV file, one per image and panel."""
   return [
     {
       'panel': panel.name,
@@ -170,10 +170,10 @@ def lines_of(panels: list[Panel]) -> list[dict[str, Any]]:
 def draw(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> style.Drawing:
-  """Trains both cells, or finds that they are done, and draws the first seed.
+  """Trains unfinished cells, and draws the first seed.
 
   Raises:
-    errors.UserError: for wrong input or data that is not there.
+    errors.UserError: for wrong input or missing data.
     errors.TrainingError: if a cell's loss is not finite.
   """
   trained = cells.train(wanted(row, seeds=seeds, reduced=reduced), workdir)

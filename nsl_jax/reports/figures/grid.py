@@ -1,11 +1,11 @@
 """NS-F3: how the error depends on NS3L's threshold T and weight lambda1.
 
-NS3L's Figure 3, one panel a row: NS3L and VAT + NS3L on CIFAR-10 with 4,000
-labels, MixMatch + NS3L on SVHN with 250. The paper shows 4 x 3 cells without
-naming all their values; ours are below. Every cell is a whole run of the
-panel's config but for these two fields, so a panel at the full protocol takes
-twelve times as long as its row in Table 1 or 4. The frame marks the cell with
-the lowest validation error, which is the one that a search would choose.
+NS3L's Figure 3, one panel per row: NS3L and VAT + NS3L on CIFAR-10 with 4,000
+labels, MixMatch + NS3L on SVHN with 250. The paper shows 4 x 3 cells and does
+not state all values; ours are below. Every cell is a complete run of the
+panel's config with these two fields changed, so a full panel takes twelve times
+as long as its row in Table 1 or 4. The frame marks the cell with the lowest
+validation error, which a search would choose.
 """
 
 import math
@@ -24,7 +24,7 @@ _THRESHOLDS = (0.02, 0.04, 0.06, 0.08)
 
 
 class Panel(NamedTuple):
-  """Where a config keeps the fields of NS3L, and the weights to try."""
+  """The section of a config with the fields of NS3L, and its weights."""
 
   section: str
   weights: tuple[float, ...]
@@ -51,7 +51,7 @@ def _test_score(outcome: search.Outcome) -> dict[str, Any]:
 def lines_of(
   outcomes: list[search.Outcome], config: ml_collections.ConfigDict
 ) -> list[dict[str, Any]]:
-  """The CSV file, a line per cell; errors in %, empty where it failed."""
+  """Lines of the CSV file, one per cell; errors in %, empty if it failed."""
   lines = []
   for one in outcomes:
     threshold, weight = one.cell.values()
@@ -74,7 +74,7 @@ def lines_of(
 def _annotate(
   panel: axes_lib.Axes, lines: list[dict[str, Any]], at: list[tuple[int, int]]
 ) -> None:
-  """Writes every error into its cell, readable on dark and on light."""
+  """Writes every error into its cell, in a color that contrasts with it."""
   known = [line['test_error'] for line in lines if not line['failure']]
   middle = (min(known) + max(known)) / 2
   for line, (i, j) in zip(lines, at):
@@ -98,9 +98,9 @@ def picture(
   """The heat map of test errors.
 
   Args:
-    lines: as `lines_of` gives them, for every combination of T and lambda1.
+    lines: result of `lines_of`, for every combination of T and lambda1.
     chosen: the line whose cell is framed.
-    title: above the panel.
+    title: title of the panel.
   """
   thresholds = sorted({line['T'] for line in lines})
   weights = sorted({line['lambda1'] for line in lines})
@@ -185,11 +185,11 @@ def _content(
 def draw(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> style.Drawing:
-  """Trains the cells that are not done yet, one after another, and draws.
+  """Trains unfinished cells, one after another, and draws.
 
   Raises:
-    errors.UserError: for wrong input or data that is not there.
-    errors.TrainingError: if every cell failed; one that did is left blank.
+    errors.UserError: for wrong input or missing data.
+    errors.TrainingError: if every cell failed; single failed cells are blank.
   """
   config = config_lib.load(row.config, seeds=seeds, reduced=reduced)
   with config.unlocked():

@@ -1,8 +1,9 @@
-"""L2-F2, PTS-F2: losses before and after learning to impute's own steps.
+"""L2-F2, PTS-F2: losses before and after the second update of L2I.
 
-A panel for the hold-out batch, one for test images, which such a step has never
-seen, and one for what the step is made to lower: the hold-out loss after the
-virtual inner step, with the labels as they were and as they are after (F-L24).
+A panel for the hold-out batch, one for test images, which training does not
+use, and one for the loss that the update of the labels lowers: the hold-out
+loss after the virtual inner step, with the old and with the updated labels. The
+first two may rise, since the optimizer also repeats its momentum (F-L24).
 Points are means over seeds and over the steps since the last point.
 """
 
@@ -25,7 +26,7 @@ _COLUMNS = tuple(f'{what}_{when}' for what in _PANELS for when in _WHEN)
 
 
 def wanted(row: rows.Row, *, seeds: int, reduced: int) -> cells.Cell:
-  """The run, which logs often enough for a curve."""
+  """The run, with log intervals short enough for a curve."""
   cell = cells.make('v1', 'V1', row.config, seeds=seeds, reduced=reduced)
   config = cell.config.copy_and_resolve_references().unlock()
   config.log_every = max(1, config.steps // _POINTS)
@@ -33,7 +34,7 @@ def wanted(row: rows.Row, *, seeds: int, reduced: int) -> cells.Cell:
 
 
 def lines_of(trained: cells.Trained) -> list[dict[str, Any]]:
-  """The CSV file, a line per point of the curves."""
+  """Lines of the CSV file, one per point of the curves."""
   return [
     {
       'step': step,
@@ -48,13 +49,13 @@ def lines_of(trained: cells.Trained) -> list[dict[str, Any]]:
 
 
 def lower(lines: Sequence[dict[str, Any]], what: str) -> float:
-  """At how many of the points the loss is lower after than before, in %."""
+  """Percentage of points at which the loss is lower after than before."""
   better = [line[f'{what}_after'] < line[f'{what}_before'] for line in lines]
   return 100.0 * sum(better) / len(better)
 
 
 def picture(lines: Sequence[dict[str, Any]], title: str) -> bytes:
-  """The curves; each panel says how often the loss is lower after."""
+  """The curves; each title says how often the loss is lower after."""
   figure, panels = style.new(3, 13.0, 4.0)
   steps = [line['step'] for line in lines]
   for panel, (what, name) in zip(panels, _PANELS.items()):
@@ -74,10 +75,10 @@ def picture(lines: Sequence[dict[str, Any]], title: str) -> bytes:
 def draw(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> style.Drawing:
-  """Trains what is not done yet, and draws.
+  """Trains unfinished runs, and draws.
 
   Raises:
-    errors.UserError: for wrong input or data that is not there.
+    errors.UserError: for wrong input or missing data.
     errors.TrainingError: if a loss is not finite.
   """
   trained = cells.train([wanted(row, seeds=seeds, reduced=reduced)], workdir)

@@ -1,8 +1,8 @@
 """DN-F8: seconds of a training step against accuracy, a point per method.
 
-The three methods of DNLL's Table 7, timed as that table is, all in turn with
-50 + 50 images. Each is trained by its own config; that of DNLL has more steps,
-of 128 + 128 images (profile D-13).
+The three methods of DNLL's Table 7, timed like that table, alternately and with
+50 + 50 images. Each is trained by its config; that of DNLL has more steps, of
+128 + 128 images (profile D-13).
 """
 
 import pathlib
@@ -19,11 +19,11 @@ _COLOURS = (style.GRAY, style.BLUE, style.ORANGE)
 
 
 def times_of(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
-  """What `timing.run` measures, once: kept in the folder of the figure.
+  """The result of `table7.run`, cached in the folder of the figure.
 
   Args:
-    workdir: where.
-    steps: at most so many timed steps; 0 for all.
+    workdir: the folder.
+    steps: maximum number of timed steps; 0 for all.
   """
   path = workdir / 'timing.json'
   if not path.exists():
@@ -35,7 +35,7 @@ def times_of(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
 def lines_of(
   trained: Sequence[cells.Trained], times: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-  """The CSV file, a line per method."""
+  """Lines of the CSV file, one per method."""
   lines = []
   for one, measured in zip(trained, times['methods'].values()):
     step = measured[table7.TRAINING]
@@ -59,8 +59,8 @@ def lines_of(
 def picture(
   lines: list[dict[str, Any]], labels: Mapping[str, str], title: str
 ) -> bytes:
-  """The points; bars reach from the fastest to the slowest call, and one
-  standard deviation of the accuracy up and down.
+  """The points; bars span the fastest to the slowest call, and one standard
+  deviation of the accuracy in both directions.
   """
   figure, (panel,) = style.new(1, 5.5, 4.2)
   for line, color in zip(lines, _COLOURS):
@@ -86,11 +86,11 @@ def picture(
 def draw(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> style.Drawing:
-  """Trains the cells that are not done yet, times the methods, and draws.
+  """Trains unfinished cells, times the methods, and draws.
 
   Raises:
-    errors.UserError: for wrong input or data that is not there.
-    errors.TrainingError: if a cell's loss is not finite.
+    errors.UserError: for wrong input or missing data.
+    errors.TrainingError: if the loss of a cell is not finite.
   """
   wanted = []
   for timed in map(rows.find, table7.ROWS):

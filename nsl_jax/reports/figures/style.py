@@ -1,7 +1,6 @@
-"""What all figures look like, and what drawing one gives.
+"""Common style of figures, and the result of drawing one.
 
-Figures are made without pyplot: no window, no backend to choose, no state that
-one figure leaves to the next.
+Figures do not use pyplot, which has windows, backends and global state.
 """
 
 import io
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib import axes as axes_lib, figure as figure_lib
 
-# Told apart also without colors (Okabe and Ito's palette).
+# Okabe and Ito's palette for color-blind readers.
 BLUE, ORANGE, GREEN, PINK = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
 GRAY = '#767676'
 
@@ -19,11 +18,11 @@ class Drawing(NamedTuple):
   """A figure with the numbers in it.
 
   Attributes:
-    png: the picture.
+    png: the image.
     lines: the numbers, a mapping per line of the CSV file.
-    content: what the ledger's JSON file says besides `row`, `kind` and
-      `files`: `seeds`, `steps`, `full_steps`, `reduced`, the fields of
-      `workdir.provenance` and whatever describes the figure.
+    content: content of the ledger file besides `row`, `kind` and `files`:
+      `seeds`, `steps`, `full_steps`, `reduced`, the fields of
+      `workdir.provenance` and those of the figure.
   """
 
   png: bytes
@@ -34,7 +33,7 @@ class Drawing(NamedTuple):
 def new(
   columns: int, width: float, height: float, *, rows: int = 1
 ) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
-  """A figure of so many panels, row by row; sizes in inches."""
+  """A figure and its panels, row by row; sizes in inches."""
   figure = figure_lib.Figure(
     figsize=(width, height), dpi=150, layout='constrained'
   )
@@ -43,7 +42,7 @@ def new(
 
 
 def legend_below(panel: axes_lib.Axes) -> None:
-  """A legend under the panel, where it hides nothing."""
+  """A legend below the panel."""
   panel.legend(
     fontsize=7,
     ncols=2,
@@ -54,12 +53,12 @@ def legend_below(panel: axes_lib.Axes) -> None:
 
 
 def png(figure: figure_lib.Figure) -> bytes:
-  """The picture as a file holds it."""
+  """The PNG file of a figure."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png')
   return buffer.getvalue()
 
 
 def version() -> dict[str, str]:
-  """The library that drew it, for the ledger."""
+  """The version of the plotting library, for the ledger."""
   return {'matplotlib': matplotlib.__version__}

@@ -1,38 +1,35 @@
-"""NS-F2: a boundary moved by positive and by negative labels, in one dimension.
+"""NS-F2: updates of a 1-D decision boundary by positive and negative labels.
 
-NS3L's Figure 2, with the numbers that it leaves open chosen here. Points are
-uniform on [-1, 1]; the true boundary is w* = 0, label 1 left of it, label 0
-right of it. The few labeled points are biased: label 1 from [-1, -.1], label
-0 from [.5, 1]. A logistic model
+NS3L's Figure 2; the paper does not state the numbers, which are ours. Points
+are uniform on [-1, 1]; the true boundary is w* = 0, with label 1 on its left
+and label 0 on its right. The few labeled points are biased: label 1 from
+[-1, -.1], label 0 from [.5, 1]. A logistic model
 
     mu = P(label 1 | x) = 1 / (1 + exp(-s (w - x))),  boundary w, slope s > 0
 
-fitted to them (with a weak penalty, as they can be separated) settles at a
-boundary w_hat right of w*. From there w takes gradient steps, s staying as
-fitted and the labeled points playing no part, on the unlabeled points that
-the model is confident about right of w: those with P(label 0 | x) > .95,
-chosen anew at each step, their gradients averaged. The rules:
+fitted to them (with a weak penalty, as they are separable) has its boundary
+w_hat right of w*. From there w takes gradient steps, with s fixed and without
+the labeled points, on the mean over the unlabeled points right of w with
+P(label 0 | x) > .95, which are selected again at each step. The rules:
 
     positive, as printed   w <- w + rate * (1 - mu) x
     NS3L, as printed       w <- w - rate * mu x
 
-As printed means that the paper's two gradients, -(1 - mu) x and mu x, are
-taken as they stand. They are derivatives by the weight v of sigmoid(v x), a
-model whose boundary is at 0 whatever v; the paper reads its weight as the
-place of the boundary, and so do we. Four rules more have the gradient by w of
-a loss of this library: `label 1`, `not 0`, `label 0` and `not 1`, with slope
-`s` in the place of `x`.
+The first two use the paper's gradients, -(1 - mu) x and mu x. They are
+derivatives by the weight v of sigmoid(v x), a model whose boundary is at 0 for
+any v; the paper treats its weight as the position of the boundary, and so do
+we. Four more rules use the gradient by w of a loss of this library: `label 1`,
+`not 0`, `label 0` and `not 1`, with slope `s` instead of `x`.
 
-What it shows: with the formulas as printed the positive label drives the
-boundary away from w*, NS3L moves it back. Whether it also stops there is
-computed, not assumed: no formula knows of w*; the boundary passes it and comes
-to rest further from it than it began.
+With the printed formulas the positive label moves the boundary away from w*,
+and NS3L moves it back. No formula depends on w*: the boundary passes it and
+converges further from it than it started.
 
-What it does not show: that negative labels do what positive ones cannot. With
-two classes `not 0` is the loss `label 1` and `not 1` is `label 0`, point for
-point (F-N14). The figure sets label 1 against `not 1`, which are opposite
-statements; a pseudo-label for these points would be 0, and NS3L's negative
-label 1: the same loss, the same step.
+The figure does not show that negative labels can do what positive ones cannot.
+With two classes `not 0` is the loss `label 1` and `not 1` is `label 0`, since
+-log(1 - (1 - mu)) = -log mu (F-N14). The figure compares label 1 with `not 1`,
+which are opposite statements; a pseudo-label for these points would be 0, and
+NS3L's negative label 1: the same loss and the same step.
 """
 
 import functools
@@ -54,12 +51,12 @@ from nsl_jax.training import workdir as workdir_lib
 from nsl_jax.types import Array
 
 OPTIMUM = 0.0  # w*
-CONFIDENT = 0.95  # P(label 0) above which a point takes part
+CONFIDENT = 0.95  # P(label 0) above which a point is used
 RATE = 0.05
 STEPS = 20_000
 UNLABELED = 1000
-LABELED = 10  # of each class
-_PENALTY = 100.0  # inverse strength; sets how steep the fitted curve is
+LABELED = 10  # labeled points per class
+_PENALTY = 100.0  # inverse strength; determines the slope of the fitted curve
 
 Rule = Callable[[Array, Array, Array], Array]
 
@@ -80,7 +77,9 @@ def positive_printed(w: Array, slope: Array, x: Array) -> Array:
 
 
 def ns3l_printed(w: Array, slope: Array, x: Array) -> Array:
-  """f32[N], the paper's gradient of NS3L: mu x (F-N14)."""
+  """f32[N], the paper's gradient of NS3L, mu x, which is that of `not 1`; the
+  loss `not 0` has -(1 - mu) x (F-N14).
+  """
   return _probability(w, slope, x) * x
 
 
@@ -130,8 +129,8 @@ def gradient_step(
     steps: number of steps.
 
   Returns:
-    f32[steps + 1], the boundary before, between and after them. It stays
-    where no point is confident.
+    f32[steps + 1], the boundary before, between and after the steps. It does
+    not change if no point is confident.
   """
 
   def step(w: Array, _: None) -> tuple[Array, Array]:
@@ -155,14 +154,14 @@ def draw_points(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-  """Boundary w_hat and slope of logistic regression; label 1 on its left."""
+  """Boundary w_hat and slope of logistic regression; label 1 is on the left."""
   model = linear_model.LogisticRegression(C=_PENALTY).fit(x[:, None], y)
   weight, bias = float(model.coef_[0, 0]), float(model.intercept_[0])
   return -bias / weight, -weight
 
 
 def describe(path: np.ndarray) -> dict[str, Any]:
-  """What became of a boundary: the columns of the CSV file after the rule."""
+  """Summary of a boundary's path: columns of the CSV file after the rule."""
   distance = np.abs(path - OPTIMUM)
   nearest = int(distance.argmin())
   passed = np.flatnonzero(np.sign(path - OPTIMUM) != np.sign(path[0] - OPTIMUM))
@@ -279,7 +278,7 @@ def _picture(every: list[dict[str, np.ndarray]], slope: float) -> bytes:
 def draw(
   row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
 ) -> style.Drawing:
-  """Draws the row from seeds 0, 1, …; nothing is kept in `workdir`.
+  """Draws the row from seeds 0, 1, …; writes nothing to `workdir`.
 
   Raises:
     errors.UserError: if there is no seed, or `reduced` exceeds all steps.
