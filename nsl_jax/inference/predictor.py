@@ -81,6 +81,17 @@ class Predictor:
     self._method = method
     self._compiled = jax.jit(self.apply, compiler_options=_kernels(config))
 
+  def __reduce__(self) -> tuple[Any, ...]:
+    """Is pickled as arrays and settings, without compiled programs."""
+    arrays = [_as_numpy(leaf) for leaf in jax.tree.leaves(self.state)]
+    fields = dict(
+      step=self.step,
+      weights=self.weights,
+      seed=self.seed,
+      submodel=self.submodel,
+    )
+    return _unpickle, (self.facts, self.config.to_dict(), arrays, fields)
+
   def apply(self, state: State, inputs: jax.Array) -> jax.Array:
     """The network as a pure function.
 
@@ -295,10 +306,7 @@ def load(
   facts = network_file.read(seed_folder)
   weights, step = _chosen_step(seed_folder, weights)
   config = read_config(folder)
-  method = experiment.build_method(
-    config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
-  )
-  like = jax.eval_shape(method.init, jax.random.key(0)).replace(opt=())
+  method, like = _method_and_shapes(config, facts)
   like = _on_one_device(like)
   state = checkpoint.read_state(seed_folder / _FOLDERS[weights], step, like)
   submodel = _submodel(seed_folder, step)
@@ -312,6 +320,42 @@ def load(
     seed=seed,
     submodel=submodel,
   )
+
+
+def _method_and_shapes(
+  config: ml_collections.ConfigDict, facts: network_file.Facts
+) -> tuple[Method, State]:
+  """The method of a run, and its state without arrays or optimizer."""
+  method = experiment.build_method(
+    config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
+  )
+  like = jax.eval_shape(method.init, jax.random.key(0)).replace(opt=())
+  return method, like
+
+
+def _is_key(leaf: Any) -> bool:
+  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_numpy(leaf: jax.Array) -> np.ndarray:
+  return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _unpickle(
+  facts: network_file.Facts,
+  fields: Mapping[str, Any],
+  arrays: Sequence[np.ndarray],
+  rest: Mapping[str, Any],
+) -> Predictor:
+  config = ml_collections.ConfigDict(fields)
+  method, like = _method_and_shapes(config, facts)
+  leaves, structure = jax.tree.flatten(like)
+  found = [
+    jax.random.wrap_key_data(array) if _is_key(leaf) else array
+    for leaf, array in zip(leaves, map(jnp.asarray, arrays), strict=True)
+  ]
+  state = jax.tree.unflatten(structure, found)
+  return Predictor(facts, config, method, state, **rest)
 
 
 def _on_one_device(like: Any) -> Any:
