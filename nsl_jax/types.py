@@ -47,10 +47,13 @@ class Model(NamedTuple):
       images f32[B, H, W, C]. With `train` batch normalization uses the batch
       and returns moved statistics; `key` seeds dropout, without one there is
       none.
+    notes: `image_shape -> lines`, what is to be said of its initial weights;
+      none unless they are given, see `models.weights.start_from`.
   """
 
   init: Callable[..., tuple[Params, Stats]]
   apply: Callable[..., tuple[Outputs, Stats]]
+  notes: Callable[[tuple[int, int, int]], list[str]] = lambda image_shape: []
 
 
 class Data(NamedTuple):

@@ -175,6 +175,8 @@ _NETWORKS = {
     ('wide_resnet', dict(depth=10, width=1)),
     ('resnet26', dict(width=1 / 8, blocks=1)),
     ('tcdcn', {}),
+    ('resnet18', dict(width=1 / 16, stem='small')),
+    ('mlp', dict(hidden=16)),
   )
 }
 

@@ -149,8 +149,8 @@ class ForbiddenTest(parameterized.TestCase):
     (r'\bPRNGKey\b', ()),
     (
       r'\borbax\b',
-      ('training.checkpoint', 'training.workdir'),
-    ),  # workdir: its version
+      ('training.checkpoint', 'training.workdir', 'models.weights'),
+    ),  # workdir: its version; weights: of a checkpoint
   )
   def test_words(self, pattern, allowed):
     known = modules()

@@ -100,7 +100,8 @@ class SizeTest(parameterized.TestCase):
   def test_fields(self):
     known = models.options_of('cnn3')
     defaults = {name: option.default for name, option in known.items()}
-    self.assertEqual(defaults, {'channels': 3, 'noise': 0.15, 'dropout': 0.5})
+    expected = {'channels': 3, 'noise': 0.15, 'dropout': 0.5, 'init_from': ''}
+    self.assertEqual(defaults, expected)
 
   def test_initial_values_are_uniform(self):
     params = initial(

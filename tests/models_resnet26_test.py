@@ -139,7 +139,7 @@ class SizeTest(parameterized.TestCase):
   def test_fields(self):
     known = models.options_of('resnet26')
     defaults = {name: option.default for name, option in known.items()}
-    self.assertEqual(defaults, {'width': 1.0, 'blocks': 4})
+    self.assertEqual(defaults, {'width': 1.0, 'blocks': 4, 'init_from': ''})
 
   def test_convolutions_are_fan_out_normal(self):
     names = ('Conv_1', 'Conv_5', 'Conv_6')

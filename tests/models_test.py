@@ -57,6 +57,7 @@ class BuildTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ('small_cnn', {'batch_norm': False}),
+    ('mlp', {'hidden': 256, 'layers': 2, 'dropout': 0.0}),
     (
       'wide_resnet',
       {'variant': 'oliver', 'stages': 3, 'width': 2, 'depth': 28},
@@ -65,7 +66,8 @@ class BuildTest(parameterized.TestCase):
   )
   def test_options(self, name, expected):
     found = models.options_of(name)
-    self.assertEqual({k: o.default for k, o in found.items()}, expected)
+    defaults = {k: o.default for k, o in found.items()}
+    self.assertEqual(defaults, {**expected, 'init_from': ''})
 
   def test_every_network_has_a_line_for_each_option(self):
     for name in models.NETWORKS:

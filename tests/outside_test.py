@@ -7,6 +7,9 @@ import sys
 import tempfile
 import textwrap
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, methods, models, terms
@@ -56,6 +59,24 @@ FILES = {
       def __call__(self, images, *, train):
         flat = images.reshape(images.shape[0], -1)
         return nn.Dense(self.num_classes)(self.scale * flat)
+
+    def make_scaled(*, num_classes, scale: float = 1.0):
+      """One dense layer again.
+
+      Args:
+        num_classes: K.
+        scale: of the images.
+      """
+      return Linear(num_classes=num_classes, scale=scale)
+
+    def make_nothing(*, num_classes):
+      return num_classes
+
+    def make_for_ten():
+      return Linear(num_classes=10)
+
+    class NoModule:
+      pass
 
     def darker(images, key):
       return 0.5 * images
@@ -138,6 +159,37 @@ class OutsideTest(parameterized.TestCase):
     # A term is divided by all 16 + 16 images of the batch (F-N3).
     expected = 3.0 * last['cross_entropy'] + 0.5 * last['sure'] / 2
     self.assertAlmostEqual(last['loss'], expected, places=4)
+
+  def test_a_network_by_a_function(self):
+    name = 'outside_parts.parts:make_scaled'
+    overrides = [('model.name', name), ('model.scale', '2')]
+    config = config_lib.load('configs/digits_ns3l.py', overrides)
+    self.assertEqual(
+      config.model.to_dict(), {'name': name, 'scale': 2.0, 'init_from': ''}
+    )
+    options = models.options_of(name)
+    self.assertEqual(list(options), ['scale', 'init_from'])
+    self.assertEqual(options['scale'].doc, 'of the images.')
+    model = models.build(config.model, 3)
+    params, stats = model.init(jax.random.key(0), (2, 2, 1))
+    images = jnp.ones((5, 2, 2, 1))
+    outputs, _ = model.apply(params, stats, images, train=True)
+    kernel = params['Dense_0']['kernel']
+    np.testing.assert_allclose(
+      outputs.logits[0], 2 * kernel.sum(0), rtol=1e-5, atol=1e-6
+    )
+    with self.assertRaisesRegex(errors.UserError, 'scl is not an option'):
+      models.build({'name': name, 'scl': 1.0}, 3)
+
+  @parameterized.parameters(
+    ('make_nothing', 'make_nothing returns int and not a Linen module'),
+    ('make_for_ten', 'make_for_ten does not take num_classes'),
+    ('NoModule', 'NoModule is neither a Linen module nor a function'),
+    ('nn', 'parts:nn is neither a Linen module nor a function'),
+  )
+  def test_what_is_no_network(self, attribute, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      models.build({'name': f'outside_parts.parts:{attribute}'}, 3)
 
   @parameterized.parameters(
     (lambda: methods.find('nothing_here.at_all'), "unknown method 'nothing_"),

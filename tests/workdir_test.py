@@ -124,6 +124,14 @@ class ClaimTest(WorkdirTest):
     longer = self.longer(**before)
     self.refused(longer, f'steps was 100 there and is 200 here .*{message}')
 
+  def test_a_folder_from_before_a_field_was_added(self):
+    workdir.lock_workdir_to_config(self.folder, CONFIG)
+    added = {'model': {**CONFIG.get('model', {}), 'init_from': ''}}
+    workdir.lock_workdir_to_config(self.folder, CONFIG | added)
+    added['model']['init_from'] = 'w.safetensors'
+    with self.assertRaisesRegex(errors.UserError, "init_from was '' there"):
+      workdir.lock_workdir_to_config(self.folder, CONFIG | added)
+
   def test_missing_field_is_refused(self):
     workdir.lock_workdir_to_config(self.folder, changed(method__weight=2.0))
     self.refused(CONFIG, 'method.weight was 2.0 there and is None here')

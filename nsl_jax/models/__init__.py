@@ -1,7 +1,7 @@
 """Networks by name, each as a pair of pure functions."""
 
-import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,8 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from nsl_jax import errors, options
+from nsl_jax.models import weights
+from nsl_jax.models.choice import Choice as Choice, choose as choose
 from nsl_jax.models.cnn3 import CNN3
 from nsl_jax.models.cnn13 import CNN13
+from nsl_jax.models.mlp import MLP
+from nsl_jax.models.resnet18 import ResNet18
 from nsl_jax.models.resnet26 import ResNet26
 from nsl_jax.models.small_cnn import SmallCNN
 from nsl_jax.models.tcdcn import TCDCN
@@ -21,6 +25,8 @@ from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
 NETWORKS: Mapping[str, type[nn.Module]] = {
   'cnn13': CNN13,
   'cnn3': CNN3,
+  'mlp': MLP,
+  'resnet18': ResNet18,
   'resnet26': ResNet26,
   'small_cnn': SmallCNN,
   'tcdcn': TCDCN,
@@ -28,6 +34,15 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
 }
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _NOT_CONFIGURED = ('num_classes', 'dtype', 'parent', 'name')
+_INIT_FROM = Option(
+  'init_from',
+  '',
+  str,
+  '',
+  'weights to start from: a .safetensors file, or the folder of a checkpoint '
+  'of a run such as seed_0/best/1200; they must be there again when the run '
+  'goes on.',
+)
 
 
 def _lookup(kind: str, word: Any, table: Mapping[str, Any]) -> Any:
@@ -38,16 +53,33 @@ def _lookup(kind: str, word: Any, table: Mapping[str, Any]) -> Any:
   return table[word]
 
 
-def find(name: str) -> type[nn.Module]:
-  """The Linen module of a network.
+def find(name: str) -> Callable[..., nn.Module]:
+  """What makes the Linen module of a network.
+
+  A network from elsewhere is a Linen class with the field `num_classes`, whose
+  other fields with a default are its options, or a function
+  `make_network(*, num_classes, option=default, ...)` that returns a Linen
+  module; its keyword-only arguments with a default are its options.
+  `options.declare` says which values they may have. Either is given `dtype` if
+  it has such a field or argument. The module:
+
+  - is called as `(images, train=...)`, images f32[B, H, W, C], and returns
+    f32[B, num_classes] logits, or `Outputs`;
+  - has its variables in `params`, and in `batch_stats` if it has statistics,
+    which it changes only where `train` is true;
+  - draws at random by the stream `dropout` alone, and only where `train` is
+    true: a pass without a key has none. One with a field `dropout` is then
+    run with that field at 0;
+  - has parameters of the same names for every number of classes.
 
   Args:
-    name: a key of `NETWORKS`, or `package.module:Class` of one elsewhere. It is
-      built with `num_classes`, called as `(images, train=...)`, and returns
-      f32[B, num_classes] logits, or `Outputs`.
+    name: a key of `NETWORKS`, or `package.module:make_network`.
+
+  Returns:
+    The class, or the function.
 
   Raises:
-    UserError: no network has this name.
+    UserError: no network has this name, or what has it is neither.
   """
   module, _, attribute = name.partition(':')
   if not attribute:
@@ -55,17 +87,26 @@ def find(name: str) -> type[nn.Module]:
   network = getattr(errors.import_module(module, 'network'), attribute, None)
   if network is None:
     raise errors.UserError(f'module {module} has no network {attribute!r}')
+  if not callable(network) or (
+    inspect.isclass(network) and not issubclass(network, nn.Module)
+  ):
+    raise errors.UserError(
+      f'{name} is neither a Linen module nor a function that makes one'
+    )
+  if 'num_classes' not in inspect.signature(network).parameters:
+    raise errors.UserError(f'{name} does not take num_classes')
   return network
 
 
 def options_of(name: str) -> dict[str, Option]:
-  """The options of a network.
+  """The options of a network: its own, and `init_from`.
 
   Raises:
     UserError: no network has this name.
   """
   known = options.of(find(name))
-  return {k: v for k, v in known.items() if k not in _NOT_CONFIGURED}
+  own = {k: v for k, v in known.items() if k not in _NOT_CONFIGURED}
+  return {**own, _INIT_FROM.name: _INIT_FROM}
 
 
 def build(
@@ -74,7 +115,8 @@ def build(
   """Builds a network.
 
   Args:
-    config: `name`, a key of `NETWORKS`, and fields of that network.
+    config: `name`, see `find`, and options of that network. With `init_from`
+      it starts from those weights, see `weights.start_from`.
     num_classes: K, the number of outputs.
     precision: 'float32', or 'bfloat16' to compute in bfloat16; parameters,
       batch-norm statistics and outputs are float32 either way.
@@ -91,10 +133,25 @@ def build(
   name = config.pop('name', '')
   options.check_values(options_of(name), config, f'{name}: ')
   dtype = _lookup('precision', precision, _PRECISIONS)
+  init_from = config.pop(_INIT_FROM.name, '')
   network = find(name)
-  if 'dtype' in {field.name for field in dataclasses.fields(network)}:
+  if 'dtype' in inspect.signature(network).parameters:
     config['dtype'] = dtype
-  return _as_functions(network(num_classes=num_classes, **config))
+
+  def make(num_classes: int) -> Model:
+    module = network(num_classes=num_classes, **config)
+    if not isinstance(module, nn.Module):
+      raise errors.UserError(
+        f'{name} returns {type(module).__name__} and not a Linen module'
+      )
+    return _as_functions(module)
+
+  model = make(num_classes)
+  if not init_from:
+    return model
+  return weights.start_from(
+    model, init_from, other_classes=make(num_classes + 1)
+  )
 
 
 def _outputs(result: Any) -> Outputs:

@@ -44,6 +44,30 @@ def max_pool(x: Array) -> Array:
   return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
 
+def max_pool_3x3(x: Array) -> Array:
+  """3x3 max-pooling with stride 2, padded by one on every side.
+
+  Of slices for the reason of `max_pool`, over the rows and then the columns.
+
+  Args:
+    x: f[B, H, W, C].
+
+  Returns:
+    f[B, ceil(H / 2), ceil(W / 2), C].
+  """
+  for axis in (1, 2):
+    size = x.shape[axis]
+    padding = [(0, 0)] * 4
+    padding[axis] = (1, 1)
+    padded = jnp.pad(x, padding, constant_values=-jnp.inf)
+    first, second, third = (
+      jax.lax.slice_in_dim(padded, start, start + size, 2, axis)
+      for start in range(3)
+    )
+    x = jnp.maximum(jnp.maximum(first, second), third)
+  return x
+
+
 def mean_pool(x: Array) -> Array:
   """2x2 mean-pooling: f[B, 2 H, 2 W, C] -> f[B, H, W, C]."""
   batch, height, width, channels = x.shape
@@ -69,10 +93,12 @@ class BatchNorm(nn.Module):
   Attributes:
     momentum: decay of the running statistics once the warm-up is over.
     epsilon: added to the variance.
+    scale_init: of the scale.
   """
 
   momentum: float
   epsilon: float
+  scale_init: nn.initializers.Initializer = nn.initializers.ones
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool) -> Array:
@@ -87,6 +113,7 @@ class BatchNorm(nn.Module):
       use_running_average=not train,
       momentum=momentum,
       epsilon=self.epsilon,
+      scale_init=self.scale_init,
       dtype=x.dtype,
     )
     nn.share_scope(self, norm)
@@ -97,10 +124,15 @@ class BatchNorm(nn.Module):
 
 
 def batch_norm(
-  x: Array, *, train: bool, momentum: float, epsilon: float
+  x: Array,
+  *,
+  train: bool,
+  momentum: float,
+  epsilon: float,
+  scale_init: nn.initializers.Initializer = nn.initializers.ones,
 ) -> Array:
   """`BatchNorm` as a function, to be called inside a compact module."""
-  return BatchNorm(momentum, epsilon)(x, train=train)
+  return BatchNorm(momentum, epsilon, scale_init)(x, train=train)
 
 
 def _norm(v: Array) -> Array:

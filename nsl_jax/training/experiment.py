@@ -457,6 +457,9 @@ def _warnings(
     *run_warnings.of_network(
       config, parts.parameters, parts.source.train.images
     ),
+    *run_warnings.of_initial_weights(
+      config, parts.source.outputs, parts.source.train.images.shape[1:]
+    ),
   ]
   for seed in seeds:
     split = pipeline.split_of(config, parts.source, seed)

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from nsl_jax import errors
+from nsl_jax import errors, models
 from nsl_jax.data import sources, splits
 from nsl_jax.papers import rows
 from nsl_jax.training import config as config_lib, pipeline, workdir
@@ -142,3 +142,21 @@ def of_network(
       f'{channels}, nearly all in one dense layer: use '
       '--config.model.name=wide_resnet, whose size does not follow the images'
     )
+
+
+def of_initial_weights(
+  config: ml_collections.ConfigDict,
+  outputs: int,
+  image_shape: tuple[int, int, int],
+) -> list[str]:
+  """What the network does not take of `config.model.init_from`.
+
+  Args:
+    config: the config.
+    outputs: K, how many numbers the network says of an image.
+    image_shape: (H, W, C).
+
+  Raises:
+    errors.UserError: if the weights cannot be read, or do not fit.
+  """
+  return models.build(config.model.to_dict(), outputs).notes(image_shape)

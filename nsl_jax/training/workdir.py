@@ -39,6 +39,8 @@ FREE = (
   'row',
   'kernels',
 )
+# Fields that a folder begun before there were any lacks, and their values.
+_ADDED = {'model.init_from': ''}
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
@@ -105,7 +107,8 @@ def lock_workdir_to_config(
   config = json.loads(json.dumps(config))
   files.make_folder(workdir, '--workdir')
   flat = functools.partial(traverse_util.flatten_dict, sep='.')
-  before, now = flat(read_json(path) if path.exists() else config), flat(config)
+  known = read_json(path) if path.exists() else config
+  before, now = ({**_ADDED, **flat(fields)} for fields in (known, config))
   changed = [
     name
     for name in sorted(before.keys() | now.keys())
