@@ -195,9 +195,3 @@ def _as_functions(module: nn.Module) -> Model:
     return _outputs(result), moved.get('batch_stats', {})
 
   return Model(init, apply)
-
-
-def choose(shape):
-  if shape[0] == 1:
-    return 'mlp', {}, 'stub'
-  return 'small_cnn', {'batch_norm': shape[0] > 32}, 'stub'
