@@ -1,5 +1,6 @@
 """Semi-supervised training as a classifier in the style of scikit-learn."""
 
+import logging
 import os
 import pathlib
 import signal
@@ -184,17 +185,20 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     value = self.validation
     if value is None:
       return -1
+    counts = np.bincount(labels[labels >= 0])
+    most = int(np.maximum(counts - 1, 0).sum())
     if isinstance(value, (float, np.floating)):
       if not 0 < value < 1:
         raise errors.UserError(
           f'validation={value}: a share must be in (0, 1); give a number of '
           'rows as an int'
         )
-      counts = np.bincount(labels[labels >= 0])
-      most = int(np.maximum(counts - 1, 0).sum())
       return min(round(value * counts.sum()), most)
-    if value < 0:
-      raise errors.UserError(f'validation={value}: must be at least 0')
+    if not 0 <= value <= most:
+      raise errors.UserError(
+        f'validation={value}: must be at least 0, and at most {most} of the '
+        f'{counts.sum()} labeled rows, since each class keeps one to train on'
+      )
     return int(value)
 
   def predict_proba(self, X: Any) -> np.ndarray:
@@ -334,16 +338,24 @@ def _interrupts() -> Iterator[None]:
     raise
 
 
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+  return f'{os.sep}orbax{os.sep}' not in record.pathname
+
+
 @contextmanager
 def _settings_kept() -> Iterator[None]:
   """What a run sets for its process is the caller's again after it: the
-  precision of products, and which modules are named `configs`."""
+  precision of products, and which modules are named `configs`. Orbax tells
+  nobody meanwhile that it waits for a disk."""
   precision = getattr(jax.config, 'jax_default_matmul_precision')
   is_configs = lambda name: name.partition('.')[0] == 'configs'
   modules = {k: v for k, v in sys.modules.items() if is_configs(k)}
+  log = logging.getLogger('absl')
+  log.addFilter(_is_not_of_orbax)
   try:
     yield
   finally:
+    log.removeFilter(_is_not_of_orbax)
     jax.config.update('jax_default_matmul_precision', precision)
     for name in [n for n in sys.modules if is_configs(n)]:
       del sys.modules[name]
