@@ -261,8 +261,9 @@ def finish(
   host = config.method.get('host', config.method)
   for name in filter(None, arg.terms.split('+')):
     fields = choose('term', name, TERMS)
-    ramp = 0 if fields['ramp'] == 'none' else round(_RAMP_SHARE * config.steps)
-    host.terms[name] = dict(fields, ramp_steps=ramp)
+    ramp = round(_RAMP_SHARE * config.steps) if config.steps > 0 else -1
+    ramp = 0 if fields['ramp'] == 'none' else ramp
+    host.terms[name] = dict(fields, ramp_steps=ramp)  # -1 until steps are known
   if arg.terms or arg.smoke:
     config.row = ''  # no longer what the paper ran
   if config.steps < 0:  # open until the images are read

@@ -1,10 +1,34 @@
 """Semi-supervised image classification by what an image is not, in JAX."""
 
+import importlib
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from nsl_jax.inference.classifier import SemiSupervisedClassifier
+  from nsl_jax.inference.predictor import load
 
 __version__ = '0.1.0'
+__all__ = ['SemiSupervisedClassifier', '__version__', 'load']
+
+# Names that are imported when they are first used: jax takes seconds.
+_HOMES = {
+  'SemiSupervisedClassifier': 'nsl_jax.inference.classifier',
+  'load': 'nsl_jax.inference.predictor',
+}
 
 _COMMANDS = ('', 'main')  # what `python -m nsl_jax` may be followed by
+
+
+def __getattr__(name: str) -> Any:
+  if name not in _HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+  return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_HOMES})
 
 
 def _started() -> str | None:

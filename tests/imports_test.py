@@ -14,7 +14,7 @@ PACKAGE = ROOT / 'nsl_jax'
 # From the bottom: a file may import from its own folder and from earlier rows.
 # Files of the package's own folder stand by their names.
 FLOORS = (
-  ('', 'errors', 'types', 'memory'),
+  ('errors', 'types', 'memory'),
   ('files', 'options', 'losses'),
   ('schedules',),
   ('papers', 'models', 'data', 'compose', 'optimizers'),
@@ -26,6 +26,7 @@ FLOORS = (
   ('reports',),
   ('commands',),
   ('main', '__main__'),
+  ('',),  # the package itself: public names, imported when they are used
 )
 # Where TensorFlow may be imported inside a function, to read or to make
 # files that nothing else can.

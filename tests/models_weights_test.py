@@ -16,7 +16,7 @@ from nsl_jax.models import weights
 from nsl_jax.training import (
   config as config_lib,
   experiment,
-  loop,
+  feed,
   pipeline,
   train_step,
 )
@@ -349,7 +349,7 @@ class RunTest(Folder):
     data = experiment.data_of(parts, split)
     streams = pipeline.index_iterators(config, split, 0)
     for step in range(2):
-      rows = loop.rows_at(streams, range(step, step + 1), parts.mesh)
+      rows = feed.rows_at(streams, range(step, step + 1), parts.mesh)
       state, _ = parts.chunk(state, data, rows)  # which is donated
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, params)
     self.assertGreater(min(jax.tree.leaves(moved)), 0)

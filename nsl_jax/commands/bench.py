@@ -18,6 +18,11 @@ line `ROW {...}` per method instead, without the data pipeline and with the
 names of other libraries' benchmarks (pimodel, l2i-o(meanteacher), ...).
 --startup prints instead the seconds from the training command of a --config to
 its first step, with an empty and with a filled compilation cache.
+--classifiers compares the test accuracy of SemiSupervisedClassifier with that
+of scikit-learn's classifiers at few labels; --json is the file that keeps what
+is measured, and that an interrupted comparison goes on from. --growth
+10000,100000 measures the host memory of training on, and predicting, folders of
+so many images.
 """
 
 import json
@@ -29,7 +34,15 @@ from typing import Any
 import jax
 
 from nsl_jax import errors, files
-from nsl_jax.benchmarks import breakdown, startup, step, step_times, stopwatch
+from nsl_jax.benchmarks import (
+  breakdown,
+  classifiers,
+  growth,
+  startup,
+  step,
+  step_times,
+  stopwatch,
+)
 from nsl_jax.benchmarks.stopwatch import Setting
 from nsl_jax.commands import cli
 from nsl_jax.training import (
@@ -147,11 +160,22 @@ def _parser() -> cli.Parser:
     action='store_true',
     help='seconds to the first step of each --config',
   )
+  add(
+    '--classifiers',
+    action='store_true',
+    help='accuracy beside the classifiers of scikit-learn',
+  )
+  add('--seeds', type=int, default=5, help='of --classifiers')
+  add(
+    '--growth',
+    metavar='N,N',
+    help='host memory of training on folders of so many images',
+  )
   add('--json', type=pathlib.Path, help='file for the time of every call')
   return parser
 
 
-# Options that have an effect in a mode; without a mode all have.
+# Options that act in a mode; without one all but --seeds do.
 _ACTS_IN = {
   'rows': {
     'method',
@@ -166,6 +190,8 @@ _ACTS_IN = {
     'kernels',
   },
   'startup': {'config', 'json'},
+  'classifiers': {'seeds', 'json'},
+  'growth': {'json'},
 }
 
 
@@ -180,6 +206,10 @@ def _refuse_ignored(parser: cli.Parser, options: Any) -> None:
     ignored = sorted(f'--{name}' for name in given - _ACTS_IN[mode] - {mode})
     if ignored:
       raise errors.UserError(f'--{mode} ignores {", ".join(ignored)}: omit it')
+  if 'seeds' in given and not options.classifiers:
+    raise errors.UserError('--seeds is for --classifiers: omit it')
+  if options.seeds < 1:
+    raise errors.UserError(f'--seeds={options.seeds}: must be at least 1')
   if options.startup and not options.config:
     raise errors.UserError(
       '--startup needs a config: add --config=configs/digits_ns3l.py'
@@ -205,6 +235,19 @@ def main(argv: Sequence[str] | None = None) -> None:
       options.json,
       {'kind': 'startup', **workdir_lib.provenance(1), 'configs': seconds},
     )
+    return
+  if options.growth:
+    counts = [int(number) for number in options.growth.split(',')]
+    grown = growth.measure(counts)
+    print(growth.table(grown))
+    _write(
+      options.json,
+      {'kind': 'growth', **workdir_lib.provenance(1), 'images': grown},
+    )
+    return
+  if options.classifiers:
+    cells = classifiers.measure(options.json, range(options.seeds))
+    print(classifiers.table(cells))
     return
   jax.config.update('jax_enable_compilation_cache', False)
   train_step.use_precision(options.precision)

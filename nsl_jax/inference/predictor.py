@@ -83,6 +83,17 @@ class Predictor:
     self._method = methods.build(config.method.to_dict(), components)
     self._compiled = jax.jit(self.apply, compiler_options=_kernels(config))
 
+  def __reduce__(self) -> tuple[Any, ...]:
+    """Is pickled as arrays and settings, without compiled programs."""
+    arrays = [_as_numpy(leaf) for leaf in jax.tree.leaves(self.state)]
+    fields = dict(
+      step=self.step,
+      weights=self.weights,
+      seed=self.seed,
+      submodel=self.submodel,
+    )
+    return _unpickle, (self.facts, self.config.to_dict(), arrays, fields)
+
   def apply(self, state: State, inputs: jax.Array) -> jax.Array:
     """The network as a pure function.
 
@@ -322,11 +333,7 @@ def load(
   facts = network_file.read(seed_folder)
   weights, step = _chosen_step(seed_folder, weights)
   config = read_config(folder)
-  components = experiment.components_of(
-    config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
-  )
-  method = methods.build(config.method.to_dict(), components)
-  like = jax.eval_shape(method.init, jax.random.key(0)).replace(opt=())
+  components, like = _components_and_shapes(config, facts)
   like = _on_one_device(like)
   state = checkpoint.read_state(seed_folder / _FOLDERS[weights], step, like)
   submodel = _submodel(seed_folder, step)
@@ -340,6 +347,45 @@ def load(
     seed=seed,
     submodel=submodel,
   )
+
+
+def _components_and_shapes(
+  config: ml_collections.ConfigDict, facts: network_file.Facts
+) -> tuple[Components, State]:
+  """What the method of a run is built from, and the shapes of its state without
+  the optimizer's.
+  """
+  components = experiment.components_of(
+    config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
+  )
+  method = methods.build(config.method.to_dict(), components)
+  like = jax.eval_shape(method.init, jax.random.key(0)).replace(opt=())
+  return components, like
+
+
+def _is_key(leaf: Any) -> bool:
+  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_numpy(leaf: jax.Array) -> np.ndarray:
+  return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _unpickle(
+  facts: network_file.Facts,
+  fields: Mapping[str, Any],
+  arrays: Sequence[np.ndarray],
+  rest: Mapping[str, Any],
+) -> Predictor:
+  config = ml_collections.ConfigDict(fields)
+  components, like = _components_and_shapes(config, facts)
+  leaves, structure = jax.tree.flatten(like)
+  found = [
+    jax.random.wrap_key_data(array) if _is_key(leaf) else array
+    for leaf, array in zip(leaves, map(jnp.asarray, arrays), strict=True)
+  ]
+  state = jax.tree.unflatten(structure, found)
+  return Predictor(facts, config, components, state, **rest)
 
 
 def _on_one_device(like: Any) -> Any:

@@ -257,6 +257,7 @@ def _evaluation(
   split: splits.Split,
   data: Data,
   title: str,
+  verbose: bool,
 ) -> loop.Evaluate:
   fitted = data.normalization
   held_out = None
@@ -274,7 +275,7 @@ def _evaluation(
     validation = held_out and parts.evaluate(state, fitted, held_out)
     line = evaluate.report(tested, validation)
     collapsed = evaluate.collapse(line, labels)
-    if collapsed and not warned:
+    if collapsed and verbose and not warned:
       warned.append(collapsed)
       logging.warning('%s: %s (by_class in metrics.jsonl)', title, collapsed)
     return line
@@ -363,6 +364,7 @@ def train_seed(
   seed: int,
   folder: pathlib.Path,
   title: str,
+  verbose: bool = True,
 ) -> dict[str, Any]:
   """Trains one seed, or finds that it is done.
 
@@ -392,9 +394,10 @@ def train_seed(
     data=data,
     streams=streams,
     chunk=parts.chunk,
-    evaluate=_evaluation(config, parts, split, data, title),
+    evaluate=_evaluation(config, parts, split, data, title, verbose),
     recompute=_recompute(parts, data, streams),
     images=_streamed_images(parts),
+    verbose=verbose,
   )
   if not first:
     return {}
@@ -496,6 +499,8 @@ def run(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   source: sources.Source | None = None,
+  *,
+  verbose: bool = True,
 ) -> dict[str, Any]:
   """Trains all seeds of a config in `workdir` and writes `results.json`.
 
@@ -503,6 +508,8 @@ def run(
     config: the config; what it leaves open follows from the data.
     workdir: where to write.
     source: the data; None for those that the config names.
+    verbose: whether to print what was read and chosen, warnings and progress;
+      all but the last are in the result, too.
 
   Returns:
     What that file holds; of several processes only the first has it.
@@ -514,7 +521,7 @@ def run(
     loop.Interrupted: if a signal stops the run.
   """
   with lock.Lock(workdir) as held:
-    return _run(config, workdir, held, source)
+    return _run(config, workdir, held, source, verbose)
 
 
 def _run(
@@ -522,6 +529,7 @@ def _run(
   workdir: pathlib.Path,
   held: lock.Lock,
   source: sources.Source | None,
+  verbose: bool,
 ) -> dict[str, Any]:
   config, warnings = run_warnings.confirm_row(config)
   chosen: tuple[str, ...] = ()
@@ -531,14 +539,15 @@ def _run(
     source = source or pipeline.load_source(config)
     config, chosen = automatic.resolve(config, source)
   parts = prepare(config, workdir, source)
-  if jax.process_index() == 0:
+  shown = verbose and jax.process_index() == 0
+  if shown:
     for line in (*parts.source.report, *chosen):
       print(line, file=sys.stderr)
   with config.unlocked():
     config.kernels = parts.kernels
   seeds = range(config.seed, config.seed + config.seeds)
   warnings += _warnings(config, parts, seeds)
-  if jax.process_index() == 0:
+  if shown:
     for line in warnings:
       print(f'warning: {line}', file=sys.stderr)
   files.make_folder(workdir, '--workdir')
@@ -547,7 +556,8 @@ def _run(
   per_seed = []
   for seed in seeds:
     title = f'seed {seed}' if len(seeds) > 1 else config.method.name
-    one = train_seed(config, parts, seed, workdir / f'seed_{seed}', title)
+    folder = workdir / f'seed_{seed}'
+    one = train_seed(config, parts, seed, folder, title, verbose)
     logging.info('seed %d: %s', seed, one)
     per_seed.append(one)
   if jax.process_index():

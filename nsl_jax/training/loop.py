@@ -4,6 +4,7 @@ import math
 import pathlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -140,8 +141,12 @@ def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
   """A function that returns the signal that stops the run, or None.
 
   Several processes must stop at the same step, so they ask one another, and
-  only when told that this is a moment to do so.
+  only when told that this is a moment to do so. Python handles signals
+  in the main thread alone, so in another one none is ever seen.
   """
+  if threading.current_thread() is not threading.main_thread():
+    yield lambda together: None
+    return
   caught: list[int] = []
   wanted = (signal.SIGTERM, signal.SIGINT)
   before = {s: signal.signal(s, lambda n, _: caught.append(n)) for s in wanted}
@@ -278,6 +283,7 @@ def run(
   title: str,
   recompute: Callable[[State], State] | None = None,
   images: np.ndarray | None = None,
+  verbose: bool = True,
 ) -> tuple[State, float]:
   """Trains from the newest checkpoint in `folder`, or from `state`.
 
@@ -287,7 +293,8 @@ def run(
 
   `recompute` gives the state that is evaluated, and kept if it is the best, the
   batch-normalization statistics of its weights; training goes on without them.
-  `images` are the training images where `data` has none, see `feed`.
+  `images` are the training images where `data` has none, see `feed`. Progress
+  is shown if `verbose`.
 
   Returns:
     The last state, and the seconds spent over all starts.
@@ -304,7 +311,7 @@ def run(
     total=plan.steps,
     initial=step,
     desc=title,
-    disable=jax.process_index() > 0,
+    disable=jax.process_index() > 0 or not verbose,
   )
   shown: dict[str, str] = {}
   try:

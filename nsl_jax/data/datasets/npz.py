@@ -6,6 +6,7 @@ examples are `x_test` and `y_test`, validation examples `x_val` and `y_val`.
 """
 
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ def of_arrays(
   *,
   name: str = 'arrays',
   where: str = 'the arrays',
+  names: Sequence[str] = (),
 ) -> Source:
   """A data set of arrays `(x, y)`.
 
@@ -70,6 +72,8 @@ def of_arrays(
     test: the same, all labeled; None for none.
     name: of the data set.
     where: what messages call it.
+    names: of the classes, where `y` has their numbers 0 to K - 1; otherwise the
+      labels are their names.
 
   Raises:
     errors.UserError: naming what is wrong with an array.
@@ -107,7 +111,7 @@ def of_arrays(
       )
     row = np.searchsorted(classes, np.where(has, values, classes[0]))
     labels[part] = np.where(has, row, -1).astype(np.int32)
-  names = tuple(map(str, classes.tolist()))
+  names = tuple(names) or tuple(map(str, classes.tolist()))
   fixed = None
   x, y = images['training'], labels['training']
   if 'validation' in images:

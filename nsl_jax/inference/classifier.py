@@ -1,0 +1,362 @@
+"""Semi-supervised training as a classifier in the style of scikit-learn."""
+
+import logging
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import jax
+import ml_collections
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import (
+  check_is_fitted,
+  column_or_1d,
+  validate_data,
+)
+
+from nsl_jax import errors
+from nsl_jax.data import examples
+from nsl_jax.data.datasets import npz
+from nsl_jax.inference import predictor
+from nsl_jax.training import config as config_lib, experiment, loop
+
+_CONFIG = 'configs/folder.py'
+_NAME = 'arrays'
+_SEEDS = 2**31 - 1
+
+
+class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
+  """A network trained on labeled and unlabeled rows.
+
+  It trains as `python -m nsl_jax train --config=configs/folder.py` does. What
+  is left open follows from the data.
+
+  Args:
+    method: `auto` (mixmatch, or supervised without unlabeled rows), or a method
+      such as `supervised`, `ns3l`, `mean_teacher`, `vat`, `mixmatch`.
+    network: `auto` (by the shape of the inputs), or a network.
+    steps: number of training steps; None to follow from the number of rows.
+    validation: number of labeled rows held out to choose among the weights of
+      the run, or their share as a float in (0, 1); None for a fifth, 0 for
+      none. Each class keeps a labeled row to train on; where that leaves none
+      to hold out, the weights of the last step are used.
+    batch_size: labeled rows of a step, and as many unlabeled ones; None for
+      the default.
+    terms: names of losses on the unlabeled rows to add to the method, or a
+      mapping from each name to its options.
+    overrides: fields of the config by dotted name, such as `{'optimizer.lr':
+      1e-3, 'data.augment': 'noise:0.1'}`.
+    unlabeled: the label of rows without one. Where `y` are strings, -1 stands
+      for '-1', too.
+    random_state: seed of the split, the first weights and the batches; an int
+      for the same result every time.
+    workdir: folder of the run, which a second `fit` on the same data resumes;
+      None for a temporary one. A search over parameters needs None.
+    verbose: whether to print what is chosen, warnings and progress to stderr.
+
+  Attributes:
+    classes_: K labels in order, of the kind of `y`.
+    n_features_in_: D, where the rows are features.
+    feature_names_in_: their names, where they are columns of a data frame.
+    predictor_: the network as an `nsl_jax.inference.predictor.Predictor`.
+    results_: what the run's `results.json` holds, warnings among it.
+    config_: the config of the run, complete.
+
+  >>> from nsl_jax import SemiSupervisedClassifier
+  >>> SemiSupervisedClassifier('ns3l', steps=500)
+  SemiSupervisedClassifier(method='ns3l', steps=500)
+  """
+
+  def __init__(
+    self,
+    method: str = 'auto',
+    *,
+    network: str = 'auto',
+    steps: int | None = None,
+    validation: int | float | None = None,
+    batch_size: int | None = None,
+    terms: Sequence[str] | Mapping[str, Mapping[str, Any]] = (),
+    overrides: Mapping[str, Any] | None = None,
+    unlabeled: Any = -1,
+    random_state: Any = 0,
+    workdir: str | os.PathLike | None = None,
+    verbose: bool = False,
+  ):
+    self.method = method
+    self.network = network
+    self.steps = steps
+    self.validation = validation
+    self.batch_size = batch_size
+    self.terms = terms
+    self.overrides = overrides
+    self.unlabeled = unlabeled
+    self.random_state = random_state
+    self.workdir = workdir
+    self.verbose = verbose
+
+  def fit(self, X: Any, y: Any) -> Self:
+    """Trains on all rows.
+
+    Args:
+      X: images u8[N, H, W] or u8[N, H, W, C] with 1 or 3 channels, or features
+        as numbers [N, D].
+      y: labels [N], whole numbers or strings, `unlabeled` where there is none.
+
+    Raises:
+      ValueError: for wrong data or parameters.
+      errors.TrainingError: if the loss is not finite.
+    """
+    if y is None:
+      raise ValueError(
+        f'{type(self).__name__} requires y to be passed, but the target y is '
+        'None'
+      )
+    images = self._images(X, reset=True)
+    y = column_or_1d(y, warn=True)
+    known = ~_is_unlabeled(y, self.unlabeled)
+    self.classes_, codes = _classes(y, known)
+    labels = np.full(len(y), -1)
+    labels[known] = codes
+    with _user_errors(), _interrupts(), _settings_kept():
+      source = npz.of_arrays(
+        (images, labels), name=_NAME, names=tuple(map(str, self.classes_))
+      )
+      config = self._config(labels)
+      if self.workdir is not None:
+        self._run(config, pathlib.Path(self.workdir).expanduser(), source)
+        return self
+      with tempfile.TemporaryDirectory(
+        prefix='nsl_jax_', ignore_cleanup_errors=True
+      ) as folder:
+        self._run(config, pathlib.Path(folder), source)
+    return self
+
+  def _run(
+    self,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    source: examples.Source,
+  ) -> None:
+    self.results_ = experiment.run(
+      config, workdir, source, verbose=self.verbose
+    )
+    self.config_ = self.results_['config']
+    self.predictor_ = predictor.load(workdir)
+
+  def _config(self, labels: np.ndarray) -> ml_collections.ConfigDict:
+    """The config of the run; what is open stays open."""
+    if self.steps is not None and self.steps < 1:
+      raise errors.UserError(f'steps={self.steps}: must be at least 1, or None')
+    terms = [self.terms] if isinstance(self.terms, str) else list(self.terms)
+    pairs: dict[str, Any] = {
+      'method.name': self.method,
+      'model.name': self.network,
+    }
+    if self.batch_size is not None:
+      pairs['batch.labeled'] = self.batch_size
+      if (labels < 0).any():
+        pairs['batch.unlabeled'] = self.batch_size
+    if isinstance(self.terms, Mapping):
+      for term, options in self.terms.items():
+        pairs |= {f'method.terms.{term}.{k}': v for k, v in options.items()}
+    pairs |= self.overrides or {}
+    config = config_lib.load(
+      _CONFIG,
+      [(field, str(value)) for field, value in pairs.items()],
+      dir=f'{_NAME}.npz',
+      steps=self.steps or 0,
+      validation=self._held_out(labels),
+      terms='+'.join(terms),
+    )
+    with config.unlocked():
+      config.seed = _seed(self.random_state)
+      config.data.name, config.data.dir = _NAME, ''
+    return config
+
+  def _held_out(self, labels: np.ndarray) -> int:
+    """Number of validation rows; -1 leaves it open."""
+    value = self.validation
+    if value is None:
+      return -1
+    counts = np.bincount(labels[labels >= 0])
+    most = int(np.maximum(counts - 1, 0).sum())
+    if isinstance(value, (float, np.floating)):
+      if not 0 < value < 1:
+        raise errors.UserError(
+          f'validation={value}: a share must be in (0, 1); give a number of '
+          'rows as an int'
+        )
+      return min(round(value * counts.sum()), most)
+    if not 0 <= value <= most:
+      raise errors.UserError(
+        f'validation={value}: must be at least 0, and at most {most} of the '
+        f'{counts.sum()} labeled rows, since each class keeps one to train on'
+      )
+    return int(value)
+
+  def predict_proba(self, X: Any) -> np.ndarray:
+    """Probabilities f32[N, K] of the classes in the order of `classes_`.
+
+    Args:
+      X: as in `fit`.
+
+    Raises:
+      sklearn.exceptions.NotFittedError: before `fit`.
+      ValueError: for inputs unlike those of `fit`.
+    """
+    check_is_fitted(self)
+    images = self._images(X, reset=False)
+    with _user_errors():
+      return self.predictor_.outputs(self.predictor_.images_of(images))
+
+  def predict(self, X: Any) -> np.ndarray:
+    """The most probable class of each row, of `classes_`; see
+    `predict_proba`."""
+    probabilities = self.predict_proba(X)
+    return self.classes_[probabilities.argmax(1)]
+
+  def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    """Accuracy on the rows that have a label.
+
+    Scorers of scikit-learn by name, such as 'accuracy', count each unlabeled
+    row as an error; leave `scoring` at None in `cross_val_score` and the like.
+
+    Args:
+      X: as in `fit`.
+      y: labels [N]; rows with the label `unlabeled` are left out.
+      sample_weight: f[N], or None.
+
+    Raises:
+      ValueError: if no row has a label.
+    """
+    check_is_fitted(self)
+    y = column_or_1d(y)
+    known = ~_is_unlabeled(y, self.unlabeled)
+    if not known.any():
+      raise ValueError('y has no labeled row, so there is no accuracy')
+    if sample_weight is not None:
+      sample_weight = np.asarray(sample_weight)[known]
+    right = self.predict(X)[known] == np.array(y[known].tolist())
+    return float(np.average(right, weights=sample_weight))
+
+  def _images(self, X: Any, *, reset: bool) -> np.ndarray:
+    """X as u8[N, H, W, C] or f32[N, D], checked."""
+    dimensions = X.ndim if hasattr(X, 'ndim') else np.asarray(X).ndim
+    if dimensions <= 2 or np.asarray(X).dtype.kind in 'OUS':
+      return validate_data(
+        self, X, reset=reset, dtype=np.float32, ensure_min_samples=1
+      )
+    if reset:  # of an earlier fit to features
+      for name in ('n_features_in_', 'feature_names_in_'):
+        self.__dict__.pop(name, None)
+    with _user_errors():
+      return npz.as_images(X, 'X')
+
+  def __sklearn_is_fitted__(self) -> bool:
+    """Whether there is a network."""
+    return hasattr(self, 'predictor_')
+
+  def __sklearn_tags__(self) -> Any:
+    """Features or images, of two classes or more."""
+    tags = super().__sklearn_tags__()
+    tags.input_tags.three_d_array = True
+    return tags
+
+
+def _is_unlabeled(y: np.ndarray, unlabeled: Any) -> np.ndarray:
+  """bool[N]."""
+  if y.dtype.kind in 'US':
+    return y.astype(str) == str(unlabeled)
+  if y.dtype.kind == 'O':
+    return np.array([one is unlabeled or one == unlabeled for one in y], bool)
+  if isinstance(unlabeled, str):
+    return np.zeros(len(y), bool)
+  return y == unlabeled
+
+
+def _classes(y: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The labels that there are, and the number of each labeled row's.
+
+  Raises:
+    ValueError: if they are no classes.
+  """
+  labels = y[known]
+  if labels.dtype.kind in 'fc':
+    if not np.isfinite(labels).all():
+      raise ValueError('Input y contains NaN or infinity')
+    if (labels != np.floor(labels.real)).any():
+      raise ValueError(
+        'Unknown label type: continuous. y must be classes: whole numbers or '
+        'strings'
+      )
+  try:
+    if labels.dtype.kind == 'O' and any(one != one for one in labels):
+      raise ValueError('Input y contains NaN')
+    classes, codes = np.unique(labels, return_inverse=True)
+  except TypeError as error:
+    raise ValueError(
+      f'Unknown label type: y mixes kinds of labels ({error})'
+    ) from error
+  if len(classes) < 2:
+    many = 'class' if len(classes) == 1 else 'classes'
+    raise ValueError(
+      f'y has labels of {len(classes)} {many}: at least 2 classes are needed'
+    )
+  return classes, codes
+
+
+def _seed(random_state: Any) -> int:
+  if isinstance(random_state, (int, np.integer)):
+    return int(random_state)
+  return int(check_random_state(random_state).randint(_SEEDS))
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+  """Raises scikit-learn's ValueError in place of the package's own."""
+  try:
+    yield
+  except errors.UserError as error:
+    raise ValueError(str(error)) from error
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+  """Ctrl-C is a KeyboardInterrupt, as everywhere in Python."""
+  try:
+    yield
+  except loop.Interrupted as stop:
+    if stop.signal == signal.SIGINT:
+      raise KeyboardInterrupt from stop
+    raise
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+  return f'{os.sep}orbax{os.sep}' not in record.pathname
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+  """What a run sets for its process is the caller's again after it: the
+  precision of products, and which modules are named `configs`. Orbax tells
+  nobody meanwhile that it waits for a disk."""
+  precision = getattr(jax.config, 'jax_default_matmul_precision')
+  is_configs = lambda name: name.partition('.')[0] == 'configs'
+  modules = {k: v for k, v in sys.modules.items() if is_configs(k)}
+  log = logging.getLogger('absl')
+  log.addFilter(_is_not_of_orbax)
+  try:
+    yield
+  finally:
+    log.removeFilter(_is_not_of_orbax)
+    jax.config.update('jax_default_matmul_precision', precision)
+    for name in [n for n in sys.modules if is_configs(n)]:
+      del sys.modules[name]
+    sys.modules.update(modules)
