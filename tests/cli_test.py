@@ -289,7 +289,7 @@ class EndTest(absltest.TestCase):
       self.assertEqual(status, 1, err)
       self.assertRegex(
         last,
-        r'error: toy: cannot write checkpoint \d in .*/checkpoints '
+        r'error: toy: cannot write checkpoint \d in .*/(checkpoints|final) '
         r'\(no space left on device\); ',
       )
       self.assertIn(kept, last)

@@ -216,6 +216,16 @@ def _refuse_ignored(parser: cli.Parser, options: Any) -> None:
     )
 
 
+def _counts(text: str) -> list[int]:
+  """`10000,100000` as numbers of images."""
+  words = text.split(',')
+  if not all(word.isdigit() and int(word) >= 1000 for word in words):
+    raise errors.UserError(
+      f'--growth={text}: numbers of images from 1000 up, such as 10000,100000'
+    )
+  return [int(word) for word in words]
+
+
 def _write(path: pathlib.Path | None, content: Mapping[str, Any]) -> None:
   if path is not None:
     files.write(path, (json.dumps(content, indent=1) + '\n').encode())
@@ -237,8 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     return
   if options.growth:
-    counts = [int(number) for number in options.growth.split(',')]
-    grown = growth.measure(counts)
+    grown = growth.measure(_counts(options.growth))
     print(growth.table(grown))
     _write(
       options.json,

@@ -1,6 +1,5 @@
 """Semi-supervised training as a classifier in the style of scikit-learn."""
 
-import logging
 import os
 import pathlib
 import signal
@@ -25,7 +24,7 @@ from nsl_jax import errors
 from nsl_jax.data import examples
 from nsl_jax.data.datasets import npz
 from nsl_jax.inference import predictor
-from nsl_jax.training import config as config_lib, experiment, loop
+from nsl_jax.training import checkpoint, config as config_lib, experiment, loop
 
 _CONFIG = 'configs/folder.py'
 _NAME = 'arrays'
@@ -338,24 +337,18 @@ def _interrupts() -> Iterator[None]:
     raise
 
 
-def _is_not_of_orbax(record: logging.LogRecord) -> bool:
-  return f'{os.sep}orbax{os.sep}' not in record.pathname
-
-
 @contextmanager
 def _settings_kept() -> Iterator[None]:
   """What a run sets for its process is the caller's again after it: the
-  precision of products, and which modules are named `configs`. Orbax tells
-  nobody meanwhile that it waits for a disk."""
+  precision of products, and which modules are named `configs`. Checkpoints
+  are written without log messages meanwhile."""
   precision = getattr(jax.config, 'jax_default_matmul_precision')
   is_configs = lambda name: name.partition('.')[0] == 'configs'
   modules = {k: v for k, v in sys.modules.items() if is_configs(k)}
-  log = logging.getLogger('absl')
-  log.addFilter(_is_not_of_orbax)
   try:
-    yield
+    with checkpoint.without_log():
+      yield
   finally:
-    log.removeFilter(_is_not_of_orbax)
     jax.config.update('jax_default_matmul_precision', precision)
     for name in [n for n in sys.modules if is_configs(n)]:
       del sys.modules[name]

@@ -15,10 +15,10 @@ import numpy as np
 from flax import traverse_util
 from jax import export as jax_export
 
-import nsl_jax
 from nsl_jax import errors, files
 from nsl_jax.data import resize
 from nsl_jax.inference.predictor import Predictor
+from nsl_jax.training import workdir as workdir_lib
 
 PROGRAM, WEIGHTS, FACTS = 'program.bin', 'weights.safetensors', 'model.json'
 ONNX = 'model.onnx'
@@ -162,7 +162,7 @@ def describe(network: Predictor) -> dict[str, Any]:
     },
     'network': config.model.to_dict(),
     'method': config.method.name,
-    'versions': {'nsl_jax': nsl_jax.__version__, 'jax': jax.__version__},
+    'versions': workdir_lib.versions(),
   }
 
 

@@ -44,6 +44,21 @@ def _is_told_once(record: std_logging.LogRecord) -> bool:
   return not of_orbax or record.levelno < std_logging.ERROR
 
 
+def _is_not_of_orbax(record: std_logging.LogRecord) -> bool:
+  return f'{os.sep}orbax{os.sep}' not in record.pathname
+
+
+@contextmanager
+def without_log() -> Iterator[None]:
+  """Keeps orbax from logging, such as that it waits for a disk."""
+  log = std_logging.getLogger('absl')
+  log.addFilter(_is_not_of_orbax)
+  try:
+    yield
+  finally:
+    log.removeFilter(_is_not_of_orbax)
+
+
 @functools.cache  # once is enough
 def log_no_errors() -> None:
   """Keeps orbax from printing, in pages, the errors that it also raises."""

@@ -143,18 +143,23 @@ def _commit() -> str | None:
   return commit + ('+changes' if changed else '')
 
 
-def provenance(devices: int) -> dict[str, Any]:
-  """Versions, commit and devices, for results files."""
-  versions: dict[str, str | None] = {'python': platform.python_version()}
+def versions() -> dict[str, str | None]:
+  """Versions of Python, of this package and of those that it is made with."""
+  found: dict[str, str | None] = {'python': platform.python_version()}
   for package in ('nsl-jax', *_PACKAGES):
     try:
-      versions[package] = importlib.metadata.version(package)
+      found[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-      versions[package] = None
+      found[package] = None
+  return found
+
+
+def provenance(devices: int) -> dict[str, Any]:
+  """Versions, commit and devices, for results files."""
   first = jax.devices()[0]
   return {
     'device': f'{devices} x {first.device_kind} '
     f'({first.platform}; host: {kernels.cores()} cores)',
     'commit': _commit(),
-    'versions': versions,
+    'versions': versions(),
   }
