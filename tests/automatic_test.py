@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax.data import sources
+from nsl_jax.data import examples, sources
 from nsl_jax.training import automatic, config as config_lib, pipeline
 
 
@@ -25,6 +25,21 @@ def source(counts, unlabeled=0, shape=(32, 32, 3), validation=0):
 
 def config(arguments='', overrides=()):
   return config_lib.load(f'configs/folder.py:dir=photos{arguments}', overrides)
+
+
+class LimitTest(absltest.TestCase):
+  def test_a_limit_keeps_the_validation_images_and_the_paths(self):
+    data = source((5, 5), 10, validation=6)
+    paths = tuple(f'{row}.png' for row in range(26))
+    data = data._replace(files=examples.Files(paths, ()))
+    found = pipeline.limited(data, 8)
+    rows = [int(path.partition('.')[0]) for path in found.files.train]
+    np.testing.assert_array_equal(found.train.labels, data.train.labels[rows])
+    self.assertEqual(
+      [rows[at] for at in found.validation], list(data.validation)
+    )
+    self.assertLen(rows, 4 + 4 + 6)
+    self.assertEmpty(found.test.labels)
 
 
 class ResolveTest(parameterized.TestCase):

@@ -343,6 +343,40 @@ class OtherRunsTest(parameterized.TestCase):
       network.predict(['a.png'])
     export.write(network, self.root / 'model')
 
+  def test_points_are_in_pixels_of_the_picture(self):
+    try:
+      image = sources.load('mnist_points').test.images[0]
+    except errors.UserError as error:
+      self.skipTest(str(error))
+    config = config_lib.load('configs/mnist_points.py', [
+      ('steps', '2'), ('eval.every_steps', '2'), ('data.limit', '300'),
+      ('data.labeled', '50'), ('data.validation', '20'), ('devices', '1'),
+      ('protocol', 'last'),
+    ])  # fmt: skip
+    experiment.run(config, self.root / 'run')
+    network = predictor.load(self.root / 'run')
+    self.assertEqual(network.classes, ())
+    own = network.predict(image[None])[0].reshape(-1, 2)
+    picture = Image.fromarray(image.squeeze())
+    width, height = picture.size
+    larger = Image.new(
+      'L', (3 * width + 10, 3 * height)
+    )  # cropped at the sides
+    larger.paste(
+      picture.resize((3 * width, 3 * height), Image.Resampling.NEAREST), (5, 0)
+    )
+    folders.save(larger, self.root / 'p' / 'large.png')
+    (found,) = network.read([str(self.root / 'p' / 'large.png')])
+    points = found.outputs.reshape(-1, 2)
+    np.testing.assert_allclose(points, 3 * (own + 0.5) - 0.5 + [5, 0], atol=3)
+    with self.assertRaisesRegex(errors.UserError, 'use predict'):
+      network.predict_proba(image[None])
+    out = self.root / 'points.csv'
+    tables.write(out, [found], network.classes, network.facts.outputs)
+    (line,) = tables.read(out)
+    self.assertEqual(list(line)[:3], ['path', 'x1', 'y1'])
+    self.assertAlmostEqual(float(line['x1']), points[0, 0], delta=0.01)
+
   def test_a_source_from_python(self):
     x = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
     y = np.where(np.arange(30) < 12, np.arange(30) % 2, -1)
