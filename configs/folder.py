@@ -41,7 +41,7 @@ def get_config(arg=None):
     validation=arg.validation,
     rule='uniform',
     validation_rule='proportional',
-    normalize='standard',
+    normalize='auto',
     augment='auto',
   )
   if not features:

@@ -95,8 +95,23 @@ class ResolveTest(parameterized.TestCase):
     found, lines = automatic.resolve(config(), source((1, 1), 10))
     self.assertEqual(found.protocol, 'last')
     self.assertIn('last step', ' '.join(lines))
-    found, _ = automatic.resolve(config(), source((5, 5), 10))
-    self.assertEqual(found.protocol, 'best_validation')
+
+  @parameterized.parameters((245, 'last'), (250, 'best_validation'))
+  def test_few_validation_images_do_not_choose(self, each, protocol):
+    found, lines = automatic.resolve(config(), source((each, each), 10))
+    self.assertEqual(found.protocol, protocol)
+    self.assertEqual('too few to choose' in ' '.join(lines), protocol == 'last')
+
+  def test_uncorrelated_features_have_one_scale(self):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 3)) * [1.0, 5.0, 25.0]
+    mixed = x @ rng.normal(size=(3, 3))
+    for features, wanted in ((x, 'common'), (mixed, 'standard')):
+      data = source((5, 5), 490, (1, 1, 3))
+      images = features.astype(np.float32)[:, None, None]
+      data = data._replace(train=data.train._replace(images=images))
+      found, _ = automatic.resolve(config(), data)
+      self.assertEqual(found.data.normalize, wanted)
 
   def test_without_unlabeled_images_it_is_supervised(self):
     found, lines = automatic.resolve(config(), source((10, 10)))

@@ -124,8 +124,18 @@ class NormalizeTest(absltest.TestCase):
     np.testing.assert_array_equal(found, x)
 
   def test_other_kinds_are_for_images(self):
-    with self.assertRaisesRegex(errors.UserError, 'is for images'):
+    with self.assertRaisesRegex(errors.UserError, 'is not for features; '):
       normalize.fit('gcn_zca', npz.as_images(FEATURES))
+    with self.assertRaisesRegex(errors.UserError, 'is not for images'):
+      normalize.fit('common', npz.as_images(IMAGES))
+
+  def test_one_scale_for_all(self):
+    x = npz.as_images(np.array([[0.0, 0.0], [2.0, 14.0]]))  # stds 1 and 7
+    found = normalize.apply('common', normalize.fit('common', x), x)
+    # mean 1 and 7; the root of the mean of 1 and 49 is 5.
+    np.testing.assert_allclose(
+      np.asarray(found)[:, 0, 0], [[-0.2, -1.4], [0.2, 1.4]], atol=1e-6
+    )
 
 
 if __name__ == '__main__':

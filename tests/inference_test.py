@@ -32,6 +32,9 @@ _SMALL = (
 )
 
 
+_BY_VALIDATION = (('ema_decay', '0.9'), ('protocol', 'best_validation'))
+
+
 def train(photos, workdir, arguments='method=mean_teacher', overrides=()):
   """A run of eight steps."""
   config = config_lib.load(
@@ -50,9 +53,7 @@ class RunTest(parameterized.TestCase):
       cls.enterClassContext(tempfile.TemporaryDirectory())
     )
     photos = folders.make(cls.root / 'photos', labeled=8, test=8)
-    cls.results = train(
-      photos, cls.root / 'run', overrides=[('ema_decay', '0.9')]
-    )
+    cls.results = train(photos, cls.root / 'run', overrides=_BY_VALIDATION)
     # Nothing that follows may need the data.
     cls.photos = cls.root / 'moved'
     photos.rename(cls.photos)
@@ -312,7 +313,10 @@ class OtherRunsTest(parameterized.TestCase):
   def test_two_networks(self):
     photos = folders.make(self.root / 'photos')
     results = train(
-      photos, self.root / 'run', 'method=dnll', [('method.count', '1')]
+      photos,
+      self.root / 'run',
+      'method=dnll',
+      [('method.count', '1'), *_BY_VALIDATION[1:]],
     )
     network = predictor.load(self.root / 'run')
     report = results['reports'][0]['best_validation']

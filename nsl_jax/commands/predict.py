@@ -31,8 +31,8 @@ def add_network(parser: cli.Parser) -> None:
     '--weights',
     default='',
     metavar='best|last',
-    help='of the lowest validation error (default where there are some), or of '
-    'the last step',
+    help='of the lowest validation error, or of the last step (default: those '
+    'that the run reports)',
   )
   parser.add_argument(
     '--seed', type=int, help='of the run (default: its first)'

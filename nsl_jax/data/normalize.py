@@ -15,7 +15,8 @@ from nsl_jax import errors
 from nsl_jax.data import cache
 from nsl_jax.types import Array
 
-KINDS = ('unit', 'signed', 'standard', 'gcn_zca')
+KINDS = ('unit', 'signed', 'standard', 'gcn_zca')  # of images
+OF_FEATURES = ('unit', 'standard', 'common')
 _NORM = 55.0  # of every image after global contrast normalization
 _REGULARISER = 0.1  # added to the diagonal of the covariance
 _MATRICES = 7  # number of float64 matrices in memory during the fit
@@ -119,7 +120,8 @@ def fit(
 
   Args:
     kind: `unit` ([0, 1]), `signed` ([-1, 1]), `standard` (mean 0 and standard
-      deviation 1 per channel; a constant channel becomes 0) or `gcn_zca`.
+      deviation 1 per channel; a constant channel becomes 0) or `gcn_zca`. Of
+      features `common` has mean 0 each and one scale for all.
     images: u8[N, H, W, C], all training images, or f32[N, 1, 1, D] features,
       whose channels are the features.
     cache_dir: folder of fitted whitenings; None for the default of `cache`.
@@ -127,11 +129,15 @@ def fit(
   Raises:
     errors.UserError: for another kind, or one that is not for features.
   """
-  if kind not in KINDS:
+  of_images = images.dtype == np.uint8
+  known = KINDS if of_images else OF_FEATURES
+  if kind not in known:
+    hint = errors.did_you_mean(kind, known)
+    what = 'images' if of_images else 'features'
     raise errors.UserError(
-      f'config.data.normalize={kind!r}: {errors.did_you_mean(kind, KINDS)}'
+      f'config.data.normalize={kind!r}: is not for {what}; {hint}'
     )
-  if images.dtype != np.uint8:
+  if not of_images:
     return _fit_features(kind, images)
   if kind == 'gcn_zca':
     return _kept_whitening(images, cache_dir)
@@ -151,13 +157,10 @@ def fit(
 def _fit_features(kind: str, features: np.ndarray) -> dict[str, np.ndarray]:
   if kind == 'unit':
     return {}
-  if kind != 'standard':
-    raise errors.UserError(
-      f'config.data.normalize={kind!r} is for images: use standard for '
-      'features, or unit to leave them as they are'
-    )
   mean = features.mean((0, 1, 2), dtype=np.float64)
   std = features.std((0, 1, 2), dtype=np.float64)
+  if kind == 'common':
+    std = np.full_like(std, np.sqrt(np.mean(std**2)))
   std = np.where(std < 1e-7, 1.0, std)
   return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
 
@@ -168,7 +171,7 @@ def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
   """
   if kind == 'signed':
     return unit * 2.0 - 1.0
-  if kind == 'standard':
+  if kind in ('standard', 'common'):
     mean, std = _of_channels(fitted)
     return (unit - mean) / std
   return unit
@@ -187,7 +190,7 @@ def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
     )
   if kind == 'signed':
     return (images + 1.0) / 2.0
-  if kind == 'standard':
+  if kind in ('standard', 'common'):
     mean, std = _of_channels(fitted)
     return images * std + mean
   return images

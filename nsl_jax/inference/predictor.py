@@ -313,7 +313,7 @@ def load(
   Args:
     workdir: of the run; its data are not needed.
     weights: `best` for those of the lowest validation error, `last` for those
-      of the last step; '' for the best where there are some.
+      of the last step; '' for those that the run reports (its protocol).
     seed: which seed; None for the first.
 
   Returns:
@@ -331,8 +331,11 @@ def load(
     )
   seed_folder, seed = _seed_folder(folder, seed)
   facts = network_file.read(seed_folder)
-  weights, step = _chosen_step(seed_folder, weights)
   config = read_config(folder)
+  if not weights:
+    by_validation = config.protocol == 'best_validation'
+    weights = 'best' if by_validation else 'last'
+  step = _step_of(seed_folder, weights)
   components, like = _components_and_shapes(config, facts)
   like = _on_one_device(like)
   state = checkpoint.read_state(seed_folder / _FOLDERS[weights], step, like)
@@ -445,8 +448,8 @@ def _seed_folder(
   return found[seed], seed
 
 
-def _chosen_step(folder: pathlib.Path, weights: str) -> tuple[str, int]:
-  """Which weights, and the step that they are of."""
+def _step_of(folder: pathlib.Path, weights: str) -> int:
+  """The step that weights are of."""
   steps = {
     name: checkpoint.steps_in(folder / inner)
     for name, inner in _FOLDERS.items()
@@ -456,8 +459,6 @@ def _chosen_step(folder: pathlib.Path, weights: str) -> tuple[str, int]:
       f'the run in {folder.parent} has not ended: let it go on by the same '
       'command'
     )
-  if not weights:
-    weights = 'best' if steps['best'] else 'last'
   if not steps[weights]:
     raise errors.UserError(
       f'{folder} has no best weights, since no image was held out for '
@@ -470,8 +471,8 @@ def _chosen_step(folder: pathlib.Path, weights: str) -> tuple[str, int]:
     if line['kind'] == 'eval' and line['step'] in steps[weights]
   }
   if weights == 'best':  # of a better one that was just being written
-    return weights, min(held, key=lambda step: (held[step], step))
-  return weights, steps[weights][-1]
+    return min(held, key=lambda step: (held[step], step))
+  return steps[weights][-1]
 
 
 def _submodel(folder: pathlib.Path, step: int) -> str:

@@ -18,8 +18,13 @@ from nsl_jax.training import config as config_lib
 OPEN, AUTO = -1, 'auto'
 _HELD_OUT = 5  # one of so many labeled images is held out for validation
 _BATCH = 32
-_PASSES = 30  # over the training images, within these numbers of steps:
-_FEWEST, _MOST = 1000, 30_000
+_PASSES = 10  # over the training images, within these numbers of steps:
+_FEWEST, _MOST = 1000, 20_000
+# Fewer validation images measure but do not choose: many of 30 evaluations have
+# the same error then, and the best of them is that by chance.
+_CHOOSING = 100
+_ROWS = 5000  # of features that are looked at
+_UNCORRELATED = 0.1  # mean absolute correlation of features
 _EVALUATIONS = 30
 _LINES = 100
 # MixMatch's 75 is for a million steps and suppresses the labels in short runs:
@@ -35,6 +40,7 @@ _FIELDS = (
   'data.labeled',
   'data.validation',
   'data.augment',
+  'data.normalize',
   'batch.labeled',
   'batch.unlabeled',
   'model.name',
@@ -90,7 +96,8 @@ def _set_split(
     held = 0 if source.validation is not None else data.validation
     data.labeled = total - held
   if config.protocol == AUTO:
-    config.protocol = 'best_validation' if data.validation else 'last'
+    chooses = data.validation >= _CHOOSING
+    config.protocol = 'best_validation' if chooses else 'last'
 
 
 def _set_method(
@@ -114,11 +121,30 @@ def _set_method(
     config.model = dict(name=name, **fields)
   if config.data.augment == AUTO:
     config.data.augment = _view(shape)
+  if config.data.normalize == AUTO:
+    config.data.normalize = _normalization(source.train.images)
   if config.batch.labeled == OPEN:
     config.batch.labeled = _BATCH
   if config.batch.unlabeled == OPEN:
     config.batch.unlabeled = _BATCH if unlabeled else 0
   return reason
+
+
+def _normalization(images: np.ndarray) -> str:
+  """`standard`; for uncorrelated features, such as principal components or
+  embeddings, `common`, since their scales say how much they matter.
+  """
+  if images.dtype == np.uint8:
+    return 'standard'
+  step = max(1, len(images) // _ROWS)
+  features = images[::step].reshape(-1, images.shape[-1]).astype(np.float64)
+  features = features[:, features.std(0) > 1e-7]
+  number = features.shape[1]
+  if number < 2:
+    return 'standard'
+  correlation = np.abs(np.corrcoef(features, rowvar=False))
+  mean = (correlation.sum() - number) / (number * (number - 1))
+  return 'common' if mean < _UNCORRELATED else 'standard'
 
 
 def _view(shape: tuple[int, ...]) -> str:
@@ -179,5 +205,10 @@ def _chosen(
     lines.append(
       'too few labeled images to hold some out: the weights of the last step '
       'are used'
+    )
+  elif config.protocol == 'last':
+    lines.append(
+      f'{held:,} validation images measure the error; they are too few to '
+      'choose among the weights of the run: those of the last step are used'
     )
   return tuple(lines)
