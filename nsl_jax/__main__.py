@@ -38,7 +38,8 @@ def usage() -> str:
 
 def main() -> None:
   """Runs the command that the first word names."""
-  cli.run_command(_run)
+  reads_files = sys.argv[1:2] in (['predict'], ['evaluate'], ['export'])
+  cli.run_command(_run, keep_memory=not reads_files)
 
 
 def _run() -> None:

@@ -56,15 +56,19 @@ def _readers_may_leave() -> Iterator[None]:
     sys.exit(128 + signal.SIGPIPE)
 
 
-def run_command(body: Callable[[], None]) -> None:
+def run_command(body: Callable[[], None], *, keep_memory: bool = True) -> None:
   """Runs `body`, and turns its errors into one line and an exit status.
+
+  Freed memory is kept for the next training step unless `keep_memory` is False:
+  a command that reads many files would hold more and more of it in pieces.
 
   The status is 2 for wrong input, 1 for a run that cannot continue, and 128
   plus the signal for a run that was stopped and can be resumed, or whose output
   is not read. Other errors print a traceback and end the process at once.
   """
   logging.set_verbosity(logging.WARNING)
-  memory.keep()
+  if keep_memory:
+    memory.keep()
   checkpoint.log_no_errors()
   with _readers_may_leave():
     _run(body)

@@ -136,7 +136,3 @@ def main(argv: Sequence[str] | None = None) -> None:
       + listing.shown(damaged),
       len(damaged),
     )
-
-
-if __name__ == '__main__':
-  cli.run_command(main)

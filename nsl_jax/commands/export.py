@@ -46,7 +46,3 @@ def main(argv: Sequence[str] | None = None) -> None:
     f'{content["network"]["name"]} of step {network.step}: {what["dtype"]} '
     f'{shape} -> {content["output"]["meaning"]} -> {given.out}'
   )
-
-
-if __name__ == '__main__':
-  cli.run_command(main)

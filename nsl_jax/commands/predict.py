@@ -117,7 +117,3 @@ def main(argv: Sequence[str] | None = None) -> None:
       f'of {given.out}',
       damaged,
     )
-
-
-if __name__ == '__main__':
-  cli.run_command(main)
