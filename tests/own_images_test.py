@@ -22,14 +22,18 @@ _PLACES = {'labelled': 12, 'unlabelled': 100, 'test': 20}
 
 
 def real_images():
-  """u8[N, H, W, C] and labels of four classes of a real data set, and its name:
-  CIFAR-10 where there is one, else scikit-learn's digits.
+  """Images of each of four classes: two of CIFAR-10 and two of Fashion-MNIST
+  where they are there, else scikit-learn's digits.
   """
-  try:
-    found = sources.load('cifar10')
-  except errors.UserError:
-    found = sources.load('digits')
-  return found.train.images, found.train.labels
+  found = []
+  for name in ('cifar10', 'fashion_mnist'):
+    try:
+      images, labels = sources.load(name).train
+    except errors.UserError:
+      images, labels = sources.load('digits').train
+      labels = labels - 2 * (len(found) > 0)
+    found += [images[labels == k] for k in range(2)]
+  return found
 
 
 def write_photos(folder):
@@ -38,14 +42,12 @@ def write_photos(folder):
   Returns:
     The paths of three damaged files in it.
   """
-  images, labels = real_images()
   rng = np.random.default_rng(0)
-  queues = {k: iter(np.flatnonzero(labels == k)) for k in range(len(_NAMES))}
+  queues = [iter(images) for images in real_images()]
   for part, number in _PLACES.items():
     for k, name in enumerate(_NAMES):
       for i in range(number // (1 if part != 'unlabelled' else len(_NAMES))):
-        image = images[next(queues[k])]
-        picture = Image.fromarray(image.squeeze()).convert('RGB')
+        picture = Image.fromarray(next(queues[k]).squeeze()).convert('RGB')
         width, height = rng.integers(30, 90, 2)
         picture = picture.resize((int(width), int(height)))
         place = folder / part
