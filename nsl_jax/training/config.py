@@ -372,7 +372,7 @@ def check(config: Config) -> None:
       f'config.ema_decay={config.ema_decay}: must be below 1'
     )
   own = sources.options_of(config.data.name)
-  values = {k: v for k, v in config.data.items() if k in own}
+  values = {k: config.data[k] for k in own if k in config.data}
   options.check_values(own, values, 'config.data.')
   _check_part(config.model, models.options_of(config.model.name), 'model')
   _check_part(

@@ -185,7 +185,7 @@ def prepare(
   compiled = kernels.options(chosen)
   whole = mesh_lib.replicated_sharding(mesh)
   streamed = source.train.images.nbytes > memory.device_limit(
-    config.data.get('on_device_mb', 0)
+    config.data.on_device_mb
   )
   images = source.train.images[: 0 if streamed else None]
   read = functools.partial(train_step.make_batch, apply)
