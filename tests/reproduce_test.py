@@ -184,6 +184,8 @@ class ReportTest(parameterized.TestCase):
     ('docs/results.md', 'NS-T6-1 |'),
     ('README.md', 'DIG-2 |'),
     ('docs/speed.md', '| usb |'),
+    ('docs/own-images.md', 'LabelSpreading'),
+    ('docs/own-images.md', '| 100,000 |'),
   )
   def test_the_tables_in_pages_are_those_of_the_ledger(self, page, row):
     root = pathlib.Path(__file__).resolve().parent.parent
