@@ -245,6 +245,26 @@ class MixTest(parameterized.TestCase):
     np.testing.assert_array_equal(found, want)
     np.testing.assert_array_equal(mixing.interleave(found), chunks)
 
+  def test_interleave_of_images(self):
+    """Rows are the first axis alone; one chunk stays as it is."""
+    images = np.arange(48.0).reshape(2, 3, 8)
+    found = mixing.interleave([jnp.asarray(chunk) for chunk in images])
+    want = images.copy()
+    want[0, 1:], want[1, 1:] = images[1, 1:], images[0, 1:]
+    np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(
+      mixing.interleave([jnp.asarray(images[0])]), images[:1]
+    )
+
+  @parameterized.parameters(
+    lambda: mixing.sharpen(jnp.ones(3), 0.5),
+    lambda: mixing.mix(jnp.ones((2, 3)), jnp.ones((1, 3)), jnp.ones(2)),
+    lambda: mixing.interleave([jnp.ones(4), jnp.ones(6)]),
+  )
+  def test_wrong_shapes_are_refused(self, call):
+    with self.assertRaises(AssertionError):
+      call()
+
   def test_interleave_of_mixmatch(self):
     """Invariant 17: what each of the three chunks of 64 holds."""
     chunks = [jnp.full(64, i) for i in range(3)]

@@ -152,6 +152,20 @@ class FindTest(parameterized.TestCase):
         {'weight', 'ramp', 'ramp_steps'}, module.DEFAULTS
       )
 
+  @parameterized.parameters(
+    ('dnll', 2.0, 'dnll', dict(ramp_steps=32_000, hold_steps=320)),
+    ('entropy', 0.06, 'none', dict(ramp_steps=0)),
+    ('mean_teacher', 8.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('ns3l', 1.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('pi', 20.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('pseudo_label', 1.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('vat', 0.3, 'sigmoid', dict(ramp_steps=50_000)),
+  )
+  def test_weight_and_ramp_of_the_paper(self, name, weight, ramp, steps):
+    self.assertEqual(
+      terms.find(name).DEFAULTS, dict(weight=weight, ramp=ramp, **steps)
+    )
+
   def test_every_term_is_built_without_options(self):
     for name in terms.names():
       self.assertTrue(callable(terms.build(name)), name)
