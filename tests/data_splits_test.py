@@ -215,6 +215,12 @@ class SmallClassTest(parameterized.TestCase):
       ):
         make(labels_of(1, 9, 9, 9), 4, labeled=14, validation=0, seed=seed)
 
+  def test_a_last_class_without_images_is_missed(self):
+    with self.assertRaisesRegex(
+      errors.UserError, 'needs 1 images of class 2, of which 0 can'
+    ):
+      make(labels_of(10, 10), 3, labeled=3, validation=0)
+
   def test_a_class_without_images_takes_none_from_the_others(self):
     labels = labels_of(10, 0, 10)
     split = make(
