@@ -306,6 +306,20 @@ class ContentTest(parameterized.TestCase):
       splits.content_sha256(self.split, self.images, labels),
     )
 
+  def test_hash_by_hand(self):
+    """Name, count, shape of an image, images and labels of each use."""
+    rows = lambda *numbers: np.array(numbers, np.int32)
+    split = splits.Split(rows(0, 2), rows(1), rows(), rows(3))
+    images = np.arange(24, dtype=np.uint8).reshape(4, 2, 3, 1)
+    text = b'labeled:2:(2, 3, 1);' + bytes([*range(6), *range(12, 18)])
+    text += bytes([7, 0, 0, 0, 9, 0, 0, 0])
+    text += b'validation:0:(2, 3, 1);'
+    text += b'holdout:1:(2, 3, 1);' + bytes(range(18, 24)) + bytes(4)
+    self.assertEqual(
+      splits.content_sha256(split, images, np.array([7, 8, 9, 0], '<i4')),
+      hashlib.sha256(text).hexdigest(),
+    )
+
   def test_unlabeled_images_do_not_count(self):
     images = self.images.copy()
     images[self.split.unlabeled] = 0
@@ -363,11 +377,12 @@ class SeedTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    ('balanced', '818a5bf83780e764'),
-    ('proportional', '6905c60e297bfe47'),
-    ('uniform', '471d1c861aed3771'),
+    ('balanced', 0, '818a5bf83780e764'),
+    ('proportional', 0, '6905c60e297bfe47'),
+    ('uniform', 0, '471d1c861aed3771'),
+    ('balanced', 4, 'c8a5861e006843d0'),
   )
-  def test_recorded(self, rule, expected):
+  def test_recorded(self, rule, holdout, expected):
     # Published splits are found again by these. They may change only with a
     # new seed constant and a note in docs/readings.md.
     labels = (np.arange(60) * 7 % 11 % 4).astype(np.int32)
@@ -375,7 +390,8 @@ class SeedTest(parameterized.TestCase):
       labels,
       4,
       labeled=9,
-      validation=6,
+      validation=12 if holdout else 6,
+      holdout=holdout,
       rule=rule,
       validation_rule=rule,
       seed=3,

@@ -64,7 +64,8 @@ def _proportional(
 ) -> np.ndarray:
   """Each class's share of `size`, rounded by the largest remainder."""
   share = available * (size / available.sum())
-  counts = np.minimum(np.floor(share).astype(int), takeable)
+  # Not above `takeable`, which leaves at most one image of a class.
+  counts = np.floor(share).astype(int)
   while counts.sum() < size:  # `size` is at most the sum of `takeable`
     missing = np.where(counts < takeable, share - counts, -np.inf)
     counts[missing.argmax()] += 1
