@@ -96,6 +96,7 @@ class EveryLossTest(parameterized.TestCase):
     lambda z: losses.cross_entropy(z, z[:, :2]),
     lambda z: losses.kl_divergence(z, z[:1]),
     lambda z: losses.pseudo_label(z, z[:1], threshold=0.5),
+    lambda z: losses.pseudo_label(z, z[:, :2], threshold=0.5),
     lambda z: losses.negative_sampling_loss(z, jnp.ones((2, 4), bool)),
     lambda z: losses.complementary_label_loss(z, jnp.ones((2, 4), bool)),
     lambda z: negative_sampling(z, z[:1], threshold=0.5),

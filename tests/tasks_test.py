@@ -198,6 +198,15 @@ class RegressionTest(parameterized.TestCase):
       inner(twice(outputs), twice(target_probs), variant), expected, rtol=1e-5
     )
 
+  def test_disagreement_holds_the_target_constant(self):
+    """(0.5^2 + 1^2) / 2, and its gradient in the outputs alone."""
+    outputs, target = jnp.array([[0.5, 3.0]]), jnp.array([[0.0, 2.0]])
+    loss = lambda *args: tasks.REGRESSION.disagreement(*args).sum()
+    value, grads = jax.value_and_grad(loss, (0, 1))(outputs, target)
+    np.testing.assert_allclose(value, 0.625)
+    np.testing.assert_allclose(grads[0], [[0.5, 1.0]])
+    np.testing.assert_array_equal(grads[1], 0.0)
+
 
 class MovingTest(parameterized.TestCase):
   def test_tells_how_far(self):

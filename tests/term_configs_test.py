@@ -110,6 +110,20 @@ class WithOwnTest(absltest.TestCase):
       terms_lib.with_own('ns3l', THRESHOLD, {'ns3l': {}})
 
 
+class LinearizedPassTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({}, False),
+    ({'entropy': {}, 'pi': {}}, False),
+    ({'vat': {'mode': 'finite_difference'}}, False),
+    ({'vat': {}}, True),
+    ({'pi': {}, 'vat': {'mode': 'exact', 'eps': 1.0}}, True),
+    ({'mine': {'module': 'nsl_jax.terms.vat'}}, True),
+    ({'mine': {'module': 'nsl_jax.terms.pi'}}, False),
+  )
+  def test_only_exact_vat_needs_it(self, config, expected):
+    self.assertEqual(terms_lib.needs_linearized_pass(config), expected)
+
+
 class SideTablesTest(absltest.TestCase):
   def test_union_of_what_the_samplers_look_up(self):
     both = {
