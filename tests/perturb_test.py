@@ -70,6 +70,23 @@ class DirectionTest(parameterized.TestCase):
     )
     self.assertLen(set(keys), 3)
 
+  @parameterized.parameters(1e-6, 1e6)
+  def test_the_length_of_the_start_does_not_matter(self, scale):
+    def directions(start):
+      return (
+        power_iteration.exact_adversarial_direction(
+          self.jvp, self.logits, start, iterations=1
+        ),
+        power_iteration.adversarial_direction(
+          self.drift, start, jax.random.key(0), xi=1e-2, iterations=1
+        ),
+      )
+
+    for found, expected in zip(
+      directions(scale * self.start), directions(self.start)
+    ):
+      np.testing.assert_allclose(found, expected, atol=1e-5)
+
   def test_lengths(self):
     """Invariant 10: the norm is 1 to 1e-6 for every row."""
     for scale in (1e-6, 1.0, 1e6):
