@@ -379,6 +379,13 @@ class NegativeSamplingTest(parameterized.TestCase):
     value = negative_sampling(logits, target_probs, threshold=threshold)
     np.testing.assert_allclose(value, [-math.log(kept)], atol=1e-6)
 
+  def test_each_row_keeps_its_own_best_class(self):
+    """0.4 is the best of its row, though less than 0.7."""
+    probs = jnp.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]])
+    np.testing.assert_array_equal(
+      losses.below_threshold(probs, 0.9), [[0, 1, 1], [0, 1, 1]]
+    )
+
   @parameterized.parameters((10, 0.04), (100, 0.004), (100, 0.05))
   def test_uniform_belief_says_nothing(self, num_classes, threshold):
     """Invariant 1; the last case has T > 1 / K, where every class ties."""

@@ -110,6 +110,15 @@ class WithOwnTest(absltest.TestCase):
       terms_lib.with_own('ns3l', THRESHOLD, {'ns3l': {}})
 
 
+class SingleImagesTest(absltest.TestCase):
+  def test_what_looks_an_image_up_is_refused(self):
+    terms_lib.refuse_single_images('mixup', {'ns3l': THRESHOLD})
+    with self.assertRaisesRegex(
+      errors.UserError, 'with mixup the ns3l sampler'
+    ):
+      terms_lib.refuse_single_images('mixup', {'ns3l': {'sampler': 'oracle'}})
+
+
 class LinearizedPassTest(parameterized.TestCase):
   @parameterized.parameters(
     ({}, False),
