@@ -215,6 +215,13 @@ class SmallClassTest(parameterized.TestCase):
       ):
         make(labels_of(1, 9, 9, 9), 4, labeled=14, validation=0, seed=seed)
 
+  def test_too_few_classes_for_the_extra_images(self):
+    """8 of 3 classes are 2 each and two more; class 2 alone has three."""
+    with self.assertRaisesRegex(
+      errors.UserError, 'needs [23] images of class 0, of which 1 can'
+    ):
+      make(labels_of(1, 1, 9), 3, labeled=8, validation=0)
+
   def test_a_last_class_without_images_is_missed(self):
     with self.assertRaisesRegex(
       errors.UserError, 'needs 1 images of class 2, of which 0 can'
