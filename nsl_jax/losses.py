@@ -95,7 +95,6 @@ def pseudo_label(logits: Array, probs: Array, *, threshold: float) -> Array:
   >>> print(pseudo_label(logits, probs, threshold=0.95))
   [0.]
   """
-  chex.assert_rank([logits, probs], 2)
   chex.assert_equal_shape([logits, probs])
   probs = jax.lax.stop_gradient(probs)
   best = jnp.argmax(probs, axis=-1)

@@ -207,6 +207,18 @@ class NetworkTest(Float64):
     gap = jnp.abs(jax.grad(whole)(params)['one'] - found['one'])
     self.assertGreater(gap.max(), 0.05)
 
+  def test_theta_is_constant(self):
+    """F-L7: the gradient in z is a number of theta, which it has no slope in,
+    while it has one in z."""
+    inner, held, impute, params = softmax_problem()
+    total = lambda params, z: (
+      label_gradient(inner, held, params, z, rate=RATE)[1] ** 2
+    ).sum()
+    by_theta, by_label = jax.grad(total, (0, 1))(params, impute(params))
+    self.assertGreater(jnp.abs(by_label).max(), 1e-6)
+    for leaf in jax.tree.leaves(by_theta):
+      np.testing.assert_array_equal(leaf, 0.0)
+
   def test_the_labeled_loss_moves_theta_alone(self):
     """Invariant 26: C^T shifts theta*, not how z shifts it."""
     inner, _, impute, params = softmax_problem()
@@ -346,6 +358,11 @@ class LastLayerTest(Float64):
     centerd = closed - (closed * probs).sum(-1, keepdims=True)
     expected = RATE * (2 * probs * centerd if squared else centerd)
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+  def test_one_row_of_classes_for_all_is_refused(self):
+    features, held_features, labels, *_ = self.draw(False)
+    with self.assertRaises(AssertionError):
+      bilevel.last_layer_gradient(features, held_features, labels[:1], labels)
 
   def test_in_logits(self):
     """F-L20: the softmax takes out what rows have in common."""

@@ -1,5 +1,6 @@
 """Splits: disjoint, counted by their rule, the same for the same seed."""
 
+import hashlib
 import pathlib
 import tempfile
 
@@ -147,6 +148,14 @@ class RuleTest(parameterized.TestCase):
     share = (np.array(SVHN) - held_out) * labeled / 65_932
     self.assertLess(np.abs(counts(labels, split.labeled) - share).max(), 1)
 
+  def test_proportional_ties_go_to_the_first_classes(self):
+    """50 of 40 equal classes: 1.25 each, so ten of them have a second."""
+    labels = labels_of(*(5,) * 40)
+    split = make(labels, 40, labeled=50, validation=0, rule='proportional')
+    np.testing.assert_array_equal(
+      counts(labels, split.labeled, 40), [2] * 10 + [1] * 30
+    )
+
   def test_uniform_ignores_classes(self):
     labels = labels_of(*(100,) * 10)
     found = [
@@ -197,6 +206,42 @@ class SmallClassTest(parameterized.TestCase):
       r'.*lower config\.data\.validation',
     ):
       make(labels_of(40, 10, 1, 2), 4, labeled=4, validation=8)
+
+  def test_extra_images_are_not_asked_of_a_class_that_has_none(self):
+    """14 of 4 classes are 3 each and two more; class 0 has but one image."""
+    for seed in range(10):
+      with self.assertRaisesRegex(
+        errors.UserError, 'needs 3 images of class 0, of which 1 can'
+      ):
+        make(labels_of(1, 9, 9, 9), 4, labeled=14, validation=0, seed=seed)
+
+  def test_too_few_classes_for_the_extra_images(self):
+    """8 of 3 classes are 2 each and two more; class 2 alone has three."""
+    with self.assertRaisesRegex(
+      errors.UserError, 'needs [23] images of class 0, of which 1 can'
+    ):
+      make(labels_of(1, 1, 9), 3, labeled=8, validation=0)
+
+  def test_a_last_class_without_images_is_missed(self):
+    with self.assertRaisesRegex(
+      errors.UserError, 'needs 1 images of class 2, of which 0 can'
+    ):
+      make(labels_of(10, 10), 3, labeled=3, validation=0)
+
+  def test_a_class_without_images_takes_none_from_the_others(self):
+    labels = labels_of(10, 0, 10)
+    split = make(
+      labels,
+      3,
+      labeled=3,
+      validation=17,
+      rule='uniform',
+      validation_rule='proportional',
+    )
+    np.testing.assert_array_equal(
+      counts(labels, split.validation, 3), [9, 0, 8]
+    )
+    self.assertLen(split.labeled, 3)
 
   def test_extra_images_go_to_classes_that_have_some(self):
     """11 of 4 classes are 2 or 3 each; class 3 has but two."""
@@ -268,6 +313,20 @@ class ContentTest(parameterized.TestCase):
       splits.content_sha256(self.split, self.images, labels),
     )
 
+  def test_hash_by_hand(self):
+    """Name, count, shape of an image, images and labels of each use."""
+    rows = lambda *numbers: np.array(numbers, np.int32)
+    split = splits.Split(rows(0, 2), rows(1), rows(), rows(3))
+    images = np.arange(24, dtype=np.uint8).reshape(4, 2, 3, 1)
+    text = b'labeled:2:(2, 3, 1);' + bytes([*range(6), *range(12, 18)])
+    text += bytes([7, 0, 0, 0, 9, 0, 0, 0])
+    text += b'validation:0:(2, 3, 1);'
+    text += b'holdout:1:(2, 3, 1);' + bytes(range(18, 24)) + bytes(4)
+    self.assertEqual(
+      splits.content_sha256(split, images, np.array([7, 8, 9, 0], '<i4')),
+      hashlib.sha256(text).hexdigest(),
+    )
+
   def test_unlabeled_images_do_not_count(self):
     images = self.images.copy()
     images[self.split.unlabeled] = 0
@@ -311,12 +370,26 @@ class SeedTest(parameterized.TestCase):
     }
     self.assertLen(hashes, 4)
 
+  def test_hash_by_hand(self):
+    """Name, count and little-endian rows of each use; no empty hold-out."""
+    rows = lambda *numbers: np.array(numbers, np.int32)
+    split = splits.Split(rows(1, 4), rows(0), rows())
+    text = b'labelled:2;' + bytes([1, 0, 0, 0, 4, 0, 0, 0])
+    text += b'unlabelled:1;' + bytes(4) + b'validation:0;'
+    self.assertEmpty(split.holdout)
+    self.assertEqual(split.sha256(), hashlib.sha256(text).hexdigest())
+    text += b'holdout:1;' + bytes([2, 0, 0, 0])
+    self.assertEqual(
+      split._replace(holdout=rows(2)).sha256(), hashlib.sha256(text).hexdigest()
+    )
+
   @parameterized.parameters(
-    ('balanced', '818a5bf83780e764'),
-    ('proportional', '6905c60e297bfe47'),
-    ('uniform', '471d1c861aed3771'),
+    ('balanced', 0, '818a5bf83780e764'),
+    ('proportional', 0, '6905c60e297bfe47'),
+    ('uniform', 0, '471d1c861aed3771'),
+    ('balanced', 4, 'c8a5861e006843d0'),
   )
-  def test_recorded(self, rule, expected):
+  def test_recorded(self, rule, holdout, expected):
     # Published splits are found again by these. They may change only with a
     # new seed constant and a note in docs/readings.md.
     labels = (np.arange(60) * 7 % 11 % 4).astype(np.int32)
@@ -324,7 +397,8 @@ class SeedTest(parameterized.TestCase):
       labels,
       4,
       labeled=9,
-      validation=6,
+      validation=12 if holdout else 6,
+      holdout=holdout,
       rule=rule,
       validation_rule=rule,
       seed=3,

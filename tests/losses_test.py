@@ -96,9 +96,24 @@ class EveryLossTest(parameterized.TestCase):
     lambda z: losses.cross_entropy(z, z[:, :2]),
     lambda z: losses.kl_divergence(z, z[:1]),
     lambda z: losses.pseudo_label(z, z[:1], threshold=0.5),
+    lambda z: losses.pseudo_label(z, z[:, :2], threshold=0.5),
     lambda z: losses.negative_sampling_loss(z, jnp.ones((2, 4), bool)),
     lambda z: losses.complementary_label_loss(z, jnp.ones((2, 4), bool)),
     lambda z: negative_sampling(z, z[:1], threshold=0.5),
+    lambda z: losses.squared_error(z, z[:1]),
+    lambda z: losses.mean_square(z, z[:1]),
+    lambda z: losses.interocular_error(jnp.zeros((2, 4)), jnp.zeros((1, 4))),
+    # One row without its axis.
+    lambda z: losses.cross_entropy(z[0], z[0]),
+    lambda z: losses.kl_divergence(z[0], z[0]),
+    lambda z: losses.entropy(z[0]),
+    lambda z: losses.pseudo_label(z[0], z[0], threshold=0.5),
+    lambda z: losses.negative_sampling_loss(z[0], z[0] > 0),
+    lambda z: losses.log1m_softmax(z[0]),
+    lambda z: losses.below_threshold(z[0], 0.5),
+    lambda z: losses.squared_error(z[0], z[0]),
+    lambda z: losses.mean_square(z[0], z[0]),
+    lambda z: losses.interocular_error(jnp.zeros(4), jnp.zeros(4)),
   )
   def test_wrong_shapes_are_refused(self, call):
     with self.assertRaises(AssertionError):
@@ -178,6 +193,35 @@ class PseudoLabelTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(gradient(loss, logits, target_probs)).all())
     to_belief = gradient(lambda b: loss(logits, b), target_probs)
     np.testing.assert_array_equal(to_belief, 0.0)
+
+
+class SquaredErrorTest(absltest.TestCase):
+  """Of probabilities and of points: a mean over a row's entries."""
+
+  def test_value_and_gradient_by_hand(self):
+    """(0.09 + 0.04 + 0.01) / 3, and 2 / K p_j (d_j - sum_k p_k d_k)."""
+    probs, target = np.array([[0.7, 0.2, 0.1]]), np.array([[1.0, 0.0, 0.0]])
+    gap = probs - target
+    expected = 2 / 3 * probs * (gap - (probs * gap).sum())
+    logits = logits_of(*probs)
+    loss = lambda z: losses.squared_error(z, jnp.asarray(target, z.dtype))
+    np.testing.assert_allclose(loss(logits), [0.14 / 3], rtol=1e-6)
+    np.testing.assert_allclose(gradient(loss, logits), expected, atol=1e-7)
+
+  def test_target_is_constant(self):
+    logits, target = jnp.array([[1.0, -2.0]]), jnp.array([[0.5, 0.5]])
+    found = gradient(lambda t: losses.squared_error(logits, t), target)
+    np.testing.assert_array_equal(found, 0.0)
+
+  def test_both_sides_of_points_have_a_gradient(self):
+    outputs, target = jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 4.0]])
+    np.testing.assert_allclose(losses.mean_square(outputs, target), [2.5])
+    np.testing.assert_allclose(
+      gradient(losses.mean_square, outputs, target), [[1.0, -2.0]]
+    )
+    np.testing.assert_allclose(
+      gradient(lambda t: losses.mean_square(outputs, t), target), [[-1.0, 2.0]]
+    )
 
 
 class NoneOfTest(parameterized.TestCase):
@@ -334,6 +378,13 @@ class NegativeSamplingTest(parameterized.TestCase):
     )
     value = negative_sampling(logits, target_probs, threshold=threshold)
     np.testing.assert_allclose(value, [-math.log(kept)], atol=1e-6)
+
+  def test_each_row_keeps_its_own_best_class(self):
+    """0.4 is the best of its row, though less than 0.7."""
+    probs = jnp.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]])
+    np.testing.assert_array_equal(
+      losses.below_threshold(probs, 0.9), [[0, 1, 1], [0, 1, 1]]
+    )
 
   @parameterized.parameters((10, 0.04), (100, 0.004), (100, 0.05))
   def test_uniform_belief_says_nothing(self, num_classes, threshold):

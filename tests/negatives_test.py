@@ -125,6 +125,34 @@ class DrawnTest(parameterized.TestCase):
         **options,
       )
 
+  @parameterized.parameters(
+    ('uniform', {'count': 2}),
+    ('oracle', {'count': 2}),
+    ('exclude_nearest', {'exclude': 0, 'count': 2}),
+    ('exclude_nearest', {'exclude': 1, 'count': 2}),
+  )
+  def test_room_for_just_that_many(self, name, options):
+    """Two of three classes."""
+    per_image_tables = {
+      negative_samplers.DISTANCE: DISTANCE[:1, :3],
+      negative_samplers.TRUE_CLASS: TRUE[:1],
+    }
+    found = draw(
+      name,
+      per_image_tables=per_image_tables,
+      target_probs=jnp.full((1, 3), 1 / 3),
+      **options,
+    )
+    self.assertEqual((found.shape, found.dtype), ((1, 3), bool))
+    self.assertEqual(found.sum(), 2)
+
+  @parameterized.parameters('random_subset', 'weighted_subset')
+  def test_one_row_without_its_axis_is_refused(self, name):
+    subset = getattr(negative_samplers, name)
+    dtype = bool if name == 'random_subset' else jnp.float32
+    with self.assertRaises(AssertionError):
+      subset(jax.random.key(0), jnp.ones(3, dtype), 1)
+
 
 class FixedTest(parameterized.TestCase):
   def test_furthest_is_deterministic(self):

@@ -49,6 +49,17 @@ class MistakesTest(parameterized.TestCase):
     self.assertGreater(value(logits), 0)
     np.testing.assert_array_equal(jax.grad(value)(logits), 0)
 
+  @parameterized.parameters(((4,), (4,)), ((2, 4), (2, 4)), ((2, 4), ()))
+  def test_wrong_shapes_are_refused(self, logits, labels):
+    with self.assertRaises(AssertionError):
+      error_perception.error_perception_matrix(
+        jnp.zeros(logits), jnp.zeros(labels, int)
+      )
+
+  def test_predictions_of_two_axes_are_refused(self):
+    with self.assertRaises(AssertionError):
+      error_perception.negative_logits(None, jnp.zeros((2, 2), int), 4)
+
 
 class DrawTest(parameterized.TestCase):
   @parameterized.product(count=(1, 3, 9), table=(False, True))

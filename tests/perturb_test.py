@@ -70,6 +70,23 @@ class DirectionTest(parameterized.TestCase):
     )
     self.assertLen(set(keys), 3)
 
+  @parameterized.parameters(1e-6, 1e6)
+  def test_the_length_of_the_start_does_not_matter(self, scale):
+    def directions(start):
+      return (
+        power_iteration.exact_adversarial_direction(
+          self.jvp, self.logits, start, iterations=1
+        ),
+        power_iteration.adversarial_direction(
+          self.drift, start, jax.random.key(0), xi=1e-2, iterations=1
+        ),
+      )
+
+    for found, expected in zip(
+      directions(scale * self.start), directions(self.start)
+    ):
+      np.testing.assert_allclose(found, expected, atol=1e-5)
+
   def test_lengths(self):
     """Invariant 10: the norm is 1 to 1e-6 for every row."""
     for scale in (1e-6, 1.0, 1e6):
@@ -244,6 +261,26 @@ class MixTest(parameterized.TestCase):
     found = mixing.interleave([jnp.asarray(chunk) for chunk in chunks])
     np.testing.assert_array_equal(found, want)
     np.testing.assert_array_equal(mixing.interleave(found), chunks)
+
+  def test_interleave_of_images(self):
+    """Rows are the first axis alone; one chunk stays as it is."""
+    images = np.arange(48.0).reshape(2, 3, 8)
+    found = mixing.interleave([jnp.asarray(chunk) for chunk in images])
+    want = images.copy()
+    want[0, 1:], want[1, 1:] = images[1, 1:], images[0, 1:]
+    np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(
+      mixing.interleave([jnp.asarray(images[0])]), images[:1]
+    )
+
+  @parameterized.parameters(
+    lambda: mixing.sharpen(jnp.ones(3), 0.5),
+    lambda: mixing.mix(jnp.ones((2, 3)), jnp.ones((1, 3)), jnp.ones(2)),
+    lambda: mixing.interleave([jnp.ones(4), jnp.ones(6)]),
+  )
+  def test_wrong_shapes_are_refused(self, call):
+    with self.assertRaises(AssertionError):
+      call()
 
   def test_interleave_of_mixmatch(self):
     """Invariant 17: what each of the three chunks of 64 holds."""

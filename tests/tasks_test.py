@@ -12,6 +12,7 @@ from nsl_jax.data import augment
 from nsl_jax.types import Batch, Components, Model, Outputs
 
 SHAPE, P = (6, 8, 1), 4
+SCALE = np.tile([1.0, 2.0, 4.0, 8.0], (3, 1))  # of each of three rows
 
 
 class Toy:
@@ -101,6 +102,26 @@ class ErrorTest(parameterized.TestCase):
     )
 
 
+class ClassificationTest(absltest.TestCase):
+  def test_metrics_by_hand(self):
+    """Of the classes 1, 0 and 2 at 0.7, 0.2 and 0.1."""
+    logits = jnp.log(jnp.array([[0.2, 0.7, 0.1]] * 3))
+    found = tasks.CLASSIFICATION.metrics(logits, jnp.array([1, 0, 2]), {})
+    np.testing.assert_array_equal(found['error'], [False, True, True])
+    np.testing.assert_allclose(
+      found['cross_entropy'], -np.log([0.7, 0.2, 0.1]), rtol=1e-6
+    )
+
+  def test_inner_loss_is_a_sum(self):
+    """F-L4: over rows and classes, for either variant."""
+    logits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
+    target = jnp.array([[1.0, 0.0], [0.25, 0.75]])
+    for variant in ('v1', 'v2'):
+      np.testing.assert_allclose(
+        tasks.CLASSIFICATION.inner(logits, target, variant), 0.5, rtol=1e-6
+      )
+
+
 class RegressionTest(parameterized.TestCase):
   def labels(self):
     rng = np.random.default_rng(0)
@@ -125,6 +146,16 @@ class RegressionTest(parameterized.TestCase):
     np.testing.assert_allclose(fitted['target_mean'], [4.0])
     np.testing.assert_allclose(fitted['target_std'], [13**0.5], rtol=1e-6)
 
+  def test_a_small_deviation_is_one(self):
+    """Of 0 and 1: sqrt(1 / 2); only a constant one is not scaled."""
+    fitted = tasks.REGRESSION.fit(np.array([[0.0], [1.0]], np.float32))
+    np.testing.assert_allclose(fitted['target_std'], [0.5**0.5], rtol=1e-6)
+
+  def test_sums_are_of_float64(self):
+    """2^24 + 1 is no float32: the mean of 2^24, 1 and 1 would lose both."""
+    fitted = tasks.REGRESSION.fit(np.array([[2.0**24], [1], [1]], np.float32))
+    np.testing.assert_array_equal(fitted['target_mean'], [5592406.0])
+
   def test_one_row_is_not_scaled(self):
     fitted = tasks.REGRESSION.fit(np.array([[3.0, -5.0]], np.float32))
     np.testing.assert_array_equal(fitted['target_mean'], [3.0, -5.0])
@@ -143,6 +174,15 @@ class RegressionTest(parameterized.TestCase):
     np.testing.assert_allclose(found['error'], [0.09, 0.11], rtol=1e-4)
     np.testing.assert_array_equal(found['failure'], [False, True])
 
+  def test_a_tenth_of_the_distance_is_no_failure(self):
+    """Both points 1 off where the eyes are 10 apart."""
+    labels = jnp.array([[0.0, 0.0, 10.0, 0.0]])
+    fitted = {'target_mean': jnp.zeros(4), 'target_std': jnp.ones(4)}
+    off = jnp.array([[0.0, 1.0, 0.0, 1.0]])
+    found = tasks.REGRESSION.metrics(labels + off, labels, fitted)
+    np.testing.assert_array_equal(found['error'], np.float32([0.1]))
+    np.testing.assert_array_equal(found['failure'], [False])
+
   @parameterized.parameters(('v1', (0.3**2 + 0.1**2) / 2), ('v2', None))
   def test_inner_loss(self, variant, expected):
     """Means, not sums; in V2 after a tanh (F-L4, F-L11)."""
@@ -157,6 +197,15 @@ class RegressionTest(parameterized.TestCase):
     np.testing.assert_allclose(
       inner(twice(outputs), twice(target_probs), variant), expected, rtol=1e-5
     )
+
+  def test_disagreement_holds_the_target_constant(self):
+    """(0.5^2 + 1^2) / 2, and its gradient in the outputs alone."""
+    outputs, target = jnp.array([[0.5, 3.0]]), jnp.array([[0.0, 2.0]])
+    loss = lambda *args: tasks.REGRESSION.disagreement(*args).sum()
+    value, grads = jax.value_and_grad(loss, (0, 1))(outputs, target)
+    np.testing.assert_allclose(value, 0.625)
+    np.testing.assert_allclose(grads[0], [[0.5, 1.0]])
+    np.testing.assert_array_equal(grads[1], 0.0)
 
 
 class MovingTest(parameterized.TestCase):
@@ -199,6 +248,45 @@ class MovingTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       tasks.shift_labels(labels, None, scale), labels
     )
+    np.testing.assert_array_equal(
+      tasks.shift_labels(labels, move, None), labels
+    )
+
+  @parameterized.product(moving=(False, True), scaled=(False, True))
+  def test_views_of_a_step(self, moving, scaled):
+    """Each view has its own key; only points that move have a change."""
+    drawn = []
+
+    def view(images, key):
+      drawn.append(jax.random.key_data(key).tolist())
+      return images + len(drawn)
+
+    def move(images, key):
+      moved = view(images, key)
+      return moved, jnp.full((len(images), 2), 2.0 ** len(drawn))
+
+    components = tools_of(Toy())._replace(
+      augment=view, moving=move if moving else None
+    )
+    batch = make_batch(3, 2)
+    if not scaled:
+      batch = batch._replace(scale=None)
+    keys = list(jax.random.split(jax.random.key(0), 3))
+    views = tasks.draw_views(components, batch, keys)
+    self.assertEqual(drawn, [jax.random.key_data(key).tolist() for key in keys])
+    np.testing.assert_array_equal(views.x, batch.x + 1)
+    np.testing.assert_array_equal(views.student_view, batch.u + 2)
+    np.testing.assert_array_equal(views.teacher_view, batch.u + 3)
+    target = jnp.ones((2, P))
+    imputed = tasks.imputed(components, target, views)
+    if moving and scaled:
+      np.testing.assert_allclose(views.y - batch.y, 2 / SCALE[:3], atol=1e-6)
+      np.testing.assert_allclose(views.change, -4 / SCALE[:2])
+      np.testing.assert_allclose(imputed, 1 - 4 / SCALE[:2])
+    else:
+      self.assertIsNone(views.change)
+      np.testing.assert_array_equal(views.y, batch.y)
+      np.testing.assert_array_equal(imputed, target)
 
 
 class SupervisedTest(parameterized.TestCase):

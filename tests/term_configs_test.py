@@ -110,6 +110,29 @@ class WithOwnTest(absltest.TestCase):
       terms_lib.with_own('ns3l', THRESHOLD, {'ns3l': {}})
 
 
+class SingleImagesTest(absltest.TestCase):
+  def test_what_looks_an_image_up_is_refused(self):
+    terms_lib.refuse_single_images('mixup', {'ns3l': THRESHOLD})
+    with self.assertRaisesRegex(
+      errors.UserError, 'with mixup the ns3l sampler'
+    ):
+      terms_lib.refuse_single_images('mixup', {'ns3l': {'sampler': 'oracle'}})
+
+
+class LinearizedPassTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({}, False),
+    ({'entropy': {}, 'pi': {}}, False),
+    ({'vat': {'mode': 'finite_difference'}}, False),
+    ({'vat': {}}, True),
+    ({'pi': {}, 'vat': {'mode': 'exact', 'eps': 1.0}}, True),
+    ({'mine': {'module': 'nsl_jax.terms.vat'}}, True),
+    ({'mine': {'module': 'nsl_jax.terms.pi'}}, False),
+  )
+  def test_only_exact_vat_needs_it(self, config, expected):
+    self.assertEqual(terms_lib.needs_linearized_pass(config), expected)
+
+
 class SideTablesTest(absltest.TestCase):
   def test_union_of_what_the_samplers_look_up(self):
     both = {

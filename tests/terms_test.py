@@ -143,6 +143,91 @@ class NS3LTest(parameterized.TestCase):
     )
 
 
+class DNLLTest(parameterized.TestCase):
+  """All of the three classes that another view does not predict."""
+
+  OTHER = LOGITS[::-1]  # predicts the classes 1 and 0
+  NEGATIVE = np.array([[True, False, True, True], [False, True, True, True]])
+
+  def test_without_options(self):
+    """Three negatives, from a second pass of the student."""
+    passes = []
+
+    def second_pass(key, params):
+      passes.append(params)
+      return self.OTHER
+
+    value = terms.build('dnll')(
+      shared(second_pass=second_pass), rows(), jax.random.key(0)
+    )
+    self.assertEqual(passes, [None])
+    np.testing.assert_allclose(
+      value, losses.complementary_label_loss(LOGITS, self.NEGATIVE), rtol=1e-6
+    )
+
+  def test_a_pass_that_moves_the_statistics(self):
+    """The student's; they are given on, and the second head learns."""
+    refused = lambda *args: self.fail('the other pass is for the teacher')
+    value, stats = terms.build('dnll', count=3)(
+      shared(
+        second_pass=refused,
+        second_pass_with_stats=lambda stats, key: (
+          self.OTHER,
+          stats | {'n': 1},
+        ),
+        consistency_u=2.0 * LOGITS,
+      ),
+      rows(),
+      jax.random.key(0),
+    )
+    self.assertEqual(stats, {'n': 1})
+    np.testing.assert_allclose(
+      value, losses.complementary_label_loss(2.0 * LOGITS, self.NEGATIVE)
+    )
+
+  def test_by_the_teacher(self):
+    """Its pass leaves the statistics alone."""
+    slot = jnp.array(7.0)
+
+    def second_pass(key, params):
+      self.assertIs(params, slot)
+      return self.OTHER
+
+    refused = lambda *args: self.fail('the other pass is for the student')
+    value = terms.build('dnll', source='teacher')(
+      shared(
+        second_pass=second_pass,
+        second_pass_with_stats=refused,
+        slots={combinators.TEACHER: slot},
+      ),
+      rows(),
+      jax.random.key(0),
+    )
+    np.testing.assert_allclose(
+      value, losses.complementary_label_loss(LOGITS, self.NEGATIVE), rtol=1e-6
+    )
+
+
+class LimitsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('dnll', dict(count=0), 'count=0: must be >= 1'),
+    ('dnll', dict(source='techer'), "source='techer': did you mean 'teacher'"),
+    (
+      'pseudo_label',
+      dict(threshold=1.5),
+      r'threshold=1.5: must be in \[0, 1\]',
+    ),
+    ('vat', dict(eps=0.0), 'eps=0.0: must be > 0'),
+    ('vat', dict(xi=0.0), 'xi=0.0: must be > 0'),
+    ('vat', dict(iterations=0), 'iterations=0: must be >= 1'),
+    ('vat', dict(mode='exct'), "mode='exct': did you mean 'exact'"),
+    ('vat', dict(kl_direction='cleen'), "'cleen': did you mean 'clean'"),
+  )
+  def test_values_outside_are_refused(self, name, fields, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      terms.build(name, **fields)
+
+
 class FindTest(parameterized.TestCase):
   def test_names_are_those_of_the_files(self):
     for name in terms.names():
@@ -151,6 +236,20 @@ class FindTest(parameterized.TestCase):
       self.assertContainsSubset(
         {'weight', 'ramp', 'ramp_steps'}, module.DEFAULTS
       )
+
+  @parameterized.parameters(
+    ('dnll', 2.0, 'dnll', dict(ramp_steps=32_000, hold_steps=320)),
+    ('entropy', 0.06, 'none', dict(ramp_steps=0)),
+    ('mean_teacher', 8.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('ns3l', 1.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('pi', 20.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('pseudo_label', 1.0, 'sigmoid', dict(ramp_steps=50_000)),
+    ('vat', 0.3, 'sigmoid', dict(ramp_steps=50_000)),
+  )
+  def test_weight_and_ramp_of_the_paper(self, name, weight, ramp, steps):
+    self.assertEqual(
+      terms.find(name).DEFAULTS, dict(weight=weight, ramp=ramp, **steps)
+    )
 
   def test_every_term_is_built_without_options(self):
     for name in terms.names():

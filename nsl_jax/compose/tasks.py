@@ -19,7 +19,7 @@ def _class_metrics(
 ) -> dict[str, Array]:
   return {
     'error': jnp.argmax(logits, axis=-1) != labels,
-    'cross_entropy': losses.cross_entropy(logits, jnp.maximum(labels, 0)),
+    'cross_entropy': losses.cross_entropy(logits, labels),
   }
 
 

@@ -54,7 +54,7 @@ def _balanced(
   counts = np.full(num_classes, each)
   larger = np.flatnonzero(takeable > each)
   if len(larger) < extra:  # the caller reports the class that is too small
-    larger = np.argsort(-takeable, kind='stable')
+    larger = np.arange(num_classes)
   counts[rng.choice(larger, extra, replace=False)] += 1
   return counts
 
@@ -64,10 +64,8 @@ def _proportional(
 ) -> np.ndarray:
   """Each class's share of `size`, rounded by the largest remainder."""
   share = available * (size / available.sum())
+  # Not above `takeable`, which leaves at most one image of a class.
   counts = np.floor(share).astype(int)
-  order = np.argsort(-(share - counts), kind='stable')
-  counts[order[: size - counts.sum()]] += 1
-  counts = np.minimum(counts, takeable)
   while counts.sum() < size:  # `size` is at most the sum of `takeable`
     missing = np.where(counts < takeable, share - counts, -np.inf)
     counts[missing.argmax()] += 1
