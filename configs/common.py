@@ -48,6 +48,8 @@ def parse(arg: str | None, **defaults) -> ml_collections.ConfigDict:
         if near
         else ('known: ' + ', '.join(sorted(known)))
       )
+      if '=' not in word and 'dir' in known:
+        hint += '; a path with a comma is set by --config.data.dir=PATH'
       raise ValueError(f'unknown config argument {name!r}: {hint}')
     values[name] = _convert(name, text, type(known[name]))
   return ml_collections.ConfigDict(values)

@@ -3,6 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from nsl_jax import errors
 from nsl_jax.data import examples, sources
 from nsl_jax.training import automatic, config as config_lib, pipeline
 
@@ -62,10 +63,11 @@ class ResolveTest(parameterized.TestCase):
     # counts, labeled to train on, validation
     ((1, 1), 2, 0),
     ((2, 2), 4, 0),
-    ((4, 4), 7, 1),
-    ((4,) * 10, 32, 8),
-    ((1, 9), 8, 2),
-    ((1, 1, 3), 4, 1),
+    ((4, 4), 8, 0),  # a fifth is too few to measure anything
+    ((4,) * 10, 40, 0),
+    ((5,) * 10, 40, 10),
+    ((1, 54), 44, 11),
+    ((1, 1, 50), 42, 10),
     ((100, 50), 120, 30),
   )
   def test_some_labeled_images_are_held_out(self, counts, labeled, validation):
@@ -102,16 +104,34 @@ class ResolveTest(parameterized.TestCase):
     self.assertEqual(found.protocol, protocol)
     self.assertEqual('too few to choose' in ' '.join(lines), protocol == 'last')
 
-  def test_uncorrelated_features_have_one_scale(self):
+  def test_features_of_one_kind_have_one_scale(self):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(500, 3)) * [1.0, 5.0, 25.0]
-    mixed = x @ rng.normal(size=(3, 3))
-    for features, wanted in ((x, 'common'), (mixed, 'standard')):
+    for scales, wanted in (
+      ([1.0, 5.0, 25.0], 'common'),
+      ([0.0, 5.0, 25.0], 'common'),
+      ([1.0, 1.0, 1000.0], 'standard'),
+    ):
       data = source((5, 5), 490, (1, 1, 3))
-      images = features.astype(np.float32)[:, None, None]
+      features = rng.normal(size=(500, 1, 1, 3)) * scales
+      images = features.astype(np.float32)
       data = data._replace(train=data.train._replace(images=images))
       found, _ = automatic.resolve(config(), data)
       self.assertEqual(found.data.normalize, wanted)
+
+  def test_features_are_trained_by_mean_teacher(self):
+    found, _ = automatic.resolve(config(), source((5, 5), 10, (1, 1, 3)))
+    self.assertEqual(found.method.name, 'mean_teacher')
+
+  def test_options_of_the_network_that_is_chosen(self):
+    found, _ = automatic.resolve(
+      config('', [('model.hidden', '64')]), source((5, 5), 10, (1, 1, 3))
+    )
+    self.assertEqual(found.model.hidden, 64)
+    wrong, _ = automatic.resolve(
+      config('', [('model.depth', '64')]), source((5, 5), 10, (1, 1, 3))
+    )
+    with self.assertRaisesRegex(errors.UserError, 'config.model.depth is not'):
+      config_lib.check(wrong)
 
   def test_without_unlabeled_images_it_is_supervised(self):
     found, lines = automatic.resolve(config(), source((10, 10)))

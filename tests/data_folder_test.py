@@ -142,7 +142,7 @@ class FolderTest(parameterized.TestCase):
     picture = folders.picture(0, 1234)
     for place in (one, other):
       folders.save(picture, self.photos / place / 'same.png')
-    self.refused('1 pairs', f'{one}/same.png', f'{other}/same.png')
+    self.refused('1 pair of', f'{one}/same.png', f'{other}/same.png')
 
   def test_copies_of_one_class_are_used_once(self):
     self.make()

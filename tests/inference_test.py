@@ -53,7 +53,12 @@ class RunTest(parameterized.TestCase):
       cls.enterClassContext(tempfile.TemporaryDirectory())
     )
     photos = folders.make(cls.root / 'photos', labeled=8, test=8)
-    cls.results = train(photos, cls.root / 'run', overrides=_BY_VALIDATION)
+    cls.results = train(
+      photos,
+      cls.root / 'run',
+      'method=mean_teacher,validation=6',
+      _BY_VALIDATION,
+    )
     # Nothing that follows may need the data.
     cls.photos = cls.root / 'moved'
     photos.rename(cls.photos)
@@ -306,7 +311,7 @@ class OtherRunsTest(parameterized.TestCase):
 
   def test_no_test_images(self):
     photos = folders.make(self.root / 'photos', test=0)
-    results = train(photos, self.root / 'run', 'method=ns3l')
+    results = train(photos, self.root / 'run', 'method=ns3l,validation=3')
     self.assertEqual(results['score']['metric'], 'validation_error')
     self.assertIn('no test images', ' '.join(results['data_report']))
 
@@ -315,7 +320,7 @@ class OtherRunsTest(parameterized.TestCase):
     results = train(
       photos,
       self.root / 'run',
-      'method=dnll',
+      'method=dnll,validation=3',
       [('method.count', '1'), *_BY_VALIDATION[1:]],
     )
     network = predictor.load(self.root / 'run')

@@ -90,8 +90,9 @@ class ClaimTest(WorkdirTest):
       dict(method__terms={'ns3l': {'weight': 1}}),
       'method.terms.ns3l.weight was None there and is 1 here',
     ),
-    # The first by name, wherever it was changed.
-    (dict(steps=200, data__labeled=51, seeds=9), 'data.labeled was 50'),
+    # The first by name, but for the length, from which others may follow.
+    (dict(log_every=200, data__labeled=51, seeds=9), 'data.labeled was 50'),
+    (dict(steps=200, data__labeled=51, seeds=9), 'steps was 100'),
   )
   def test_another_config_is_refused(self, fields, message):
     workdir.lock_workdir_to_config(self.folder, CONFIG)

@@ -9,11 +9,14 @@ pixels of the picture. The exit status is 0, or 64 + the number of files that
 cannot be read (at most 127).
 """
 
+import argparse
 import pathlib
 import sys
 import time
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import tqdm
 
 from nsl_jax import errors
@@ -69,6 +72,27 @@ def find_images(
       raise errors.UserError(f'--images={path} does not exist')
 
 
+def _predict_arrays(given: argparse.Namespace) -> None:
+  """Predicts the rows of `x` in an .npz file, which stand for paths."""
+  (path,) = given.images[:1]
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      x = file['x']
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    raise errors.UserError(
+      f'--images={path} cannot be read ({error}): save it with '
+      'numpy.savez(path, x=...)'
+    ) from error
+  tables.check_target(given.out, given.overwrite)
+  network = predictor.load(
+    given.workdir, weights=given.weights, seed=given.seed
+  )
+  outputs = network.outputs(network.images_of(x))
+  found = (predictor.Read(str(row), one) for row, one in enumerate(outputs))
+  tables.write(given.out, found, network.classes, network.facts.outputs)
+  print(f'{len(outputs):,} rows -> {given.out}')
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Predicts, and says how many files could not be read."""
   parser = cli.Parser('predict', __doc__)
@@ -78,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     type=pathlib.Path,
     nargs='+',
     required=True,
-    help='folders (with all folders in them) or files',
+    help='folders (with all folders in them) or files; or an .npz file with x',
   )
   parser.add_argument(
     '--out', type=pathlib.Path, default='predictions.csv', help='the CSV file'
@@ -88,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   given = parser.parse_args(argv)
   skipped: dict[str, int] = {}
+  if given.images[0].suffix == '.npz':
+    _predict_arrays(given)
+    return
   paths = list(find_images(given.images, skipped))
   if not paths:
     where = ', '.join(map(str, given.images))

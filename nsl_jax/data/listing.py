@@ -102,6 +102,11 @@ def files_below(
         yield pathlib.Path(at, name)
 
 
+def _inner_folders(where: pathlib.Path) -> str:
+  found = [f'{path.name}/' for path in sorted(where.iterdir()) if path.is_dir()]
+  return f'its folders: {shown(found) or "none"}'
+
+
 def scan(folder: str | os.PathLike) -> Listing:
   """Lists the images of a folder with their labels.
 
@@ -130,7 +135,12 @@ def scan(folder: str | os.PathLike) -> Listing:
       named[part].append((path, label))
     known = {path for _, path, _ in listed}
   elif not folders:
-    raise errors.UserError(f'{where} has no labels: {_HINT}')
+    there = [
+      f'{path.name}/' for path in sorted(where.iterdir()) if path.is_dir()
+    ]
+    raise errors.UserError(
+      f'{where} has no labels (its folders: {shown(there) or "none"}): {_HINT}'
+    )
   else:
     known = set()
   for part, inner in folders.items():
@@ -329,7 +339,12 @@ def _listing(
       f'{where} has no image' + f' ({what})' * bool(what) + f': {_HINT}'
     )
   if not classes:
-    raise errors.UserError(f'{where} has no labeled image: {_HINT}')
+    there = [
+      f'{path.name}/' for path in sorted(where.iterdir()) if path.is_dir()
+    ]
+    raise errors.UserError(
+      f'{where} has no labeled image (its folders: {shown(there)}): {_HINT}'
+    )
   if len(classes) < 2:
     raise errors.UserError(
       f'{where} has labeled images of one class, {classes[0]!r}: at least two '

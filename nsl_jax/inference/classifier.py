@@ -5,6 +5,7 @@ import pathlib
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -29,6 +30,8 @@ from nsl_jax.training import checkpoint, config as config_lib, experiment, loop
 _CONFIG = 'configs/folder.py'
 _NAME = 'arrays'
 _SEEDS = 2**31 - 1
+_LOOKED_AT, _LEAST = 1000, 50  # unlabeled rows that are predicted after a fit
+_NEARLY_ALL = 0.9
 
 
 class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
@@ -38,7 +41,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
   is left open follows from the data.
 
   Args:
-    method: `auto` (mixmatch, or supervised without unlabeled rows), or a method
+    method: `auto` (mixmatch for images, mean_teacher for features, supervised
+      without unlabeled rows), or a method
       such as `supervised`, `ns3l`, `mean_teacher`, `vat`, `mixmatch`.
     network: `auto` (by the shape of the inputs), or a network.
     steps: number of training steps; None to follow from the number of rows.
@@ -148,6 +152,28 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     )
     self.config_ = self.results_['config']
     self.predictor_ = predictor.load(workdir)
+    self._warn_of_collapse(source)
+
+  def _warn_of_collapse(self, source: examples.Source) -> None:
+    """Warns where one class is nearly all that is predicted of unlabeled rows,
+    and the labels are not like that.
+    """
+    labels = source.train.labels
+    rows = np.flatnonzero(labels < 0)[:_LOOKED_AT]
+    if len(rows) < _LEAST:
+      return
+    found = self.predictor_.outputs(source.train.images[rows]).argmax(1)
+    counts = np.bincount(found, minlength=source.num_classes)
+    share = counts.max() / len(rows)
+    if share > _NEARLY_ALL and share > 1.2 * np.mean(
+      labels[labels >= 0] == counts.argmax()
+    ):
+      warnings.warn(
+        f'class {self.classes_[counts.argmax()]!s} is {100 * share:.0f} % of '
+        'the predictions of unlabeled rows: the run has collapsed. Label more '
+        'rows, or try another method, such as mean_teacher or supervised',
+        stacklevel=3,
+      )
 
   def _config(self, labels: np.ndarray) -> ml_collections.ConfigDict:
     """The config of the run; what is open stays open."""

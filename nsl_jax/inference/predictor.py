@@ -94,6 +94,13 @@ class Predictor:
     )
     return _unpickle, (self.facts, self.config.to_dict(), arrays, fields)
 
+  def __repr__(self) -> str:
+    outputs = ', '.join(self.classes) or f'{self.facts.outputs // 2} points'
+    return (
+      f'<{self.config.model.name} by {self.config.method.name}, step '
+      f'{self.step}: {_shape(self.facts.image_shape)} -> {outputs}>'
+    )
+
   def apply(self, state: State, inputs: jax.Array) -> jax.Array:
     """The network as a pure function.
 
@@ -202,7 +209,7 @@ class Predictor:
     if self.facts.of_features:
       raise errors.UserError(
         f'this network is for features f[N, {self.facts.image_shape[2]}], not '
-        'for pictures'
+        'for pictures: name an .npz file with x'
       )
 
   def predict_proba(self, inputs: Any) -> np.ndarray:

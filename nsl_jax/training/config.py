@@ -242,9 +242,22 @@ def _set(config: Config, field: str, text: str) -> None:
   _add_term(config, section)
   complete(config)
   fields = _section(config, section, field)
+  if section == 'model' and fields.name == _AUTO:  # checked once it is chosen
+    fields[name] = _value(text)
+    return
   if name not in fields:
     raise errors.UserError(_no_field(field, name, fields, section))
   fields[name] = convert(f'config.{field}', text, fields[name])
+
+
+def _value(text: str) -> Any:
+  """A word of the command line by its looks."""
+  try:
+    return ast.literal_eval(
+      {'true': 'True', 'false': 'False'}.get(text.lower(), text)
+    )
+  except (ValueError, SyntaxError):
+    return text
 
 
 def convert(field: str, text: str, like: Any) -> Any:

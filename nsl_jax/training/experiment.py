@@ -541,7 +541,9 @@ def _run(
   parts = prepare(config, workdir, source)
   shown = verbose and jax.process_index() == 0
   if shown:
-    for line in (*parts.source.report, *chosen):
+    init_from = config.model.get('init_from')
+    weights = (f'starts from the weights in {init_from}',) if init_from else ()
+    for line in (*parts.source.report, *chosen, *weights):
       print(line, file=sys.stderr)
   with config.unlocked():
     config.kernels = parts.kernels

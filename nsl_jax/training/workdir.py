@@ -116,6 +116,7 @@ def lock_workdir_to_config(
   ]
   if 'steps' in changed:  # these follow from it
     changed = [n for n in changed if n != 'full_steps']
+  changed.sort(key=lambda name: name != 'steps')  # others may follow from it
   for name in changed:
     why = _why_not_longer(before, now) if changed == ['steps'] else ''
     if why is not None:

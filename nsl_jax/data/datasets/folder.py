@@ -165,8 +165,9 @@ def _check_copies(
     else:
       wrong.append(f'{paths[before]} = {paths[row]}')
   if wrong:
+    pairs = f'{len(wrong):,} pair' + 's' * (len(wrong) > 1)
     raise errors.UserError(
-      f'{len(wrong):,} pairs of the labeled, validation and test images of '
+      f'{pairs} of the labeled, validation and test images of '
       f'{found.folder} show the same pixels, in two of these parts or with two '
       f'labels: {listing.shown(wrong, 10)}: remove one of each pair'
     )
