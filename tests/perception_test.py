@@ -115,7 +115,7 @@ class DrawTest(parameterized.TestCase):
       always = found[predicted, :, 2].all()
       self.assertEqual(bool(always), predicted != 2)
 
-  @parameterized.parameters(0, 10, -1)
+  @parameterized.parameters(0, 10, 11, -1)
   def test_wrong_count(self, count):
     with self.assertRaisesRegex(errors.UserError, 'set 1 to 9'):
       error_perception.sample_negatives(

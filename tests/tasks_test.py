@@ -104,8 +104,11 @@ class ErrorTest(parameterized.TestCase):
 
 class ClassificationTest(absltest.TestCase):
   def test_metrics_by_hand(self):
-    """Of the classes 1, 0 and 2 at 0.7, 0.2 and 0.1."""
-    logits = jnp.log(jnp.array([[0.2, 0.7, 0.1]] * 3))
+    """Of the classes 1, 0 and 2 at 0.7, 0.2 and 0.1; each row has another best
+    one."""
+    logits = jnp.log(
+      jnp.array([[0.2, 0.7, 0.1], [0.2, 0.1, 0.7], [0.7, 0.2, 0.1]])
+    )
     found = tasks.CLASSIFICATION.metrics(logits, jnp.array([1, 0, 2]), {})
     np.testing.assert_array_equal(found['error'], [False, True, True])
     np.testing.assert_allclose(

@@ -403,6 +403,25 @@ class VATTest(parameterized.TestCase):
     np.testing.assert_allclose(found, self.by_hand(**options), rtol=1e-9)
     self.assertGreater(found.min(), 1e-3)
 
+  def test_without_options(self):
+    """One exact iteration to a change of 6; a probe is of 1e-6."""
+    np.testing.assert_array_equal(
+      self.call(self.kernel),
+      self.call(
+        self.kernel,
+        eps=6.0,
+        mode='exact',
+        iterations=1,
+        kl_direction='adversarial',
+      ),
+    )
+    short, default, long = (
+      self.call(self.kernel, mode='finite_difference', **fields)
+      for fields in ({'xi': 1e-6}, {}, {'xi': 1.0})
+    )
+    np.testing.assert_array_equal(default, short)
+    self.assertGreater(np.abs(default - long).max(), 1e-3)
+
   @parameterized.product(
     mode=('exact', 'finite_difference'), eps=(1e-3, 1.0, 6.0)
   )
