@@ -111,13 +111,11 @@ class FitTest(parameterized.TestCase):
     self.assertEqual(self.fitted.n_features_in_, 4)
     self.assertEqual(self.fitted.predictor_.classes, ('0', '1', '2'))
     self.assertEqual(self.fitted.config_['method']['name'], 'ns3l')
-    # A fifth of twelve labels, at most all but one of each class.
-    self.assertEqual(self.fitted.config_['data']['validation'], 2)
-    self.assertEqual(self.fitted.results_['protocol'], 'best_validation')
-    self.assertEqual(
-      self.fitted.results_['score']['metric'], 'validation_error'
-    )
-    self.assertEqual(self.fitted.predictor_.weights, 'best')
+    # A fifth of twelve labels would measure nothing.
+    self.assertEqual(self.fitted.config_['data']['validation'], 0)
+    self.assertEqual(self.fitted.results_['protocol'], 'last')
+    self.assertIsNone(self.fitted.results_['score']['metric'])
+    self.assertEqual(self.fitted.predictor_.weights, 'last')
 
   def test_unlabeled_rows_do_not_count(self):
     wrong = np.where(self.some < 0, -1, (self.fitted.predict(self.x) + 1) % 3)
@@ -222,10 +220,19 @@ class LabelsTest(parameterized.TestCase):
     self.assertEqual(found.classes_.dtype, labels.dtype)
     self.assertEqual(found.predict(x).dtype, labels.dtype)
     self.assertEqual(
-      found.results_['reports'][0]['labeled_by_class'], [3, 3, 4]
+      found.results_['reports'][0]['labeled_by_class'], [4, 4, 4]
     )
     self.assertEqual(found.predictor_.classes, tuple(map(str, expected)))
     self.assertBetween(found.score(x, labels), 0.0, 1.0)
+
+  def test_a_collapse_is_warned_of(self):
+    x, y = _blobs(300)
+    constant = np.zeros_like(x)  # of which nothing can be told apart
+    with self.assertWarnsRegex(UserWarning, 'the run has collapsed'):
+      _tiny().fit(constant, _hidden(y))
+    with warnings.catch_warnings():
+      warnings.simplefilter('error', UserWarning)
+      _tiny(steps=60).fit(x, _hidden(y))
 
   def test_order_of_many_classes(self):
     """10 comes after 2, as numbers do."""
