@@ -125,14 +125,28 @@ class ChooseTest(parameterized.TestCase):
     ((49, 80, 3), 'wide_resnet', {'stages': 4}),
     ((64, 64, 1), 'wide_resnet', {'stages': 4}),
     ((64, 300, 3), 'wide_resnet', {'stages': 4}),
-    ((65, 65, 3), 'resnet18', {}),
-    ((224, 224, 3), 'resnet18', {}),
+    ((65, 65, 3), 'resnet18', {'norm': 'batch'}),
+    ((224, 224, 3), 'resnet18', {'norm': 'batch'}),
   )
   def test_names_the_network(self, shape, name, options):
     choice = models.choose(shape)
     self.assertEqual((choice.name, choice.options), (name, options))
     self.assertStartsWith(choice.reason, f'{name} ')
     self.assertNotIn('\n', choice.reason)
+
+  @parameterized.parameters(
+    ((1, 1, 20), 'mlp'),
+    ((28, 28, 1), 'small_cnn'),
+    ((32, 32, 3), 'small_cnn'),
+    ((33, 64, 3), 'resnet18'),
+    ((224, 224, 3), 'resnet18'),
+  )
+  def test_a_cpu_gets_a_narrow_network(self, shape, name):
+    choice = models.choose(shape, accelerator=False)
+    self.assertEqual(choice.name, name)
+    if name == 'resnet18':
+      self.assertEqual(choice.options, {'width': 0.25, 'norm': 'batch'})
+      self.assertIn('on a CPU', choice.reason)
 
   @parameterized.parameters(
     ((1, 3, 1),), ((4, 4, 3),), ((24, 25, 3),), ((49, 50, 1),), ((65, 66, 3),)
