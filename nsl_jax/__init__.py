@@ -7,14 +7,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from nsl_jax.inference.classifier import SemiSupervisedClassifier
   from nsl_jax.inference.predictor import load
+  from nsl_jax.training.config import load as load_config
+  from nsl_jax.training.experiment import run
 
 __version__ = '0.1.0'
-__all__ = ['SemiSupervisedClassifier', '__version__', 'load']
+__all__ = [
+  'SemiSupervisedClassifier',
+  '__version__',
+  'load',
+  'load_config',
+  'run',
+]
 
 # Names that are imported when they are first used: jax takes seconds.
 _HOMES = {
-  'SemiSupervisedClassifier': 'nsl_jax.inference.classifier',
-  'load': 'nsl_jax.inference.predictor',
+  'SemiSupervisedClassifier': (
+    'nsl_jax.inference.classifier',
+    'SemiSupervisedClassifier',
+  ),
+  'load': ('nsl_jax.inference.predictor', 'load'),
+  'load_config': ('nsl_jax.training.config', 'load'),
+  'run': ('nsl_jax.training.experiment', 'run'),
 }
 
 _COMMANDS = ('', 'main')  # what `python -m nsl_jax` may be followed by
@@ -23,7 +36,9 @@ _COMMANDS = ('', 'main')  # what `python -m nsl_jax` may be followed by
 def __getattr__(name: str) -> Any:
   if name not in _HOMES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+  module, attribute = _HOMES[name]
+  value = getattr(importlib.import_module(module), attribute)
+  globals()[name] = value
   return value
 
 

@@ -483,9 +483,10 @@ class LazyNamesTest(absltest.TestCase):
       'import sys, nsl_jax\n'
       'heavy = {"jax", "numpy", "sklearn"} & sys.modules.keys()\n'
       'assert not heavy, heavy\n'
-      'assert {"load", "SemiSupervisedClassifier"} <= set(dir(nsl_jax))\n'
+      'assert set(nsl_jax.__all__) <= set(dir(nsl_jax))\n'
       'from nsl_jax import *\n'
-      'print(SemiSupervisedClassifier.__name__, load.__module__)'
+      'print(SemiSupervisedClassifier.__name__, load.__module__)\n'
+      'print(load_config.__module__, run.__module__)\n'
     )
     done = subprocess.run(
       [sys.executable, '-c', code],
@@ -496,7 +497,8 @@ class LazyNamesTest(absltest.TestCase):
     )
     self.assertEqual(
       done.stdout,
-      'SemiSupervisedClassifier nsl_jax.inference.predictor\n',
+      'SemiSupervisedClassifier nsl_jax.inference.predictor\n'
+      'nsl_jax.training.config nsl_jax.training.experiment\n',
       done.stderr,
     )
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
@@ -497,7 +498,7 @@ def _copies(
 
 def run(
   config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
+  workdir: str | os.PathLike,
   source: sources.Source | None = None,
   *,
   verbose: bool = True,
@@ -520,8 +521,9 @@ def run(
     errors.WriteError: if a file cannot be written.
     loop.Interrupted: if a signal stops the run.
   """
-  with lock.Lock(workdir) as held:
-    return _run(config, workdir, held, source, verbose)
+  folder = pathlib.Path(workdir).expanduser()
+  with lock.Lock(folder) as held:
+    return _run(config, folder, held, source, verbose)
 
 
 def _run(
