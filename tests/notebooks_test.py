@@ -1,7 +1,7 @@
 """The notebooks: as they are stored, and executed from scratch.
 
-`python tests/notebooks_test.py --write` executes each and stores its outputs,
-without counts, times and the names of temporary folders.
+`python tests/notebooks_test.py --write` executes all, or those named behind it,
+and stores their outputs without execution counts and names of folders.
 """
 
 import ast
@@ -230,9 +230,9 @@ class ExecutedTest(parameterized.TestCase):
     self.assertEqual(_figures(notebook), _FIGURES[name])
 
 
-def main():
-  """Executes and stores all."""
-  for name in _FIGURES:
+def main(names):
+  """Executes and stores these."""
+  for name in names:
     start = time.monotonic()
     notebook = _clean(_execute(name))
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + '\n'
@@ -243,4 +243,6 @@ def main():
 
 
 if __name__ == '__main__':
-  sys.exit(main()) if sys.argv[1:] == ['--write'] else absltest.main()
+  if sys.argv[1:2] == ['--write']:
+    sys.exit(main(sys.argv[2:] or _FIGURES))
+  absltest.main()
