@@ -94,11 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   results = experiment.run(config, workdir)
   if results:
-    score = results['score']
-    text = summary.plus_minus(score['mean'], score['std'])
     count = len(results['seeds'])
     print(
-      f'{score["metric"]} {text} {score["unit"]} ({results["protocol"]}, '
+      f'{summary.text_of(results["score"])} ({results["protocol"]}, '
       f'{count} seed{"s" * (count > 1)}, {results["steps"]} steps) -> '
       f'{workdir / "results.json"}'
     )

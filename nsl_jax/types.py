@@ -46,7 +46,7 @@ class Model(NamedTuple):
       images f32[B, H, W, C]. With `train` batch normalization uses the batch
       and returns moved statistics; `key` seeds dropout, without one there is
       none.
-    notes: `image_shape -> lines`, what is to be said of its initial weights;
+    notes: `image_shape -> lines`, warnings about its initial weights;
       none unless they are given, see `models.weights.start_from`.
   """
 

@@ -133,6 +133,17 @@ class ResolveTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'config.model.depth is not'):
       config_lib.check(wrong)
 
+  def test_another_number_than_the_given_validation_images(self):
+    with self.assertRaisesRegex(errors.UserError, 'validation=3, but'):
+      automatic.resolve(config(',validation=3'), source((5, 5), validation=6))
+
+  def test_unlabeled_images_that_are_not_used_are_named(self):
+    found, lines = automatic.resolve(
+      config(',method=supervised'), source((5, 5), 10)
+    )
+    self.assertEqual(found.batch.unlabeled, 0)
+    self.assertIn('10 unlabeled images are not used', ' '.join(lines))
+
   def test_without_unlabeled_images_it_is_supervised(self):
     found, lines = automatic.resolve(config(), source((10, 10)))
     self.assertEqual(found.method.name, 'supervised')

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from absl.testing import absltest
 
-from nsl_jax.data import duplicates
+from nsl_jax.data import duplicates, examples
 
 
 def different(count, side=4):
@@ -50,6 +50,15 @@ class AcrossTest(absltest.TestCase):
         'training row 31, test row 2)',
       ],
     )
+
+  def test_files_are_named(self):
+    self.train[3] = self.test[7]
+    files = examples.Files(
+      tuple(f'a{row}.png' for row in range(40)),
+      tuple(f'b{row}.png' for row in range(20)),
+    )
+    (line,) = duplicates.across(self.train, self.rows, self.test, files)
+    self.assertIn('(first pair: a3.png, b7.png)', line)
 
   def test_copies_that_are_only_learnt_from(self):
     self.train[3] = self.train[30]  # labeled and unlabeled

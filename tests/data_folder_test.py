@@ -63,7 +63,7 @@ class FolderTest(parameterized.TestCase):
     self.assertIn('no validation images', report)
     self.assertIn('no test images', report)
     self.assertIn('12x12 color', report)
-    self.assertIn('1 files that are no images', report)
+    self.assertIn('1 files that are not images', report)
     self.assertIn('single labeled image of class cat, dog, owl', report)
 
   def test_decoded_once_until_something_changes(self):

@@ -93,11 +93,13 @@ class ListingTest(parameterized.TestCase):
     )
     found = listing.scan(self.folder)
     self.assertEqual(found.skipped['hidden files'], 2)
-    self.assertEqual(found.skipped['files that are no images'], 1)
+    self.assertEqual(found.skipped['files that are not images'], 1)
     self.assertEqual(found.skipped['hidden folders'], 2)
     self.assertEqual(
       listing.skipped_lines(found.skipped),
-      ['skipped: 2 hidden folders, 2 hidden files, 1 files that are no images'],
+      [
+        'skipped: 2 hidden folders, 2 hidden files, 1 files that are not images'
+      ],
     )
     self.assertEqual(listing.skipped_lines({'x': 0}), [])
 
@@ -178,7 +180,7 @@ class ListingTest(parameterized.TestCase):
 
   def test_no_image(self):
     self.touch('labelled/notes.txt')
-    self.refused('no image', '1 files that are no images')
+    self.refused('no image', '1 files that are not images')
 
   def test_no_labeled_image(self):
     self.touch('unlabelled/a.png')
@@ -211,7 +213,7 @@ class ListingTest(parameterized.TestCase):
 
   def test_no_folder(self):
     self.folder = self.folder / 'gone'
-    self.refused('gone is no folder')
+    self.refused('gone is not a folder')
 
   def test_an_address(self):
     with self.assertRaisesRegex(errors.UserError, 'only local folders'):
@@ -224,7 +226,7 @@ class ListingTest(parameterized.TestCase):
     )
     self.assertEqual(paths, ('cat/a.png', 'dog/b.png'))
     np.testing.assert_array_equal(labels, [1, 2])
-    self.assertEqual(skipped['files that are no images'], 1)
+    self.assertEqual(skipped['files that are not images'], 1)
 
   def test_a_table_to_evaluate_on(self):
     self.touch('a.png', 'b.png')

@@ -72,6 +72,15 @@ class FormTest(parameterized.TestCase):
     self.assertEqual(found.values.shape, (8, 8, 3))
     self.assertEqual(found.facts, ('enlarged',))
 
+  def test_thumbnails_keep_the_shape_and_the_modes(self):
+    deep = np.linspace(0, 65535, 640 * 320).astype(np.uint16).reshape(320, 640)
+    found = resize.thumbnail(encoded(Image.fromarray(deep), 'PNG'))
+    self.assertEqual(found.size, (320, 160))
+    self.assertEqual(found.mode, 'RGB')
+    self.assertBetween(np.asarray(found).mean(), 120, 135)  # not clipped
+    small = resize.thumbnail(encoded(gradient(8, 4), 'PNG'))
+    np.testing.assert_array_equal(np.asarray(small), np.asarray(gradient(8, 4)))
+
 
 class ModesTest(parameterized.TestCase):
   @parameterized.parameters(

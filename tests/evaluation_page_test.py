@@ -318,7 +318,7 @@ class ContentTest(PageTest):
       images=3, labels=np.arange(3), probabilities=np.eye(4)[:3]
     )
     self.assertEqual(self.content['mistakes'], [])
-    self.assertIn('There is no mistake.', read.texts['p'])
+    self.assertIn('No mistakes.', read.texts['p'])
     self.assertIn(
       'No image is taken for one of another class.', read.texts['p']
     )

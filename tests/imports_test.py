@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'nsl_jax'
 # Files of the package's own folder stand by their names.
 FLOORS = (
   ('errors', 'types', 'memory'),
-  ('files', 'options', 'losses'),
+  ('files', 'options', 'losses', 'progress'),
   ('schedules',),
   ('papers', 'models', 'data', 'compose', 'optimizers'),
   ('terms',),

@@ -19,6 +19,8 @@ from nsl_jax import errors
 from nsl_jax.data import sources
 from nsl_jax.data.datasets import npz
 from nsl_jax.inference import export, predictor, tables
+from nsl_jax.models import weights
+from nsl_jax.reports.tables import of_runs as tables_of_runs
 from nsl_jax.training import config as config_lib, experiment
 
 _SMALL = (
@@ -76,8 +78,8 @@ class RunTest(parameterized.TestCase):
 
   def test_predictions_have_the_test_error_of_the_run(self):
     report = self.results['reports'][0]
-    for weights, name in (('best', 'best_validation'), ('last', 'last')):
-      network = predictor.load(self.root / 'run', weights=weights)
+    for which, name in (('best', 'best_validation'), ('last', 'last')):
+      network = predictor.load(self.root / 'run', weights=which)
       self.assertEqual(network.step, report[name]['step'])
       self.assertAlmostEqual(
         self.error_of(network), report[name]['test_error'], places=4
@@ -204,10 +206,11 @@ class RunTest(parameterized.TestCase):
     self.assertNotEmpty(export.onnx_program(self.network))
 
   def test_exported_weights_are_those_that_predict(self):
-    weights = export.weights_of(self.network)
+    export.write(self.network, self.root / 'exported')
+    params, _ = weights.read(self.root / 'exported' / 'weights.safetensors')
     # An average of the weights is evaluated, which is kept beside them.
     student = jax.tree.leaves(self.network.state.params)
-    found = [v for k, v in weights.items() if k.startswith('params/')]
+    found = jax.tree.leaves(params)
     self.assertLen(found, len(student))
     self.assertFalse(all(np.array_equal(a, b) for a, b in zip(student, found)))
     again = predictor.load(self.root / 'run')
@@ -246,7 +249,7 @@ class RunTest(parameterized.TestCase):
 
   def test_folders_that_are_no_run(self):
     for folder, words in (
-      (self.root / 'gone', 'is no folder'),
+      (self.root / 'gone', 'is not a folder'),
       (self.photos, 'no config.json'),
     ):
       with self.assertRaisesRegex(errors.UserError, words):
@@ -259,7 +262,7 @@ class RunTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'has not ended'):
       predictor.load(folder)
     (folder / 'seed_0' / 'network.json').unlink()
-    with self.assertRaisesRegex(errors.UserError, 'train it again'):
+    with self.assertRaisesRegex(errors.UserError, 'use a new --workdir'):
       predictor.load(folder)
 
   def test_damaged_facts(self):
@@ -303,6 +306,7 @@ class OtherRunsTest(parameterized.TestCase):
     photos = folders.make(self.root / 'photos', labeled=1, test=0)
     results = train(photos, self.root / 'run', 'method=ns3l')
     self.assertIsNone(results['score']['mean'])
+    self.assertIn('no error measured', tables_of_runs([self.root / 'run']))
     self.assertEqual(results['protocol'], 'last')
     network = predictor.load(self.root / 'run')
     self.assertEqual(network.weights, 'last')
@@ -330,7 +334,7 @@ class OtherRunsTest(parameterized.TestCase):
     true = np.array([pathlib.Path(path).parent.name for path in files])
     wrong = 100.0 * (network.predict(files) != true).mean()
     self.assertAlmostEqual(wrong, report['test_error'], places=4)
-    self.assertNotEmpty(export.weights_of(network))
+    self.assertLen(jax.tree.leaves(network.network()[0]), 8)
 
   def test_features(self):
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from unittest import mock
 import jax.numpy as jnp
 from absl.testing import absltest, parameterized
 
-from nsl_jax import errors
+from nsl_jax import errors, progress
 from nsl_jax.training import loop
 
 
@@ -57,8 +57,10 @@ class PlanTest(parameterized.TestCase):
 
 class ProgressTest(absltest.TestCase):
   def _show(self, stream):
-    with mock.patch.object(loop, '_LINE_S', 1e9):
-      bar = loop.progress(stream, total=500, initial=0, desc='seed 0')
+    with mock.patch.object(progress, '_LINE_S', 1e9):
+      bar = progress.progress(
+        file=stream, total=500, initial=0, desc='seed 0', unit='step'
+      )
       for _ in range(500):
         bar.set_postfix({'loss': '0.5'}, refresh=False)
         bar.update(1)

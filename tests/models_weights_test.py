@@ -126,13 +126,13 @@ class FileTest(Folder):
     for content in (b'', b'some other file\n', whole[:-1]):
       self.path.write_bytes(content)
       self.assert_refused(
-        'w.safetensors: is no safetensors file (',
+        'w.safetensors: is not a safetensors file (',
         lambda: weights.read(self.path),
       )
     (self.folder / 'empty').mkdir()
     for name, message in (
-      ('x.safetensors', 'there is no such file; name one written by'),
-      ('empty', 'is no folder of a checkpoint; name one such as'),
+      ('x.safetensors', 'does not exist; name a file written by'),
+      ('empty', 'is not the folder of a checkpoint; name one such as'),
       ('w.safetensors/x', 'cannot be read (Not a directory)'),
     ):
       self.assert_refused(
@@ -376,7 +376,7 @@ class RunTest(Folder):
     assert_equal(state.params, averaged)
     for name in ('run', 'run/seed_0', 'run/seed_0/best'):
       self.assert_refused(
-        f'{name}: is no folder of a checkpoint; did you mean ',
+        f'{name}: is not the folder of a checkpoint; did you mean ',
         lambda n=name: weights.read(self.folder / n),
       )
     (folder / 'state' / '_METADATA').write_text('{')
@@ -396,8 +396,8 @@ class RunTest(Folder):
 
   def test_wrong_weights_make_no_folder(self):
     for path, message in (
-      (self.folder / 'x', 'init_from=.*/x: there is no such file'),
-      (self.folder, 'is no folder of a checkpoint'),
+      (self.folder / 'x', 'init_from=.*/x: does not exist'),
+      (self.folder, 'is not the folder of a checkpoint'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):
         experiment.run(self.config(path), self.folder / 'run')

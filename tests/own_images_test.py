@@ -209,12 +209,17 @@ class RefusalTest(parameterized.TestCase):
     self.refused(
       ['predict', '--workdir', gone, '--images', images,
        '--out', self.root / 'a.csv'],
-      'gone is no folder',
+      'gone is not a folder',
     )  # fmt: skip
     self.refused(
       ['predict', '--workdir', images, '--images', images,
        '--out', self.root / 'a.csv'],
       'no config.json',
+    )  # fmt: skip
+    self.refused(
+      ['predict', '--workdir', images, '--images', self.root / 'a.npz', images,
+       '--out', self.root / 'a.csv'],
+      'name it alone',
     )  # fmt: skip
     self.assertFalse((self.root / 'a.csv').exists())
 

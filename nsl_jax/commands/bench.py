@@ -28,7 +28,7 @@ so many images.
 import json
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -226,8 +226,10 @@ def _counts(text: str) -> list[int]:
   return [int(word) for word in words]
 
 
-def _write(path: pathlib.Path | None, content: Mapping[str, Any]) -> None:
+def _write(path: pathlib.Path | None, kind: str, **content: Any) -> None:
+  """Writes a result file with the versions and the device."""
   if path is not None:
+    content = {'kind': kind, **workdir_lib.provenance(1), **content}
     files.write(path, (json.dumps(content, indent=1) + '\n').encode())
 
 
@@ -241,18 +243,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   if options.startup:
     seconds = startup.measure(options.config)
     print(startup.table(seconds))
-    _write(
-      options.json,
-      {'kind': 'startup', **workdir_lib.provenance(1), 'configs': seconds},
-    )
+    _write(options.json, kind='startup', configs=seconds)
     return
   if options.growth:
     grown = growth.measure(_counts(options.growth))
     print(growth.table(grown))
-    _write(
-      options.json,
-      {'kind': 'growth', **workdir_lib.provenance(1), 'images': grown},
-    )
+    _write(options.json, kind='growth', images=grown)
     return
   if options.classifiers:
     cells = classifiers.measure(options.json, range(options.seeds))
@@ -313,16 +309,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   print(f'peak memory of all: {stopwatch.peak_memory_mb():,.0f} MB')
   _write(
     options.json,
-    {
-      'kind': 'timing',
-      'model': model,
-      'batch': options.batch,
-      'image': options.image,
-      'precision': options.precision,
-      'steps_per_call': per_call,
-      'kernels': choices,
-      **where,
-      'peak_memory_mb': stopwatch.peak_memory_mb(),
-      'methods': measured,
-    },
+    kind='timing',
+    model=model,
+    batch=options.batch,
+    image=options.image,
+    precision=options.precision,
+    steps_per_call=per_call,
+    kernels=choices,
+    peak_memory_mb=stopwatch.peak_memory_mb(),
+    methods=measured,
   )

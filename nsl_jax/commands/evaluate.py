@@ -11,27 +11,15 @@ status is 0, or 64 + the number of files that cannot be read (at most 127).
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from nsl_jax import errors, files
+from nsl_jax import errors, files, progress
 from nsl_jax.commands import cli, predict
-from nsl_jax.data import listing, pictures
+from nsl_jax.data import listing, pictures, resize
 from nsl_jax.inference import predictor
 from nsl_jax.reports.evaluation import page
 from nsl_jax.training import metrics_log, workdir as workdir_lib
-
-_THUMBNAIL = 320  # pixels
-
-
-def _thumbnail(path: pathlib.Path) -> Any:
-  from PIL import Image, ImageOps
-
-  with Image.open(path) as picture:
-    picture.draft(None, (_THUMBNAIL, _THUMBNAIL))
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return ImageOps.exif_transpose(picture).convert('RGBA')
 
 
 def _facts(
@@ -92,7 +80,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
   paths, labels, skipped = listing.scan_labeled(given.images, network.classes)
   files.make_folder(out, '--out')
-  found = list(predict.progress(network.read(paths, given.images), len(paths)))
+  found = list(
+    progress.progress(
+      network.read(paths, given.images),
+      total=len(paths),
+      unit='image',
+      delay=2.0,
+    )
+  )
   good = [row for row, one in enumerate(found) if one.outputs is not None]
   if not good:
     raise errors.UserError(
@@ -118,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     labels=labels[good],
     probabilities=np.stack([found[row].outputs for row in good]),
     paths=kept,
-    thumbnail=lambda row: _thumbnail(given.images / kept[row]),
+    thumbnail=lambda row: resize.thumbnail(given.images / kept[row]),
     metric_lines=metrics_log.read(seed_folder / 'metrics.jsonl'),
     notes=notes,
   )

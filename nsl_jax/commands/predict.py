@@ -1,6 +1,6 @@
 """Labels images by a trained network.
 
-  python -m nsl_jax predict --workdir=runs/photos --images=new --out=labels.csv
+  python -m nsl_jax predict --workdir=runs/photos --images=new --out=new.csv
 
 Needs the work folder of a run alone, not its data. The CSV file has a line for
 each image: path, class, probability, the probability of each class, and why it
@@ -14,12 +14,11 @@ import pathlib
 import sys
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import tqdm
 
-from nsl_jax import errors
+from nsl_jax import errors, progress
 from nsl_jax.commands import cli
 from nsl_jax.data import listing
 from nsl_jax.inference import predictor, tables
@@ -42,19 +41,6 @@ def add_network(parser: cli.Parser) -> None:
   )
 
 
-def progress(items: Iterable, total: int, unit: str = 'image') -> tqdm.tqdm:
-  """A bar on a terminal, a line now and then elsewhere."""
-  return tqdm.tqdm(
-    items,
-    total=total,
-    unit=unit,
-    file=sys.stderr,
-    dynamic_ncols=True,
-    mininterval=0.1 if sys.stderr.isatty() else 10.0,
-    delay=2.0,
-  )
-
-
 def find_images(
   where: Sequence[pathlib.Path], skipped: dict[str, int]
 ) -> Iterator[str]:
@@ -74,7 +60,12 @@ def find_images(
 
 def _predict_arrays(given: argparse.Namespace) -> None:
   """Predicts the rows of `x` in an .npz file, which stand for paths."""
-  (path,) = given.images[:1]
+  path, *others = given.images
+  if others:
+    raise errors.UserError(
+      f'--images={path} is a file of arrays: name it alone, not beside '
+      f'{others[0]}'
+    )
   try:
     with np.load(path, allow_pickle=False) as file:
       x = file['x']
@@ -127,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given.workdir, weights=given.weights, seed=given.seed
   )
   begun = time.perf_counter()
-  found = progress(network.read(paths), len(paths))
+  found = progress.progress(
+    network.read(paths), total=len(paths), unit='image', delay=2.0
+  )
   total, damaged, notes = tables.write(
     given.out, found, network.classes, network.facts.outputs
   )

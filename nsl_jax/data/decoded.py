@@ -9,16 +9,14 @@ import json
 import math
 import os
 import pathlib
-import sys
 import uuid
 from collections.abc import Sequence
 from concurrent import futures
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import tqdm
 
-from nsl_jax import errors, files
+from nsl_jax import errors, files, progress
 from nsl_jax.data import cache, pictures, resize
 
 _FORMAT = 'nsl_jax images 1'  # changes whenever older files must not be read
@@ -162,14 +160,8 @@ def _decode(
   workers = os.cpu_count() or 1
   with (
     futures.ThreadPoolExecutor(workers) as pool,
-    tqdm.tqdm(
-      total=len(images),
-      desc='decoding images, once',
-      unit='image',
-      file=sys.stderr,
-      dynamic_ncols=True,
-      mininterval=0.1 if sys.stderr.isatty() else 10.0,
-      delay=2.0,
+    progress.progress(
+      total=len(images), desc='decoding images, once', unit='image', delay=2.0
     ) as bar,
   ):
     for start in range(0, len(images), _TOGETHER):

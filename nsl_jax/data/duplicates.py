@@ -1,9 +1,11 @@
 """Detection of images that occur in two splits."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from nsl_jax.data.examples import Files
 
 _JUDGED = ('validation', 'test')
 
@@ -12,6 +14,7 @@ def across(
   train_images: np.ndarray,
   rows: Mapping[str, np.ndarray],
   test_images: np.ndarray,
+  files: Files = Files(),
 ) -> list[str]:
   """Finds images with identical pixels in two splits.
 
@@ -22,6 +25,7 @@ def across(
     train_images: u8[N, H, W, C].
     rows: split -> i32[n], its rows of `train_images`.
     test_images: u8[M, H, W, C].
+    files: paths of the images, which the lines name in place of rows.
 
   Returns:
     A line for each pair of splits that share images, with the number of images
@@ -33,7 +37,7 @@ def across(
   for place, other in enumerate(names):
     for name in names[:place]:
       if name in _JUDGED or other in _JUDGED:
-        lines += _shared(name, splits[name], other, splits[other])
+        lines += _shared(name, splits[name], other, splits[other], files)
   return lines
 
 
@@ -48,7 +52,11 @@ def hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
 
 
 def _shared(
-  name: str, found: Mapping[int, bytes], other: str, among: Mapping[int, bytes]
+  name: str,
+  found: Mapping[int, bytes],
+  other: str,
+  among: Mapping[int, bytes],
+  files: Files,
 ) -> list[str]:
   """The line for two splits, if they share images."""
   first_with = {code: row for row, code in reversed(list(among.items()))}
@@ -56,9 +64,16 @@ def _shared(
   if not twice:
     return []
   row = twice[0]
-  kind = 'test' if other == 'test' else 'training'
+  pair = [_called('training', row, files.train)]
+  if other == 'test':
+    pair.append(_called('test', first_with[found[row]], files.test))
+  else:
+    pair.append(_called('training', first_with[found[row]], files.train))
   return [
     f'{len(twice):,} of the {len(found):,} {name} images are also {other} '
-    f'images (first pair: training row {row}, {kind} row '
-    f'{first_with[found[row]]})'
+    f'images (first pair: {", ".join(pair)})'
   ]
+
+
+def _called(kind: str, row: int, paths: Sequence[str]) -> str:
+  return paths[row] if paths else f'{kind} row {row}'

@@ -77,7 +77,7 @@ def files_below(
 ) -> Iterator[pathlib.Path]:
   """Image files in a folder and the folders in it, sorted, links followed.
 
-  Hidden files and files that are no images are counted in `skipped`.
+  Hidden files and files that are not images are counted in `skipped`.
   """
   seen: set[str] = set()
 
@@ -97,7 +97,7 @@ def files_below(
       if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
         count('hidden files')
       elif pathlib.PurePath(name).suffix.lower() not in SUFFIXES:
-        count('files that are no images')
+        count('files that are not images')
       else:
         yield pathlib.Path(at, name)
 
@@ -111,15 +111,15 @@ def scan(folder: str | os.PathLike) -> Listing:
   """Lists the images of a folder with their labels.
 
   Raises:
-    errors.UserError: if it is not a folder of either layout, or what it says of
-      labels is contradictory or incomplete.
+    errors.UserError: if the folder has neither layout, or its labels are
+      contradictory or incomplete.
   """
   where = pathlib.Path(folder).expanduser()
   errors.refuse_address(folder, 'config.data.dir')
   if not where.is_dir():
     raise errors.UserError(
-      f'{where} is no folder: config.data.dir (dir= of configs/folder.py) is '
-      f'the folder of images; {_HINT}'
+      f'{where} is not a folder: config.data.dir (dir= of configs/folder.py) '
+      f'names the folder of images; {_HINT}'
     )
   skipped: dict[str, int] = {}
   folders = _part_folders(where)
@@ -135,11 +135,8 @@ def scan(folder: str | os.PathLike) -> Listing:
       named[part].append((path, label))
     known = {path for _, path, _ in listed}
   elif not folders:
-    there = [
-      f'{path.name}/' for path in sorted(where.iterdir()) if path.is_dir()
-    ]
     raise errors.UserError(
-      f'{where} has no labels (its folders: {shown(there) or "none"}): {_HINT}'
+      f'{where} has no labels ({_inner_folders(where)}): {_HINT}'
     )
   else:
     known = set()
@@ -171,7 +168,7 @@ def scan_labeled(
     errors.UserError: if there are none, or they have other classes.
   """
   if not folder.is_dir():
-    raise errors.UserError(f'--images={folder} is no folder')
+    raise errors.UserError(f'--images={folder} is not a folder')
   skipped: dict[str, int] = {}
   if (folder / LABELS).is_file():
     listed = _read_table(folder / LABELS, folder)
@@ -339,11 +336,8 @@ def _listing(
       f'{where} has no image' + f' ({what})' * bool(what) + f': {_HINT}'
     )
   if not classes:
-    there = [
-      f'{path.name}/' for path in sorted(where.iterdir()) if path.is_dir()
-    ]
     raise errors.UserError(
-      f'{where} has no labeled image (its folders: {shown(there)}): {_HINT}'
+      f'{where} has no labeled image ({_inner_folders(where)}): {_HINT}'
     )
   if len(classes) < 2:
     raise errors.UserError(

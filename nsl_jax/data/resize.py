@@ -7,6 +7,7 @@ import numpy as np
 from nsl_jax.data import pictures
 
 FITS = ('crop', 'pad')
+_THUMBNAIL = 320  # pixels of the longer side
 PADDING = 128  # gray, of the borders that `pad` adds
 
 
@@ -113,6 +114,24 @@ def read(path: Any, form: Form) -> Image:
   except Exception as error:  # Pillow raises every kind for a damaged file
     lines = str(error).splitlines() or [type(error).__name__]
     raise ValueError(f'damaged image: {lines[0]}') from error
+
+
+def thumbnail(path: Any) -> Any:
+  """A picture of Pillow's that shows an image file, no larger than 320 pixels.
+
+  It is read as `read` does, but keeps its shape.
+
+  Raises:
+    OSError: if it cannot be opened.
+    ValueError: if it cannot be read.
+  """
+  import PIL.Image
+
+  with PIL.Image.open(path) as picture:
+    width, height = upright_size(picture)
+    scale = min(1.0, _THUMBNAIL / max(width, height))
+    form = Form(max(1, round(height * scale)), max(1, round(width * scale)), 3)
+    return PIL.Image.fromarray(fit(picture, form).values)
 
 
 def fit(picture: Any, form: Form) -> Image:

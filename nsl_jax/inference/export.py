@@ -12,12 +12,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 from jax import export as jax_export
 
 from nsl_jax import errors, files
 from nsl_jax.data import resize
 from nsl_jax.inference.predictor import Predictor
+from nsl_jax.models import weights
 from nsl_jax.training import workdir as workdir_lib
 
 PROGRAM, WEIGHTS, FACTS = 'program.bin', 'weights.safetensors', 'model.json'
@@ -43,16 +43,13 @@ def write(
   Raises:
     errors.UserError: if the folder cannot be written, see also `onnx_program`.
   """
-  from safetensors.numpy import save
-
   files.make_folder(folder, '--out')
   content = describe(network)
   if onnx:
     files.write(folder / ONNX, onnx_program(network))
     content['onnx'] = {'file': ONNX}
   files.write(folder / PROGRAM, program(network))
-  arrays = weights_of(network)
-  files.write(folder / WEIGHTS, save(arrays, {'format': 'nsl_jax'}))
+  weights.write(folder / WEIGHTS, *network.network())
   text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
   files.write(folder / FACTS, text.encode())
   return content
@@ -110,16 +107,6 @@ def onnx_program(network: Predictor) -> bytes:
   return bytes(model)
 
 
-def weights_of(network: Predictor) -> dict[str, np.ndarray]:
-  """Arrays of the network as it is evaluated: `params/...` and
-  `batch_stats/...`, as `config.model.init_from` reads them.
-  """
-  params, stats = network.network()
-  tree = {'params': params, 'batch_stats': stats}
-  flat = traverse_util.flatten_dict(tree, sep='/')
-  return {name: np.asarray(leaf) for name, leaf in flat.items()}
-
-
 def describe(network: Predictor) -> dict[str, Any]:
   """The content of `model.json`."""
   facts, config = network.facts, network.config
@@ -170,7 +157,7 @@ def check_folder(folder: pathlib.Path, overwrite: bool) -> None:
   """Refuses a folder that has files already.
 
   Raises:
-    errors.UserError: if it has, without `overwrite`, or is no folder.
+    errors.UserError: if it has, without `overwrite`, or is a file.
   """
   errors.refuse_address(folder, '--out')
   if folder.exists() and not folder.is_dir():

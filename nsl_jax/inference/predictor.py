@@ -149,12 +149,15 @@ class Predictor:
     found = [np.zeros((0, self.facts.outputs), np.float32)]
     size = min(_BATCH, max(len(inputs), 1))
     for at in range(0, len(inputs), size):
-      some = inputs[at : at + size]
-      short = size - len(some)
-      padding = np.zeros((short, *some.shape[1:]), some.dtype)
-      result = self._compiled(self.state, np.concatenate([some, padding]))
-      found.append(np.asarray(result)[: len(some)])
+      found.append(self._one_batch(inputs[at : at + size], size))
     return np.concatenate(found)
+
+  def _one_batch(self, inputs: np.ndarray, size: int) -> np.ndarray:
+    """`apply` of at most `size` inputs, by the program for that many."""
+    short = size - len(inputs)
+    padding = np.zeros((short, *inputs.shape[1:]), inputs.dtype)
+    result = self._compiled(self.state, np.concatenate([inputs, padding]))
+    return np.asarray(result)[: len(inputs)]
 
   def images_of(self, inputs: Any) -> np.ndarray:
     """Arrays, files or pictures as the network's inputs.
@@ -168,7 +171,7 @@ class Predictor:
       u8[N, H, W, C], or f32[N, 1, 1, D].
 
     Raises:
-      errors.UserError: naming the input that is of no use.
+      errors.UserError: naming the wrong input.
     """
     if isinstance(inputs, (str, os.PathLike)):
       inputs = [inputs]
@@ -216,7 +219,7 @@ class Predictor:
     """Probabilities of the classes, f32[N, K]; `inputs` as in `images_of`.
 
     Raises:
-      errors.UserError: for a network of points, or inputs of no use.
+      errors.UserError: for a network of points, or wrong inputs.
     """
     if not self.classes:
       raise errors.UserError(
@@ -228,7 +231,7 @@ class Predictor:
     """Names of the classes [N], or points f32[N, P] in pixels of the images.
 
     Raises:
-      errors.UserError: for inputs of no use, see `images_of`.
+      errors.UserError: for wrong inputs, see `images_of`.
     """
     found = self.outputs(self.images_of(inputs))
     if not self.classes:
@@ -261,22 +264,24 @@ class Predictor:
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       ahead: list[tuple[list[str], list[futures.Future]]] = []
+      size = 0  # of the first batch, which is the largest
       for some in _in_batches(paths, _BATCH):
+        size = size or len(some)
         ahead.append((some, [pool.submit(load, path) for path in some]))
         if len(ahead) > 1:
-          yield from self._predicted(*ahead.pop(0))
+          yield from self._predicted(*ahead.pop(0), size)
       for some, loading in ahead:
-        yield from self._predicted(some, loading)
+        yield from self._predicted(some, loading, size)
 
   def _predicted(
-    self, paths: list[str], loading: list[futures.Future]
+    self, paths: list[str], loading: list[futures.Future], size: int
   ) -> Iterator[Read]:
     found = [future.result() for future in loading]
-    images = np.zeros((_BATCH, *self.facts.image_shape), np.uint8)
+    images = np.zeros((len(found), *self.facts.image_shape), np.uint8)
     for row, one in enumerate(found):
       if not isinstance(one, str):
         images[row] = one.values
-    outputs = np.asarray(self._compiled(self.state, images))
+    outputs = self._one_batch(images, size)
     for row, (path, one) in enumerate(zip(paths, found)):
       if isinstance(one, str):
         yield Read(path, None, one)
@@ -327,8 +332,7 @@ def load(
     The network, whose numbers are those that the run was evaluated with.
 
   Raises:
-    errors.UserError: if the folder is of no run, or of one that has not got
-      that far.
+    errors.UserError: if the folder is not that of a finished run.
   """
   folder = pathlib.Path(workdir).expanduser()
   errors.refuse_address(workdir, '--workdir')
@@ -436,7 +440,7 @@ def _seed_folder(
 ) -> tuple[pathlib.Path, int]:
   if not folder.is_dir():
     raise errors.UserError(
-      f'{folder} is no folder: name the --workdir of a run'
+      f'{folder} is not a folder: name the --workdir of a run'
     )
   read_config(folder)
   found = {

@@ -40,8 +40,8 @@ _INIT_FROM = Option(
   str,
   '',
   'weights to start from: a .safetensors file, or the folder of a checkpoint '
-  'of a run such as seed_0/best/1200; they must be there again when the run '
-  'goes on.',
+  'of a run such as seed_0/best/1200; a run that is resumed '
+  'reads them, too.',
 )
 
 

@@ -63,7 +63,7 @@ def read(path: str | pathlib.Path) -> tuple[Params, Stats]:
     content = place.read_bytes()
   except FileNotFoundError:
     raise errors.UserError(
-      f'{path}: there is no such file; name one written by '
+      f'{path}: does not exist; name a file written by '
       f'nsl_jax.models.weights.write, or the folder of a checkpoint {_STEP}'
     ) from None
   except OSError as error:
@@ -78,7 +78,7 @@ def _read_file(path: str, content: bytes) -> tuple[Params, Stats]:
     entries = dict(safetensors.deserialize(content))
   except safetensors.SafetensorError as error:
     raise errors.UserError(
-      f'{path}: is no safetensors file ({error})'
+      f'{path}: is not a safetensors file ({error})'
     ) from error
   for name in sorted(entries):
     dtype = entries[name]['dtype']
@@ -130,7 +130,7 @@ def _read_checkpoint(path: str, folder: pathlib.Path) -> tuple[Params, Stats]:
       *folder.glob('seed_*/best/[0-9]*/state'),
     ]
     hint = f'did you mean {steps[0].parent}?' if steps else f'name one {_STEP}'
-    raise errors.UserError(f'{path}: is no folder of a checkpoint; {hint}')
+    raise errors.UserError(f'{path}: is not the folder of a checkpoint; {hint}')
   try:
     saved = ocp.PyTreeCheckpointHandler().metadata(state.absolute()).tree
     wanted = {'params': saved['params'], 'stats': saved['stats']}
@@ -191,7 +191,7 @@ class _Fit(NamedTuple):
 
   Attributes:
     values: by name.
-    notes: what is to be said of the others.
+    notes: warnings about the others.
   """
 
   values: Flat

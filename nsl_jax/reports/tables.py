@@ -195,10 +195,10 @@ def of_runs(folders: Sequence[pathlib.Path]) -> str:
     host = method.get('host', method)
     names = [method['name'], *host.get('terms', {})]
     score = result['score']
-    value = summary.plus_minus(score['mean'], score['std'])
+    value = summary.text_of(score)
     lines.append(
       f'| {folder} | {" + ".join(names)} | {data["name"]}@{data["labeled"]} | '
-      f'{score["metric"]} {value} {score["unit"]} | {len(result["seeds"])} | '
+      f'{value} | {len(result["seeds"])} | '
       f'{result["steps"]} | {result["protocol"].replace("_", " ")} |'
     )
   if len(lines) == 2:

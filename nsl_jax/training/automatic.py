@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from nsl_jax import models
+from nsl_jax import errors, models
 from nsl_jax.data import sources
 from nsl_jax.training import config as config_lib
 
@@ -32,8 +32,6 @@ _LINES = 100
 # reached at the end of the run, led to 54 %, and supervised training to 62 %.
 _GENTLE = {'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}}
 _AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
-
-
 _FIELDS = (
   'steps',
   'protocol',
@@ -84,6 +82,12 @@ def _set_split(
     data.size, data.channels = source.form.height, source.form.channels
   known = sources.has_label(labels)
   if source.validation is not None:
+    if data.validation not in (OPEN, len(source.validation)):
+      raise errors.UserError(
+        f'validation={data.validation}, but the data have '
+        f'{len(source.validation)} validation images: leave it out, or move '
+        'them to the labeled ones'
+      )
     data.validation = len(source.validation)
     known[source.validation] = False
   counts = np.bincount(labels[known], minlength=source.num_classes)
@@ -104,10 +108,7 @@ def _set_method(
 ) -> str:
   """Sets method, network, views and batch; gives the reason for the network."""
   shape = source.train.images.shape[1:]
-  held = 0 if source.validation is not None else config.data.validation
-  unlabeled = len(source.train.labels) - config.data.labeled - held
-  if source.validation is not None:
-    unlabeled -= len(source.validation)
+  unlabeled = _unlabeled(config, source)
   if config.method.name == AUTO:
     of_features = shape[0] == shape[1] == 1
     # With two labels a class of digits MixMatch on features came to 53 to 86 %
@@ -133,6 +134,14 @@ def _set_method(
     uses = config.method.name != 'supervised' or config.method.get('terms')
     config.batch.unlabeled = _BATCH if unlabeled and uses else 0
   return reason
+
+
+def _unlabeled(
+  config: ml_collections.ConfigDict, source: sources.Source
+) -> int:
+  """Number of images that no label is used of."""
+  used = config.data.labeled + config.data.validation
+  return len(source.train.labels) - used
 
 
 def _normalization(images: np.ndarray) -> str:
@@ -200,15 +209,13 @@ def _chosen(
     f'{config.data.labeled:,} labeled images to train on, {held:,} for '
     f'validation ({"given" if given else "held out of the labeled ones"})',
   ]
-  if (
-    not config.batch.unlabeled and sources.has_label(source.train.labels).all()
-  ):
+  unlabeled = _unlabeled(config, source)
+  if not unlabeled:
     lines.append('no unlabeled images: trains on the labeled ones alone')
+  elif not config.batch.unlabeled:
+    lines.append(f'the {unlabeled:,} unlabeled images are not used')
   if not held:
-    lines.append(
-      'too few labeled images to hold some out: the weights of the last step '
-      'are used'
-    )
+    lines.append('no validation images: the weights of the last step are used')
   elif config.protocol == 'last':
     lines.append(
       f'{held:,} validation images measure the error; they are too few to '

@@ -48,6 +48,7 @@ def on_device(
   batch: int,
   mesh: Mesh,
   *,
+  rows: np.ndarray | None = None,
   stream: bool = False,
 ) -> Batches:
   """Cuts a split into whole batches, which are divided over the devices.
@@ -57,16 +58,18 @@ def on_device(
     labels: i32[N] or f32[N, P].
     batch: size of a batch; the last one is padded.
     mesh: the devices.
+    rows: i32[n], which of them; None for all.
     stream: whether batches are put on the devices when they are used, and not
       at once.
   """
-  count = len(images)
+  count = len(images) if rows is None else len(rows)
   batch = min(batch, count)
   batch += -batch % mesh.size
   sharding = mesh_lib.batch_sharding(mesh)
 
   def cut(at: int) -> _Batch:
-    some, known = images[at : at + batch], labels[at : at + batch]
+    chosen = slice(at, at + batch) if rows is None else rows[at : at + batch]
+    some, known = images[chosen], labels[chosen]
     real = np.arange(batch) < len(some)
     short = batch - len(some)
     padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)

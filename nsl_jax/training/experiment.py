@@ -1,7 +1,6 @@
 """Composition root: from a config to trained seeds and their results."""
 
 import functools
-import math
 import os
 import pathlib
 import sys
@@ -33,12 +32,11 @@ from nsl_jax.training import (
   kernels,
   lock,
   loop,
-  metrics_log,
   network_file,
   pipeline,
+  results,
   run_warnings,
   sharding as mesh_lib,
-  summary,
   train_step,
   workdir as workdir_lib,
 )
@@ -237,6 +235,11 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
   fitted = parts.task.fit(labels[split.labeled])
   probe_images = None
   if parts.method.num_probe_images:
+    if parts.test is None:
+      raise errors.UserError(
+        'log_test_loss=true of this method needs test images, and there are '
+        'none: add some, or set it to false'
+      )
     images, known = (
       part[: parts.method.num_probe_images] for part in parts.source.test
     )
@@ -263,12 +266,15 @@ def _evaluation(
   fitted = data.normalization
   held_out = None
   if len(split.validation):
-    images, labels = (part[split.validation] for part in parts.source.train)
     held_out = evaluate.on_device(
-      images, labels, config.eval.batch, parts.mesh, stream=parts.streamed
+      *parts.source.train,
+      config.eval.batch,
+      parts.mesh,
+      rows=split.validation,
+      stream=parts.streamed,
     )
 
-  labels = _labels(parts, split)
+  labels = _labels(parts.source, split)
   warned: list[str] = []
 
   def run(state: State) -> dict[str, Any]:
@@ -325,38 +331,14 @@ def _keep_split(
   return content
 
 
-def _labels(parts: Parts, split: splits.Split) -> dict[str, np.ndarray]:
+def _labels(
+  source: sources.Source, split: splits.Split
+) -> dict[str, np.ndarray]:
   """Labels of the images that are evaluated."""
   return {
-    'test': parts.source.test.labels,
-    'validation': parts.source.train.labels[split.validation],
+    'test': source.test.labels,
+    'validation': source.train.labels[split.validation],
   }
-
-
-def _reports(
-  folder: pathlib.Path, parts: Parts, split: splits.Split
-) -> dict[str, Any]:
-  """What is reported of a seed's metrics, the folder of the network that was
-  best among it, and warnings."""
-  lines = metrics_log.read(folder / 'metrics.jsonl')
-  lines = [line for line in lines if line['kind'] == 'eval']
-  found, labels = summary.reports(lines), _labels(parts, split)
-  if found['best_validation'] is not None:
-    weights = f'best/{found["best_validation"]["step"]}'
-    found['best_validation']['weights'] = (
-      weights if (folder / weights).is_dir() else None
-    )
-  every = [evaluate.collapse(line, labels) for line in lines]
-  collapses = [one for one in every if one]
-  found['warnings'] = (
-    [
-      f'at {len(collapses)} of {len(lines)} evaluations one class is nearly '
-      f'all that is predicted; at the first {collapses[0]}'
-    ]
-    if collapses
-    else []
-  )
-  return found
 
 
 def train_seed(
@@ -372,14 +354,14 @@ def train_seed(
   Returns:
     Its result; of several processes only the first has one.
   """
-  result = folder / 'result.json'
+  file = folder / 'result.json'
   first = jax.process_index() == 0
   files.make_folder(folder, '--workdir')
   split = pipeline.split_of(config, parts.source, seed)
   content_sha256 = _keep_split(split, parts.source, folder / 'split.npz')
   done: dict[str, Any] = {}
-  if first and result.exists():
-    done = workdir_lib.read_json(result)
+  if first and file.exists():
+    done = workdir_lib.read_json(file)
   ended = done.get('last', {}).get('step') == parts.plan.steps
   if mesh_lib.process_max(ended):  # not where the run was made longer since
     return done
@@ -408,9 +390,9 @@ def train_seed(
     'content_sha256': content_sha256,
     'labeled_by_class': pipeline.counts_by_class(parts.source, split),
     'wall_time_s': seconds,
-    **_reports(folder, parts, split),
+    **results.of_seed(folder, _labels(parts.source, split)),
   }
-  workdir_lib.write_json(result, content)
+  workdir_lib.write_json(file, content)
   return content
 
 
@@ -427,36 +409,6 @@ def _network_facts(
     normalize=config.data.normalize,
     arrays={k: np.asarray(v) for k, v in data.normalization.items()},
   )
-
-
-def results_of(
-  config: ml_collections.ConfigDict,
-  per_seed: list[dict[str, Any]],
-  parts: Parts,
-  warnings: list[str],
-) -> dict[str, Any]:
-  """What `results.json` holds."""
-  scores = summary.scores(per_seed)
-  return {
-    'row': config.row,
-    'kind': 'run',
-    'score': summary.headline(scores, config.protocol),
-    'scores': scores,
-    'protocol': config.protocol,
-    'steps': config.steps,
-    'full_steps': config.full_steps,
-    'reduced': config.steps < config.full_steps,
-    'seeds': [one['seed'] for one in per_seed],
-    'reports': per_seed,
-    'wall_time_s': round(math.fsum(o['wall_time_s'] for o in per_seed), 3),
-    **workdir_lib.provenance(parts.mesh.size),
-    'split_sha256': [one['split_sha256'] for one in per_seed],
-    'data_note': parts.source.note,
-    'data_report': list(parts.source.report),
-    'parameters': parts.parameters,
-    'warnings': warnings,
-    'config': config.to_dict(),
-  }
 
 
 def _warnings(
@@ -491,9 +443,13 @@ def _copies(
   source: sources.Source, rows: Mapping[str, np.ndarray]
 ) -> list[str]:
   """Images in two parts; of a large data set all but the unlabeled ones."""
+  lines = []
   if source.train.images.nbytes > _COMPARED:
     rows = {k: v for k, v in rows.items() if k != 'unlabeled'}
-  return duplicates.across(source.train.images, rows, source.test.images)
+    lines = ['unlabeled images are not compared with those to evaluate on']
+  return lines + duplicates.across(
+    source.train.images, rows, source.test.images, source.files
+  )
 
 
 def run(
@@ -566,6 +522,13 @@ def _run(
     per_seed.append(one)
   if jax.process_index():
     return {}
-  results = results_of(config, per_seed, parts, warnings)
-  workdir_lib.write_json(workdir / 'results.json', results)
-  return results
+  content = results.of_run(
+    config,
+    per_seed,
+    parts.source,
+    parameters=parts.parameters,
+    devices=parts.mesh.size,
+    warnings=warnings,
+  )
+  workdir_lib.write_json(workdir / 'results.json', content)
+  return content

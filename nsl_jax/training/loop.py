@@ -3,19 +3,17 @@
 import math
 import pathlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 from jax.sharding import Mesh
 
-from nsl_jax import errors
+from nsl_jax import errors, progress
 from nsl_jax.data import sampler
 from nsl_jax.training import checkpoint, feed, metrics_log, sharding as mesh_lib
 from nsl_jax.training.train_step import TrainSteps
@@ -24,11 +22,6 @@ from nsl_jax.types import Data, Metrics, State
 Evaluate = Callable[[State], dict[str, Any]]
 
 _WORTH_A_CALL = 5  # steps; the start of a call is then a small part of it
-_LINE_S = 10.0  # seconds between the lines of progress in a file
-_LINE = (
-  '{desc}: {percentage:.1f}% {n_fmt}/{total_fmt} '
-  '[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n'
-)
 
 
 class Interrupted(Exception):
@@ -165,23 +158,6 @@ def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
       signal.signal(number, handler or signal.SIG_DFL)
 
 
-def progress(stream: TextIO, **options: Any) -> tqdm.tqdm:
-  """A bar of steps on a terminal; elsewhere, as in a log, a line now and then.
-
-  Args:
-    stream: where to.
-    **options: of `tqdm.tqdm`.
-
-  Returns:
-    The bar, to be closed.
-  """
-  if not stream.isatty():
-    options.update(mininterval=_LINE_S, bar_format=_LINE)
-  return tqdm.tqdm(
-    file=stream, unit='step', dynamic_ncols=True, smoothing=0.05, **options
-  )
-
-
 class _Record:
   """What a run leaves in its folder, and what it goes on from.
 
@@ -306,8 +282,8 @@ def run(
   """
   record = _Record(folder, state, plan.keep)
   state, step = record.state, int(record.state.step)
-  bar = progress(
-    sys.stderr,
+  bar = progress.progress(
+    unit='step',
     total=plan.steps,
     initial=step,
     desc=title,

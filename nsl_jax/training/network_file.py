@@ -74,8 +74,8 @@ def read(folder: pathlib.Path) -> Facts:
   path = folder / _FACTS
   if not path.exists():
     raise errors.UserError(
-      f'{folder} has no {_FACTS}: it is no seed of a run, or of a version that '
-      'did not keep what predicting needs; train it again'
+      f'{folder} has no {_FACTS}: it is not a seed of a run, or the run was '
+      'made by a version that cannot predict; use a new --workdir'
     )
   content = workdir_lib.read_json(path)
   try:
@@ -93,5 +93,5 @@ def read(folder: pathlib.Path) -> Facts:
   ) as error:
     raise errors.UserError(
       f'{folder / _ARRAYS} or {path.name} is damaged ({error}): restore it or '
-      'train the seed again'
+      'train the seed in a new --workdir'
     ) from error

@@ -103,6 +103,14 @@ def headline(found: Mapping[str, Any], protocol: str) -> dict[str, Any]:
   }
 
 
+def text_of(found: Mapping[str, Any]) -> str:
+  """A score as `test_error 12.34 ± 0.56 %`."""
+  if found['metric'] is None:
+    return 'no error measured'
+  value = plus_minus(found['mean'], found['std'])
+  return f'{found["metric"]} {value} {found["unit"]}'
+
+
 def plus_minus(mean: float | None, std: float | None) -> str:
   """`12.34 ± 0.56`, or `12.34` if `std` is None."""
   if mean is None:

@@ -183,16 +183,12 @@ def _report(
     f'({counts_text(found.classes, found.labels["labeled"])}), '
     f'{len(found.paths["unlabeled"]):,} unlabeled images'
   ]
-  for part in ('validation', 'test'):
+  for part, without in (
+    ('validation', 'no validation images are given'),
+    ('test', 'no test images: no test error is measured'),
+  ):
     number = len(found.paths[part])
-    lines.append(
-      f'{number:,} {part} images'
-      if number
-      else {
-        'validation': 'no validation images: some labeled ones are held out',
-        'test': 'no test images: the validation error is all that is reported',
-      }[part]
-    )
+    lines.append(f'{number:,} {part} images' if number else without)
   kind = 'gray' if form.channels == 1 else 'color'
   how = 'center crop' if form.fit == 'crop' else 'gray borders'
   lines.append(

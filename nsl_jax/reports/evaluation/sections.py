@@ -242,7 +242,7 @@ def _calibration(
 def _mistakes(
   content: Content, thumbnail: Callable[[int], Image.Image]
 ) -> markup.Section:
-  shown = markup.paragraph('There is no mistake.')
+  shown = markup.paragraph('No mistakes.')
   if content['mistakes']:
     shown = _images(content['mistakes'], thumbnail)
   text = (

@@ -1,0 +1,88 @@
+"""What is reported of a seed and of a run, once they have ended."""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from nsl_jax.data import sources
+from nsl_jax.training import (
+  evaluate,
+  metrics_log,
+  summary,
+  workdir as workdir_lib,
+)
+
+
+def of_seed(
+  folder: pathlib.Path, labels: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+  """The reports of a seed, the folder of its best weights, and warnings.
+
+  Args:
+    folder: of the seed, with its `metrics.jsonl`.
+    labels: of the images that were evaluated, see `evaluate.collapse`.
+  """
+  lines = metrics_log.read(folder / 'metrics.jsonl')
+  lines = [line for line in lines if line['kind'] == 'eval']
+  reports = summary.reports(lines)
+  if reports['best_validation'] is not None:
+    weights = f'best/{reports["best_validation"]["step"]}'
+    reports['best_validation']['weights'] = (
+      weights if (folder / weights).is_dir() else None
+    )
+  collapses = [
+    text for line in lines if (text := evaluate.collapse(line, labels))
+  ]
+  reports['warnings'] = []
+  if collapses:
+    reports['warnings'].append(
+      f'at {len(collapses)} of {len(lines)} evaluations one class is nearly '
+      f'all that is predicted; at the first {collapses[0]}'
+    )
+  return reports
+
+
+def of_run(
+  config: ml_collections.ConfigDict,
+  per_seed: Sequence[Mapping[str, Any]],
+  source: sources.Source,
+  *,
+  parameters: int,
+  devices: int,
+  warnings: Sequence[str],
+) -> dict[str, Any]:
+  """The content of `results.json`.
+
+  Args:
+    config: of the run.
+    per_seed: the content of each seed's `result.json`.
+    source: the data.
+    parameters: number of trained parameters.
+    devices: number of devices used.
+    warnings: of the run.
+  """
+  scores = summary.scores(per_seed)
+  return {
+    'row': config.row,
+    'kind': 'run',
+    'score': summary.headline(scores, config.protocol),
+    'scores': scores,
+    'protocol': config.protocol,
+    'steps': config.steps,
+    'full_steps': config.full_steps,
+    'reduced': config.steps < config.full_steps,
+    'seeds': [one['seed'] for one in per_seed],
+    'reports': list(per_seed),
+    'wall_time_s': round(math.fsum(o['wall_time_s'] for o in per_seed), 3),
+    **workdir_lib.provenance(devices),
+    'split_sha256': [one['split_sha256'] for one in per_seed],
+    'data_note': source.note,
+    'data_report': list(source.report),
+    'parameters': parameters,
+    'warnings': list(warnings),
+    'config': config.to_dict(),
+  }
