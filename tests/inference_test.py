@@ -103,6 +103,18 @@ class RunTest(parameterized.TestCase):
     )
     self.assertEqual(self.network.predict_proba([]).shape, (0, 3))
 
+  def test_few_programs_for_many_numbers_of_inputs(self):
+    images = np.random.default_rng(0).integers(
+      0, 256, (40, 12, 12, 3), np.uint8
+    )
+    network = predictor.load(self.root / 'run')
+    whole = network.predict_proba(images)
+    for count in range(1, 41):
+      np.testing.assert_allclose(
+        network.predict_proba(images[:count]), whole[:count], atol=1e-5
+      )
+    self.assertLessEqual(network._compiled._cache_size(), 7)
+
   def test_a_damaged_file_does_not_stop_the_others(self):
     bad = self.root / 'bad.png'
     bad.write_bytes(b'junk')

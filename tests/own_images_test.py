@@ -167,6 +167,18 @@ class CommandsTest(absltest.TestCase):
     content = json.loads((folder / 'model' / 'model.json').read_text())
     self.assertEqual(content['classes'], sorted(_NAMES))
 
+    # Damaged weights are one line, whatever else orbax has to say.
+    weights = folder / 'run' / 'seed_0' / 'final'
+    for file in weights.rglob('d/*'):
+      os.truncate(file, 20)
+    _, err = command(
+      *predict, '--out=none.csv', '--weights=last', folder=folder, status=2
+    )
+    (line,) = err.strip().splitlines()
+    self.assertIn(f'{weights}', line)
+    self.assertIn('restore it, or name other weights', line)
+    self.assertFalse((folder / 'none.csv').exists())
+
     # The run is found finished, and a changed folder is another run.
     out, _ = command(*train, folder=folder)
     self.assertIn('test_error', out)

@@ -147,7 +147,7 @@ class Predictor:
   def outputs(self, inputs: np.ndarray) -> np.ndarray:
     """`apply` of any number of inputs, in batches of one size."""
     found = [np.zeros((0, self.facts.outputs), np.float32)]
-    size = min(_BATCH, max(len(inputs), 1))
+    size = _batch_size(len(inputs))
     for at in range(0, len(inputs), size):
       found.append(self._one_batch(inputs[at : at + size], size))
     return np.concatenate(found)
@@ -266,7 +266,7 @@ class Predictor:
       ahead: list[tuple[list[str], list[futures.Future]]] = []
       size = 0  # of the first batch, which is the largest
       for some in _in_batches(paths, _BATCH):
-        size = size or len(some)
+        size = size or _batch_size(len(some))
         ahead.append((some, [pool.submit(load, path) for path in some]))
         if len(ahead) > 1:
           yield from self._predicted(*ahead.pop(0), size)
@@ -290,6 +290,11 @@ class Predictor:
       else:
         points = one.placement.to_picture(outputs[row].reshape(-1, 2))
         yield Read(path, points.reshape(-1), facts=one.facts)
+
+
+def _batch_size(count: int) -> int:
+  """A power of two up to `_BATCH`, each of which is one program to compile."""
+  return min(_BATCH, 1 << max(count - 1, 0).bit_length())
 
 
 def _kernels(config: ml_collections.ConfigDict) -> dict[str, Any] | None:

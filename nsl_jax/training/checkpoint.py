@@ -7,6 +7,7 @@ import logging as std_logging
 import os
 import pathlib
 import shutil
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -39,13 +40,16 @@ def reason_of(error: BaseException) -> str:
   return text[:160]
 
 
+def _of_orbax(file: str) -> bool:
+  return f'{os.sep}orbax{os.sep}' in file
+
+
 def _is_told_once(record: std_logging.LogRecord) -> bool:
-  of_orbax = f'{os.sep}orbax{os.sep}' in record.pathname
-  return not of_orbax or record.levelno < std_logging.ERROR
+  return not _of_orbax(record.pathname) or record.levelno < std_logging.ERROR
 
 
 def _is_not_of_orbax(record: std_logging.LogRecord) -> bool:
-  return f'{os.sep}orbax{os.sep}' not in record.pathname
+  return not _of_orbax(record.pathname)
 
 
 @contextmanager
@@ -76,6 +80,16 @@ def log_no_errors() -> None:
       return None
 
   setattr(asyncio.BaseEventLoop, 'call_soon_threadsafe', call_while_open)
+  print_ignored = sys.unraisablehook
+
+  def print_once(ignored: Any) -> None:
+    # Of the arrays that cannot be read orbax raises one error, and leaves the
+    # readers of the others behind.
+    code = getattr(ignored.object, 'cr_code', None)
+    if code is None or not _of_orbax(code.co_filename):
+      print_ignored(ignored)
+
+  sys.unraisablehook = print_once
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
@@ -97,7 +111,6 @@ def read_state(folder: pathlib.Path, step: int, like: State) -> State:
     errors.UserError: if it cannot be read.
   """
   path = folder.absolute() / str(step) / 'state'
-  log_no_errors()
   try:
     with ocp.StandardCheckpointer() as reader:
       return reader.restore(path, like)

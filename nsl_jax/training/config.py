@@ -384,9 +384,6 @@ def check(config: Config) -> None:
     raise errors.UserError(
       f'config.ema_decay={config.ema_decay}: must be below 1'
     )
-  own = sources.options_of(config.data.name)
-  values = {k: config.data[k] for k in own if k in config.data}
-  options.check_values(own, values, 'config.data.')
   _check_part(config.model, models.options_of(config.model.name), 'model')
   _check_part(
     config.optimizer, optimizers.options_of(config.optimizer.name), 'optimizer'

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from nsl_jax import errors, memory
+from nsl_jax import errors, memory, options
 from nsl_jax.data import examples, sampler, sources, splits
 from nsl_jax.terms import negative_samplers
 
@@ -17,11 +17,9 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
     errors.UserError: if it is not there.
   """
   name = config.data.name
-  values = {
-    field: config.data[field]
-    for field in sources.options_of(name)
-    if field in config.data
-  }
+  known = sources.options_of(name)
+  values = {k: config.data[k] for k in known if k in config.data}
+  options.check_values(known, values, 'config.data.')
   source = sources.load(name, config.data.dir or None, **values)
   return limited(source, config.data.limit)
 
