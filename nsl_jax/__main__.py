@@ -23,7 +23,7 @@ COMMANDS = {
 
 def usage() -> str:
   """The list of commands."""
-  lines = [f'  {name:<10} {what}' for name, what in COMMANDS.items()]
+  lines = [f'  {name:<10} {summary}' for name, summary in COMMANDS.items()]
   return '\n'.join(
     [
       'usage: python -m nsl_jax COMMAND [OPTIONS]',
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _run() -> None:
-  name, rest = (sys.argv[1:] or ['--help'])[0], sys.argv[2:]
+  name, arguments = (sys.argv[1:] or ['--help'])[0], sys.argv[2:]
   if name in ('-h', '--help', 'help'):
     print(usage())
     return
@@ -51,7 +51,7 @@ def _run() -> None:
     raise errors.UserError(
       f'no command {name!r}: {errors.did_you_mean(name, COMMANDS)}'
     )
-  sys.argv = [f'python -m nsl_jax {name}', *rest]
+  sys.argv = [f'python -m nsl_jax {name}', *arguments]
   module = 'main' if name == 'train' else f'commands.{name}'
   importlib.import_module(f'nsl_jax.{module}').main()
 

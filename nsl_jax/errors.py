@@ -47,13 +47,13 @@ def refuse_address(path: object, option: str) -> None:
     )
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, names: Iterable[str]) -> str:
   """A hint for an error message: the closest known word, or all of them."""
-  known = sorted(known)
-  near = difflib.get_close_matches(word, known, n=1)
+  names = sorted(names)
+  near = difflib.get_close_matches(word, names, n=1)
   if near:
     return f'did you mean {near[0]!r}?'
-  return 'known: ' + ', '.join(known)
+  return 'known: ' + ', '.join(names)
 
 
 def import_module(name: str, kind: str) -> ModuleType:

@@ -125,8 +125,8 @@ def negative_sampling_loss(logits: Array, negative: Array) -> Array:
   """
   chex.assert_rank([logits, negative], 2)
   chex.assert_equal_shape([logits, negative])
-  kept = jnp.where(negative, _EMPTY, logits)
-  value = jax.nn.logsumexp(logits, axis=-1) - jax.nn.logsumexp(kept, axis=-1)
+  allowed = jnp.where(negative, _EMPTY, logits)
+  value = jax.nn.logsumexp(logits, axis=-1) - jax.nn.logsumexp(allowed, axis=-1)
   return jnp.where(negative.any(axis=-1), value, 0.0)
 
 
@@ -144,11 +144,11 @@ def log1m_softmax(logits: Array) -> Array:
   chex.assert_rank(logits, 2)
   classes = jnp.arange(logits.shape[-1])[None]
   top = classes == jnp.argmax(logits, axis=-1, keepdims=True)
-  whole = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+  normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
   others = jnp.where(top, _EMPTY, logits)
-  rest = jax.nn.logsumexp(others, axis=-1, keepdims=True) - whole
+  log1m_top = jax.nn.logsumexp(others, axis=-1, keepdims=True) - normalizer
   # log1p sees p = 0 in place of the top class, which keeps gradients finite.
-  return jnp.where(top, rest, jnp.log1p(-jnp.exp(others - whole)))
+  return jnp.where(top, log1m_top, jnp.log1p(-jnp.exp(others - normalizer)))
 
 
 def complementary_label_loss(logits: Array, negative: Array) -> Array:
@@ -242,6 +242,6 @@ def interocular_error(points: Array, true: Array) -> Array:
   """
   chex.assert_rank([points, true], 2)
   chex.assert_equal_shape([points, true])
-  found, true = (p.reshape(p.shape[0], -1, 2) for p in (points, true))
-  away = jnp.sqrt(((found - true) ** 2).sum(axis=-1)).mean(axis=-1)
-  return away / jnp.sqrt(((true[:, 0] - true[:, 1]) ** 2).sum(axis=-1))
+  predicted, true = (p.reshape(p.shape[0], -1, 2) for p in (points, true))
+  distance = jnp.sqrt(((predicted - true) ** 2).sum(axis=-1)).mean(axis=-1)
+  return distance / jnp.sqrt(((true[:, 0] - true[:, 1]) ** 2).sum(axis=-1))

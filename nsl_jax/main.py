@@ -34,7 +34,7 @@ def default_workdir(
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
   """The other words, and the pairs of `--config.FIELD=VALUE`."""
-  others, overrides = [], []
+  remaining, overrides = [], []
   words = iter(argv)
   for word in words:
     if word.startswith('--config.'):
@@ -43,8 +43,8 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], Overrides]:
         text = next(words, '')
       overrides.append((field, text))
     else:
-      others.append(word)
-  return others, overrides
+      remaining.append(word)
+  return remaining, overrides
 
 
 def _parser() -> cli.Parser:

@@ -66,8 +66,8 @@ def build(config: Mapping[str, Any]) -> optax.GradientTransformation:
       range.
   """
   fields = {k: v for k, v in config.items() if k != 'name'}
-  known = options_of(config['name'])
-  options.check_values(known, fields, 'config.optimizer.')
+  declared = options_of(config['name'])
+  options.check_values(declared, fields, 'config.optimizer.')
   make = MAKERS[config['name']]
-  own = {k: v for k, v in fields.items() if k in options.of(make)}
-  return make(schedules.learning_rate(fields), **own)
+  arguments = {k: v for k, v in fields.items() if k in options.of(make)}
+  return make(schedules.learning_rate(fields), **arguments)

@@ -109,45 +109,47 @@ def of(part: Part) -> dict[str, Option]:
 
 def _kind(annotation: Any) -> type | None:
   if isinstance(annotation, types.UnionType):  # such as bool | None
-    annotation, *more = {*typing.get_args(annotation)} - {types.NoneType}
-    annotation = None if more else annotation
+    annotation, *others = {*typing.get_args(annotation)} - {types.NoneType}
+    annotation = None if others else annotation
   return next((kind for kind in _WORDS if kind is annotation), None)
 
 
 def _docs(text: str) -> dict[str, str]:
   """Argument -> its description, from `Args:` or `Attributes:`."""
-  found: dict[str, str] = {}
+  doc_of: dict[str, str] = {}
   name = None
   section = re.split(r'\n(?:Args|Attributes):\n', text)[-1]
   for line in re.split(r'\n\w+:\n', section)[0].splitlines():
     entry = re.fullmatch(r'  (\w+): (.*)', line)
     if entry:
       name = entry[1]
-      found[name] = entry[2]
+      doc_of[name] = entry[2]
     elif name and line.startswith('    '):
-      found[name] += ' ' + line.strip()
+      doc_of[name] += ' ' + line.strip()
     else:
       name = None
-  return found
+  return doc_of
 
 
-def check(part: Part, values: Mapping[str, Any], where: str) -> None:
+def check(part: Part, values: Mapping[str, Any], prefix: str) -> None:
   """Checks the options of a part; ignores other arguments.
 
   Args:
     part: the part.
     values: arguments by name.
-    where: prefix of the option in messages, such as `vat `.
+    prefix: prefix of the option in messages, such as `vat `.
 
   Raises:
     errors.UserError: if a value has the wrong type or is not allowed.
   """
-  known = of(part)
-  check_values(known, {k: v for k, v in values.items() if k in known}, where)
+  declared = of(part)
+  check_values(
+    declared, {k: v for k, v in values.items() if k in declared}, prefix
+  )
 
 
 def check_values(
-  known: Mapping[str, Option], values: Mapping[str, Any], where: str
+  declared: Mapping[str, Option], values: Mapping[str, Any], prefix: str
 ) -> None:
   """Checks values of options.
 
@@ -156,11 +158,12 @@ def check_values(
       or is not allowed.
   """
   for name, value in values.items():
-    if name not in known:
+    if name not in declared:
       raise errors.UserError(
-        f'{where}{name} is not an option: {errors.did_you_mean(name, known)}'
+        f'{prefix}{name} is not an option: '
+        + errors.did_you_mean(name, declared)
       )
-    _check_value(known[name], value, f'{where}{name}={value!r}')
+    _check_value(declared[name], value, f'{prefix}{name}={value!r}')
 
 
 def _check_value(option: Option, value: Any, text: str) -> None:
@@ -206,10 +209,10 @@ def allows(interval: str, value: float) -> bool:
   return above and (value < high if ends[4] == ')' else value <= high)
 
 
-def table(known: Mapping[str, Option]) -> str:
+def table(declared: Mapping[str, Option]) -> str:
   """A text with the name, default, limits and description of each option."""
   lines = []
-  for name, option in known.items():
+  for name, option in declared.items():
     limit = option.limit
     if callable(limit):
       limit = 'with ' + ', '.join(of(limit))

@@ -146,9 +146,9 @@ def decayed(
 
 def learning_rate(config: Mapping[str, Any]) -> Schedule:
   """`decayed`, from its options among the fields of `config.optimizer`."""
-  known = options.of(decayed)
+  declared = options.of(decayed)
   schedule: Schedule = decayed(
-    **{k: v for k, v in config.items() if k in known}
+    **{k: v for k, v in config.items() if k in declared}
   )
   return schedule
 

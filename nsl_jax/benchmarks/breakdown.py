@@ -60,13 +60,13 @@ def part_of(op_name: str) -> str:
 
 def parts(program: str) -> dict[str, str]:
   """Instruction -> part, from the text of an optimized program."""
-  found = {}
+  part_by_instruction = {}
   for line in program.splitlines():
     instruction = _NAMED.match(line)
     if instruction and instruction[2] not in _AROUND:
       name = _OP_NAME.search(line)
-      found[instruction[1]] = part_of(name[1] if name else '')
-  return found
+      part_by_instruction[instruction[1]] = part_of(name[1] if name else '')
+  return part_by_instruction
 
 
 def _events(profile: Any) -> Iterable[tuple[str, float, float]]:
@@ -128,8 +128,8 @@ def measure(
         call()
     (path,) = pathlib.Path(folder).rglob('*.xplane.pb')
     profile = jax.profiler.ProfileData.from_file(str(path))
-    found = spent(_events(profile), parts(program))
-  return {name: 1e-6 * ns / steps for name, ns in found.items()}
+    nanoseconds = spent(_events(profile), parts(program))
+  return {name: 1e-6 * ns / steps for name, ns in nanoseconds.items()}
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:

@@ -104,8 +104,8 @@ class LabeledOnly(LogisticRegression):
 
   def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
     """Fits to the rows whose label is not -1."""
-    known = np.asarray(y) != -1
-    return super().fit(X[known], y[known], sample_weight)
+    labeled = np.asarray(y) != -1
+    return super().fit(X[labeled], y[labeled], sample_weight)
 
 
 def classifiers(seed: int) -> dict[str, Any]:
@@ -126,14 +126,14 @@ def classifiers(seed: int) -> dict[str, Any]:
   }
 
 
-def hide(labels: np.ndarray, each: int, seed: int) -> np.ndarray:
-  """Labels i32[N] of which `each` of every class are left, others -1."""
-  order = np.random.default_rng([seed, each]).permutation(len(labels))
-  left = np.full_like(labels, -1)
+def hide(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+  """Labels i32[N] of which `per_class` of every class are left, others -1."""
+  order = np.random.default_rng([seed, per_class]).permutation(len(labels))
+  visible = np.full_like(labels, -1)
   for label in np.unique(labels):
-    rows = order[labels[order] == label][:each]
-    left[rows] = label
-  return left
+    rows = order[labels[order] == label][:per_class]
+    visible[rows] = label
+  return visible
 
 
 def fit(
@@ -147,21 +147,21 @@ def fit(
     table: the rows.
     labels: of the training rows, -1 for those that it must not see.
   """
-  own = name.startswith('ours')
-  train, test = table.images if own else table.features
+  ours = name.startswith('ours')
+  train, test = table.images if ours else table.features
   begun = time.perf_counter()
   classifier.fit(train, labels)
   seconds = time.perf_counter() - begun
   predicted = classifier.predict(test)
-  found = {
+  result = {
     'accuracy': 100.0 * float(np.mean(predicted == table.labels[1])),
     'fit_s': round(seconds, 3),
   }
-  if own:
+  if ours:
     results = classifier.results_
-    found['validation_error'] = results['score']['mean']
-    found['steps'] = results['steps']
-  return found
+    result['validation_error'] = results['score']['mean']
+    result['steps'] = results['steps']
+  return result
 
 
 def measure(
@@ -187,46 +187,48 @@ def measure(
   Raises:
     errors.UserError: if the file is of another version or machine.
   """
-  where = workdir_lib.provenance(1)
-  content = _read(path, where)
+  provenance = workdir_lib.provenance(1)
+  content = _read(path, provenance)
   cells: list[dict[str, Any]] = content['cells']
   keys = ('data', 'labels', 'classifier', 'seed')
   done = {tuple(cell[key] for key in keys) for cell in cells}
   tables = {name: functools.cache(load) for name, load in data.items()}
   for seed in seeds:
     for name, load in tables.items():
-      for each in labels:
+      for per_class in labels:
         for model, classifier in make(seed).items():
-          key = (name, each, model, seed)
+          key = (name, per_class, model, seed)
           if key in done:
             continue
           begun = time.perf_counter()
-          known = hide(load().labels[0], each, seed)
-          cell = fit(model, classifier, load(), known)
+          visible = hide(load().labels[0], per_class, seed)
+          cell = fit(model, classifier, load(), visible)
           cells.append(dict(zip(keys, key)) | cell)
-          content['seeds'] = sorted({one['seed'] for one in cells})
+          content['seeds'] = sorted({cell['seed'] for cell in cells})
           content['wall_time_s'] += time.perf_counter() - begun
           _write(path, content)
           print(
-            f'{name}, {each} labels a class, seed {seed}, {model}: '
+            f'{name}, {per_class} labels a class, seed {seed}, {model}: '
             f'{cell["accuracy"]:.2f} % in {cell["fit_s"]:.1f} s',
             file=sys.stderr,
           )
   return cells
 
 
-def _read(path: pathlib.Path | None, where: dict[str, Any]) -> dict[str, Any]:
+def _read(
+  path: pathlib.Path | None, provenance: dict[str, Any]
+) -> dict[str, Any]:
   if path is None or not path.exists():
     return {
       'kind': 'classifiers',
-      **where,
+      **provenance,
       'settings': SETTINGS,
       'seeds': [],
       'wall_time_s': 0.0,
       'cells': [],
     }
   content = workdir_lib.read_json(path)
-  for name, value in where.items():
+  for name, value in provenance.items():
     if content.get(name) != value:
       raise errors.UserError(
         f'{path} has {name} {content.get(name)}, and here it is {value}: '
@@ -253,13 +255,13 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
   for data, model in rows:
     words = []
     for count in counts:
-      found = [
+      accuracies = [
         cell
         for cell in cells
         if (cell['data'], cell['classifier'], cell['labels'])
         == (data, model, count)
       ]
-      words += _words(found)
+      words += _words(accuracies)
     lines.append(f'| {data} | {model} | {" | ".join(words)} |')
   return '\n'.join(lines)
 

@@ -50,8 +50,8 @@ def _own_memory(process: int) -> int:
     text = pathlib.Path(f'/proc/{process}/status').read_text()
   except OSError:
     return 0
-  found = [line for line in text.splitlines() if line.startswith('RssAnon')]
-  return int(found[0].split()[1]) * 1024 if found else 0
+  matches = [line for line in text.splitlines() if line.startswith('RssAnon')]
+  return int(matches[0].split()[1]) * 1024 if matches else 0
 
 
 def run(words: Sequence[str], cache: str) -> dict[str, float]:
@@ -98,7 +98,7 @@ def measure(counts: Iterable[int]) -> dict[str, dict[str, dict[str, float]]]:
   """By number of images, what training, training again (the images are decoded
   then) and predicting them take.
   """
-  found = {}
+  measured = {}
   for count in counts:
     with tempfile.TemporaryDirectory() as root:
       photos = pathlib.Path(root, 'photos')
@@ -111,7 +111,7 @@ def measure(counts: Iterable[int]) -> dict[str, dict[str, dict[str, float]]]:
         '--config.model.name=small_cnn',
       ]
       first = run([*train, f'--workdir={root}/first'], cache)
-      again = run([*train, f'--workdir={root}/again'], cache)
+      cached_run = run([*train, f'--workdir={root}/again'], cache)
       predict = run(
         [
           'predict',
@@ -121,13 +121,15 @@ def measure(counts: Iterable[int]) -> dict[str, dict[str, dict[str, float]]]:
         ],
         cache,
       )
-    found[str(count)] = {
+    measured[str(count)] = {
       'train, decoding': first,
-      'train': again,
+      'train': cached_run,
       'predict': predict,
     }
-    print(json.dumps({count: found[str(count)]}), file=sys.stderr, flush=True)
-  return found
+    print(
+      json.dumps({count: measured[str(count)]}), file=sys.stderr, flush=True
+    )
+  return measured
 
 
 def table(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -135,9 +137,9 @@ def table(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
   kinds = next(iter(measured.values()))
   head = ' | '.join(f'{kind} s | MB' for kind in kinds)
   lines = [f'| images | {head} |', '| --- ' * (1 + 2 * len(kinds)) + '|']
-  for count, one in measured.items():
+  for count, costs in measured.items():
     cells = ' | '.join(
-      f'{v["seconds"]} | {v["peak_mb"]:g}' for v in one.values()
+      f'{v["seconds"]} | {v["peak_mb"]:g}' for v in costs.values()
     )
     lines.append(f'| {int(count):,} | {cells} |')
   return '\n'.join(lines)

@@ -57,18 +57,20 @@ def first_step(config: str, cache: str) -> float:
 
 def measure(configs: Iterable[str]) -> dict[str, dict[str, float]]:
   """By config: `cold_s` with an empty cache, `warm_s` with a filled one."""
-  found = {}
+  measured = {}
   for config in configs:
     with tempfile.TemporaryDirectory() as cache:
-      found[config] = {
+      measured[config] = {
         name: first_step(config, cache) for name in ('cold_s', 'warm_s')
       }
-  return found
+  return measured
 
 
 def table(measured: Mapping[str, Mapping[str, float]]) -> str:
   """A Markdown table, one row per config."""
   lines = ['| config | cold s | warm s |', '| --- | --- | --- |']
-  for name, one in measured.items():
-    lines.append(f'| {name} | {one["cold_s"]:.1f} | {one["warm_s"]:.1f} |')
+  for name, seconds in measured.items():
+    lines.append(
+      f'| {name} | {seconds["cold_s"]:.1f} | {seconds["warm_s"]:.1f} |'
+    )
   return '\n'.join(lines)

@@ -38,9 +38,9 @@ ROWS = {
 
 def parse(word: str) -> tuple[str, dict[str, Any]]:
   """`name:k=v+k=v` -> the name and its options, parsed as Python literals."""
-  name, _, rest = word.partition(':')
+  name, _, fields = word.partition(':')
   options = {}
-  for item in filter(None, rest.split('+')):
+  for item in filter(None, fields.split('+')):
     key, _, text = item.partition('=')
     try:
       options[key] = ast.literal_eval(text)
@@ -126,24 +126,24 @@ def subjects_of(
   """
   setting = work.setting
   apply = functools.partial(normalize.apply, work.normalize)
-  read = functools.partial(train_step.make_batch, apply)
+  make_batch = functools.partial(train_step.make_batch, apply)
   full, bare = work.make(True), work.make(False)
   data = stopwatch.random_data(full.per_image_tables, setting, work.normalize)
   rows = {
     name: jnp.arange(size) for name, size in stopwatch.sizes(setting).items()
   }
-  batch = jax.jit(read)(data, rows)
-  found = {_FULL: stopwatch.training(full, setting, read, data)}
+  batch = jax.jit(make_batch)(data, rows)
+  subjects = {_FULL: stopwatch.training(full, setting, make_batch, data)}
   if empty:
-    found[_BARE] = stopwatch.training(
+    subjects[_BARE] = stopwatch.training(
       bare, setting, lambda batch, rows: batch, batch
     )
   if inference:
     state = train_step.initial_state(full, 0, setting.mesh)
-    found[_INFERENCE] = stopwatch.inference(
+    subjects[_INFERENCE] = stopwatch.inference(
       full.predict, state, setting, apply, data
     )
-  return found
+  return subjects
 
 
 def measure(
@@ -163,16 +163,18 @@ def measure(
     with the data pipeline.
   """
   subjects = {
-    (name, way): one
+    (name, way): subject
     for name, work in works.items()
-    for way, one in subjects_of(work, inference=inference, empty=empty).items()
+    for way, subject in subjects_of(
+      work, inference=inference, empty=empty
+    ).items()
   }
   setting = next(iter(works.values())).setting
-  taken = stopwatch.in_turn(subjects, setting, steps=steps)
-  found: dict[str, dict[str, Any]] = {
+  step_ms = stopwatch.in_turn(subjects, setting, steps=steps)
+  measured: dict[str, dict[str, Any]] = {
     name: {
       'images': work.setting.labeled + work.setting.unlabeled,
-      **{way: ms for (owner, way), ms in taken.items() if owner == name},
+      **{way: ms for (owner, way), ms in step_ms.items() if owner == name},
       'compile_s': subjects[name, _FULL].compile_s,
       'memory_mb': subjects[name, _FULL].memory_mb,
       'gflop': subjects[name, _FULL].gflop,
@@ -183,10 +185,10 @@ def measure(
     for name in works:
       full = subjects[name, _FULL]
       calls = breakdown.measure(full.call, full.program(), steps=_PROFILED)
-      found[name]['parts_ms'] = {
+      measured[name]['parts_ms'] = {
         part: ms / setting.steps_per_call for part, ms in calls.items()
       }
-  return found
+  return measured
 
 
 def with_kernels(

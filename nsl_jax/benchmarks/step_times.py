@@ -14,7 +14,7 @@ def ratio(times: Sequence[float], base: Sequence[float]) -> float:
   return statistics.median(a / b for a, b in zip(times, base))
 
 
-def _whole(number: float | None) -> str:
+def _rounded(number: float | None) -> str:
   return '' if number is None else f'{number:,.0f}'
 
 
@@ -39,34 +39,34 @@ def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     *['inference ms'] * (INFERENCE in first),
   ]
   lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
-  for word, one in measured.items():
-    median = statistics.median(one['ms'])
-    times = ratio(one['ms'], first['ms'])
+  for word, trial in measured.items():
+    median = statistics.median(trial['ms'])
+    times = ratio(trial['ms'], first['ms'])
     cells = [
       word,
       f'{median:.2f}',
-      f'{min(one["ms"]):.2f}',
-      f'{max(one["ms"]):.2f}',
-      *[f'{statistics.median(one.get(BARE, [0])):.2f}'] * (BARE in first),
+      f'{min(trial["ms"]):.2f}',
+      f'{max(trial["ms"]):.2f}',
+      *[f'{statistics.median(trial.get(BARE, [0])):.2f}'] * (BARE in first),
       f'{times:.2f}',
-      f'{1e3 * one["images"] / median:,.0f}',
-      _whole(one['memory_mb']),
-      *[_whole(one.get('gflop'))] * ('gflop' in first),
-      f'{one["compile_s"]:.1f}',
+      f'{1e3 * trial["images"] / median:,.0f}',
+      _rounded(trial['memory_mb']),
+      *[_rounded(trial.get('gflop'))] * ('gflop' in first),
+      f'{trial["compile_s"]:.1f}',
     ]
-    if INFERENCE in one:
-      cells.append(f'{statistics.median(one[INFERENCE]):.2f}')
+    if INFERENCE in trial:
+      cells.append(f'{statistics.median(trial[INFERENCE]):.2f}')
     lines.append('| ' + ' | '.join(cells) + ' |')
   return '\n'.join(lines)
 
 
-def beside(rows: Sequence[Mapping[str, Any]], own: str = 'nsl_jax') -> str:
+def beside(rows: Sequence[Mapping[str, Any]], our_peer: str = 'nsl_jax') -> str:
   """A Markdown table of other libraries' steps and ours.
 
   Args:
     rows: each with `peer`, `method`, `batch`, `median` (ms) and, for a method
       with several variants, `variant`.
-    own: the `peer` of our rows.
+    our_peer: the `peer` of our rows.
   """
   lines = [
     '| method | batch | library | ms/step | ours | ms/step | speed |',
@@ -74,13 +74,13 @@ def beside(rows: Sequence[Mapping[str, Any]], own: str = 'nsl_jax') -> str:
   ]
   ours = collections.defaultdict(list)
   for row in rows:
-    if row['peer'] == own:
+    if row['peer'] == our_peer:
       ours[row['method'], row['batch']].append(row)
   for row in rows:
-    for one in ours[row['method'], row['batch']] * (row['peer'] != own):
+    for cell in ours[row['method'], row['batch']] * (row['peer'] != our_peer):
       lines.append(
         f'| {row["method"]} | {row["batch"]} | {row["peer"]} | '
-        f'{row["median"]:,.0f} | {one["variant"]} | {one["median"]:,.0f} | '
-        f'{row["median"] / one["median"]:.2f} |'
+        f'{row["median"]:,.0f} | {cell["variant"]} | {cell["median"]:,.0f} | '
+        f'{row["median"] / cell["median"]:.2f} |'
       )
   return '\n'.join(lines)

@@ -92,9 +92,9 @@ def random_data(
     else rng.random((size, setting.classes), np.float32)
     for name in per_image_tables
   }
-  whole = mesh_lib.replicated_sharding(setting.mesh)
+  replicated = mesh_lib.replicated_sharding(setting.mesh)
   fitted = normalize.fit(kind, images)
-  return Data(*mesh_lib.put((images, labels, fitted, tables), whole))
+  return Data(*mesh_lib.put((images, labels, fitted, tables), replicated))
 
 
 def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
@@ -116,14 +116,14 @@ def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
 
 
 def training(
-  method: Method, setting: Setting, read: train_step.Read, data: Any
+  method: Method, setting: Setting, make_batch: train_step.Read, data: Any
 ) -> Subject:
   """The training step, with rows drawn and sent by the host.
 
   Args:
     method: the method.
     setting: sizes.
-    read: `(data, rows) -> Batch`.
+    make_batch: `(data, rows) -> Batch`.
     data: the data set, or a batch that every step uses.
   """
   streams = {
@@ -132,7 +132,7 @@ def training(
   }
   count = setting.steps_per_call
   chunk = train_step.make_train_steps(
-    train_step.one_step(method, read),
+    train_step.one_step(method, make_batch),
     mesh=setting.mesh,
     compiler_options=kernels.options(setting.kernels),
   )
@@ -141,19 +141,19 @@ def training(
     streams, range(step, step + count), setting.mesh
   )
   first = rows_at(0)
-  program, known = _compiled(chunk, state, data, first)
+  program, costs = _compiled(chunk, state, data, first)
   step = 0
 
   def call() -> None:
     nonlocal state, step
-    here = first
+    indices = first
     if isinstance(data, Data):
-      here = rows_at(step)
-    state, history = program(state, data, here)
+      indices = rows_at(step)
+    state, history = program(state, data, indices)
     jax.block_until_ready(history)
     step += count
 
-  return Subject(call, **known)
+  return Subject(call, **costs)
 
 
 def inference(
@@ -186,10 +186,10 @@ def inference(
     return jax.lax.map(lambda one: classes(state, fitted, one), images)
 
   inputs = (state, data.normalization, images)
-  program, known = _compiled(
+  program, costs = _compiled(
     jax.jit(several, compiler_options=kernels.options(setting.kernels)), *inputs
   )
-  return Subject(lambda: jax.block_until_ready(program(*inputs)), **known)
+  return Subject(lambda: jax.block_until_ready(program(*inputs)), **costs)
 
 
 def in_turn(
@@ -206,15 +206,15 @@ def in_turn(
     Milliseconds per step, of every call.
   """
   calls = -(-steps // setting.steps_per_call)
-  taken: dict[_Name, list[float]] = {name: [] for name in subjects}
+  step_ms: dict[_Name, list[float]] = {name: [] for name in subjects}
   for at in tqdm.trange(-_WARM_UP, calls, desc='timing', leave=False):
-    for name, one in subjects.items():
+    for name, subject in subjects.items():
       begun = time.perf_counter()
-      one.call()
+      subject.call()
       seconds = time.perf_counter() - begun
       if at >= 0:
-        taken[name].append(1e3 * seconds / setting.steps_per_call)
-  return taken
+        step_ms[name].append(1e3 * seconds / setting.steps_per_call)
+  return step_ms
 
 
 def peak_memory_mb() -> float:

@@ -65,13 +65,13 @@ class Passes(NamedTuple):
   backward: int
   forward: int
 
-  def units(self, both: float = 3.0) -> float:
+  def units(self, forward_backward: float = 3.0) -> float:
     """The cost in forward passes of one image.
 
     Args:
-      both: cost of a forward and backward pass; 3 by arithmetic.
+      forward_backward: cost of a forward and backward pass; 3 by arithmetic.
     """
-    return both * self.backward + self.forward
+    return forward_backward * self.backward + self.forward
 
 
 def passes(method: str, labeled: int, unlabeled: int) -> dict[str, Passes]:
@@ -82,28 +82,28 @@ def passes(method: str, labeled: int, unlabeled: int) -> dict[str, Passes]:
   gradient on the other view. DNLL: in each network all images with gradient,
   and the unlabeled ones without gradient on the weak view.
   """
-  both = labeled + unlabeled
+  total = labeled + unlabeled
   networks, trained = {
-    'mean_teacher': (1, Passes(both, unlabeled)),
-    'dual_student': (2, Passes(2 * both, 2 * both)),
-    'dnll': (2, Passes(2 * both, 2 * unlabeled)),
+    'mean_teacher': (1, Passes(total, unlabeled)),
+    'dual_student': (2, Passes(2 * total, 2 * total)),
+    'dnll': (2, Passes(2 * total, 2 * unlabeled)),
   }[method]
   return {
     TRAINING: trained,
-    INFERENCE: Passes(0, both),
-    EVALUATION: Passes(0, networks * both),
+    INFERENCE: Passes(0, total),
+    EVALUATION: Passes(0, networks * total),
   }
 
 
 def configs() -> dict[str, ml_collections.ConfigDict]:
   """The configs of the rows, with the batch of the table."""
-  found = {}
+  configs_by_row = {}
   for row_id in ROWS:
     config = config_lib.load(rows.find(row_id).config)
     config = config.copy_and_resolve_references().unlock()
     config.batch = dict(labeled=LABELED, unlabeled=UNLABELED)
-    found[row_id] = config.lock()
-  return found
+    configs_by_row[row_id] = config.lock()
+  return configs_by_row
 
 
 def _reported(method: Method) -> stopwatch.Predict:
@@ -139,19 +139,19 @@ def _subjects(
   }
 
 
-def _both(
-  taken: Mapping[str, list[float]], costs: Mapping[str, Passes]
+def _forward_backward_cost(
+  step_ms: Mapping[str, list[float]], costs: Mapping[str, Passes]
 ) -> float:
   """Cost of a forward and backward pass, in passes of an inference step, from
   the times of one method; includes all other work of a step.
   """
-  one = statistics.median(taken[INFERENCE]) / costs[INFERENCE].forward
-  step = statistics.median(taken[TRAINING]) / one
+  forward_ms = statistics.median(step_ms[INFERENCE]) / costs[INFERENCE].forward
+  step = statistics.median(step_ms[TRAINING]) / forward_ms
   return (step - costs[TRAINING].forward) / costs[TRAINING].backward
 
 
 def measure(
-  found: Mapping[str, ml_collections.ConfigDict],
+  configs_by_row: Mapping[str, ml_collections.ConfigDict],
   setting: stopwatch.Setting,
   *,
   steps: int,
@@ -159,7 +159,7 @@ def measure(
   """Times all steps of all methods alternately.
 
   Args:
-    found: configs by row id; ratios are to the first.
+    configs_by_row: configs by row id; ratios are to the first.
     setting: sizes.
     steps: steps of each.
 
@@ -170,31 +170,38 @@ def measure(
   """
   train_step.use_precision(setting.precision)
   subjects = {
-    (row_id, kind): one
-    for row_id, config in found.items()
-    for kind, one in _subjects(config, setting).items()
+    (row_id, kind): subject
+    for row_id, config in configs_by_row.items()
+    for kind, subject in _subjects(config, setting).items()
   }
-  taken = stopwatch.in_turn(subjects, setting, steps=steps)
+  step_ms = stopwatch.in_turn(subjects, setting, steps=steps)
   sizes = setting.labeled, setting.unlabeled
-  costs = {i: passes(config.method.name, *sizes) for i, config in found.items()}
-  first = next(iter(found))
-  of_first = {kind: taken[first, kind] for kind in costs[first]}
-  both = _both(of_first, costs[first])
+  costs = {
+    i: passes(config.method.name, *sizes)
+    for i, config in configs_by_row.items()
+  }
+  first = next(iter(configs_by_row))
+  of_first = {kind: step_ms[first, kind] for kind in costs[first]}
+  forward_backward = _forward_backward_cost(of_first, costs[first])
   measured: dict[str, dict[str, Any]] = {}
-  for (row_id, kind), times in taken.items():
+  for (row_id, kind), times in step_ms.items():
     cost, base = costs[row_id][kind], costs[first][kind]
     step = {
       'median_ms': statistics.median(times),
-      'ratio': step_times.ratio(times, taken[first, kind]),
+      'ratio': step_times.ratio(times, step_ms[first, kind]),
       'floor': cost.units() / base.units(),
       'units': cost.units(),
       'passes': cost._asdict(),
       'ms': times,
     }
     if kind == TRAINING:
-      step['expected'] = cost.units(both) / base.units(both)
-    one = measured.setdefault(row_id, {'method': found[row_id].method.name})
-    one[kind] = step
+      step['expected'] = cost.units(forward_backward) / base.units(
+        forward_backward
+      )
+    subject = measured.setdefault(
+      row_id, {'method': configs_by_row[row_id].method.name}
+    )
+    subject[kind] = step
   return measured
 
 
@@ -216,37 +223,37 @@ def run(*, seeds: int = 1, reduced: int = 0) -> dict[str, Any]:
   Raises:
     errors.UserError: for other numbers.
   """
-  per_call, whole = loop.default_steps_per_call(), whole_steps()
+  per_call, full_steps = loop.default_steps_per_call(), whole_steps()
   if seeds != 1:
     raise errors.UserError(f'--seeds={seeds}: a timing has no seeds, give 1')
-  if not 0 <= reduced <= whole:
+  if not 0 <= reduced <= full_steps:
     raise errors.UserError(
-      f'--reduced={reduced}: the whole timing has {whole} steps of each'
+      f'--reduced={reduced}: the whole timing has {full_steps} steps of each'
     )
   begun = time.perf_counter()
-  steps, found = reduced or whole, configs()
+  steps, configs_by_row = reduced or full_steps, configs()
   setting = stopwatch.Setting(
     LABELED,
     UNLABELED,
     _SHAPE,
     _CLASSES,
     per_call,
-    found[ROWS[0]].precision,
+    configs_by_row[ROWS[0]].precision,
     mesh_lib.make(1),
     kernels=kernels.choose('measured'),
   )
-  measured = measure(found, setting, steps=steps)
-  for row_id, one in measured.items():
-    one['config'] = found[row_id].to_dict()
+  measured = measure(configs_by_row, setting, steps=steps)
+  for row_id, measurement in measured.items():
+    measurement['config'] = configs_by_row[row_id].to_dict()
   return {
     'row': ' '.join(ROWS),
     'kind': 'timing',
     'seeds': [0],
     'steps': steps,
-    'full_steps': whole,
-    'reduced': steps < whole,
+    'full_steps': full_steps,
+    'reduced': steps < full_steps,
     'steps_per_call': per_call,
-    'batch': found[ROWS[0]].batch.to_dict(),
+    'batch': configs_by_row[ROWS[0]].batch.to_dict(),
     'precision': setting.precision,
     'kernels': setting.kernels,
     'definitions': DEFINITIONS,
@@ -282,10 +289,10 @@ def table(content: Mapping[str, Any]) -> str:
     'ratio',
   ]
   lines = ['| ' + ' | '.join(names) + ' |', '|' + ' --- |' * len(names)]
-  for row_id, one in content['methods'].items():
-    cells = [row_id, one['method']]
+  for row_id, measurement in content['methods'].items():
+    cells = [row_id, measurement['method']]
     for kind in (TRAINING, INFERENCE, EVALUATION):
-      step, paper = one[kind], _paper(kind)
+      step, paper = measurement[kind], _paper(kind)
       cells += [f'{step["median_ms"]:.4g}', f'{step["ratio"]:.2f}']
       if paper:
         cells.append(f'{paper[row_id] / paper[ROWS[0]]:.2f}')

@@ -79,7 +79,7 @@ def print_rows(
     else:
       work = step.of_word(word, model, setting, view)
     subject = step.subjects_of(work, inference=False)[step_times.BARE]
-    taken = stopwatch.in_turn({word: subject}, setting, steps=steps)
+    step_ms = stopwatch.in_turn({word: subject}, setting, steps=steps)
     print(
       'ROW '
       + json.dumps(
@@ -90,7 +90,7 @@ def print_rows(
           'batch': f'{setting.labeled}+{setting.unlabeled}',
           'kernels': setting.kernels,
           'compile_s': subject.compile_s,
-          'all': taken[word],
+          'all': step_ms[word],
         }
       ),
       flush=True,
@@ -197,16 +197,18 @@ _ACTS_IN = {
 
 def _refuse_ignored(parser: cli.Parser, options: Any) -> None:
   """Raises UserError if an option would have no effect."""
-  given = {
+  set_flags = {
     name
     for name, value in vars(options).items()
     if value != parser.get_default(name) and name != 'verbosity'
   }
-  for mode in given & _ACTS_IN.keys():
-    ignored = sorted(f'--{name}' for name in given - _ACTS_IN[mode] - {mode})
+  for mode in set_flags & _ACTS_IN.keys():
+    ignored = sorted(
+      f'--{name}' for name in set_flags - _ACTS_IN[mode] - {mode}
+    )
     if ignored:
       raise errors.UserError(f'--{mode} ignores {", ".join(ignored)}: omit it')
-  if 'seeds' in given and not options.classifiers:
+  if 'seeds' in set_flags and not options.classifiers:
     raise errors.UserError('--seeds is for --classifiers: omit it')
   if options.seeds < 1:
     raise errors.UserError(f'--seeds={options.seeds}: must be at least 1')
@@ -270,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.precision,
     mesh_lib.make(1),
   )
-  choices = [kernels_lib.choose(one) for one in options.kernels.split(',')]
+  choices = [kernels_lib.choose(name) for name in options.kernels.split(',')]
   if options.rows:
     for name in (options.method or ','.join(step.ROWS)).split(','):
       for choice in choices:
@@ -295,12 +297,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts=options.breakdown,
     empty=not options.full_only,
   )
-  where = workdir_lib.provenance(1)
+  provenance = workdir_lib.provenance(1)
   of_words = f'{model}, batch {options.batch}, ' if words else ''
   print(
     f'{of_words}images {options.image}, {options.precision}, '
     f'{"/".join(choices)} kernels, {per_call} steps a call, '
-    f'{options.steps} steps, {where["device"]}'
+    f'{options.steps} steps, {provenance["device"]}'
   )
   print(step_times.table(measured))
   if options.breakdown:

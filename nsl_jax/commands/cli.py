@@ -157,11 +157,11 @@ class Parser(argparse.ArgumentParser):
       if name.startswith('--') and name != '--' and not written_out:
         hint = self.hint(name)
         self.error(f'no such option: {name}; {hint}')
-    options, rest = super().parse_known_args(args, namespace)
+    options, unknown = super().parse_known_args(args, namespace)
     for name, value in vars(options).items():
       if isinstance(value, pathlib.Path):
         errors.refuse_address(value, f'--{name}')
-    return options, rest
+    return options, unknown
 
   def hint(self, name: str) -> str:
     """A suggestion for an unknown option."""

@@ -51,5 +51,5 @@ def main(argv: Sequence[str] | None = None) -> None:
       print(prepare.prepare(part, options.data_dir))
     return
   for name in sources.NAMES:
-    state, where = _status(name, options.data_dir)
-    print(f'{name:<14} {state:<14} {where}')
+    state, location = _status(name, options.data_dir)
+    print(f'{name:<14} {state:<14} {location}')

@@ -65,55 +65,62 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     '--overwrite', action='store_true', help='replace an earlier report'
   )
-  given = parser.parse_args(argv)
-  network = predictor.load(
-    given.workdir, weights=given.weights, seed=given.seed
-  )
+  args = parser.parse_args(argv)
+  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
   if not network.classes:
     raise errors.UserError(
-      f'{given.workdir} finds points: evaluate is for classes; use predict'
+      f'{args.workdir} finds points: evaluate is for classes; use predict'
     )
-  out = given.out or given.workdir / 'evaluation' / given.images.resolve().name
-  if (out / page.NUMBERS).exists() and not given.overwrite:
+  out = args.out or args.workdir / 'evaluation' / args.images.resolve().name
+  if (out / page.NUMBERS).exists() and not args.overwrite:
     raise errors.UserError(
       f'{out} has a report: name another --out, or add --overwrite'
     )
-  paths, labels, skipped = listing.scan_labeled(given.images, network.classes)
+  paths, labels, skipped = listing.scan_labeled(args.images, network.classes)
   files.make_folder(out, '--out')
-  found = list(
+  predictions = list(
     progress.progress(
-      network.read(paths, given.images),
+      network.read(paths, args.images),
       total=len(paths),
       unit='image',
       delay=2.0,
     )
   )
-  good = [row for row, one in enumerate(found) if one.outputs is not None]
-  if not good:
+  readable = [
+    row
+    for row, prediction in enumerate(predictions)
+    if prediction.outputs is not None
+  ]
+  if not readable:
     raise errors.UserError(
-      f'none of the {len(found):,} images of {given.images} can be read '
-      f'({found[0].path}: {found[0].error}): replace them'
+      f'none of the {len(predictions):,} images of {args.images} can be read '
+      f'({predictions[0].path}: {predictions[0].error}): replace them'
     )
-  damaged = [f'{one.path}: {one.error}' for one in found if one.error]
-  counted = {
-    fact: sum(fact in one.facts for one in found) for fact in pictures.FACTS
+  damaged = [
+    f'{prediction.path}: {prediction.error}'
+    for prediction in predictions
+    if prediction.error
+  ]
+  num_with_fact = {
+    fact: sum(fact in prediction.facts for prediction in predictions)
+    for fact in pictures.FACTS
   }
-  notes = pictures.counted(counted) + listing.skipped_lines(skipped)
+  notes = pictures.counted(num_with_fact) + listing.skipped_lines(skipped)
   if damaged:
     notes.append(
       f'{len(damaged):,} files cannot be read: ' + listing.shown(damaged, 20)
     )
-  kept = [found[row].path for row in good]
-  seed_folder = given.workdir / f'seed_{network.seed}'
+  readable_paths = [predictions[row].path for row in readable]
+  seed_folder = args.workdir / f'seed_{network.seed}'
   content = page.write(
     out,
-    title=f'{network.config.method.name} on {given.images}',
-    facts=_facts(network, given.workdir, given.images),
+    title=f'{network.config.method.name} on {args.images}',
+    facts=_facts(network, args.workdir, args.images),
     classes=network.classes,
-    labels=labels[good],
-    probabilities=np.stack([found[row].outputs for row in good]),
-    paths=kept,
-    thumbnail=lambda row: resize.thumbnail(given.images / kept[row]),
+    labels=labels[readable],
+    probabilities=np.stack([predictions[row].outputs for row in readable]),
+    paths=readable_paths,
+    thumbnail=lambda row: resize.thumbnail(args.images / readable_paths[row]),
     metric_lines=metrics_log.read(seed_folder / 'metrics.jsonl'),
     notes=notes,
   )
@@ -127,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   if damaged:
     raise errors.UnreadableFiles(
-      f'{len(damaged):,} of {len(found):,} files could not be read: '
+      f'{len(damaged):,} of {len(predictions):,} files could not be read: '
       + listing.shown(damaged),
       len(damaged),
     )

@@ -34,15 +34,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     default='jax',
     help='onnx writes model.onnx besides (pip install "nsl_jax[onnx]")',
   )
-  given = parser.parse_args(argv)
-  export.check_folder(given.out, given.overwrite)
-  network = predictor.load(
-    given.workdir, weights=given.weights, seed=given.seed
-  )
-  content = export.write(network, given.out, onnx=given.format == 'onnx')
-  what = content['input']
-  shape = 'x'.join(map(str, what['shape']))
+  args = parser.parse_args(argv)
+  export.check_folder(args.out, args.overwrite)
+  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
+  content = export.write(network, args.out, onnx=args.format == 'onnx')
+  input_spec = content['input']
+  shape = 'x'.join(map(str, input_spec['shape']))
   print(
-    f'{content["network"]["name"]} of step {network.step}: {what["dtype"]} '
-    f'{shape} -> {content["output"]["meaning"]} -> {given.out}'
+    f'{content["network"]["name"]} of step {network.step}: '
+    f'{input_spec["dtype"]} {shape} -> {content["output"]["meaning"]} '
+    f'-> {args.out}'
   )

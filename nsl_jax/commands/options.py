@@ -36,21 +36,23 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Lists the parts, or the options of the named ones."""
   parser = cli.Parser('options', __doc__)
   parser.add_argument('names', nargs='*', help='of parts')
-  given = parser.parse_args(argv).names
-  known = parts()
-  if not given:
-    for kind, found in known.items():
-      print(f'{kind:<10} {" ".join(found)}')
+  names = parser.parse_args(argv).names
+  parts_by_kind = parts()
+  if not names:
+    for kind, parts_of_kind in parts_by_kind.items():
+      print(f'{kind:<10} {" ".join(parts_of_kind)}')
     return
-  everything = {name for found in known.values() for name in found}
-  for name in given:
+  everything = {
+    name for parts_of_kind in parts_by_kind.values() for name in parts_of_kind
+  }
+  for name in names:
     if name not in everything:
       raise errors.UserError(
         f'no part {name!r}: {errors.did_you_mean(name, everything)}'
       )
-    for kind, found in known.items():
-      if name in found:
-        _describe(kind, name, found[name])
+    for kind, parts_of_kind in parts_by_kind.items():
+      if name in parts_of_kind:
+        _describe(kind, name, parts_of_kind[name])
 
 
 def _describe(kind: str, name: str, part: Callable[..., Any]) -> None:

@@ -42,14 +42,14 @@ def add_network(parser: cli.Parser) -> None:
 
 
 def find_images(
-  where: Sequence[pathlib.Path], skipped: dict[str, int]
+  roots: Sequence[pathlib.Path], skipped: dict[str, int]
 ) -> Iterator[str]:
   """Image files and those below folders.
 
   Raises:
     errors.UserError: if something does not exist.
   """
-  for path in where:
+  for path in roots:
     if path.is_dir():
       yield from map(str, listing.files_below(path, skipped))
     elif path.exists():
@@ -58,13 +58,13 @@ def find_images(
       raise errors.UserError(f'--images={path} does not exist')
 
 
-def _predict_arrays(given: argparse.Namespace) -> None:
+def _predict_arrays(args: argparse.Namespace) -> None:
   """Predicts the rows of `x` in an .npz file, which stand for paths."""
-  path, *others = given.images
-  if others:
+  path, *more_paths = args.images
+  if more_paths:
     raise errors.UserError(
       f'--images={path} is a file of arrays: name it alone, not beside '
-      f'{others[0]}'
+      f'{more_paths[0]}'
     )
   try:
     with np.load(path, allow_pickle=False) as file:
@@ -74,14 +74,14 @@ def _predict_arrays(given: argparse.Namespace) -> None:
       f'--images={path} cannot be read ({error}): save it with '
       'numpy.savez(path, x=...)'
     ) from error
-  tables.check_target(given.out, given.overwrite)
-  network = predictor.load(
-    given.workdir, weights=given.weights, seed=given.seed
-  )
+  tables.check_target(args.out, args.overwrite)
+  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
   outputs = network.outputs(network.images_of(x))
-  found = (predictor.Read(str(row), one) for row, one in enumerate(outputs))
-  tables.write(given.out, found, network.classes, network.facts.outputs)
-  print(f'{len(outputs):,} rows -> {given.out}')
+  predictions = (
+    predictor.Read(str(row), output) for row, output in enumerate(outputs)
+  )
+  tables.write(args.out, predictions, network.classes, network.facts.outputs)
+  print(f'{len(outputs):,} rows -> {args.out}')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -101,39 +101,37 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     '--overwrite', action='store_true', help='replace the CSV file'
   )
-  given = parser.parse_args(argv)
+  args = parser.parse_args(argv)
   skipped: dict[str, int] = {}
-  if given.images[0].suffix == '.npz':
-    _predict_arrays(given)
+  if args.images[0].suffix == '.npz':
+    _predict_arrays(args)
     return
-  paths = list(find_images(given.images, skipped))
+  paths = list(find_images(args.images, skipped))
   if not paths:
-    where = ', '.join(map(str, given.images))
+    roots = ', '.join(map(str, args.images))
     raise errors.UserError(
-      f'no image in {where}: name a folder with JPEG, PNG, WebP, BMP, TIFF or '
+      f'no image in {roots}: name a folder with JPEG, PNG, WebP, BMP, TIFF or '
       'GIF files'
     )
-  tables.check_target(given.out, given.overwrite)
-  network = predictor.load(
-    given.workdir, weights=given.weights, seed=given.seed
-  )
+  tables.check_target(args.out, args.overwrite)
+  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
   begun = time.perf_counter()
-  found = progress.progress(
+  predictions = progress.progress(
     network.read(paths), total=len(paths), unit='image', delay=2.0
   )
   total, damaged, notes = tables.write(
-    given.out, found, network.classes, network.facts.outputs
+    args.out, predictions, network.classes, network.facts.outputs
   )
   for line in notes + listing.skipped_lines(skipped):
     print(line, file=sys.stderr)
   rate = total / (time.perf_counter() - begun)
   print(
     f'{total - damaged:,} images ({network.weights} weights, step '
-    f'{network.step}, {rate:,.0f} images/s) -> {given.out}'
+    f'{network.step}, {rate:,.0f} images/s) -> {args.out}'
   )
   if damaged:
     raise errors.UnreadableFiles(
       f'{damaged:,} of {total:,} files could not be read: see the column error '
-      f'of {given.out}',
+      f'of {args.out}',
       damaged,
     )

@@ -27,10 +27,10 @@ from nsl_jax.training import (
 )
 
 
-def list_rows(found: list[rows.Row]) -> str:
+def list_rows(selected: list[rows.Row]) -> str:
   """Prints one line per row."""
   lines = []
-  for row in found:
+  for row in selected:
     labels = f'@{row.labels}' if row.labels else ''
     value = summary.plus_minus(row.reported, row.reported_std) or '-'
     if row.kind == 'timing':
@@ -156,12 +156,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Lists or runs."""
   options = _parser().parse_args(argv)
   if options.list is not None:
-    found = rows.search(options.list)
-    if not found:
+    selected = rows.search(options.list)
+    if not selected:
       raise errors.UserError(
         f'no row has all of {" ".join(options.list)}: give fewer words'
       )
-    print(list_rows(found))
+    print(list_rows(selected))
     return
   if options.row is None:
     raise errors.UserError('give --list, or --row ID (see --help)')

@@ -51,11 +51,11 @@ def fingerprint(files: Iterable[pathlib.Path]) -> str:
 
 def digest(header: bytes, arrays: Iterable[np.ndarray]) -> str:
   """SHA-256 of `header`, which has their shapes, and the arrays' values."""
-  found = hashlib.sha256(header)
+  sha = hashlib.sha256(header)
   for array in arrays:
     flat = np.ascontiguousarray(array).reshape(-1)
-    found.update(flat.view(np.uint8).data)
-  return found.hexdigest()
+    sha.update(flat.view(np.uint8).data)
+  return sha.hexdigest()
 
 
 def fetch(

@@ -62,14 +62,14 @@ def read(
   key = _key(folder, paths, images, form)
   name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]
   sides = 'x'.join(map(str, form.shape))
-  where = cache.directory(cache_dir) / f'{name}-{sides}-{form.fit}.images'
-  found = _mapped(where, key, form)
-  if found is None:
-    _make(where, key, images, form)
-    found = _mapped(where, key, form)
-  if found is None:
-    raise errors.UserError(f'{where} has just been changed: start again')
-  return found
+  path = cache.directory(cache_dir) / f'{name}-{sides}-{form.fit}.images'
+  decoded_images = _mapped(path, key, form)
+  if decoded_images is None:
+    _make(path, key, images, form)
+    decoded_images = _mapped(path, key, form)
+  if decoded_images is None:
+    raise errors.UserError(f'{path} has just been changed: start again')
+  return decoded_images
 
 
 def _key(
@@ -88,10 +88,10 @@ def _key(
   return digest.hexdigest()
 
 
-def _mapped(where: pathlib.Path, key: str, form: resize.Form) -> Decoded | None:
+def _mapped(path: pathlib.Path, key: str, form: resize.Form) -> Decoded | None:
   """The content of a file with this key, else None."""
   try:
-    with where.open('rb') as file:
+    with path.open('rb') as file:
       end = file.seek(-_LENGTH, os.SEEK_END)
       size = int(file.read(_LENGTH))
       file.seek(end - size)
@@ -101,26 +101,26 @@ def _mapped(where: pathlib.Path, key: str, form: resize.Form) -> Decoded | None:
     shape = (facts['count'], *form.shape)
     if end - size != math.prod(shape):
       return None
-    damaged = {int(row): why for row, why in facts['damaged'].items()}
+    damaged = {int(row): reason for row, reason in facts['damaged'].items()}
     counts = dict(facts['facts'])
   except (OSError, ValueError, KeyError, TypeError):
     return None
   images = np.zeros(shape, np.uint8)
   if math.prod(shape):
-    images = np.memmap(where, np.uint8, mode='r', shape=shape)
+    images = np.memmap(path, np.uint8, mode='r', shape=shape)
   return Decoded(images, damaged, counts)
 
 
 def _make(
-  where: pathlib.Path,
+  path: pathlib.Path,
   key: str,
   images: Sequence[pathlib.Path],
   form: resize.Form,
 ) -> None:
   """Writes the pixels, then what `_mapped` must know and its length."""
-  part = where.with_name(f'{where.name}.{uuid.uuid4().hex}')
+  part = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
   try:
-    where.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with part.open('wb') as out:
       damaged, counts = _decode(out, images, form)
       facts = {
@@ -132,10 +132,10 @@ def _make(
       }
       text = json.dumps(facts).encode()
       out.write(text + b'%*d' % (_LENGTH, len(text)))
-    os.replace(part, where)
+    os.replace(part, path)
   except OSError as error:
     raise errors.UserError(
-      f'cannot write the decoded images to {where} ({error.strerror}): set '
+      f'cannot write the decoded images to {path} ({error.strerror}): set '
       'NSL_JAX_CACHE to a folder with enough space'
     ) from error
   finally:
@@ -149,7 +149,7 @@ def _decode(
   damaged: dict[int, str] = {}
   facts = dict.fromkeys(pictures.FACTS, 0)
 
-  def one(path: pathlib.Path) -> resize.Image | str:
+  def decode_one(path: pathlib.Path) -> resize.Image | str:
     try:
       return resize.read(path, form)
     except ValueError as error:
@@ -166,12 +166,12 @@ def _decode(
   ):
     for start in range(0, len(images), _TOGETHER):
       some = images[start : start + _TOGETHER]
-      for row, found in enumerate(pool.map(one, some), start):
-        if isinstance(found, str):
-          damaged[row] = found
+      for row, decoded_image in enumerate(pool.map(decode_one, some), start):
+        if isinstance(decoded_image, str):
+          damaged[row] = decoded_image
           continue
-        for fact in found.facts:
+        for fact in decoded_image.facts:
           facts[fact] += 1
-        out.write(found.values.tobytes())
+        out.write(decoded_image.values.tobytes())
       bar.update(len(some))
   return damaged, facts

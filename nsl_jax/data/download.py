@@ -44,10 +44,12 @@ def prepare(
   config = tfds.download.DownloadConfig(
     manual_dir=manual, try_download_gcs=False
   )
-  where = {'data_dir': data_dir, 'try_gcs': False}
+  builder_options = {'data_dir': data_dir, 'try_gcs': False}
   try:
     with contextlib.redirect_stdout(sys.stderr):
-      builder = tfds.builder(tfds_name, file_format='array_record', **where)
+      builder = tfds.builder(
+        tfds_name, file_format='array_record', **builder_options
+      )
       builder.download_and_prepare(
         download_dir=downloads, download_config=config
       )

@@ -34,10 +34,12 @@ def across(
   splits = {name: hashes(train_images, chosen) for name, chosen in rows.items()}
   splits['test'] = hashes(test_images, np.arange(len(test_images)))
   names, lines = list(splits), []
-  for place, other in enumerate(names):
+  for place, other_name in enumerate(names):
     for name in names[:place]:
-      if name in _JUDGED or other in _JUDGED:
-        lines += _shared(name, splits[name], other, splits[other], files)
+      if name in _JUDGED or other_name in _JUDGED:
+        lines += _shared(
+          name, splits[name], other_name, splits[other_name], files
+        )
   return lines
 
 
@@ -53,24 +55,24 @@ def hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
 
 def _shared(
   name: str,
-  found: Mapping[int, bytes],
-  other: str,
+  codes: Mapping[int, bytes],
+  other_name: str,
   among: Mapping[int, bytes],
   files: Files,
 ) -> list[str]:
   """The line for two splits, if they share images."""
   first_with = {code: row for row, code in reversed(list(among.items()))}
-  twice = [row for row, code in found.items() if code in first_with]
+  twice = [row for row, code in codes.items() if code in first_with]
   if not twice:
     return []
   row = twice[0]
   pair = [_called('training', row, files.train)]
-  if other == 'test':
-    pair.append(_called('test', first_with[found[row]], files.test))
+  if other_name == 'test':
+    pair.append(_called('test', first_with[codes[row]], files.test))
   else:
-    pair.append(_called('training', first_with[found[row]], files.train))
+    pair.append(_called('training', first_with[codes[row]], files.train))
   return [
-    f'{len(twice):,} of the {len(found):,} {name} images are also {other} '
+    f'{len(twice):,} of the {len(codes):,} {name} images are also {other_name} '
     f'images (first pair: {", ".join(pair)})'
   ]
 

@@ -21,18 +21,18 @@ def image(folder: pathlib.Path, features: Features) -> tuple[int, bool]:
   Raises:
     UserError: the kind of image is not supported.
   """
-  found = _feature(folder, features, 'image', 'image', 'Image')
-  dtype = found.get('dtype', 'uint8')
+  feature = _feature(folder, features, 'image', 'image', 'Image')
+  dtype = feature.get('dtype', 'uint8')
   if dtype not in _DTYPES:
     raise _wrong(folder, 'image', f'Image of {dtype}', 'Image of uint8')
-  channels = int(found['shape']['dimensions'][-1])
+  channels = int(feature['shape']['dimensions'][-1])
   if channels not in _CHANNELS:
     raise errors.UserError(
       f'{folder}: images have {channels} channels; only 1 and 3 are read, 2 '
       'and 4 where the last is transparency: write the data set with '
       'tfds.features.Image of gray or RGB images'
     )
-  return _CHANNELS[channels], found.get('encodingFormat') == 'jpeg'
+  return _CHANNELS[channels], feature.get('encodingFormat') == 'jpeg'
 
 
 def target(folder: pathlib.Path, features: Features) -> tuple[int, int]:
@@ -69,28 +69,28 @@ def _feature(
 ) -> Mapping[str, Any]:
   """The entry of a feature in features.json, which must be of this kind."""
   if name not in features:
-    found = ', '.join(sorted(features)) or 'none'
+    existing = ', '.join(sorted(features)) or 'none'
     raise errors.UserError(
       f'{folder}: there is no feature {name!r}, which must be '
-      f'tfds.features.{needed}, among its features ({found}); write the data '
-      'set with it'
+      f'tfds.features.{needed}, among its features ({existing}); write the '
+      'data set with it'
     )
-  found = features[name]
-  if kind not in found:
-    shape = found.get('tensor', {}).get('shape', {}).get('dimensions')
-    what = str(found.get('pythonClassName', 'unknown')).rpartition('.')[2]
+  feature = features[name]
+  if kind not in feature:
+    shape = feature.get('tensor', {}).get('shape', {}).get('dimensions')
+    actual = str(feature.get('pythonClassName', 'unknown')).rpartition('.')[2]
     if shape:
-      what += f' of shape [{", ".join(map(str, shape))}]'
-    raise _wrong(folder, name, what, needed)
-  return found[kind]
+      actual += f' of shape [{", ".join(map(str, shape))}]'
+    raise _wrong(folder, name, actual, needed)
+  return feature[kind]
 
 
 def _wrong(
-  folder: pathlib.Path, name: str, found: str, needed: str
+  folder: pathlib.Path, name: str, actual: str, needed: str
 ) -> errors.UserError:
   """The error for a feature that cannot be read."""
   return errors.UserError(
-    f'{folder}: feature {name!r} is {found}, but tfds.features.{needed} is '
+    f'{folder}: feature {name!r} is {actual}, but tfds.features.{needed} is '
     'needed; write the data set with that'
   )
 

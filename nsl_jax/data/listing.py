@@ -62,14 +62,16 @@ class Listing(NamedTuple):
 
 def shown(items: Sequence[object], most: int = _SHOWN) -> str:
   """The first items in words, and how many more there are."""
-  more = len(items) - most
-  return ', '.join(map(str, items[:most])) + f' and {more:,} more' * (more > 0)
+  num_omitted = len(items) - most
+  return ', '.join(map(str, items[:most])) + f' and {num_omitted:,} more' * (
+    num_omitted > 0
+  )
 
 
 def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
   """One line on what was skipped, or none."""
-  found = [f'{n:,} {what}' for what, n in skipped.items() if n]
-  return ['skipped: ' + ', '.join(found)] if found else []
+  parts = [f'{n:,} {reason}' for reason, n in skipped.items() if n]
+  return ['skipped: ' + ', '.join(parts)] if parts else []
 
 
 def files_below(
@@ -79,17 +81,17 @@ def files_below(
 
   Hidden files and files that are not images are counted in `skipped`.
   """
-  seen: set[str] = set()
+  visited: set[str] = set()
 
-  def count(what: str, number: int = 1) -> None:
-    skipped[what] = skipped.get(what, 0) + number
+  def count(reason: str, number: int = 1) -> None:
+    skipped[reason] = skipped.get(reason, 0) + number
 
   for at, inner, names in os.walk(folder, followlinks=True):
     real = os.path.realpath(at)
-    if real in seen:  # a link to a folder above it
+    if real in visited:  # a link to a folder above it
       inner.clear()
       continue
-    seen.add(real)
+    visited.add(real)
     hidden = [name for name in inner if name.startswith(('.', '__MACOSX'))]
     count('hidden folders', len(hidden))
     inner[:] = sorted(set(inner) - set(hidden))
@@ -102,9 +104,11 @@ def files_below(
         yield pathlib.Path(at, name)
 
 
-def _inner_folders(where: pathlib.Path) -> str:
-  found = [f'{path.name}/' for path in sorted(where.iterdir()) if path.is_dir()]
-  return f'its folders: {shown(found) or "none"}'
+def _inner_folders(folder: pathlib.Path) -> str:
+  names = [
+    f'{path.name}/' for path in sorted(folder.iterdir()) if path.is_dir()
+  ]
+  return f'its folders: {shown(names) or "none"}'
 
 
 def scan(folder: str | os.PathLike) -> Listing:
@@ -114,41 +118,41 @@ def scan(folder: str | os.PathLike) -> Listing:
     errors.UserError: if the folder has neither layout, or its labels are
       contradictory or incomplete.
   """
-  where = pathlib.Path(folder).expanduser()
+  root = pathlib.Path(folder).expanduser()
   errors.refuse_address(folder, 'config.data.dir')
-  if not where.is_dir():
+  if not root.is_dir():
     raise errors.UserError(
-      f'{where} is not a folder: config.data.dir (dir= of configs/folder.py) '
+      f'{root} is not a folder: config.data.dir (dir= of configs/folder.py) '
       f'names the folder of images; {_HINT}'
     )
   skipped: dict[str, int] = {}
-  folders = _part_folders(where)
-  table = where / LABELS
-  named: dict[str, list[tuple[str, str]]] = {part: [] for part in FOLDERS}
+  folders = _part_folders(root)
+  table = root / LABELS
+  pairs_of: dict[str, list[tuple[str, str]]] = {part: [] for part in FOLDERS}
   if table.is_file():
     if 'labeled' in folders:
       raise errors.UserError(
-        f'{where} has both {LABELS} and {folders["labeled"].name}/: remove one'
+        f'{root} has both {LABELS} and {folders["labeled"].name}/: remove one'
       )
-    listed = _read_table(table, where)
+    listed = _read_table(table, root)
     for part, path, label in listed:
-      named[part].append((path, label))
-    known = {path for _, path, _ in listed}
+      pairs_of[part].append((path, label))
+    listed_paths = {path for _, path, _ in listed}
   elif not folders:
     raise errors.UserError(
-      f'{where} has no labels ({_inner_folders(where)}): {_HINT}'
+      f'{root} has no labels ({_inner_folders(root)}): {_HINT}'
     )
   else:
-    known = set()
+    listed_paths = set()
   for part, inner in folders.items():
     for file in files_below(inner, skipped):
-      relative = file.relative_to(where).as_posix()
-      if relative in known:
+      relative = file.relative_to(root).as_posix()
+      if relative in listed_paths:
         continue
-      label = '' if part == 'unlabeled' else _class_of(file, inner, where)
-      named[part].append((relative, label))
+      label = '' if part == 'unlabeled' else _class_of(file, inner, root)
+      pairs_of[part].append((relative, label))
   _check_empty_classes(folders)
-  return _listing(where, named, skipped, folders)
+  return _listing(root, pairs_of, skipped, folders)
 
 
 def scan_labeled(
@@ -197,31 +201,32 @@ def scan_labeled(
   return tuple(path for path, _ in pairs), labels, skipped
 
 
-def _part_folders(where: pathlib.Path) -> dict[str, pathlib.Path]:
+def _part_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
   """Part -> its folder, of those that are there."""
   inner = {}
-  for path in sorted(where.iterdir()):
+  for path in sorted(root.iterdir()):
     if path.is_dir():
       inner[path.name.lower()] = path
-  found = {}
+  folder_of = {}
   for part, names in FOLDERS.items():
-    there = [inner[name] for name in names if name in inner]
-    if len(there) > 1:
-      both = ' and '.join(f'{path.name}/' for path in there)
+    existing = [inner[name] for name in names if name in inner]
+    if len(existing) > 1:
+      alternatives = ' and '.join(f'{path.name}/' for path in existing)
       raise errors.UserError(
-        f'{where} has {both}, which mean the same: move all images into one'
+        f'{root} has {alternatives}, which mean the same: move all images into '
+        'one'
       )
-    if there:
-      found[part] = there[0]
-  return found
+    if existing:
+      folder_of[part] = existing[0]
+  return folder_of
 
 
 def _class_of(
-  path: pathlib.Path, inner: pathlib.Path, where: pathlib.Path
+  path: pathlib.Path, inner: pathlib.Path, root: pathlib.Path
 ) -> str:
   parts = path.relative_to(inner).parts
   if len(parts) == 1:
-    place = inner.relative_to(where).as_posix()
+    place = inner.relative_to(root).as_posix()
     place = '' if place == '.' else f'{place}/'
     raise errors.UserError(
       f'{path} is in no folder of a class: move it to {place}<class>/, or '
@@ -249,7 +254,7 @@ def _check_empty_classes(folders: Mapping[str, pathlib.Path]) -> None:
 
 
 def _read_table(
-  table: pathlib.Path, where: pathlib.Path
+  table: pathlib.Path, root: pathlib.Path
 ) -> list[tuple[str, str, str]]:
   """(part, path relative to the folder, label) of each line of labels.csv."""
   try:
@@ -274,7 +279,7 @@ def _read_table(
       f'{table} has a column {unknown[0]!r}: remove it; known are path, label '
       'and split'
     )
-  found: list[tuple[str, str, str]] = []
+  entries: list[tuple[str, str, str]] = []
   first: dict[str, int] = {}
   missing: list[str] = []
   for number, line in lines:
@@ -288,16 +293,16 @@ def _read_table(
         'remove one'
       )
     first[path] = number
-    if not (where / path).is_file():
+    if not (root / path).is_file():
       missing.append(f'{path} (line {number})')
       continue
-    found.append((_part_of(line, label, table, number), path, label))
+    entries.append((_part_of(line, label, table, number), path, label))
   if missing:
     raise errors.UserError(
-      f'{table} names {len(missing):,} file(s) that do not exist in {where}: '
+      f'{table} names {len(missing):,} file(s) that do not exist in {root}: '
       f'{shown(missing)}: correct the paths, which are relative to that folder'
     )
-  return found
+  return entries
 
 
 def _part_of(
@@ -322,38 +327,38 @@ def _part_of(
 
 
 def _listing(
-  where: pathlib.Path,
-  named: dict[str, list[tuple[str, str]]],
+  root: pathlib.Path,
+  pairs_of: dict[str, list[tuple[str, str]]],
   skipped: dict[str, int],
   folders: Mapping[str, pathlib.Path],
 ) -> Listing:
-  named['unlabeled'] += [p for p in named['labeled'] if p[1] in _UNKNOWN]
-  named['labeled'] = [p for p in named['labeled'] if p[1] not in _UNKNOWN]
-  classes = sorted({label for _, label in named['labeled']})
-  if not any(named.values()):
-    what = shown([f'{n:,} {what}' for what, n in skipped.items() if n])
+  pairs_of['unlabeled'] += [p for p in pairs_of['labeled'] if p[1] in _UNKNOWN]
+  pairs_of['labeled'] = [p for p in pairs_of['labeled'] if p[1] not in _UNKNOWN]
+  classes = sorted({label for _, label in pairs_of['labeled']})
+  if not any(pairs_of.values()):
+    reasons = shown([f'{n:,} {reason}' for reason, n in skipped.items() if n])
     raise errors.UserError(
-      f'{where} has no image' + f' ({what})' * bool(what) + f': {_HINT}'
+      f'{root} has no image' + f' ({reasons})' * bool(reasons) + f': {_HINT}'
     )
   if not classes:
     raise errors.UserError(
-      f'{where} has no labeled image ({_inner_folders(where)}): {_HINT}'
+      f'{root} has no labeled image ({_inner_folders(root)}): {_HINT}'
     )
   if len(classes) < 2:
     raise errors.UserError(
-      f'{where} has labeled images of one class, {classes[0]!r}: at least two '
+      f'{root} has labeled images of one class, {classes[0]!r}: at least two '
       'classes are needed'
     )
   number = {name: k for k, name in enumerate(classes)}
   for part in ('validation', 'test'):
-    strange = sorted({label for _, label in named[part]} - set(classes))
+    strange = sorted({label for _, label in pairs_of[part]} - set(classes))
     if strange:
       raise errors.UserError(
-        f'the {part} images of {where} have classes without a labeled image: '
+        f'the {part} images of {root} have classes without a labeled image: '
         f'{shown(strange)}: label some images of them, or remove them'
       )
   paths, labels = {}, {}
-  for part, pairs in named.items():
+  for part, pairs in pairs_of.items():
     pairs.sort()
     paths[part] = tuple(path for path, _ in pairs)
     labels[part] = np.array(
@@ -364,4 +369,4 @@ def _listing(
       raise errors.UserError(
         f'{folders[name]} has no image: add some, or remove the folder'
       )
-  return Listing(where, tuple(classes), paths, labels, skipped)
+  return Listing(root, tuple(classes), paths, labels, skipped)

@@ -84,17 +84,17 @@ def _check_memory(image_shape: tuple[int, ...]) -> None:
   needed = _MATRICES * 8 * size**2
   if not hasattr(os, 'sysconf'):
     return  # not available on Windows
-  there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-  if needed > there:
+  physical = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > physical:
     sides = 'x'.join(map(str, image_shape))
     raise errors.UserError(
       f'config.data.normalize=gcn_zca of {sides} images fits a matrix of '
       f'{size:,} x {size:,}, which needs {needed / 2**30:,.0f} GiB of memory, '
-      f'not {there / 2**30:,.0f} GiB: use standard, or smaller images'
+      f'not {physical / 2**30:,.0f} GiB: use standard, or smaller images'
     )
 
 
-def _kept_whitening(
+def _cached_whitening(
   images: np.ndarray, cache_dir: str | None
 ) -> dict[str, np.ndarray]:
   """`whitening`, from the cache if these images were fitted before."""
@@ -103,10 +103,10 @@ def _kept_whitening(
   key = cache.digest(facts.encode(), [images])
 
   def make() -> cache.ArrayPair:
-    what = f'the whitening matrix of {len(images):,} images'
-    print(f'fitting {what}, once ...', file=sys.stderr, flush=True)
-    found = whitening(images)
-    return found['mean'], found['matrix']
+    description = f'the whitening matrix of {len(images):,} images'
+    print(f'fitting {description}, once ...', file=sys.stderr, flush=True)
+    fitted = whitening(images)
+    return fitted['mean'], fitted['matrix']
 
   path = cache.directory(cache_dir) / f'whitening-{key[:12]}.arrays'
   mean, matrix = cache.fetch(path, key, make)
@@ -130,17 +130,17 @@ def fit(
     errors.UserError: for another kind, or one that is not for features.
   """
   of_images = images.dtype == np.uint8
-  known = KINDS if of_images else OF_FEATURES
-  if kind not in known:
-    hint = errors.did_you_mean(kind, known)
-    what = 'images' if of_images else 'features'
+  kinds = KINDS if of_images else OF_FEATURES
+  if kind not in kinds:
+    hint = errors.did_you_mean(kind, kinds)
+    kind_of_input = 'images' if of_images else 'features'
     raise errors.UserError(
-      f'config.data.normalize={kind!r}: is not for {what}; {hint}'
+      f'config.data.normalize={kind!r}: is not for {kind_of_input}; {hint}'
     )
   if not of_images:
     return _fit_features(kind, images)
   if kind == 'gcn_zca':
-    return _kept_whitening(images, cache_dir)
+    return _cached_whitening(images, cache_dir)
   if kind == 'standard':
     counts = np.zeros((images.shape[-1], 256), np.int64)
     for start in range(0, len(images), _ROWS):

@@ -126,7 +126,9 @@ def _on_background(picture: Any) -> tuple[Any, tuple[str, ...]]:
 
   gray = picture.mode in ('1', 'L', 'LA', 'La')
   values = np.asarray(picture.convert('LA' if gray else 'RGBA'), np.int64)
-  seen, alpha = values[..., :-1], values[..., -1:]
-  mixed = (alpha * seen + (255 - alpha) * BACKGROUND + 127) // 255
-  shown = Image.fromarray(mixed.astype(np.uint8)[..., 0 if gray else slice(3)])
-  return shown, ('composited',) if (alpha < 255).any() else ()
+  color, alpha = values[..., :-1], values[..., -1:]
+  mixed = (alpha * color + (255 - alpha) * BACKGROUND + 127) // 255
+  composite = Image.fromarray(
+    mixed.astype(np.uint8)[..., 0 if gray else slice(3)]
+  )
+  return composite, ('composited',) if (alpha < 255).any() else ()

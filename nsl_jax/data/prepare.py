@@ -84,7 +84,7 @@ def recipe(name: str) -> Recipe:
 
 
 def check_name(
-  name: str, data_dir: str | None = None, known: Sequence[str] = NAMES
+  name: str, data_dir: str | None = None, names: Sequence[str] = NAMES
 ) -> None:
   """Raises UserError unless `name` is one of `NAMES`, or there is a TFDS data
   set of that name in the data folder.
@@ -92,7 +92,7 @@ def check_name(
   if name in NAMES:
     return
   if not re.fullmatch(r'\w+', name) or newest(name, data_dir) is None:
-    hint = errors.did_you_mean(name, known)
+    hint = errors.did_you_mean(name, names)
     raise errors.UserError(
       f'unknown data set {name!r}; {hint} (nor is there a TFDS data set of '
       f'that name in {directory(data_dir)})'
@@ -126,11 +126,13 @@ def newest(name: str, data_dir: str | None = None) -> pathlib.Path | None:
 
   The version is the highest; of what is made here, that of its builder.
   """
-  found = _versions(name, data_dir)
+  available = _versions(name, data_dir)
   if name in MANUAL:
-    return found.get(versions.MADE[name])
-  order = sorted(found, key=lambda version: tuple(map(int, version.split('.'))))
-  return found[order[-1]] if order else None
+    return available.get(versions.MADE[name])
+  order = sorted(
+    available, key=lambda version: tuple(map(int, version.split('.')))
+  )
+  return available[order[-1]] if order else None
 
 
 def _versions(name: str, data_dir: str | None) -> dict[str, pathlib.Path]:
@@ -169,7 +171,7 @@ def read_layout(
 
 def unreadable(
   name: str,
-  what: Any,
+  unread: Any,
   error: Exception,
   data_dir: str | None = None,
   *,
@@ -180,17 +182,17 @@ def unreadable(
 
   Args:
     name: of the data set.
-    what: cannot be read.
+    unread: cannot be read.
     error: why.
     data_dir: as for `command`.
-    folder: of the data set, if that is not `what`.
+    folder: of the data set, if that is not `unread`.
     item: what to replace in a data set that may be the user's own.
   """
   second_pass = f'move that version away, then run: {command(name, data_dir)}'
-  if not _maker(folder or what).startswith(_MAKERS):
+  if not _maker(folder or unread).startswith(_MAKERS):
     second_pass = f'replace {item}, or {second_pass}'
   return errors.UserError(
-    f'cannot read {what} ({download.reason(error)}); {second_pass}'
+    f'cannot read {unread} ({download.reason(error)}); {second_pass}'
   )
 
 
@@ -247,25 +249,27 @@ def prepare(name: str, data_dir: str | None = None) -> str:
     UserError: TensorFlow, a file or the network is missing.
   """
   check_name(name, data_dir)
-  state, where = status(name, data_dir)
+  state, location = status(name, data_dir)
   if name in MANUAL and state in ('ready', 'missing'):
     if newest(name, data_dir) is None:
-      where = str(make(name, data_dir))
-    return f'{name} is ready: {where}'
+      location = str(make(name, data_dir))
+    return f'{name} is ready: {location}'
   if state == 'damaged':
-    read_layout(name, pathlib.Path(where), data_dir)  # Says what is wrong.
+    read_layout(name, pathlib.Path(location), data_dir)  # Says what is wrong.
   if state == 'TFRecord only' and not has_module('tensorflow'):
-    raise tfrecord_only(name, pathlib.Path(where), data_dir)
+    raise tfrecord_only(name, pathlib.Path(location), data_dir)
   if state != 'missing':
-    return f'{name} is {state}: {where}'
+    return f'{name} is {state}: {location}'
   tfds_name, folder = recipe(name).tfds_name, directory(data_dir)
   if not has_module('tensorflow'):
     raise errors.UserError(
       f'preparing {name} needs TensorFlow: pip install tensorflow (here, or '
       f'on another machine and copy the folder {tfds_name} into {folder})'
     )
-  made = download.prepare(name, tfds_name, folder, command(name, data_dir))
-  return f'{name} is ready: {made}'
+  builder_path = download.prepare(
+    name, tfds_name, folder, command(name, data_dir)
+  )
+  return f'{name} is ready: {builder_path}'
 
 
 def make(
@@ -281,13 +285,13 @@ def make(
   """
   from nsl_jax.data.datasets import aflw, tiny_imagenet, usps
 
-  own = {
+  makers = {
     'aflw': aflw.prepare,
     'tiny_imagenet': tiny_imagenet.prepare,
     'usps': usps.prepare,
   }
   try:
-    return own[name](directory(data_dir), cache.directory(cache_dir))
+    return makers[name](directory(data_dir), cache.directory(cache_dir))
   except errors.UserError as error:
     older = ', '.join(sorted(_versions(name, data_dir)))
     if not older:

@@ -31,8 +31,8 @@ def decode(
     BadImage: an image cannot be read.
   """
   count, records = _open(layout, split)
-  what = f'{layout.folder.parent.name} {split} ({count:,} images)'
-  print(f'decoding {what}, once ...', file=sys.stderr, flush=True)
+  description = f'{layout.folder.parent.name} {split} ({count:,} images)'
+  print(f'decoding {description}, once ...', file=sys.stderr, flush=True)
   first = next(records)
   shape = _pixels(layout, first, 0).values.shape
   images = memory.empty((count, *shape), np.uint8)
@@ -43,16 +43,16 @@ def decode(
     field = 'landmarks'
   facts = dict.fromkeys(pictures.FACTS, 0)
   for row, record in enumerate(itertools.chain([first], records)):
-    found = _pixels(layout, record, row)
-    if found.values.shape != shape:
+    decoded_image = _pixels(layout, record, row)
+    if decoded_image.values.shape != shape:
       raise errors.UserError(
         f'{layout.folder}: images of split {split} differ in size (row 0 has '
-        f'{_size(shape)} pixels, row {row} {_size(found.values.shape)}); '
-        'make them all the same size'
+        f'{_size(shape)} pixels, row {row} '
+        f'{_size(decoded_image.values.shape)}); make them all the same size'
       )
-    images[row] = found.values
+    images[row] = decoded_image.values
     labels[row] = np.reshape(record[field], labels.shape[1:])
-    for fact in found.facts:
+    for fact in decoded_image.facts:
       facts[fact] += 1
   if row + 1 != count:
     raise ValueError(f'only {row + 1} of {count} examples')

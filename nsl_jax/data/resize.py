@@ -154,15 +154,15 @@ def fit(picture: Any, form: Form) -> Image:
   deep = any(';16' in str(tile[3]) for tile in getattr(picture, 'tile', ()))
   if _orientation(picture) > 1:
     picture = ImageOps.exif_transpose(picture)
-  found = pictures.pixels(picture, form.channels)
-  facts += found.facts
+  decoded_image = pictures.pixels(picture, form.channels)
+  facts += decoded_image.facts
   if deep and 'scaled' not in facts:  # which the turned picture has forgotten
     facts += ('scaled',)
   if form.channels == 1 and not gray:
     facts += ('grayed',)
   if min(size) < min(form.height, form.width):
     facts += ('enlarged',)
-  values, placement = _place(found.values, size, form)
+  values, placement = _place(decoded_image.values, size, form)
   return Image(values, facts, placement)
 
 
@@ -191,9 +191,9 @@ def _place(
   inner = max(1, round(width / scale)), max(1, round(height / scale))
   image = np.full(form.shape, PADDING, np.uint8)
   x, y = (form.width - inner[0]) // 2, (form.height - inner[1]) // 2
-  whole = (0.0, 0.0, float(width), float(height))
+  full_box = (0.0, 0.0, float(width), float(height))
   image[y : y + inner[1], x : x + inner[0]] = _resized(
-    values, inner, whole, size
+    values, inner, full_box, size
   )
   scale_x, scale_y = width / inner[0], height / inner[1]
   return image, Placement(scale_x, scale_y, -x * scale_x, -y * scale_y)
@@ -203,15 +203,15 @@ def _resized(
   values: np.ndarray,
   size: tuple[int, int],
   box: tuple[float, float, float, float],
-  shown: tuple[int, int],
+  picture_size: tuple[int, int],
 ) -> np.ndarray:
-  """A box of u8[h, w, C], in pixels of a picture of size `shown`, at `size`."""
+  """A box of u8[h, w, C] at `size`; the box counts pixels of `picture_size`."""
   import PIL.Image
 
   height, width, channels = values.shape
-  if (width, height) == size == shown:
+  if (width, height) == size == picture_size:
     return values
-  x, y = width / shown[0], height / shown[1]  # a draft is smaller
+  x, y = width / picture_size[0], height / picture_size[1]  # a draft is smaller
   box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
   picture = PIL.Image.fromarray(values[..., 0] if channels == 1 else values)
   picture = picture.resize(size, PIL.Image.Resampling.BICUBIC, box=box)

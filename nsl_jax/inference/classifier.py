@@ -123,10 +123,10 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
       )
     images = self._images(X, reset=True)
     y = column_or_1d(y, warn=True)
-    known = ~_is_unlabeled(y, self.unlabeled)
-    self.classes_, codes = _classes(y, known)
+    labeled = ~_is_unlabeled(y, self.unlabeled)
+    self.classes_, codes = _classes(y, labeled)
     labels = np.full(len(y), -1)
-    labels[known] = codes
+    labels[labeled] = codes
     with _user_errors(), _interrupts(), _settings_kept():
       source = npz.of_arrays(
         (images, labels), name=_NAME, names=tuple(map(str, self.classes_))
@@ -162,8 +162,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     rows = np.flatnonzero(labels < 0)[:_LOOKED_AT]
     if len(rows) < _LEAST:
       return
-    found = self.predictor_.outputs(source.train.images[rows]).argmax(1)
-    counts = np.bincount(found, minlength=source.num_classes)
+    predicted = self.predictor_.outputs(source.train.images[rows]).argmax(1)
+    counts = np.bincount(predicted, minlength=source.num_classes)
     share = counts.max() / len(rows)
     if share > _NEARLY_ALL and share > 1.2 * np.mean(
       labels[labels >= 0] == counts.argmax()
@@ -263,12 +263,12 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     """
     check_is_fitted(self)
     y = column_or_1d(y)
-    known = ~_is_unlabeled(y, self.unlabeled)
-    if not known.any():
+    labeled = ~_is_unlabeled(y, self.unlabeled)
+    if not labeled.any():
       raise ValueError('y has no labeled row, so there is no accuracy')
     if sample_weight is not None:
-      sample_weight = np.asarray(sample_weight)[known]
-    right = self.predict(X)[known] == np.array(y[known].tolist())
+      sample_weight = np.asarray(sample_weight)[labeled]
+    right = self.predict(X)[labeled] == np.array(y[labeled].tolist())
     return float(np.average(right, weights=sample_weight))
 
   def _images(self, X: Any, *, reset: bool) -> np.ndarray:
@@ -300,19 +300,23 @@ def _is_unlabeled(y: np.ndarray, unlabeled: Any) -> np.ndarray:
   if y.dtype.kind in 'US':
     return y.astype(str) == str(unlabeled)
   if y.dtype.kind == 'O':
-    return np.array([one is unlabeled or one == unlabeled for one in y], bool)
+    return np.array(
+      [label is unlabeled or label == unlabeled for label in y], bool
+    )
   if isinstance(unlabeled, str):
     return np.zeros(len(y), bool)
   return y == unlabeled
 
 
-def _classes(y: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _classes(
+  y: np.ndarray, labeled: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """The labels that there are, and the number of each labeled row's.
 
   Raises:
     ValueError: if they are no classes.
   """
-  labels = y[known]
+  labels = y[labeled]
   if labels.dtype.kind in 'fc':
     if not np.isfinite(labels).all():
       raise ValueError('Input y contains NaN or infinity')
@@ -322,7 +326,7 @@ def _classes(y: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         'strings'
       )
   try:
-    if labels.dtype.kind == 'O' and any(one != one for one in labels):
+    if labels.dtype.kind == 'O' and any(label != label for label in labels):
       raise ValueError('Input y contains NaN')
     classes, codes = np.unique(labels, return_inverse=True)
   except TypeError as error:

@@ -97,12 +97,12 @@ def onnx_program(network: Predictor) -> bytes:
   rng = np.random.default_rng(0)
   inputs = rng.integers(0, 256, (_CHECKED, *shape.shape[1:]))
   inputs = inputs.astype(shape.dtype)
-  (found,) = session.run(None, {session.get_inputs()[0].name: inputs})
-  off = float(np.abs(found - np.asarray(run(inputs))).max())
-  if not off <= _TOLERANCE:
+  (onnx_outputs,) = session.run(None, {session.get_inputs()[0].name: inputs})
+  difference = float(np.abs(onnx_outputs - np.asarray(run(inputs))).max())
+  if not difference <= _TOLERANCE:
     raise errors.UserError(
-      f'the ONNX model of {network.config.model.name} differs by {off:g}: use '
-      f'{PROGRAM}, or another version of jax2onnx'
+      f'the ONNX model of {network.config.model.name} differs by '
+      f'{difference:g}: use {PROGRAM}, or another version of jax2onnx'
     )
   return bytes(model)
 

@@ -128,10 +128,10 @@ class Predictor:
     A method may keep those that it is evaluated with anywhere in its state: the
     network is replaced by one that takes note of what it is given.
     """
-    given: list[tuple[Params, Stats]] = []
+    applied: list[tuple[Params, Stats]] = []
 
     def note(params, stats, images, **_):
-      given.append((params, stats))
+      applied.append((params, stats))
       zeros = jnp.zeros((images.shape[0], self.facts.outputs))
       return Outputs(zeros, zeros, zeros), stats
 
@@ -140,17 +140,19 @@ class Predictor:
       self.config.method.to_dict(), self._components._replace(model=model)
     )
     images = jnp.zeros((1, *self.facts.image_shape))
-    found = method.predict(self.state, images)
-    place = list(found).index(self.submodel) if isinstance(found, dict) else 0
-    return given[place]
+    predicted = method.predict(self.state, images)
+    place = (
+      list(predicted).index(self.submodel) if isinstance(predicted, dict) else 0
+    )
+    return applied[place]
 
   def outputs(self, inputs: np.ndarray) -> np.ndarray:
     """`apply` of any number of inputs, in batches of one size."""
-    found = [np.zeros((0, self.facts.outputs), np.float32)]
+    batches = [np.zeros((0, self.facts.outputs), np.float32)]
     size = _batch_size(len(inputs))
     for at in range(0, len(inputs), size):
-      found.append(self._one_batch(inputs[at : at + size], size))
-    return np.concatenate(found)
+      batches.append(self._one_batch(inputs[at : at + size], size))
+    return np.concatenate(batches)
 
   def _one_batch(self, inputs: np.ndarray, size: int) -> np.ndarray:
     """`apply` of at most `size` inputs, by the program for that many."""
@@ -233,10 +235,10 @@ class Predictor:
     Raises:
       errors.UserError: for wrong inputs, see `images_of`.
     """
-    found = self.outputs(self.images_of(inputs))
+    outputs = self.outputs(self.images_of(inputs))
     if not self.classes:
-      return found
-    return np.array(self.classes)[found.argmax(1)]
+      return outputs
+    return np.array(self.classes)[outputs.argmax(1)]
 
   def read(
     self, paths: Iterable[str], folder: pathlib.Path = pathlib.Path()
@@ -276,20 +278,20 @@ class Predictor:
   def _predicted(
     self, paths: list[str], loading: list[futures.Future], size: int
   ) -> Iterator[Read]:
-    found = [future.result() for future in loading]
-    images = np.zeros((len(found), *self.facts.image_shape), np.uint8)
-    for row, one in enumerate(found):
-      if not isinstance(one, str):
-        images[row] = one.values
+    loaded = [future.result() for future in loading]
+    images = np.zeros((len(loaded), *self.facts.image_shape), np.uint8)
+    for row, image in enumerate(loaded):
+      if not isinstance(image, str):
+        images[row] = image.values
     outputs = self._one_batch(images, size)
-    for row, (path, one) in enumerate(zip(paths, found)):
-      if isinstance(one, str):
-        yield Read(path, None, one)
+    for row, (path, image) in enumerate(zip(paths, loaded)):
+      if isinstance(image, str):
+        yield Read(path, None, image)
       elif self.classes:
-        yield Read(path, outputs[row], facts=one.facts)
+        yield Read(path, outputs[row], facts=image.facts)
       else:
-        points = one.placement.to_picture(outputs[row].reshape(-1, 2))
-        yield Read(path, points.reshape(-1), facts=one.facts)
+        points = image.placement.to_picture(outputs[row].reshape(-1, 2))
+        yield Read(path, points.reshape(-1), facts=image.facts)
 
 
 def _batch_size(count: int) -> int:
@@ -394,17 +396,17 @@ def _unpickle(
   facts: network_file.Facts,
   fields: Mapping[str, Any],
   arrays: Sequence[np.ndarray],
-  rest: Mapping[str, Any],
+  attributes: Mapping[str, Any],
 ) -> Predictor:
   config = ml_collections.ConfigDict(fields)
   components, like = _components_and_shapes(config, facts)
   leaves, structure = jax.tree.flatten(like)
-  found = [
+  leaves = [
     jax.random.wrap_key_data(array) if _is_key(leaf) else array
     for leaf, array in zip(leaves, map(jnp.asarray, arrays), strict=True)
   ]
-  state = jax.tree.unflatten(structure, found)
-  return Predictor(facts, config, components, state, **rest)
+  state = jax.tree.unflatten(structure, leaves)
+  return Predictor(facts, config, components, state, **attributes)
 
 
 def _on_one_device(like: Any) -> Any:
@@ -436,7 +438,7 @@ def _with_tuples(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {k: _with_tuples(v) for k, v in value.items()}
   if isinstance(value, list):
-    return tuple(_with_tuples(one) for one in value)
+    return tuple(_with_tuples(item) for item in value)
   return value
 
 
@@ -448,20 +450,20 @@ def _seed_folder(
       f'{folder} is not a folder: name the --workdir of a run'
     )
   read_config(folder)
-  found = {
+  folder_of_seed = {
     int(path.name.removeprefix('seed_')): path
     for path in folder.glob('seed_*')
     if path.name.removeprefix('seed_').isdigit()
   }
-  if not found:
+  if not folder_of_seed:
     raise errors.UserError(
       f'{folder} has no trained seed: let its run go on by the same command'
     )
-  seed = min(found) if seed is None else seed
-  if seed not in found:
-    known = ', '.join(map(str, sorted(found)))
-    raise errors.UserError(f'{folder} has no seed {seed}; it has {known}')
-  return found[seed], seed
+  seed = min(folder_of_seed) if seed is None else seed
+  if seed not in folder_of_seed:
+    seeds_text = ', '.join(map(str, sorted(folder_of_seed)))
+    raise errors.UserError(f'{folder} has no seed {seed}; it has {seeds_text}')
+  return folder_of_seed[seed], seed
 
 
 def _step_of(folder: pathlib.Path, weights: str) -> int:

@@ -44,8 +44,8 @@ def columns(classes: Sequence[str], points: int) -> list[str]:
   points path, x and y of each, error.
   """
   if not classes:
-    named = [f'{axis}{n}' for n in range(1, points + 1) for axis in 'xy']
-    return ['path', *named, 'error']
+    coordinates = [f'{axis}{n}' for n in range(1, points + 1) for axis in 'xy']
+    return ['path', *coordinates, 'error']
   return [
     'path',
     'class',
@@ -57,7 +57,7 @@ def columns(classes: Sequence[str], points: int) -> list[str]:
 
 def write(
   path: pathlib.Path,
-  found: Iterable[Read],
+  predictions: Iterable[Read],
   classes: Sequence[str],
   outputs: int,
 ) -> tuple[int, int, list[str]]:
@@ -65,7 +65,7 @@ def write(
 
   Args:
     path: of the CSV file.
-    found: what became of the files; a damaged one has its error and no numbers.
+    predictions: of the files; a damaged file has its error and no numbers.
     classes: names of the classes; () for points.
     outputs: K, or P coordinates.
 
@@ -83,11 +83,11 @@ def write(
     with part.open('w', encoding='utf-8', newline='') as file:
       table = csv.writer(file, lineterminator='\n')
       table.writerow(columns(classes, outputs // 2))
-      for one in found:
+      for prediction in predictions:
         total += 1
-        facts.update(one.facts)
-        damaged += one.outputs is None
-        table.writerow(_line(one, classes, outputs))
+        facts.update(prediction.facts)
+        damaged += prediction.outputs is None
+        table.writerow(_line(prediction, classes, outputs))
     os.replace(part, path)
   except OSError as error:
     raise errors.UserError(
@@ -98,15 +98,19 @@ def write(
   return total, damaged, pictures.counted(dict(facts))
 
 
-def _line(one: Read, classes: Sequence[str], outputs: int) -> list[Any]:
-  if one.outputs is None:
+def _line(prediction: Read, classes: Sequence[str], outputs: int) -> list[Any]:
+  if prediction.outputs is None:
     empty = [''] * (outputs + 2 * bool(classes))
-    return [one.path, *empty, one.error]
+    return [prediction.path, *empty, prediction.error]
   if not classes:
-    return [one.path, *(f'{value:.2f}' for value in one.outputs), '']
-  best = int(np.argmax(one.outputs))
-  numbers = [f'{value:.6f}' for value in one.outputs]
-  return [one.path, classes[best], numbers[best], *numbers, '']
+    return [
+      prediction.path,
+      *(f'{value:.2f}' for value in prediction.outputs),
+      '',
+    ]
+  best = int(np.argmax(prediction.outputs))
+  numbers = [f'{value:.6f}' for value in prediction.outputs]
+  return [prediction.path, classes[best], numbers[best], *numbers, '']
 
 
 def read(path: pathlib.Path) -> list[Mapping[str, str]]:

@@ -106,9 +106,9 @@ def options_of(name: str) -> dict[str, Option]:
   Raises:
     UserError: no network has this name.
   """
-  known = options.of(find(name))
-  own = {k: v for k, v in known.items() if k not in _NOT_CONFIGURED}
-  return {**own, _INIT_FROM.name: _INIT_FROM}
+  declared = options.of(find(name))
+  own_options = {k: v for k, v in declared.items() if k not in _NOT_CONFIGURED}
+  return {**own_options, _INIT_FROM.name: _INIT_FROM}
 
 
 def build(
@@ -186,13 +186,13 @@ def _as_functions(module: nn.Module) -> Model:
     if not train:
       result: Any = module.apply(variables, images, train=False)
       return _outputs(result), stats
-    result, moved = (still if key is None else module).apply(
+    result, updated = (still if key is None else module).apply(
       variables,
       images,
       train=True,
       mutable=['batch_stats'],
       rngs=None if key is None else {'dropout': key},
     )
-    return _outputs(result), moved.get('batch_stats', {})
+    return _outputs(result), updated.get('batch_stats', {})
 
   return Model(init, apply)

@@ -62,13 +62,13 @@ class ResNet18(nn.Module):
     """Raises UserError where a field or the image size has no meaning."""
     values = {name: getattr(self, name) for name in _OPTIONS}
     options.check(ResNet18, values, 'resnet18: ')
-    least = _LEAST[self.stem]
+    min_size = _LEAST[self.stem]
     height, width = images.shape[1:3]
-    if min(height, width) < least:
-      other = 'stem=small' if self.stem == 'imagenet' else 'small_cnn'
+    if min(height, width) < min_size:
+      alternative = 'stem=small' if self.stem == 'imagenet' else 'small_cnn'
       raise errors.UserError(
         f'resnet18 with stem={self.stem} needs images of at least '
-        f'{least}x{least} pixels, not {height}x{width}; use {other}'
+        f'{min_size}x{min_size} pixels, not {height}x{width}; use {alternative}'
       )
 
   def _norm(self, x: Array, train: bool, *, last: bool = False) -> Array:

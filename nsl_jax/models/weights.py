@@ -133,16 +133,16 @@ def _read_checkpoint(path: str, folder: pathlib.Path) -> tuple[Params, Stats]:
     raise errors.UserError(f'{path}: is not the folder of a checkpoint; {hint}')
   try:
     saved = ocp.PyTreeCheckpointHandler().metadata(state.absolute()).tree
-    wanted = {'params': saved['params'], 'stats': saved['stats']}
+    target = {'params': saved['params'], 'stats': saved['stats']}
     if _AVERAGE in saved['slots']:
       slots = {_AVERAGE: saved['slots'][_AVERAGE]}
-      wanted = {'slots': slots, 'stats': saved['stats']}
-    found = ocp.PyTreeCheckpointer().restore(
+      target = {'slots': slots, 'stats': saved['stats']}
+    restored = ocp.PyTreeCheckpointer().restore(
       state.absolute(),
       ocp.args.PyTreeRestore(
-        item=wanted,
+        item=target,
         restore_args=jax.tree.map(
-          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target
         ),
         partial_restore=True,
       ),
@@ -150,13 +150,15 @@ def _read_checkpoint(path: str, folder: pathlib.Path) -> tuple[Params, Stats]:
   except Exception as error:  # orbax raises whatever its layers raise
     reason = (str(error).strip().splitlines() or [repr(error)])[0][:160]
     raise errors.UserError(f'{path}: cannot be read ({reason})') from error
-  params = found['params'] if 'params' in found else found['slots'][_AVERAGE]
+  params = (
+    restored['params'] if 'params' in restored else restored['slots'][_AVERAGE]
+  )
   if set(params) == _PAIR:
     raise errors.UserError(
       f'{path}: holds two networks, a and b; write one of them to a file by '
       'nsl_jax.models.weights.write'
     )
-  return params, found['stats']
+  return params, restored['stats']
 
 
 def write(
@@ -224,14 +226,14 @@ def start_from(
   @functools.cache
   def fit_of(image_shape: ImageShape) -> _Fit:
     try:
-      given = _by_name(read(path))
+      values = _by_name(read(path))
     except errors.UserError as error:
       raise errors.UserError(f'{OPTION}={error}') from error
-    wanted = _shapes(model, image_shape)
+    shapes = _shapes(model, image_shape)
     heads = {}
     if other_classes is not None:
-      heads = _head(wanted, _shapes(other_classes, image_shape))
-    return _fit(f'{OPTION}={path}', given, wanted, heads)
+      heads = _head(shapes, _shapes(other_classes, image_shape))
+    return _fit(f'{OPTION}={path}', values, shapes, heads)
 
   def init(key: Key, image_shape: ImageShape) -> tuple[Params, Stats]:
     values = fit_of(tuple(image_shape)).values
@@ -269,10 +271,10 @@ def _name(path: Any) -> str:
 
 def _abstract(model: Model, image_shape: ImageShape) -> tuple[Params, Stats]:
   """Shapes and dtypes of the variables."""
-  found: tuple[Params, Stats] = jax.eval_shape(
+  variables: tuple[Params, Stats] = jax.eval_shape(
     lambda key: model.init(key, image_shape), jax.eval_shape(jax.random.key, 0)
   )
-  return found
+  return variables
 
 
 def _shapes(model: Model, image_shape: ImageShape) -> dict[str, Shape]:
@@ -281,7 +283,7 @@ def _shapes(model: Model, image_shape: ImageShape) -> dict[str, Shape]:
 
 
 def _head(
-  wanted: Mapping[str, Shape], other: Mapping[str, Shape]
+  shapes: Mapping[str, Shape], other_shapes: Mapping[str, Shape]
 ) -> dict[str, tuple[int, ...]]:
   """Of what depends on the number of classes, the axes that do.
 
@@ -290,14 +292,14 @@ def _head(
   axes = {
     name: tuple(
       axis
-      for axis, sizes in enumerate(zip(shape, other.get(name, shape)))
+      for axis, sizes in enumerate(zip(shape, other_shapes.get(name, shape)))
       if len(set(sizes)) > 1
     )
-    for name, shape in wanted.items()
+    for name, shape in shapes.items()
   }
   heads = {name: found for name, found in axes.items() if found}
   norms = {n.rpartition('/')[0] for n in heads if n.startswith('batch_stats/')}
-  beside = {n: () for n in wanted if n.rpartition('/')[0] in norms}
+  beside = {n: () for n in shapes if n.rpartition('/')[0] in norms}
   return beside | heads
 
 
@@ -306,9 +308,9 @@ def _text(shape: Shape) -> str:
 
 
 def _fit(
-  where: str,
-  given: Flat,
-  wanted: Mapping[str, Shape],
+  source: str,
+  values: Flat,
+  shapes: Mapping[str, Shape],
   heads: Mapping[str, tuple[int, ...]],
 ) -> _Fit:
   """Which values a network takes.
@@ -317,54 +319,56 @@ def _fit(
     errors.UserError: naming what does not fit.
   """
   notes = []
-  anew = [n for n in heads if _has_other_classes(given, wanted, heads, n)]
-  without = not any(name.startswith('batch_stats/') for name in given)
-  if without and any(name.startswith('batch_stats/') for name in wanted):
-    notes.append(f'{where} has no batch_stats: those of the network start anew')
-    wanted = {n: s for n, s in wanted.items() if n.startswith('params/')}
-  wrong = [*_misfits(given, wanted, anew)]
-  if wrong:
-    more = f' and {len(wrong) - _SHOWN} more' * (len(wrong) > _SHOWN)
-    raise errors.UserError(f'{where}: {", ".join(wrong[:_SHOWN])}{more}')
-  if anew:
-    first = max(anew, key=lambda name: given[name].ndim)
-    names = sorted(name for name in heads if name in wanted)
+  anew = [n for n in heads if _has_other_classes(values, shapes, heads, n)]
+  without = not any(name.startswith('batch_stats/') for name in values)
+  if without and any(name.startswith('batch_stats/') for name in shapes):
     notes.append(
-      f'{where} has another number of classes ({first} is '
-      f'{_text(given[first].shape)} there and {_text(wanted[first])} in the '
+      f'{source} has no batch_stats: those of the network start anew'
+    )
+    shapes = {n: s for n, s in shapes.items() if n.startswith('params/')}
+  wrong = [*_misfits(values, shapes, anew)]
+  if wrong:
+    omitted = f' and {len(wrong) - _SHOWN} more' * (len(wrong) > _SHOWN)
+    raise errors.UserError(f'{source}: {", ".join(wrong[:_SHOWN])}{omitted}')
+  if anew:
+    first = max(anew, key=lambda name: values[name].ndim)
+    names = sorted(name for name in heads if name in shapes)
+    notes.append(
+      f'{source} has another number of classes ({first} is '
+      f'{_text(values[first].shape)} there and {_text(shapes[first])} in the '
       f'network): {", ".join(names)} start anew'
     )
-  taken = wanted.keys() - (heads.keys() if anew else set())
-  return _Fit({name: given[name] for name in taken}, notes)
+  reused = shapes.keys() - (heads.keys() if anew else set())
+  return _Fit({name: values[name] for name in reused}, notes)
 
 
 def _has_other_classes(
-  given: Flat,
-  wanted: Mapping[str, Shape],
+  values: Flat,
+  shapes: Mapping[str, Shape],
   heads: Mapping[str, tuple[int, ...]],
   name: str,
 ) -> bool:
   """Whether the shapes differ in the number of classes and in nothing else."""
-  if name not in given or given[name].ndim != len(wanted[name]):
+  if name not in values or values[name].ndim != len(shapes[name]):
     return False
   differ = {
     axis
-    for axis, size in enumerate(wanted[name])
-    if given[name].shape[axis] != size
+    for axis, size in enumerate(shapes[name])
+    if values[name].shape[axis] != size
   }
   return bool(differ) and differ <= set(heads[name])
 
 
 def _misfits(
-  given: Flat, wanted: Mapping[str, Shape], anew: list[str]
+  values: Flat, shapes: Mapping[str, Shape], anew: list[str]
 ) -> Iterator[str]:
-  for name, shape in wanted.items():
-    if name not in given:
+  for name, shape in shapes.items():
+    if name not in values:
       yield f'{name} is not there'
-    elif given[name].shape != shape and name not in anew:
+    elif values[name].shape != shape and name not in anew:
       yield (
-        f'{name} is {_text(given[name].shape)} there and {_text(shape)} in '
+        f'{name} is {_text(values[name].shape)} there and {_text(shape)} in '
         'the network'
       )
-  for name in sorted(given.keys() - wanted.keys()):
+  for name in sorted(values.keys() - shapes.keys()):
     yield f'{name} is not in the network'

@@ -67,7 +67,7 @@ def find(row_id: str) -> Row:
   if row_id in rows:
     return rows[row_id]
   word = row_id.upper()
-  siblings = [known for known in rows if _table(known) == _table(word)]
+  siblings = [name for name in rows if _table(name) == _table(word)]
   hint = errors.did_you_mean(word, siblings or set(map(_table, rows)))
   raise errors.UserError(f'no row {row_id!r} in the papers; {hint}')
 
@@ -86,8 +86,8 @@ def search(words: Sequence[str]) -> list[Row]:
     word = word.lower()
     described = (row.data, str(row.labels or ''), row.method, row.model)
     return row.id.lower().startswith(word) or any(
-      word == one.lower() or (len(word) > 3 and word in one.lower())
-      for one in (*described, row.paper, *row.method.split('+'))
+      word == text.lower() or (len(word) > 3 and word in text.lower())
+      for text in (*described, row.paper, *row.method.split('+'))
     )
 
   return [

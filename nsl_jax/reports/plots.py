@@ -34,7 +34,7 @@ def curves(folder: pathlib.Path) -> dict[str, Curve]:
       'as runs/digits_ns3l'
     )
   lines = [metrics_log.read(path) for path in files]
-  found = {}
+  curve_of = {}
   for kind, name, _ in PANELS:
     series = [
       {
@@ -45,16 +45,18 @@ def curves(folder: pathlib.Path) -> dict[str, Curve]:
       }
       for seed in lines
     ]
-    steps = sorted(set.intersection(*(set(one) for one in series)))
+    steps = sorted(set.intersection(*(set(by_step) for by_step in series)))
     if steps:
-      values = np.array([[one[step] for step in steps] for one in series])
-      found[name] = np.array(steps), values
-  if not found:
+      values = np.array(
+        [[by_step[step] for step in steps] for by_step in series]
+      )
+      curve_of[name] = np.array(steps), values
+  if not curve_of:
     raise errors.UserError(
       f'{folder} has nothing to draw: no loss or error at a step that every '
       'seed has reached'
     )
-  return found
+  return curve_of
 
 
 def _draw(panel: axes_lib.Axes, curve: Curve, label: str, color: str) -> None:
@@ -84,9 +86,9 @@ def draw(folders: Sequence[pathlib.Path]) -> bytes:
   ]
   figure, axes = style.new(len(panels), 4.2 * len(panels), 3.6)
   for axis, (_, name, label) in zip(axes, panels):
-    for at, (run, found) in enumerate(runs.items()):
-      if name in found:
-        _draw(axis, found[name], run, _COLORS[at % len(_COLORS)])
+    for at, (run, curve_of) in enumerate(runs.items()):
+      if name in curve_of:
+        _draw(axis, curve_of[name], run, _COLORS[at % len(_COLORS)])
     axis.set_xlabel('step')
     axis.set_ylabel(label)
     axis.set_ylim(bottom=0.0)

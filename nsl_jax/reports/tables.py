@@ -40,17 +40,17 @@ def read(folder: pathlib.Path) -> list[Result]:
     raise errors.UserError(
       f'no ledger in {folder}: python -m nsl_jax reproduce --row ID makes it'
     )
-  found = []
+  results = []
   for path in sorted(folder.glob('*.json')):
     content = workdir_lib.read_json(path)
-    wanted = _REQUIRED + _OF_RUNS * (content.get('kind') == 'run')
-    missing = [field for field in wanted if field not in content]
+    required = _REQUIRED + _OF_RUNS * (content.get('kind') == 'run')
+    missing = [field for field in required if field not in content]
     if missing:
       raise errors.UserError(
         f'{path} is not a result file: it lacks {missing[0]}'
       )
-    found.append(content)
-  return found
+    results.append(content)
+  return results
 
 
 def reported_error(row: rows.Row) -> float | None:
@@ -63,11 +63,12 @@ def reported_error(row: rows.Row) -> float | None:
 def _baseline(row: rows.Row, table: dict[str, rows.Row]) -> rows.Row | None:
   """The supervised row of the table, else the row of the host."""
   prefix = row.id.rsplit('-', 1)[0] + '-'
-  of_row = lambda one: (one.data, one.labels, one.model)
+  of_row = lambda candidate: (candidate.data, candidate.labels, candidate.model)
   same = {
-    other.method: other
-    for other in table.values()
-    if other.id.startswith(prefix) and of_row(other) == of_row(row)
+    candidate_row.method: candidate_row
+    for candidate_row in table.values()
+    if candidate_row.id.startswith(prefix)
+    and of_row(candidate_row) == of_row(row)
   }
   host = row.method.partition('+')[0]
   hosts = (host,) if any(name.startswith(f'{host}+') for name in same) else ()
@@ -133,16 +134,16 @@ def _timings(results: list[Result], match: str) -> str:
   Raises:
     errors.UserError: if there is none.
   """
-  found = [
+  tables_text = [
     f'{result["device"]}, {result["steps"]} steps of each\n\n'
     f'{table7.table(result)}{_footnotes([result])}'
     for result in results
     if result['kind'] == 'timing'
-    and any(one.startswith(match) for one in result['row'].split())
+    and any(row_id.startswith(match) for row_id in result['row'].split())
   ]
-  if not found:
+  if not tables_text:
     raise errors.UserError(f'no result of a row that starts with {match!r}')
-  return '\n\n'.join(found)
+  return '\n\n'.join(tables_text)
 
 
 def table(results: list[Result], match: str) -> str:
@@ -152,14 +153,14 @@ def table(results: list[Result], match: str) -> str:
   Raises:
     errors.UserError: if there is none.
   """
-  known = rows.read()
-  order = {row_id: at for at, row_id in enumerate(known)}
+  row_of = rows.read()
+  order = {row_id: at for at, row_id in enumerate(row_of)}
   runs = [  # a run may reproduce several rows of a paper
     {**r, 'row': row_id}
     for r in results
     if r['kind'] == 'run'
     for row_id in r['row'].split()
-    if row_id in known
+    if row_id in row_of
   ]
   chosen = sorted(
     (r for r in runs if r['row'].startswith(match)),
@@ -169,8 +170,8 @@ def table(results: list[Result], match: str) -> str:
     return _timings(results, match)
   lines = [_HEADER, ['---'] * len(_HEADER)]
   for result in chosen:
-    row = known[result['row']]
-    lines.append(_line(row, result, _baseline(row, known), runs))
+    row = row_of[result['row']]
+    lines.append(_line(row, result, _baseline(row, row_of), runs))
   text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
   return text + _footnotes(chosen)
 
@@ -215,13 +216,13 @@ def times(folder: pathlib.Path, name: str) -> str:
   Raises:
     errors.UserError: if there is no file of this name.
   """
-  known = {path.stem: path for path in (folder / 'bench').glob('*.json')}
-  if name not in known:
+  path_of = {path.stem: path for path in (folder / 'bench').glob('*.json')}
+  if name not in path_of:
     raise errors.UserError(
       f'no step times {name!r} in {folder / "bench"}; '
-      + errors.did_you_mean(name, known)
+      + errors.did_you_mean(name, path_of)
     )
-  content = workdir_lib.read_json(known[name])
+  content = workdir_lib.read_json(path_of[name])
   if content['kind'] == 'startup':
     return startup.table(content['configs'])
   if content['kind'] == 'growth':
@@ -248,9 +249,9 @@ def fill(text: str, folder: pathlib.Path) -> str:
   """
   results = read(folder)
 
-  def block(found: re.Match[str]) -> str:
-    kind, name = found[2], found[3]
-    made = table(results, name) if kind == 'match' else times(folder, name)
-    return f'{found[1]}\n{made}\n\n{found[4]}'
+  def block(match: re.Match[str]) -> str:
+    kind, name = match[2], match[3]
+    filled = table(results, name) if kind == 'match' else times(folder, name)
+    return f'{match[1]}\n{filled}\n\n{match[4]}'
 
   return _BLOCK.sub(block, text)

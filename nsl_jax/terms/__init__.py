@@ -19,8 +19,8 @@ _NOT_TERMS = ('error_perception', 'negative_samplers', 'power_iteration')
 
 def names() -> list[str]:
   """Names of all terms in the package."""
-  found = (module.name for module in pkgutil.iter_modules(__path__))
-  return sorted(name for name in found if name not in _NOT_TERMS)
+  modules = (module.name for module in pkgutil.iter_modules(__path__))
+  return sorted(name for name in modules if name not in _NOT_TERMS)
 
 
 def find(name: str) -> Any:
@@ -75,10 +75,10 @@ def from_config(
     weight = schedules.ramped(
       **{k: v for k, v in fields.items() if k in of_weight}
     )
-    own = {
+    options_of_term = {
       k: v for k, v in fields.items() if k not in of_weight and k != 'module'
     }
-    built[name] = (weight, build(source, **own))
+    built[name] = (weight, build(source, **options_of_term))
   return built
 
 

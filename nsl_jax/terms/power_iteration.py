@@ -68,10 +68,10 @@ def fisher_vector_product(
     f32[B, ...].
   """
   probs = jax.nn.softmax(logits)
-  moved = jvp(direction).astype(logits.dtype)
-  mean = jnp.sum(probs * moved, axis=-1, keepdims=True)
+  tangent = jvp(direction).astype(logits.dtype)
+  mean = jnp.sum(probs * tangent, axis=-1, keepdims=True)
   pull = jax.linear_transpose(jvp, direction)
-  product: Array = pull(probs * (moved - mean))[0]
+  product: Array = pull(probs * (tangent - mean))[0]
   return product
 
 

@@ -52,36 +52,44 @@ def build(
       prediction is constant in both.
   """
 
-  def adversarial(clean: ForwardPass, start: Array, key: Key) -> Array:
+  def adversarial(forward_pass: ForwardPass, start: Array, key: Key) -> Array:
     """Logits of all rows under the adversarial perturbation."""
-    logits = jax.lax.stop_gradient(clean.logits)
+    logits = jax.lax.stop_gradient(forward_pass.logits)
     if mode == 'exact':
-      assert clean.jvp is not None  # needs_linearized_pass asks for it
+      assert forward_pass.jvp is not None  # needs_linearized_pass asks for it
       worst = power_iteration.exact_adversarial_direction(
-        clean.jvp, logits, start, iterations=iterations
+        forward_pass.jvp, logits, start, iterations=iterations
       )
-      return clean.apply_same_dropout(clean.view + eps * worst)
+      return forward_pass.apply_same_dropout(forward_pass.view + eps * worst)
     probe, last = jax.random.split(key)
 
     def drift(change: Array, key: Key) -> Array:
-      moved = clean.apply_new_augmentation(clean.images + change, key)
-      return losses.kl_divergence(logits, moved).mean()
+      perturbed_logits = forward_pass.apply_new_augmentation(
+        forward_pass.images + change, key
+      )
+      return losses.kl_divergence(logits, perturbed_logits).mean()
 
     worst = power_iteration.adversarial_direction(
       drift, start, probe, xi=xi, iterations=iterations
     )
-    return clean.apply_new_augmentation(clean.images + eps * worst, last)
+    return forward_pass.apply_new_augmentation(
+      forward_pass.images + eps * worst, last
+    )
 
   def term(aux: Aux, batch: Batch, key: Key) -> Array:
     if aux.forward_pass is None:
       raise errors.UserError('this method has no clean pass for vat')
-    clean = aux.forward_pass
+    forward_pass = aux.forward_pass
     draw, passes = jax.random.split(key)
-    start = jax.random.normal(draw, clean.images.shape, clean.images.dtype)
-    moved = clean.unlabeled(adversarial(clean, start, passes))
-    fixed = jax.lax.stop_gradient(clean.unlabeled(clean.logits))
+    start = jax.random.normal(
+      draw, forward_pass.images.shape, forward_pass.images.dtype
+    )
+    perturbed_logits = forward_pass.unlabeled(
+      adversarial(forward_pass, start, passes)
+    )
+    fixed = jax.lax.stop_gradient(forward_pass.unlabeled(forward_pass.logits))
     if kl_direction == 'adversarial':
-      return losses.kl_divergence(moved, fixed)
-    return losses.kl_divergence(fixed, moved)
+      return losses.kl_divergence(perturbed_logits, fixed)
+    return losses.kl_divergence(fixed, perturbed_logits)
 
   return term

@@ -81,15 +81,15 @@ def prepare(data_dir: pathlib.Path, cache_dir: pathlib.Path) -> pathlib.Path:
   files = face_lists.needed(folder)
   for path in files:
     if not path.is_file():
-      what = path.name
+      needed = path.name
       if path.name in face_lists.MTFL.values():
         release = face_lists.RELEASE['train']
-        what = (
+        needed = (
           f'the lists of the release ({release} and others), or {path.name} '
           '(a line an image: path, x1 ... x5, y1 ... y5, four attributes),'
         )
       raise errors.UserError(
-        f'aflw is not in {data_dir}; put the images and {what} '
+        f'aflw is not in {data_dir}; put the images and {needed} '
         f'into {folder}, then run: python -m nsl_jax data --prepare aflw '
         f'--data_dir {data_dir}'
       )
@@ -101,16 +101,16 @@ def _small_grey(face: face_lists.Face) -> tuple[io.BytesIO, tuple[str, ...]]:
   from PIL import Image
 
   try:
-    whole = pictures.decode(face.path.read_bytes(), 1)
+    picture = pictures.decode(face.path.read_bytes(), 1)
   except (OSError, ValueError) as error:
     raise errors.UserError(
       f'{face.where}: {face.path} is damaged or of an unknown kind '
       f'({error}); replace the image or remove the line'
     ) from error
-  small = Image.fromarray(whole.values[..., 0]).resize(
+  small = Image.fromarray(picture.values[..., 0]).resize(
     (_SIDE, _SIDE), Image.Resampling.BILINEAR
   )
   file = io.BytesIO()
   small.save(file, format='PNG')
   file.seek(0)
-  return file, whole.facts
+  return file, picture.facts

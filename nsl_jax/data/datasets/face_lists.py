@@ -68,11 +68,15 @@ def read(path: pathlib.Path) -> list[Face]:
   if not numbered:
     raise errors.UserError(f'{path} lists no image')
   if path.name not in RELEASE.values():
-    return [_of_mtfl(where, line, path.parent) for where, line in numbered]
+    return [
+      _of_mtfl(location, line, path.parent) for location, line in numbered
+    ]
   points = _release_points(_points_of(path), len(numbered))
   return [
-    _scaled(where, path.parent / 'output' / name, one, release=True)
-    for (where, name), one in zip(numbered, points)
+    _scaled(
+      location, path.parent / 'output' / name, points_of_face, release=True
+    )
+    for (location, name), points_of_face in zip(numbered, points)
   ]
 
 
@@ -85,7 +89,7 @@ def _release_points(path: pathlib.Path, count: int) -> np.ndarray:
   import scipy.io
 
   try:
-    found = np.asarray(scipy.io.loadmat(path)['gt'], np.float64)
+    points = np.asarray(scipy.io.loadmat(path)['gt'], np.float64)
   except (
     OSError,
     KeyError,
@@ -99,15 +103,15 @@ def _release_points(path: pathlib.Path, count: int) -> np.ndarray:
     raise errors.UserError(
       f'{path}: no MATLAB file with points gt ({reason}); get it again'
     ) from error
-  if found.shape != (count, POINTS, 2):
+  if points.shape != (count, POINTS, 2):
     raise errors.UserError(
-      f'{path}: gt is {list(found.shape)} and should be '
+      f'{path}: gt is {list(points.shape)} and should be '
       f'[{count}, {POINTS}, 2]; get it and its list again'
     )
-  return found[:, :, ::-1]
+  return points[:, :, ::-1]
 
 
-def _of_mtfl(where: str, line: str, folder: pathlib.Path) -> Face:
+def _of_mtfl(location: str, line: str, folder: pathlib.Path) -> Face:
   name, *words = line.rsplit(maxsplit=_NUMBERS)
   try:
     numbers = [float(word) for word in words]
@@ -115,16 +119,16 @@ def _of_mtfl(where: str, line: str, folder: pathlib.Path) -> Face:
     numbers = []
   if len(numbers) != _NUMBERS or not np.isfinite(numbers).all():
     raise errors.UserError(
-      f'{where}: not a path and {_NUMBERS} numbers (x1 ... x5, y1 ... y5, '
+      f'{location}: not a path and {_NUMBERS} numbers (x1 ... x5, y1 ... y5, '
       'four attributes); correct or remove the line'
     )
   path = folder / name.replace('\\', '/')  # MTFL's lists have Windows paths
   points = np.reshape(numbers[: 2 * POINTS], (2, POINTS)).T
-  return _scaled(where, path, points, release=False)
+  return _scaled(location, path, points, release=False)
 
 
 def _scaled(
-  where: str, path: pathlib.Path, points: np.ndarray, *, release: bool
+  location: str, path: pathlib.Path, points: np.ndarray, *, release: bool
 ) -> Face:
   """The face with its points in pixels of the resized image."""
   from PIL import Image, UnidentifiedImageError
@@ -140,7 +144,7 @@ def _scaled(
   ) as error:
     missing = 'is not a readable image' if path.exists() else 'does not exist'
     raise errors.UserError(
-      f'{where}: {path} {missing}; add the image, or {remedy}'
+      f'{location}: {path} {missing}; add the image, or {remedy}'
     ) from error
   absent = np.flatnonzero(no_position(points))
   if len(absent):
@@ -148,16 +152,16 @@ def _scaled(
       remedy = 'remove the line, and its row of gt'
     x, y = points[absent[0]]
     raise errors.UserError(
-      f'{where}: point {absent[0] + 1} of {len(points)} has no position '
+      f'{location}: point {absent[0] + 1} of {len(points)} has no position '
       f'(x {x:g}, y {y:g}); {remedy}'
     )
   if (points[0] == points[1]).all():
     raise errors.UserError(
-      f'{where}: both eyes are at the same place, so errors have no unit; '
+      f'{location}: both eyes are at the same place, so errors have no unit; '
       f'{remedy}'
     )
   scaled = points * (SIDE / np.array(size))
-  return Face(where, path, scaled.astype(np.float32))
+  return Face(location, path, scaled.astype(np.float32))
 
 
 def no_position(points: np.ndarray) -> np.ndarray:
@@ -165,5 +169,5 @@ def no_position(points: np.ndarray) -> np.ndarray:
 
   Lists have (0, 0) or (-1, -1) for a landmark that is not visible.
   """
-  known = np.isfinite(points).all(-1)
-  return ~known | (points == 0).all(-1) | (points == -1).all(-1)
+  finite = np.isfinite(points).all(-1)
+  return ~finite | (points == 0).all(-1) | (points == -1).all(-1)

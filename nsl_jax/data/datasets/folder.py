@@ -42,25 +42,34 @@ def load(
     errors.UserError: if the folder has another layout, a file is damaged, or an
       image to evaluate on is also an image to train on.
   """
-  found = listing.scan(folder)
-  paths = [path for part in (*_TRAINING, 'test') for path in found.paths[part]]
-  form = choose_form(found.folder, paths, size, fit, channels)
-  read = decoded.read(found.folder, paths, form, cache_dir)
-  if read.damaged and not skip_damaged:
+  content = listing.scan(folder)
+  paths = [
+    path for part in (*_TRAINING, 'test') for path in content.paths[part]
+  ]
+  form = choose_form(content.folder, paths, size, fit, channels)
+  decoded_images = decoded.read(content.folder, paths, form, cache_dir)
+  if decoded_images.damaged and not skip_damaged:
     raise errors.UserError(
-      f'{len(read.damaged):,} of {len(paths):,} files in {found.folder} cannot '
-      'be read: '
-      + ', '.join(f'{paths[row]} ({why})' for row, why in read.damaged.items())
+      f'{len(decoded_images.damaged):,} of {len(paths):,} files in '
+      f'{content.folder} cannot be read: '
+      + ', '.join(
+        f'{paths[row]} ({reason})'
+        for row, reason in decoded_images.damaged.items()
+      )
       + '; replace or remove them, or go on without them with '
       '--config.data.skip_damaged=true'
     )
-  good = [row for row in range(len(paths)) if row not in read.damaged]
-  sizes = [len(found.paths[part]) for part in (*_TRAINING, 'test')]
-  part_of = np.repeat(np.arange(4), sizes)[good]
-  labels = np.concatenate([found.labels[p] for p in (*_TRAINING, 'test')])[good]
-  paths = [paths[row] for row in good]
-  _check_left(found, labels[part_of == 0])
-  drop = _check_copies(found, read.images, paths, labels, part_of)
+  readable = [
+    row for row in range(len(paths)) if row not in decoded_images.damaged
+  ]
+  sizes = [len(content.paths[part]) for part in (*_TRAINING, 'test')]
+  part_of = np.repeat(np.arange(4), sizes)[readable]
+  labels = np.concatenate([content.labels[p] for p in (*_TRAINING, 'test')])[
+    readable
+  ]
+  paths = [paths[row] for row in readable]
+  _check_left(content, labels[part_of == 0])
+  drop = _check_copies(content, decoded_images.images, paths, labels, part_of)
   num_train = int((part_of < 3).sum())
   # Copies of labeled images stay as unlabeled ones, since leaving them out
   # would copy all others to memory.
@@ -68,15 +77,15 @@ def load(
   fixed = np.flatnonzero(part_of[:num_train] == 1)
   return Source(
     name='folder',
-    num_classes=len(found.classes),
-    train=Arrays(read.images[:num_train], labels[:num_train]),
-    test=Arrays(read.images[num_train:], labels[num_train:]),
-    note='; '.join(pictures.counted(read.facts)),
-    classes=found.classes,
+    num_classes=len(content.classes),
+    train=Arrays(decoded_images.images[:num_train], labels[:num_train]),
+    test=Arrays(decoded_images.images[num_train:], labels[num_train:]),
+    note='; '.join(pictures.counted(decoded_images.facts)),
+    classes=content.classes,
     validation=fixed.astype(np.int32) if len(fixed) else None,
     files=Files(tuple(paths[:num_train]), tuple(paths[num_train:])),
     form=form,
-    report=_report(found, read, form, len(drop)),
+    report=_report(content, decoded_images, form, len(drop)),
   )
 
 
@@ -129,18 +138,18 @@ def _facts(path: pathlib.Path) -> tuple[tuple[int, int], bool] | None:
     return None
 
 
-def _check_left(found: listing.Listing, labels: np.ndarray) -> None:
-  counts = np.bincount(labels, minlength=len(found.classes))
-  gone = [found.classes[k] for k in np.flatnonzero(counts == 0)]
+def _check_left(content: listing.Listing, labels: np.ndarray) -> None:
+  counts = np.bincount(labels, minlength=len(content.classes))
+  gone = [content.classes[k] for k in np.flatnonzero(counts == 0)]
   if gone:
     raise errors.UserError(
-      f'every labeled image of class {listing.shown(gone)} in {found.folder} '
+      f'every labeled image of class {listing.shown(gone)} in {content.folder} '
       'is damaged: replace one, or remove the class'
     )
 
 
 def _check_copies(
-  found: listing.Listing,
+  content: listing.Listing,
   images: np.ndarray,
   paths: Sequence[str],
   labels: np.ndarray,
@@ -168,26 +177,29 @@ def _check_copies(
     pairs = f'{len(wrong):,} pair' + 's' * (len(wrong) > 1)
     raise errors.UserError(
       f'{pairs} of the labeled, validation and test images of '
-      f'{found.folder} show the same pixels, in two of these parts or with two '
-      f'labels: {listing.shown(wrong, 10)}: remove one of each pair'
+      f'{content.folder} show the same pixels, in two of these parts or with '
+      f'two labels: {listing.shown(wrong, 10)}: remove one of each pair'
     )
   return np.array(copies, int)
 
 
 def _report(
-  found: listing.Listing, read: decoded.Decoded, form: resize.Form, copies: int
+  content: listing.Listing,
+  decoded_images: decoded.Decoded,
+  form: resize.Form,
+  copies: int,
 ) -> tuple[str, ...]:
   """What was found, and what was skipped."""
   lines = [
-    f'{found.folder}: {len(found.classes)} classes with labeled images '
-    f'({counts_text(found.classes, found.labels["labeled"])}), '
-    f'{len(found.paths["unlabeled"]):,} unlabeled images'
+    f'{content.folder}: {len(content.classes)} classes with labeled images '
+    f'({counts_text(content.classes, content.labels["labeled"])}), '
+    f'{len(content.paths["unlabeled"]):,} unlabeled images'
   ]
   for part, without in (
     ('validation', 'no validation images are given'),
     ('test', 'no test images: no test error is measured'),
   ):
-    number = len(found.paths[part])
+    number = len(content.paths[part])
     lines.append(f'{number:,} {part} images' if number else without)
   kind = 'gray' if form.channels == 1 else 'color'
   how = 'center crop' if form.fit == 'crop' else 'gray borders'
@@ -195,16 +207,16 @@ def _report(
     f'pictures become {form.height}x{form.width} {kind} images ({how})'
   )
   lines += listing.skipped_lines(
-    {**found.skipped, 'damaged files': len(read.damaged)}
+    {**content.skipped, 'damaged files': len(decoded_images.damaged)}
   )
-  lines += pictures.counted(read.facts)
+  lines += pictures.counted(decoded_images.facts)
   if copies:
     lines.append(
       f'{copies:,} labeled images are copies of others of the same class: they '
       'are used without their label'
     )
   single = [
-    found.classes[k] for k in np.flatnonzero(found.counts('labeled') == 1)
+    content.classes[k] for k in np.flatnonzero(content.counts('labeled') == 1)
   ]
   if single:
     lines.append(

@@ -50,7 +50,7 @@ def load(path: str, cache_dir: str | None = None) -> Source:
       raise errors.UserError(f'{path} has only one of x{suffix} and y{suffix}')
     pairs[suffix] = None if pair[0] is None else pair
   return of_arrays(
-    pairs[''], pairs['_val'], pairs['_test'], name='npz', where=path
+    pairs[''], pairs['_val'], pairs['_test'], name='npz', origin=path
   )
 
 
@@ -60,7 +60,7 @@ def of_arrays(
   test: Any = None,
   *,
   name: str = 'arrays',
-  where: str = 'the arrays',
+  origin: str = 'the arrays',
   names: Sequence[str] = (),
 ) -> Source:
   """A data set of arrays `(x, y)`.
@@ -71,7 +71,7 @@ def of_arrays(
     validation: the same, all labeled; None if the split draws them.
     test: the same, all labeled; None for none.
     name: of the data set.
-    where: what messages call it.
+    origin: what messages call it.
     names: of the classes, where `y` has their numbers 0 to K - 1; otherwise the
       labels are their names.
 
@@ -79,38 +79,42 @@ def of_arrays(
     errors.UserError: naming what is wrong with an array.
   """
   parts = {'training': train, 'validation': validation, 'test': test}
-  given = {k: v for k, v in parts.items() if v is not None}
-  images = {k: as_images(x, f'{where}: {k} x') for k, (x, _) in given.items()}
+  present = {k: v for k, v in parts.items() if v is not None}
+  images = {
+    k: as_images(x, f'{origin}: {k} x') for k, (x, _) in present.items()
+  }
   shapes = {k: x.shape[1:] + (x.dtype.kind,) for k, x in images.items()}
   for part, shape in shapes.items():
     if shape != shapes['training']:
       raise errors.UserError(
-        f'{where}: {part} x is {shape[:-1]} per example, training x '
+        f'{origin}: {part} x is {shape[:-1]} per example, training x '
         f'{shapes["training"][:-1]}: give them the same shape and kind'
       )
-  known = {}
-  for part, (_, y) in given.items():
-    known[part] = _known(y, len(images[part]), f'{where}: {part} y')
-  classes = np.unique(known['training'][0][known['training'][1]])
+  labels_of = {}
+  for part, (_, y) in present.items():
+    labels_of[part] = _checked_labels(
+      y, len(images[part]), f'{origin}: {part} y'
+    )
+  classes = np.unique(labels_of['training'][0][labels_of['training'][1]])
   if len(classes) < 2:
     raise errors.UserError(
-      f'{where}: y has {len(classes)} classes with labeled examples: at least '
+      f'{origin}: y has {len(classes)} classes with labeled examples: at least '
       'two are needed'
     )
   labels = {}
-  for part, (values, has) in known.items():
-    if part != 'training' and not has.all():
+  for part, (values, is_labeled) in labels_of.items():
+    if part != 'training' and not is_labeled.all():
       raise errors.UserError(
-        f'{where}: {int((~has).sum()):,} {part} examples have no label'
+        f'{origin}: {int((~is_labeled).sum()):,} {part} examples have no label'
       )
-    strange = np.setdiff1d(values[has], classes)
+    strange = np.setdiff1d(values[is_labeled], classes)
     if len(strange):
       raise errors.UserError(
-        f'{where}: {part} y has class {strange[0]!s}, of which no training '
+        f'{origin}: {part} y has class {strange[0]!s}, of which no training '
         'example has a label'
       )
-    row = np.searchsorted(classes, np.where(has, values, classes[0]))
-    labels[part] = np.where(has, row, -1).astype(np.int32)
+    row = np.searchsorted(classes, np.where(is_labeled, values, classes[0]))
+    labels[part] = np.where(is_labeled, row, -1).astype(np.int32)
   names = tuple(names) or tuple(map(str, classes.tolist()))
   fixed = None
   x, y = images['training'], labels['training']
@@ -133,48 +137,50 @@ def of_arrays(
     classes=names,
     validation=fixed,
     report=(
-      f'{where}: {len(names)} classes with labeled examples ({text}), '
+      f'{origin}: {len(names)} classes with labeled examples ({text}), '
       f'{number:,} unlabeled examples',
     ),
   )
 
 
-def as_images(x: Any, what: str = 'x') -> np.ndarray:
+def as_images(x: Any, name: str = 'x') -> np.ndarray:
   """Images as u8[N, H, W, C], features as f32[N, 1, 1, D].
 
   Raises:
-    errors.UserError: naming what is wrong; `what` is what it is called.
+    errors.UserError: naming what is wrong; `name` is what it is called.
   """
   x = np.asarray(x)
   if x.dtype == np.uint8 and x.ndim in (3, 4):
     x = x[..., None] if x.ndim == 3 else x
     if x.shape[-1] not in (1, 3):
       raise errors.UserError(
-        f'{what} has {x.shape[-1]} channels in shape {x.shape}: give gray '
+        f'{name} has {x.shape[-1]} channels in shape {x.shape}: give gray '
         'images [N, H, W] or color images [N, H, W, 3]'
       )
     return x
   if x.ndim != 2 or x.dtype.kind not in 'fiub':
     raise errors.UserError(
-      f'{what} is {x.dtype}{list(x.shape)}: give images as uint8 [N, H, W] or '
+      f'{name} is {x.dtype}{list(x.shape)}: give images as uint8 [N, H, W] or '
       '[N, H, W, 3], or features as numbers [N, D]'
     )
   features = x.astype(np.float32)
   bad = ~np.isfinite(features).all(1)
   if bad.any():
     raise errors.UserError(
-      f'{what} has NaN or an infinity in {int(bad.sum()):,} rows, the first in '
+      f'{name} has NaN or an infinity in {int(bad.sum()):,} rows, the first in '
       f'row {int(np.argmax(bad))}: replace or remove them'
     )
   return features[:, None, None, :]
 
 
-def _known(y: Any, count: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+def _checked_labels(
+  y: Any, count: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
   """Labels, and which of them are known."""
   y = np.asarray(y)
   if y.shape != (count,):
     raise errors.UserError(
-      f'{what} has shape {list(y.shape)} for {count:,} examples: give one '
+      f'{name} has shape {list(y.shape)} for {count:,} examples: give one '
       'label for each'
     )
   if y.dtype.kind in 'US':
@@ -183,6 +189,6 @@ def _known(y: Any, count: int, what: str) -> tuple[np.ndarray, np.ndarray]:
   if y.dtype.kind in 'iu':
     return y, y != -1
   raise errors.UserError(
-    f'{what} is of kind {y.dtype}: labels are whole numbers or words, -1 or an '
+    f'{name} is of kind {y.dtype}: labels are whole numbers or words, -1 or an '
     'empty word where unknown'
   )

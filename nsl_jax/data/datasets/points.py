@@ -34,10 +34,10 @@ def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
   free = (SIDE - 2 * (half + _MARGIN))[:, None]
   center = (half + _MARGIN)[:, None] + free * rng.random((len(images), 2))
   corner = center - scale[:, None] * _FRAME / 2
-  drawn = np.empty((len(images), SIDE, SIDE, 1), np.uint8)
+  images_out = np.empty((len(images), SIDE, SIDE, 1), np.uint8)
   for row, image in enumerate(images[..., 0]):
     step, (x, y) = 1 / scale[row], -corner[row] / scale[row]
-    drawn[row, ..., 0] = np.asarray(
+    images_out[row, ..., 0] = np.asarray(
       Image.fromarray(image).transform(
         (SIDE, SIDE),
         Image.Transform.AFFINE,
@@ -46,4 +46,4 @@ def scatter(images: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
       )
     )
   points = center[:, None] + half[:, None, None] * _PLACES[None]
-  return drawn, points.reshape(len(images), -1).astype(np.float32)
+  return images_out, points.reshape(len(images), -1).astype(np.float32)

@@ -129,27 +129,27 @@ def _opened(path: pathlib.Path) -> Iterator[Files]:
 
 def _classes(files: Files) -> list[str]:
   """The names of the classes, in the order of their numbers."""
-  found = list(dict.fromkeys(files.text('wnids.txt').split()))
-  if len(found) != _CLASSES:
-    raise ValueError(f'wnids.txt names {len(found)} classes, not {_CLASSES}')
-  return found
+  wnids = list(dict.fromkeys(files.text('wnids.txt').split()))
+  if len(wnids) != _CLASSES:
+    raise ValueError(f'wnids.txt names {len(wnids)} classes, not {_CLASSES}')
+  return wnids
 
 
 def _train(files: Files, classes: list[str]) -> Iterator[tuple[str, int]]:
   """(file, class) of the training images, alternating between classes."""
-  found: dict[str, list[str]] = {wnid: [] for wnid in classes}
+  names_of: dict[str, list[str]] = {wnid: [] for wnid in classes}
   for name in sorted(files.names):
     match = re.fullmatch(r'train/(\w+)/images/[^/]+\.JPEG', name)
-    if match and match[1] in found:
-      found[match[1]].append(name)
-  most = max(map(len, found.values()))
-  for wnid, names in found.items():
+    if match and match[1] in names_of:
+      names_of[match[1]].append(name)
+  most = max(map(len, names_of.values()))
+  for wnid, names in names_of.items():
     if len(names) < max(most, 1):
       raise ValueError(
         f'train/{wnid}/images has {len(names)} images, other classes have '
         f'{most}'
       )
-  for turn in zip(*found.values()):
+  for turn in zip(*names_of.values()):
     for label, name in enumerate(turn):
       yield name, label
 

@@ -149,16 +149,17 @@ def document(title: str, header: str, sections: Sequence[Section]) -> bytes:
     sections: in their order.
   """
   links = ''.join(
-    f'<li><a href="#{one.name}">{escape(one.title)}</a></li>'
-    for one in sections
+    f'<li><a href="#{section.name}">{escape(section.title)}</a></li>'
+    for section in sections
   )
   body = [
     f'<header>\n{header}',
     f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n</header>\n<main>',
     *(
-      f'<section aria-labelledby="{one.name}">\n'
-      f'<h2 id="{one.name}">{escape(one.title)}</h2>\n{one.body}\n</section>'
-      for one in sections
+      f'<section aria-labelledby="{section.name}">\n'
+      f'<h2 id="{section.name}">{escape(section.title)}</h2>\n'
+      f'{section.body}\n</section>'
+      for section in sections
     ),
     '</main>',
   ]
@@ -198,11 +199,11 @@ def table(
 
   def cells(row: Sequence[object]) -> str:
     kinds = ['number' if column.number else '' for column in columns]
-    found = [
+    tail = [
       f'<td{_class(kind)}>{escape(cell)}</td>'
       for kind, cell in zip(kinds[1:], row[1:])
     ]
-    return f'<tr><th scope="row">{escape(row[0])}</th>{"".join(found)}</tr>'
+    return f'<tr><th scope="row">{escape(row[0])}</th>{"".join(tail)}</tr>'
 
   head = ''.join(
     f'<th scope="col"{_class("number" if column.number else "")}>'
@@ -230,17 +231,17 @@ def picture(png: bytes, alt: str, caption: str) -> str:
     alt: what it shows, for those who do not see it.
     caption: below it.
   """
-  with Image.open(io.BytesIO(png)) as image:
-    width, height = image.size
+  with Image.open(io.BytesIO(png)) as decoded:
+    width, height = decoded.size
   natural = round(width / _DOTS)
-  least = natural if natural > _WIDE else round(_LEAST * natural)
-  shown = (
+  min_width = natural if natural > _WIDE else round(_LEAST * natural)
+  image = (
     f'<img src="{_address("png", png)}" width="{width}" height="{height}" '
     f'alt="{escape(alt)}" style="max-width:{natural}px;'
-    f'min-width:{least}px">'
+    f'min-width:{min_width}px">'
   )
   return (
-    f'<figure class="picture">{scroll(caption, shown)}'
+    f'<figure class="picture">{scroll(caption, image)}'
     f'<figcaption>{escape(caption)}</figcaption></figure>'
   )
 

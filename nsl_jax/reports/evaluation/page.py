@@ -87,7 +87,7 @@ def write(
     errors.UserError: for predictions that `scores.of` refuses, another number
       of paths than of images, or a folder that cannot be written to.
   """
-  found = scores.of(labels, probabilities, classes)
+  measures = scores.of(labels, probabilities, classes)
   labels, probabilities = scores.checked(labels, probabilities, classes)
   if len(paths) != len(labels):
     raise errors.UserError(
@@ -98,28 +98,28 @@ def write(
   ]
   best = pictures.best(metric_lines)
   curves = pictures.curves(metric_lines)
-  drawn = {
-    'confusion.png': pictures.confusion(found['confusion'], classes),
-    'reliability.png': pictures.reliability(found['calibration']),
+  figures = {
+    'confusion.png': pictures.confusion(measures['confusion'], classes),
+    'reliability.png': pictures.reliability(measures['calibration']),
     **({} if curves is None else {'curves.png': curves}),
   }
   content = {
     'title': title,
     'facts': dict(facts),
-    'scores': found,
+    'scores': measures,
     'best': best,
     'mistakes': describe(examples.mistakes(labels, probabilities, SHOWN)),
     'least_sure': describe(examples.least_sure(probabilities, SHOWN)),
-    'confused': examples.confused(found['confusion'], classes, PAIRS),
+    'confused': examples.confused(measures['confusion'], classes, PAIRS),
     'notes': list(notes),
-    'files': [PAGE, NUMBERS, *drawn],
+    'files': [PAGE, NUMBERS, *figures],
   }
-  made = {
-    **drawn,
+  content_of = {
+    **figures,
     NUMBERS: json.dumps(content, indent=1, allow_nan=False).encode() + b'\n',
-    PAGE: sections.document(content, drawn, thumbnail),
+    PAGE: sections.document(content, figures, thumbnail),
   }
   files.make_folder(folder, '--out')
-  for name, what in made.items():
-    files.write(folder / name, what)
+  for name, file_content in content_of.items():
+    files.write(folder / name, file_content)
   return content

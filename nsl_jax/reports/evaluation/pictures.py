@@ -74,12 +74,12 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
   # The root shows the few mistakes beside the many right predictions.
   scale = colors.PowerNorm(0.5, vmin=0.0, vmax=1.0)
   image = panel.imshow(shares, cmap='Blues', norm=scale)
-  every = range(0, size, math.ceil(size / _WITH_NAMES))
-  shown = [names[index] for index in every]
+  ticks = range(0, size, math.ceil(size / _WITH_NAMES))
+  tick_labels = [names[index] for index in ticks]
   upright = size > 6 or max(len(name) for name in names) > 5
   look: dict[str, Any] = {'fontsize': font, 'parse_math': False}
-  panel.set_xticks(every, shown, rotation=90 if upright else 0, **look)
-  panel.set_yticks(every, shown, **look)
+  panel.set_xticks(ticks, tick_labels, rotation=90 if upright else 0, **look)
+  panel.set_yticks(ticks, tick_labels, **look)
   panel.set(xlabel='predicted class', ylabel='true class')
   if size <= _WITH_COUNTS:
     _write_counts(panel, matrix, shares.filled(0.0))
@@ -97,13 +97,13 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
   return _png(figure)
 
 
-def reliability(found: Mapping[str, Any]) -> bytes:
+def reliability(calibration: Mapping[str, Any]) -> bytes:
   """A PNG of accuracy against confidence, and of how many images have which.
 
   Args:
-    found: as `calibration.of` returns it.
+    calibration: as `calibration.of` returns it.
   """
-  curve = found['reliability']
+  curve = calibration['reliability']
   confidences, accuracies, counts, lows, highs = (
     np.array([entry[name] for entry in curve])
     for name in ('confidence', 'accuracy', 'count', 'low', 'high')
@@ -119,7 +119,7 @@ def reliability(found: Mapping[str, Any]) -> bytes:
     confidences, accuracies, 'o-', color=style.BLUE, ms=4, label='this network'
   )
   above.set(ylim=(-0.02, 1.02), ylabel='accuracy')
-  above.set_title(f'ECE {100.0 * found["ece"]:.1f} %', fontsize=10)
+  above.set_title(f'ECE {100.0 * calibration["ece"]:.1f} %', fontsize=10)
   above.legend(fontsize=8, frameon=False, loc='best')
   below.bar(
     lows,

@@ -87,10 +87,10 @@ def accuracy_interval(correct: int, images: int) -> tuple[float, float]:
   >>> print(f'{low:.3f} {high:.3f}')
   0.490 0.943
   """
-  found = stats.binomtest(correct, images).proportion_ci(
+  interval = stats.binomtest(correct, images).proportion_ci(
     CONFIDENCE, method='wilson'
   )
-  return float(found.low), float(found.high)
+  return float(interval.low), float(interval.high)
 
 
 def _number(value: float) -> float | None:

@@ -46,41 +46,41 @@ def _percent(fraction: float | None) -> str:
   return _UNDEFINED if fraction is None else f'{100.0 * fraction:.1f}\u00a0%'
 
 
-def _plural(count: int, one: str, several: str) -> str:
-  return f'{count:,} {one if count == 1 else several}'
+def _plural(count: int, singular: str, plural: str) -> str:
+  return f'{count:,} {singular if count == 1 else plural}'
 
 
 def _enumerate(names: Sequence[str]) -> str:
   """The names with commas; of many the first ones."""
   text = ', '.join(names[:_NAMED])
-  left = len(names) - _NAMED
-  return f'{text} and {left} more' if left > 0 else text
+  omitted = len(names) - _NAMED
+  return f'{text} and {omitted} more' if omitted > 0 else text
 
 
-def _header(title: str, found: Mapping[str, Any]) -> str:
-  low, high = found['accuracy_interval']
-  wrong = found['images'] - found['correct']
+def _header(title: str, measures: Mapping[str, Any]) -> str:
+  low, high = measures['accuracy_interval']
+  wrong = measures['images'] - measures['correct']
   cards = {
-    'Error': f'{found["error"]:.1f}\u00a0%',
-    'Macro F1': f'{found["macro_f1"]:.3f}',
-    'ECE': _percent(found['calibration']['ece']),
-    'NLL': f'{found["nll"]:.3f}\u00a0nats',
-    'Brier score': f'{found["brier"]:.3f}',
+    'Error': f'{measures["error"]:.1f}\u00a0%',
+    'Macro F1': f'{measures["macro_f1"]:.3f}',
+    'ECE': _percent(measures['calibration']['ece']),
+    'NLL': f'{measures["nll"]:.3f}\u00a0nats',
+    'Brier score': f'{measures["brier"]:.3f}',
   }
-  if found['top5_accuracy'] is not None:
-    cards['Top-5 accuracy'] = f'{found["top5_accuracy"]:.1f}\u00a0%'
+  if measures['top5_accuracy'] is not None:
+    cards['Top-5 accuracy'] = f'{measures["top5_accuracy"]:.1f}\u00a0%'
   inner = ''.join(
     f'<div><dt>{name}</dt><dd>{value}</dd></div>'
     for name, value in cards.items()
   )
   return (
     f'<h1>{markup.escape(title)}</h1>\n'
-    f'<p class="headline"><strong>{found["accuracy"]:.1f}\u00a0%</strong>'
+    f'<p class="headline"><strong>{measures["accuracy"]:.1f}\u00a0%</strong>'
     f'<span>accuracy, 95\u00a0% interval {low:.1f} to {high:.1f}\u00a0%</span>'
     '</p>\n'
     + markup.paragraph(
-      f'{_plural(found["images"], "image", "images")} of '
-      f'{_plural(len(found["classes"]), "class", "classes")}, '
+      f'{_plural(measures["images"], "image", "images")} of '
+      f'{_plural(len(measures["classes"]), "class", "classes")}, '
       f'{_plural(wrong, "mistake", "mistakes")}.',
       'muted',
     )
@@ -88,10 +88,10 @@ def _header(title: str, found: Mapping[str, Any]) -> str:
   )
 
 
-def _class_table(found: Mapping[str, Any]) -> str:
+def _class_table(measures: Mapping[str, Any]) -> str:
   """By recall, the lowest first; what has none comes last."""
   order = sorted(
-    found['per_class'],
+    measures['per_class'],
     key=lambda e: (e['recall'] is None, e['recall'] or 0.0, e['f1'] or 0.0),
   )
   columns = [
@@ -138,12 +138,12 @@ def _images(
       markup.escape(entry[name]) for name in ('true', 'predicted', 'path')
     )
     kind = 'right' if entry['correct'] else 'wrong'
-    shown = markup.thumbnail(
+    thumbnail_html = markup.thumbnail(
       thumbnail(entry['image']),
       f'{entry["path"]}: true {entry["true"]}, predicted {entry["predicted"]}',
     )
     items.append(
-      f'<li><figure>{shown}<figcaption>true <b>{true}</b><br>'
+      f'<li><figure>{thumbnail_html}<figcaption>true <b>{true}</b><br>'
       f'predicted <b class="{kind}">{predicted}</b> '
       f'{_percent(entry["probability"])}'
       f'<span class="path">{path}</span></figcaption></figure></li>'
@@ -151,24 +151,26 @@ def _images(
   return '<ul class="images">' + '\n'.join(items) + '</ul>'
 
 
-def _own_notes(found: Mapping[str, Any]) -> list[str]:
+def _own_notes(measures: Mapping[str, Any]) -> list[str]:
   """What the numbers leave out."""
   notes = []
-  if found['without_images']:
+  if measures['without_images']:
     notes.append(
-      'No image, hence no recall: ' + _enumerate(found['without_images']) + '.'
-    )
-  if found['never_predicted']:
-    notes.append(
-      'Never predicted, hence no precision: '
-      + _enumerate(found['never_predicted'])
+      'No image, hence no recall: '
+      + _enumerate(measures['without_images'])
       + '.'
     )
-  if found['nll_floored']:
+  if measures['never_predicted']:
+    notes.append(
+      'Never predicted, hence no precision: '
+      + _enumerate(measures['never_predicted'])
+      + '.'
+    )
+  if measures['nll_floored']:
     notes.append(
       'The probability of the true class is 0 in '
-      f'{_plural(found["nll_floored"], "image", "images")}: the NLL takes the '
-      'smallest number of float32 instead.'
+      f'{_plural(measures["nll_floored"], "image", "images")}: the NLL takes '
+      'the smallest number of float32 instead.'
     )
   return notes
 
@@ -183,8 +185,8 @@ def _facts(content: Content) -> markup.Section | None:
   )
 
 
-def _curves(content: Content, drawn: Mapping[str, bytes]) -> markup.Section:
-  picture = drawn.get('curves.png')
+def _curves(content: Content, figures: Mapping[str, bytes]) -> markup.Section:
+  picture = figures.get('curves.png')
   best = content['best']
   if picture is None:
     body = markup.paragraph('The run has no measured loss or error.')
@@ -206,11 +208,13 @@ def _classes(content: Content) -> markup.Section:
   return markup.Section('classes', 'Classes', _class_table(content['scores']))
 
 
-def _confusion(content: Content, drawn: Mapping[str, bytes]) -> markup.Section:
-  found, pairs = content['scores'], content['confused']
+def _confusion(
+  content: Content, figures: Mapping[str, bytes]
+) -> markup.Section:
+  measures, pairs = content['scores'], content['confused']
   alt = (
-    f'Confusion matrix of {len(found["classes"])} classes; '
-    f'{found["accuracy"]:.1f} % of the images are on the diagonal.'
+    f'Confusion matrix of {len(measures["classes"])} classes; '
+    f'{measures["accuracy"]:.1f} % of the images are on the diagonal.'
   )
   if pairs:
     true, predicted = pairs[0]['true'], pairs[0]['predicted']
@@ -222,35 +226,35 @@ def _confusion(content: Content, drawn: Mapping[str, bytes]) -> markup.Section:
   return markup.Section(
     'confusion',
     'Confusion',
-    _pair_table(pairs) + markup.picture(drawn['confusion.png'], alt, caption),
+    _pair_table(pairs) + markup.picture(figures['confusion.png'], alt, caption),
   )
 
 
 def _calibration(
-  content: Content, drawn: Mapping[str, bytes]
+  content: Content, figures: Mapping[str, bytes]
 ) -> markup.Section:
   ece = 100.0 * content['scores']['calibration']['ece']
-  shown = markup.picture(
-    drawn['reliability.png'],
+  image = markup.picture(
+    figures['reliability.png'],
     'Accuracy against confidence; the expected calibration error is '
     f'{ece:.1f} %.',
     'Above: accuracy by confidence. Below: images by confidence',
   )
-  return markup.Section('calibration', 'Calibration', shown)
+  return markup.Section('calibration', 'Calibration', image)
 
 
 def _mistakes(
   content: Content, thumbnail: Callable[[int], Image.Image]
 ) -> markup.Section:
-  shown = markup.paragraph('No mistakes.')
+  body = markup.paragraph('No mistakes.')
   if content['mistakes']:
-    shown = _images(content['mistakes'], thumbnail)
+    body = _images(content['mistakes'], thumbnail)
   text = (
     'The wrong predictions with the largest probability. Look here for wrong '
     'labels, too.'
   )
   return markup.Section(
-    'mistakes', 'Surest mistakes', markup.paragraph(text, 'muted') + shown
+    'mistakes', 'Surest mistakes', markup.paragraph(text, 'muted') + body
   )
 
 
@@ -288,22 +292,22 @@ def _definitions() -> markup.Section:
 
 def document(
   content: Content,
-  drawn: Mapping[str, bytes],
+  figures: Mapping[str, bytes],
   thumbnail: Callable[[int], Image.Image],
 ) -> bytes:
   """The page as a file holds it.
 
   Args:
     content: what `evaluation.json` holds.
-    drawn: the PNG pictures by the names of their files.
+    figures: the PNG pictures by the names of their files.
     thumbnail: from the row of an image to its picture.
   """
   sections = [
     _facts(content),
-    _curves(content, drawn),
+    _curves(content, figures),
     _classes(content),
-    _confusion(content, drawn),
-    _calibration(content, drawn),
+    _confusion(content, figures),
+    _calibration(content, figures),
     _mistakes(content, thumbnail),
     _least_sure(content, thumbnail),
     _notes(content),
@@ -311,5 +315,7 @@ def document(
   ]
   header = _header(content['title'], content['scores'])
   return markup.document(
-    content['title'], header, [one for one in sections if one is not None]
+    content['title'],
+    header,
+    [section for section in sections if section is not None],
   )
