@@ -1,8 +1,9 @@
 """Types that all parts share; no logic.
 
-Losses add, updates compose: a `Loss` and its `Term`s share an `Aux`; an
-`Update` maps a `State` to the next one, and updates run in sequence. A method
-gets its network, optimizer and augmentation as `Components`.
+Losses add, updates compose: the `Aux` of a `Loss` has the `TermInputs` of its
+`Term`s and what the `Update` keeps; an `Update` maps a `State` to the next one,
+and updates run in sequence. A method gets its network, optimizer and
+augmentation as `Components`.
 """
 
 from collections.abc import Callable, Mapping
@@ -175,50 +176,66 @@ class Views(NamedTuple):
   change: Array | None = None
 
 
-class Aux(NamedTuple):
-  """Data that a loss shares with its terms and with the update.
+class TermInputs(NamedTuple):
+  """What terms read: the rows that they are computed on, and further passes.
 
   Attributes:
     logits_u: f32[N, K] on unlabeled rows, with gradient.
     target_probs: f32[N, K], the method's constant target for the same rows.
     normalizer: divisor of a term's sum over rows.
+    consistency_u: f32[N, K], logits of the second head for the same rows; None
+      if the method does not provide them.
     second_pass: `(key, params=None) -> f32[N, K]`, logits of another stochastic
       pass over the same rows, with the trained or the given parameters; it does
       not update the statistics. None if the method has no such pass.
-    stats: batch-normalization statistics, updated by the passes so far.
-    slots: the method's slots after this loss.
-    metrics: scalars to report.
-    forward_pass: the pass behind the logits, for terms that perturb its images;
-      None if the method has no such pass.
-    consistency_u: f32[N, K], logits of the second head for the rows of
-      `logits_u`; None if the method does not provide them.
-    views: the views of the images; None unless the method has two of the
-      unlabeled ones.
     second_pass_with_stats: `(statistics, key) -> (f32[N, K], statistics)`, as
       `second_pass` with the trained parameters, and updates the statistics;
       None if further passes do not update them.
+    forward_pass: the pass behind the logits, for terms that perturb its images;
+      None if the method has no such pass.
+    stats: batch-normalization statistics, updated by the passes so far; set by
+      `add_terms`.
+    teacher: weights of an averaged network; set by `add_terms` if the method
+      keeps one.
   """
 
   logits_u: Array
   target_probs: Array
   normalizer: int
-  second_pass: Callable[..., Array] | None
-  stats: Stats
-  slots: dict[str, Any]
-  metrics: Metrics
-  forward_pass: ForwardPass | None = None
   consistency_u: Array | None = None
-  views: Views | None = None
+  second_pass: Callable[..., Array] | None = None
   second_pass_with_stats: Callable[[Stats, Key], tuple[Array, Stats]] | None = (
     None
   )
+  forward_pass: ForwardPass | None = None
+  stats: Stats = None
+  teacher: Params = None
+
+
+class Aux(NamedTuple):
+  """What a loss returns besides its value.
+
+  Attributes:
+    inputs: for the terms that are added to the loss.
+    stats: batch-normalization statistics, updated by the passes of the loss.
+    slots: the method's slots after this loss.
+    metrics: scalars to report.
+    views: the views of the images, for an update that imputes labels again;
+      None unless the method has two views of the unlabeled ones.
+  """
+
+  inputs: TermInputs
+  stats: Stats
+  slots: dict[str, Any]
+  metrics: Metrics
+  views: Views | None = None
 
 
 Augment = Callable[[Array, Key], Array]
 Moving = Callable[[Array, Key], tuple[Array, Array]]
 Loss = Callable[[Params, State, Batch, Key], tuple[Array, Aux]]
-# f32[N] for the rows in Aux; also the statistics if the term updates them.
-Term = Callable[[Aux, Batch, Key], Array | tuple[Array, Stats]]
+# f32[N] for the rows of its inputs; also the statistics if it updates them.
+Term = Callable[[TermInputs, Batch, Key], Array | tuple[Array, Stats]]
 Update = Callable[[State, Batch, Key], tuple[State, Metrics]]
 
 

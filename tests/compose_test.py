@@ -10,8 +10,16 @@ from absl.testing import absltest, parameterized
 from model_helpers import TINY, quick_jit, values
 
 from nsl_jax import models
-from nsl_jax.compose import combinators
-from nsl_jax.types import Aux, Batch, Components, Model, Outputs, State
+from nsl_jax.compose import combinators, forward
+from nsl_jax.types import (
+  Aux,
+  Batch,
+  Components,
+  Model,
+  Outputs,
+  State,
+  TermInputs,
+)
 
 SHAPE = (2, 2, 1)
 
@@ -65,11 +73,13 @@ def make_state(components=None, seed=0):
 def quadratic(params, state, batch, key):
   """A loss with gradient w - 1 that moves statistics, a slot and a metric."""
   value = 0.5 * ((params['w'] - 1.0) ** 2).sum()
-  aux = Aux(
-    logits_u=batch.u.reshape(batch.u.shape[0], -1) @ params['w'],
+  inputs = TermInputs(
+    batch.u.reshape(batch.u.shape[0], -1) @ params['w'],
     target_probs=jnp.zeros((batch.u.shape[0], 3)),
     normalizer=10,
-    second_pass=None,
+  )
+  aux = Aux(
+    inputs,
     stats={'passes': state.stats['passes'] + 1},
     slots={**state.slots, 'seen': batch.u_index},
     metrics={'half': value / 2},
@@ -92,7 +102,7 @@ class PassesTest(parameterized.TestCase):
     components = make_tools()._replace(
       model=model._replace(apply=apply), augment=augment
     )
-    return combinators.forward_passes(
+    return forward.forward_passes(
       components,
       shared_batch_norm=shared_batch_norm,
       linearize=jvp,
@@ -105,7 +115,7 @@ class PassesTest(parameterized.TestCase):
       lambda images, key: 2.0 * images, shared_batch_norm=True, jvp=linearize
     )
     state, batch = make_state(), make_batch()
-    (labeled, _), clean, stats = passes.clean(
+    (labeled, _), clean, stats = passes.first_pass(
       state.params, state, batch, jax.random.key(0)
     )
     self.assertEqual([rows for rows, _ in calls], [7])
@@ -130,7 +140,7 @@ class PassesTest(parameterized.TestCase):
       lambda images, key: images, shared_batch_norm=False
     )
     state, batch = make_state(), make_batch()
-    (labeled, _), clean, stats = passes.clean(
+    (labeled, _), clean, stats = passes.first_pass(
       state.params, state, batch, jax.random.key(0)
     )
     self.assertCountEqual([rows for rows, _ in calls], [4, 3])
@@ -153,7 +163,9 @@ class PassesTest(parameterized.TestCase):
       second_pass_rows=second_pass_rows,
     )
     state, batch = make_state(), make_batch()
-    _, _, stats = passes.clean(state.params, state, batch, jax.random.key(0))
+    _, _, stats = passes.first_pass(
+      state.params, state, batch, jax.random.key(0)
+    )
     found = passes.second_pass(state.params, state, batch, jax.random.key(1))
     moving, moved = passes.second_pass_with_stats(
       state.params, stats, batch, jax.random.key(1)
@@ -171,7 +183,9 @@ class PassesTest(parameterized.TestCase):
       lambda images, key: images, shared_batch_norm=True, jvp=True
     )
     state, batch = make_state(), make_batch()
-    _, clean, _ = passes.clean(state.params, state, batch, jax.random.key(0))
+    _, clean, _ = passes.first_pass(
+      state.params, state, batch, jax.random.key(0)
+    )
     change = jnp.ones_like(clean.view)
     np.testing.assert_allclose(
       clean.jvp(change),
@@ -191,7 +205,7 @@ class PassesTest(parameterized.TestCase):
     state, batch = make_state(), make_batch()
     for seed in 0, 1:
       keys = jax.random.split(jax.random.key(seed), 3)
-      _, clean, _ = passes.clean(state.params, state, batch, keys[0])
+      _, clean, _ = passes.first_pass(state.params, state, batch, keys[0])
       passes.second_pass(state.params, state, batch, keys[1])
       clean.apply_new_augmentation(clean.images, keys[2])
     drawn += [
@@ -226,7 +240,7 @@ class AddTermsTest(absltest.TestCase):
     state = state.replace(step=jnp.array(4))
     base, before = quadratic(state.params, state, batch, jax.random.key(0))
     value, aux = loss(state.params, state, batch, jax.random.key(0))
-    first = before.logits_u[:, 0].sum() / 10
+    first = before.inputs.logits_u[:, 0].sum() / 10
     # Logged as means over a term's own rows.
     np.testing.assert_allclose(aux.metrics['first'], first * 10 / 3, rtol=1e-6)
     np.testing.assert_allclose(aux.metrics['second'], 1.0, rtol=1e-6)

@@ -107,6 +107,13 @@ class OutsideTest(parameterized.TestCase):
       (package / f'{name}.py').write_text(textwrap.dedent(text).lstrip())
     sys.path.insert(0, str(cls.folder))
     cls.addClassCleanup(sys.path.remove, str(cls.folder))
+    cls.addClassCleanup(cls._forget_package)
+
+  @staticmethod
+  def _forget_package():
+    """Another worker of the class imports it from another folder."""
+    for name in [n for n in sys.modules if n.startswith('outside_parts')]:
+      del sys.modules[name]
 
   def test_options_are_those_of_the_signatures(self):
     config = config_lib.load(

@@ -82,7 +82,7 @@ def refusal(method, term):
   if method in MIXED and term in ('pi', 'mean_teacher', 'dnll'):
     return f'has no second pass for {term}'
   if method in (*MIXED, *PAIRS, 'pseudo_label_l2i') and term == 'vat':
-    return 'has no clean pass for vat'
+    return 'has no first pass for vat'
   return None
 
 
@@ -154,7 +154,7 @@ class CombinationsTest(parameterized.TestCase):
       2,
     ),
     ('mixmatch', dict(MIX, terms={'ns3l': NS3L, 'entropy': ONCE}), 5),
-    # Labeled and unlabeled images apart: one clean pass more.
+    # Labeled and unlabeled images apart: one first pass more.
     ('ns3l', dict(NS3L, shared_batch_norm=False), 2),
     ('pi', dict(ONCE, shared_batch_norm=False), 3),
     ('mean_teacher', dict(TEACHER, shared_batch_norm=False), 3),

@@ -7,9 +7,8 @@ from absl.testing import absltest, parameterized
 from scipy import special
 
 from nsl_jax import errors, losses, terms
-from nsl_jax.compose import combinators
 from nsl_jax.terms import negative_samplers
-from nsl_jax.types import Aux, Batch, ForwardPass
+from nsl_jax.types import Batch, ForwardPass, TermInputs
 
 LOGITS = jnp.array([[1.0, -2.0, 0.5, 0.4], [0.0, 3.0, -1.0, 0.2]])
 BELIEF = jnp.array([[0.6, 0.02, 0.3, 0.08], [0.01, 0.97, 0.01, 0.01]])
@@ -19,14 +18,8 @@ WEIGHT = dict(weight=2.0, ramp='none', ramp_steps=0)
 
 
 def shared(logits=LOGITS, target_probs=BELIEF, second_pass=None, **more):
-  return Aux(
-    logits_u=logits,
-    target_probs=target_probs,
-    normalizer=4,
-    second_pass=second_pass,
-    stats={},
-    metrics={},
-    **{'slots': {}, **more},
+  return TermInputs(
+    logits, target_probs, normalizer=4, second_pass=second_pass, **more
   )
 
 
@@ -176,6 +169,7 @@ class DNLLTest(parameterized.TestCase):
           stats | {'n': 1},
         ),
         consistency_u=2.0 * LOGITS,
+        stats={},
       ),
       rows(),
       jax.random.key(0),
@@ -196,9 +190,7 @@ class DNLLTest(parameterized.TestCase):
     refused = lambda *args: self.fail('the other pass is for the student')
     value = terms.build('dnll', source='teacher')(
       shared(
-        second_pass=second_pass,
-        second_pass_with_stats=refused,
-        slots={combinators.TEACHER: slot},
+        second_pass=second_pass, second_pass_with_stats=refused, teacher=slot
       ),
       rows(),
       jax.random.key(0),
@@ -275,7 +267,7 @@ class PseudoLabelTest(absltest.TestCase):
 
 class EntropyTest(absltest.TestCase):
   def test_against_a_loop(self):
-    """F-N7: of the clean pass."""
+    """F-N7: of the first pass."""
     value = terms.build('entropy')(shared(), rows(), jax.random.key(0))
     want = [
       -sum(p * np.log(p) for p in row)
@@ -296,9 +288,7 @@ class AgreementTest(parameterized.TestCase):
       return teacher
 
     term = terms.build(name)
-    aux = shared(
-      student, second_pass=second_pass, slots={combinators.TEACHER: slot}
-    )
+    aux = shared(student, second_pass=second_pass, teacher=slot)
     return term(aux, rows(), jax.random.key(0))
 
   @parameterized.parameters('pi', 'mean_teacher')

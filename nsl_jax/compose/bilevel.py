@@ -32,8 +32,8 @@ def inner_step(
   """theta* after the inner step, as a function of the labels, and the auxiliary
   outputs of the inner pass.
   """
-  grads, rest = jax.grad(inner, has_aux=True)(params, labels)
-  return _minus(params, rate, grads), rest
+  grads, inner_aux = jax.grad(inner, has_aux=True)(params, labels)
+  return _minus(params, rate, grads), inner_aux
 
 
 def label_gradient(
@@ -59,11 +59,13 @@ def label_gradient(
   params = jax.lax.stop_gradient(params)
 
   def held_loss(labels: Array) -> tuple[Array, Any]:
-    adapted, rest = inner_step(inner, params, labels, rate=rate)
-    return held(adapted), rest
+    adapted, inner_aux = inner_step(inner, params, labels, rate=rate)
+    return held(adapted), inner_aux
 
-  (value, rest), gradient = jax.value_and_grad(held_loss, has_aux=True)(labels)
-  return value, gradient, rest
+  (value, inner_aux), gradient = jax.value_and_grad(held_loss, has_aux=True)(
+    labels
+  )
+  return value, gradient, inner_aux
 
 
 def last_layer_gradient(
@@ -93,11 +95,11 @@ def last_layer_gradient(
     f32[N, K].
   """
   chex.assert_equal_shape([held_probs, held_labels])
-  alike = jnp.matmul(features, held_features.T, precision='highest')
+  similarity = jnp.matmul(features, held_features.T, precision='highest')
   if bias:
-    alike = alike + 1.0
-  wrong = held_probs - held_labels
-  return rate * jnp.matmul(alike, wrong, precision='highest')
+    similarity = similarity + 1.0
+  residual = held_probs - held_labels
+  return rate * jnp.matmul(similarity, residual, precision='highest')
 
 
 def to_logits(gradient: Array, probs: Array) -> Array:

@@ -8,29 +8,28 @@ import jax.numpy as jnp
 import optax
 
 from nsl_jax import errors
-from nsl_jax.compose import tasks
 from nsl_jax.types import (
   Array,
   Aux,
   Batch,
   Components,
-  ForwardPass,
   Key,
   Loss,
   Method,
   Metrics,
-  Outputs,
   Params,
   Schedule,
   State,
   Stats,
   Term,
+  TermInputs,
   Update,
   Views,
 )
 
 OPTIMIZER = 'optimizer'  # scope of its operations in a profile
 EMA = 'ema'  # slot of the averaged weights kept for evaluation
+TEACHER = 'teacher'  # slot of the averaged network of Mean Teacher
 
 
 class SingleNetworkMethod(NamedTuple):
@@ -49,155 +48,19 @@ class SingleNetworkMethod(NamedTuple):
   per_image_tables: tuple[str, ...] = ()
 
 
-class Forward(NamedTuple):
-  """Forward passes of a batch through the network.
-
-  Attributes:
-    clean: `(params, State, Batch, key) -> ((labeled logits, labels),
-      ForwardPass, statistics)`; labels are shifted with their images, and only
-      the batch of the labeled images updates the statistics.
-    second_pass: `(params, State, Batch, key) -> f32[B_u, K]` of another pass.
-    second_pass_with_stats: `(params, statistics, Batch, key)` -> the same, and
-      the statistics updated by the pass.
-    totals: `Batch -> (n_x, n_u)`, divisors of the sums over labeled and over
-      unlabeled rows.
-  """
-
-  clean: Callable[..., tuple[tuple[Array, Array], ForwardPass, Stats]]
-  second_pass: Callable[[Params, State, Batch, Key], Array]
-  second_pass_with_stats: Callable[
-    [Params, Stats, Batch, Key], tuple[Array, Stats]
-  ]
-  totals: Callable[[Batch], tuple[int, int]]
-
-
-SECOND_PASS_ROWS = ('all', 'unlabeled')
-
-
-def forward_passes(
-  components: Components,
-  *,
-  shared_batch_norm: bool,
-  linearize: bool,
-  second_pass_rows: str = 'all',
-) -> Forward:
-  """The forward passes of an experiment family, and the divisors of its losses.
-
-  Labeled and unlabeled images go through the network
-
-  - `shared_batch_norm`, `second_pass_rows='all'` (family O): in one batch at
-    every pass. The labeled loss and every term are sums divided by B_l + B_u,
-    as in the authors' module of NS3L, where the text says a mean over B_u; Adam
-    is invariant to this common factor (F-N3).
-  - `shared_batch_norm`, `second_pass_rows='unlabeled'` (Mean Teacher in family
-    D): in one batch at the clean pass, and the labeled loss is divided by
-    B_l + B_u. Further passes, such as the teacher's, use the unlabeled images
-    only, and a term is a mean over these, as in DNLL's released code (F-D11).
-  - not `shared_batch_norm` (family M): in two batches with a mean over each;
-    further passes use the unlabeled images only.
-
-  Passes that perturb images (`ForwardPass.apply_same_dropout`,
-  `apply_new_augmentation`) use the rows of the clean pass.
-
-  Args:
-    components: network and augmentation.
-    shared_batch_norm: see above.
-    linearize: linearize the clean pass, for `ForwardPass.jvp`.
-    second_pass_rows: see above.
-  """
-  alone = not shared_batch_norm or second_pass_rows == 'unlabeled'
-
-  def forward(
-    params: Params, stats: Stats, view: Array, key: Key
-  ) -> tuple[Outputs, Stats]:
-    return components.model.apply(params, stats, view, train=True, key=key)
-
-  def moving(images: Array, key: Key) -> tuple[Array, Key, Array | None]:
-    drawn, noise = jax.random.split(key)
-    view, shift = tasks.view(components, images, drawn)
-    return view, noise, shift
-
-  def augmented(images: Array, key: Key) -> tuple[Array, Key]:
-    return moving(images, key)[:2]
-
-  def rows(batch: Batch, alone: bool) -> tuple[Array, int]:
-    if alone:
-      return batch.u, 0
-    return jnp.concatenate([batch.x, batch.u]), batch.x.shape[0]
-
-  def clean(
-    params: Params, state: State, batch: Batch, key: Key
-  ) -> tuple[tuple[Array, Array], ForwardPass, Stats]:
-    first, second = (key, key) if shared_batch_norm else jax.random.split(key)
-    images, cut = rows(batch, not shared_batch_norm)
-    view, noise, shift = moving(images, second)
-
-    def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
-      outputs, stats = forward(params, state.stats, view, noise)
-      return (outputs.logits, outputs.consistency), stats
-
-    def fresh(images: Array, key: Key) -> Array:
-      return forward(params, state.stats, *augmented(images, key))[0].logits
-
-    linear = None
-    if linearize:
-      heads, move, stats = jax.linearize(network, view, has_aux=True)
-      linear = lambda change: move(change)[0]
-    else:
-      heads, stats = network(view)
-    logits, consistency = heads
-    if shared_batch_norm:
-      labeled, shift = logits[:cut], None if shift is None else shift[:cut]
-    else:
-      own, own_noise, shift = moving(batch.x, first)
-      outputs, stats = forward(params, state.stats, own, own_noise)
-      labeled = outputs.logits
-    labels = tasks.shift_labels(batch.y, shift, batch.scale)
-    found = ForwardPass(
-      images=images,
-      view=view,
-      logits=logits,
-      consistency=consistency,
-      jvp=linear,
-      apply_same_dropout=lambda view: network(view)[0][0],
-      apply_new_augmentation=fresh,
-      unlabeled=lambda rows: rows[cut:],
-    )
-    return (labeled, labels), found, stats
-
-  def second_pass_with_stats(
-    params: Params, stats: Stats, batch: Batch, key: Key
-  ) -> tuple[Array, Stats]:
-    images, cut = rows(batch, alone)
-    outputs, moved = forward(params, stats, *augmented(images, key))
-    return outputs.logits[cut:], moved
-
-  def second_pass(
-    params: Params, state: State, batch: Batch, key: Key
-  ) -> Array:
-    return second_pass_with_stats(params, state.stats, batch, key)[0]
-
-  def totals(batch: Batch) -> tuple[int, int]:
-    labeled, unlabeled = batch.x.shape[0], batch.u.shape[0]
-    both = labeled + unlabeled
-    return both if shared_batch_norm else labeled, unlabeled if alone else both
-
-  return Forward(clean, second_pass, second_pass_with_stats, totals)
-
-
 def add_terms(loss: Loss, terms: Mapping[str, tuple[Schedule, Term]]) -> Loss:
   """The loss plus weighted terms over the rows of its `Aux`."""
   if not terms:
     return loss
 
-  def total(
+  def with_terms(
     params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
-    base, *rest = jax.random.split(key, len(terms) + 1)
+    base, *term_keys = jax.random.split(key, len(terms) + 1)
     value, aux = loss(params, state, batch, base)
-    return _plus(value, aux, terms, state, batch, rest)
+    return _plus(value, aux, terms, state, batch, term_keys)
 
-  return total
+  return with_terms
 
 
 def plus_terms(
@@ -209,8 +72,8 @@ def plus_terms(
   key: Key,
 ) -> tuple[Array, Aux]:
   """The value of a loss plus weighted terms over the rows of its `Aux`."""
-  drawn = jax.random.split(key, len(terms))
-  return _plus(value, aux, terms, state, batch, list(drawn))
+  keys = jax.random.split(key, len(terms))
+  return _plus(value, aux, terms, state, batch, list(keys))
 
 
 def _plus(
@@ -221,22 +84,22 @@ def _plus(
   batch: Batch,
   keys: list[Key],
 ) -> tuple[Array, Aux]:
-  if not aux.logits_u.shape[0]:
+  if not aux.inputs.logits_u.shape[0]:
     raise errors.UserError(
       f'{", ".join(terms)} needs unlabeled images: set config.batch.unlabeled'
     )
   metrics = dict(aux.metrics)
-  shared = aux
+  inputs = aux.inputs._replace(stats=aux.stats, teacher=aux.slots.get(TEACHER))
   for (name, (weight, term)), key in zip(terms.items(), keys):
-    rows = term(shared, batch, key)
+    rows = term(inputs, batch, key)
     if isinstance(rows, tuple):
       rows, stats = rows
-      shared = shared._replace(stats=stats)
+      inputs = inputs._replace(stats=stats)
     metrics[name] = rows.mean()  # over its rows, whatever the normalizer
     metrics[f'{name}_weight'] = jnp.asarray(weight(state.step))
-    share = rows if rows.ndim == 0 else rows.sum() / aux.normalizer
+    share = rows if rows.ndim == 0 else rows.sum() / inputs.normalizer
     value = value + metrics[f'{name}_weight'] * share
-  return value, aux._replace(metrics=metrics, stats=shared.stats)
+  return value, aux._replace(metrics=metrics, stats=inputs.stats)
 
 
 def loss_step(
@@ -248,11 +111,11 @@ def loss_step(
 ) -> tuple[State, Metrics, Views | None]:
   """One optimizer step on the loss; also returns the views in its `Aux`."""
 
-  def value_and_rest(params: Params) -> tuple[Array, Any]:
+  def value_and_aux(params: Params) -> tuple[Array, Any]:
     value, aux = loss(params, state, batch, key)
     return value, (aux.stats, aux.slots, aux.metrics, aux.views)
 
-  grad = jax.value_and_grad(value_and_rest, has_aux=True)
+  grad = jax.value_and_grad(value_and_aux, has_aux=True)
   (value, (stats, slots, metrics, views)), grads = grad(state.params)
   params, opt = apply_gradients(tx, grads, state.opt, state.params)
   state = state.replace(params=params, opt=opt, stats=stats, slots=slots)
@@ -291,12 +154,12 @@ def ema_update(
   """
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    keep = decay(state.step) if callable(decay) else decay
+    rate = decay(state.step) if callable(decay) else decay
     with jax.named_scope(OPTIMIZER):
-      moved = optax.incremental_update(
-        getattr(state, of), state.slots[slot], 1.0 - keep
+      averaged = optax.incremental_update(
+        getattr(state, of), state.slots[slot], 1.0 - rate
       )
-    return state.replace(slots={**state.slots, slot: moved}), {}
+    return state.replace(slots={**state.slots, slot: averaged}), {}
 
   return update
 
@@ -314,13 +177,13 @@ def decoupled_weight_decay(
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     with jax.named_scope(OPTIMIZER):
       factor = 1.0 - rate * learning_rate(state.step)
-      shrunk = jax.tree_util.tree_map_with_path(
+      decayed = jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
           leaf * factor if on == 'all' or _is_kernel(path) else leaf
         ),
         state.params,
       )
-    return state.replace(params=shrunk), {}
+    return state.replace(params=decayed), {}
 
   return update
 
@@ -339,8 +202,8 @@ def sequence(*updates: Update) -> Update:
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     metrics: Metrics = {}
     for part, part_key in zip(updates, jax.random.split(key, len(updates))):
-      state, more = part(state, batch, part_key)
-      metrics.update(more)
+      state, part_metrics = part(state, batch, part_key)
+      metrics.update(part_metrics)
     return state, metrics
 
   return update
@@ -376,8 +239,11 @@ def _with_rate(step: Update, rate: Schedule | None) -> Update:
     return step
 
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
-    after, metrics = step(state, batch, key)
-    return after, {**metrics, 'learning_rate': jnp.asarray(rate(state.step))}
+    next_state, metrics = step(state, batch, key)
+    return next_state, {
+      **metrics,
+      'learning_rate': jnp.asarray(rate(state.step)),
+    }
 
   return update
 
@@ -424,17 +290,17 @@ def batch_statistics(
 
   With a count of 0 a batch replaces the statistics, see `layers.BatchNorm`.
   """
-  first = jax.tree_util.tree_map_with_path(
+  reset = jax.tree_util.tree_map_with_path(
     lambda path, leaf: (
       jnp.zeros_like(leaf) if _is_named(path, 'count') else leaf
     ),
     stats,
   )
   view, noise = jax.random.split(key)
-  _, moved = components.model.apply(
-    params, first, components.augment(images, view), train=True, key=noise
+  _, updated = components.model.apply(
+    params, reset, components.augment(images, view), train=True, key=noise
   )
-  return moved
+  return updated
 
 
 def recompute(components: Components) -> Callable[[State, Array, Key], State]:
@@ -463,33 +329,32 @@ def predict_with_ema(components: Components) -> Callable[[State, Array], Array]:
   return predict
 
 
-def require_second_pass(aux: Aux, name: str) -> Callable[..., Array]:
+def require_second_pass(inputs: TermInputs, name: str) -> Callable[..., Array]:
   """The second pass of a method, for a term that needs it.
 
   Raises:
     errors.UserError: if the method has no second pass; `name` is the term.
   """
-  if aux.second_pass is None:
+  if inputs.second_pass is None:
     raise errors.UserError(f'this method has no second pass for {name}')
-  return aux.second_pass
+  return inputs.second_pass
 
 
-def second_head(aux: Aux) -> Array:
+def second_head(inputs: TermInputs) -> Array:
   """Logits of the network's second head, or of its only head."""
-  return aux.logits_u if aux.consistency_u is None else aux.consistency_u
+  if inputs.consistency_u is None:
+    return inputs.logits_u
+  return inputs.consistency_u
 
 
-TEACHER = 'teacher'  # slot of the averaged network
-
-
-def teacher_params(aux: Aux, name: str) -> Params:
+def teacher_params(inputs: TermInputs, name: str) -> Params:
   """Weights of the teacher.
 
   Raises:
     errors.UserError: if the method has no teacher; `name` is the term.
   """
-  if TEACHER not in aux.slots:
+  if inputs.teacher is None:
     raise errors.UserError(
       f'the term {name} needs the method mean_teacher, which keeps the teacher'
     )
-  return aux.slots[TEACHER]
+  return inputs.teacher

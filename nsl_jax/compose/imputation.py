@@ -102,9 +102,9 @@ def updated_labels(
   if space == 'points':
     return z - rate * change
   if space == 'labels':
-    moved = jnp.maximum(z - rate * change, 0.0)
-    total = moved.sum(axis=-1, keepdims=True)
-    return jnp.where(total > 0.0, moved / jnp.maximum(total, 1e-12), z)
+    stepped = jnp.maximum(z - rate * change, 0.0)
+    total = stepped.sum(axis=-1, keepdims=True)
+    return jnp.where(total > 0.0, stepped / jnp.maximum(total, 1e-12), z)
   logits = jnp.log(jnp.maximum(z, 1e-30))
   return jax.nn.softmax(logits - rate * bilevel.to_logits(change, z))
 

@@ -123,7 +123,7 @@ def check_method(
   components: Components,
   name: str,
   options: Mapping[str, Any],
-  known: Sequence[str],
+  supported: Sequence[str],
 ) -> None:
   """Checks that a method supports the task.
 
@@ -131,13 +131,13 @@ def check_method(
     components: components of the method.
     name: name of the method.
     options: its options; terms need classes.
-    known: names of the tasks that it supports.
+    supported: names of the tasks that it supports.
 
   Raises:
     errors.UserError: if it does not support the task.
   """
   task = of(components)
-  if task.name not in known:
+  if task.name not in supported:
     raise errors.UserError(
       f'method {name!r} is not for config.task={task.name}: use supervised, '
       'pseudo_label_l2i or l2i'
@@ -202,11 +202,15 @@ def draw_views(
 ) -> Views:
   """One view of the labeled images and two of the unlabeled ones."""
   x, y = augment_labeled(components, batch.x, batch.y, batch.scale, keys[0])
-  student_view, one = view(components, batch.u, keys[1])
-  teacher_view, other = view(components, batch.u, keys[2])
+  student_view, student_shift = view(components, batch.u, keys[1])
+  teacher_view, teacher_shift = view(components, batch.u, keys[2])
   change = None
-  if one is not None and other is not None and batch.scale is not None:
-    change = _in_labels(one - other, batch.scale)
+  if (
+    student_shift is not None
+    and teacher_shift is not None
+    and batch.scale is not None
+  ):
+    change = _in_labels(student_shift - teacher_shift, batch.scale)
   return Views(x, student_view, teacher_view, y, change)
 
 

@@ -57,9 +57,9 @@ def forward(components: Components) -> Apply:
   ) -> tuple[dict[str, Outputs], Pair]:
     results = {
       n: components.model.apply(
-        params[n], stats[n], images[n], train=True, key=own
+        params[n], stats[n], images[n], train=True, key=own_key
       )
-      for n, own in keys(key).items()
+      for n, own_key in keys(key).items()
     }
     return (
       {n: outputs for n, (outputs, _) in results.items()},
@@ -80,23 +80,25 @@ def init(
   """
 
   def start(key: Key) -> State:
-    drawn = keys(key)
+    key_of = keys(key)
     states = {
-      n: combinators.single_network(components)(drawn[n]) for n in NAMES
+      n: combinators.single_network(components)(key_of[n]) for n in NAMES
     }
-    split: Callable[[str], Pair] = lambda field: {
+    by_network: Callable[[str], Pair] = lambda field: {
       n: getattr(states[n], field) for n in NAMES
     }
-    kept = slots()
+    initial_slots = slots()
     if components.ema_decay:
-      kept[combinators.EMA] = jax.tree.map(jnp.copy, split('params'))
+      initial_slots[combinators.EMA] = jax.tree.map(
+        jnp.copy, by_network('params')
+      )
     return State(
       step=jnp.zeros((), jnp.int32),
       key=states['a'].key,
-      params=split('params'),
-      stats=split('stats'),
-      opt=split('opt'),
-      slots=kept,
+      params=by_network('params'),
+      stats=by_network('stats'),
+      opt=by_network('opt'),
+      slots=initial_slots,
     )
 
   return start
@@ -105,12 +107,12 @@ def init(
 def second_pass_of(
   components: Components, params: Params, stats: Stats, batch: Batch
 ) -> Callable[..., Array]:
-  """`Aux.second_pass` of one network."""
+  """`TermInputs.second_pass` of one network."""
 
-  def second_pass(key: Key, others: Params | None = None) -> Array:
+  def second_pass(key: Key, given_params: Params | None = None) -> Array:
     view, noise = jax.random.split(key)
     outputs, _ = components.model.apply(
-      params if others is None else others,
+      params if given_params is None else given_params,
       stats,
       components.augment(batch.u, view),
       train=True,
@@ -128,21 +130,21 @@ def add_terms(
   if not terms:
     return loss
 
-  def total(
+  def loss_with_terms(
     params: Pair, state: State, batch: Batch, key: Key
   ) -> tuple[dict[str, Array], dict[str, Aux]]:
-    base, drawn = jax.random.split(key)
+    base, draws = jax.random.split(key)
     values, aux = loss(params, state, batch, base)
-    found = {
-      n: combinators.plus_terms(values[n], aux[n], terms, state, batch, own)
-      for n, own in keys(drawn).items()
+    with_terms = {
+      n: combinators.plus_terms(values[n], aux[n], terms, state, batch, own_key)
+      for n, own_key in keys(draws).items()
     }
     return (
-      {n: value for n, (value, _) in found.items()},
-      {n: more for n, (_, more) in found.items()},
+      {n: value for n, (value, _) in with_terms.items()},
+      {n: network_aux for n, (_, network_aux) in with_terms.items()},
     )
 
-  return total
+  return loss_with_terms
 
 
 def gradient_step(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
@@ -157,18 +159,18 @@ def gradient_step(loss: PairLoss, tx: optax.GradientTransformation) -> Update:
   def update(state: State, batch: Batch, key: Key) -> tuple[State, Metrics]:
     def total(params: Pair) -> tuple[Array, Any]:
       values, aux = loss(params, state, batch, key)
-      rest = {n: (aux[n].stats, aux[n].slots, aux[n].metrics) for n in NAMES}
-      return jnp.stack([values[n] for n in NAMES]).sum(), (values, rest)
+      aux_of = {n: (aux[n].stats, aux[n].slots, aux[n].metrics) for n in NAMES}
+      return jnp.stack([values[n] for n in NAMES]).sum(), (values, aux_of)
 
     grad = jax.value_and_grad(total, has_aux=True)
-    (_, (values, rest)), grads = grad(state.params)
+    (_, (values, aux_of)), grads = grad(state.params)
     params, opt, stats = {}, {}, {}
     slots, metrics = dict(state.slots), {}
     for n in NAMES:
       params[n], opt[n] = combinators.apply_gradients(
         tx, grads[n], state.opt[n], state.params[n]
       )
-      stats[n], own_slots, own_metrics = rest[n]
+      stats[n], own_slots, own_metrics = aux_of[n]
       slots.update(own_slots)
       metrics[f'loss_{n}'] = values[n]
       metrics.update({f'{k}_{n}': v for k, v in own_metrics.items()})

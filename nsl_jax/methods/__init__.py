@@ -46,8 +46,8 @@ def find(name: str) -> Build:
   """
   if name in OF_ONE_TERM:
     return _of_one_term(name)
-  found: Build = _module(name).build
-  return found
+  build_method: Build = _module(name).build
+  return build_method
 
 
 def _module(name: str) -> Any:
@@ -74,12 +74,12 @@ def _of_one_term(name: str) -> Callable[..., Method]:
       components: network, optimizer and augmentation.
       terms: further terms.
       shared_batch_norm: one batch of labeled and unlabeled images, see
-        `combinators.forward_passes`.
+        `forward.forward_passes`.
       **options: options of the term.
     """
-    own = terms_lib.with_own(name, options, terms)
+    all_terms = terms_lib.with_own(name, options, terms)
     return supervised.with_terms(
-      components, own, shared_batch_norm=shared_batch_norm
+      components, all_terms, shared_batch_norm=shared_batch_norm
     )
 
   build.__module__ = terms_lib.find(name).__name__
@@ -95,15 +95,15 @@ def build(config: Mapping[str, Any], components: Components) -> Method:
   name = config['name']
   options = {k: v for k, v in config.items() if k != 'name'}
   make = find(name)
-  known: tuple[str, ...] = (tasks.CLASSIFICATION.name,)
+  supported: tuple[str, ...] = (tasks.CLASSIFICATION.name,)
   if name not in OF_ONE_TERM:
-    known = getattr(_module(name), 'TASKS', known)
+    supported = getattr(_module(name), 'TASKS', supported)
   try:
     inspect.signature(make).bind(components, **options)
   except TypeError as error:
     raise errors.UserError(f'method {name!r}: {error}') from error
-  tasks.check_method(components, name, options, known)
-  made = make(components, **options)
-  if isinstance(made, combinators.SingleNetworkMethod):
-    return combinators.to_method(made, components)
-  return made
+  tasks.check_method(components, name, options, supported)
+  method = make(components, **options)
+  if isinstance(method, combinators.SingleNetworkMethod):
+    return combinators.to_method(method, components)
+  return method

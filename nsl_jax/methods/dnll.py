@@ -24,8 +24,10 @@ from nsl_jax.types import (
   Components,
   Key,
   Method,
+  Metrics,
   Schedule,
   State,
+  TermInputs,
 )
 
 _UNSUPERVISED = {
@@ -73,8 +75,8 @@ def dnll_loss(
     views, weak_key, strong_key, learn, teach, draws = jax.random.split(key, 6)
     strong = strong_view(batch.u, strong_key)
     images = {
-      n: jnp.concatenate([components.augment(batch.x, own), strong])
-      for n, own in two_networks.keys(views).items()
+      n: jnp.concatenate([components.augment(batch.x, own_key), strong])
+      for n, own_key in two_networks.keys(views).items()
     }
     outputs, stats = apply(params, state.stats, images, learn)
     weak = components.augment(batch.u, weak_key)
@@ -85,14 +87,19 @@ def dnll_loss(
     )
     beliefs = {n: jax.nn.softmax(t.logits) for n, t in teachers.items()}
     values, aux = {}, {}
-    for n, own in two_networks.keys(draws).items():
-      values[n], found = network_loss(
-        n, outputs[n].logits, beliefs, state, batch, own
+    for n, own_key in two_networks.keys(draws).items():
+      values[n], slots, metrics = network_loss(
+        n, outputs[n].logits, beliefs, state, batch, own_key
       )
-      second_pass = two_networks.second_pass_of(
-        components, params[n], state.stats[n], batch
+      inputs = TermInputs(
+        outputs[n].logits[batch.x.shape[0] :],
+        target_probs=beliefs[n],
+        normalizer=batch.u.shape[0],
+        second_pass=two_networks.second_pass_of(
+          components, params[n], state.stats[n], batch
+        ),
       )
-      aux[n] = found._replace(second_pass=second_pass, stats=stats[n])
+      aux[n] = Aux(inputs, stats[n], slots, metrics)
     return values, aux
 
   def network_loss(
@@ -102,17 +109,17 @@ def dnll_loss(
     state: State,
     batch: Batch,
     key: Key,
-  ) -> tuple[Array, Aux]:
-    """The loss of one network, from the outputs of both."""
+  ) -> tuple[Array, dict[str, Array], Metrics]:
+    """The loss of one network, its slots and metrics, from outputs of both."""
     labeled, rows = batch.x.shape[0], logits.shape[0]
     logits_x, logits_u = logits[:labeled], logits[labeled:]
     supervised = losses.cross_entropy(logits_x, batch.y).sum() / rows
     slots, table = {}, None
     if selection == 'epm':
-      seen = error_perception.error_perception_matrix(logits_x, batch.y)
+      batch_matrix = error_perception.error_perception_matrix(logits_x, batch.y)
       old = state.slots[error_matrix_slot(name)]
       table = slots[error_matrix_slot(name)] = (
-        decay * old + (1.0 - decay) * seen
+        decay * old + (1.0 - decay) * batch_matrix
       )
     value, metrics = supervised, {'cross_entropy': supervised}
     metrics['weight'] = jnp.asarray(weight(state.step))
@@ -124,16 +131,7 @@ def dnll_loss(
       )
       metrics[part] = losses.complementary_label_loss(logits_u, negative).mean()
       value = value + metrics['weight'] * metrics[part]
-    aux = Aux(
-      logits_u=logits_u,
-      target_probs=beliefs[name],
-      normalizer=logits_u.shape[0],
-      second_pass=None,
-      stats=state.stats[name],
-      slots=slots,
-      metrics=metrics,
-    )
-    return value, aux
+    return value, slots, metrics
 
   return loss
 

@@ -22,6 +22,7 @@ from nsl_jax.types import (
   Outputs,
   Schedule,
   State,
+  TermInputs,
 )
 
 _VIEWS = dict(
@@ -52,17 +53,17 @@ def stability(
     elsewhere: f32[N, K], class head on the other view.
     threshold: a larger probability is confident.
   """
-  here, there = jax.nn.softmax(logits), jax.nn.softmax(elsewhere)
-  confident = jnp.maximum(here.max(-1), there.max(-1)) > threshold
-  drift = jnp.mean((jax.nn.softmax(consistency) - there) ** 2, axis=-1)
-  stable = (here.argmax(-1) == there.argmax(-1)) & confident
+  view_1, view_2 = jax.nn.softmax(logits), jax.nn.softmax(elsewhere)
+  confident = jnp.maximum(view_1.max(-1), view_2.max(-1)) > threshold
+  drift = jnp.mean((jax.nn.softmax(consistency) - view_2) ** 2, axis=-1)
+  stable = (view_1.argmax(-1) == view_2.argmax(-1)) & confident
   return jax.lax.stop_gradient(Stability(stable, drift))
 
 
-def learns_from(own: Stability, others: Stability) -> Array:
+def learns_from(own: Stability, other: Stability) -> Array:
   """bool[N]: whether the prediction of the other network is the target."""
-  better = ~own.stable | (others.drift <= own.drift)
-  return others.stable & better
+  better = ~own.stable | (other.drift <= own.drift)
+  return other.stable & better
 
 
 class _Negatives(NamedTuple):
@@ -99,12 +100,14 @@ def dual_student_loss(
       )
     *views, learn, look, draws = jax.random.split(key, 5)
     images = jnp.concatenate([batch.x, batch.u])
-    seen = [components.augment(images, view) for view in views]
-    own = {n: seen[at] for n, at in _VIEWS.items()}
-    swapped = {n: own[two_networks.other(n)] for n in two_networks.NAMES}
-    outputs, stats = apply(params, state.stats, own, learn)
+    both_views = [components.augment(images, view) for view in views]
+    view_of = {n: both_views[at] for n, at in _VIEWS.items()}
+    other_view_of = {
+      n: view_of[two_networks.other(n)] for n in two_networks.NAMES
+    }
+    outputs, stats = apply(params, state.stats, view_of, learn)
     elsewhere, stats = apply(  # in train mode, as in the released code (F-D20)
-      *jax.lax.stop_gradient((params, stats)), swapped, look
+      *jax.lax.stop_gradient((params, stats)), other_view_of, look
     )
     values, aux = {}, {}
     cut = batch.x.shape[0]
@@ -112,18 +115,16 @@ def dual_student_loss(
       values[n], metrics = network_loss(
         n, outputs, elsewhere, batch, state.step, draw
       )
-      aux[n] = Aux(
-        logits_u=outputs[n].logits[cut:],
+      inputs = TermInputs(
+        outputs[n].logits[cut:],
         target_probs=jax.nn.softmax(elsewhere[n].logits[cut:]),
         normalizer=images.shape[0],
-        stats=stats[n],
-        slots={},
-        metrics=metrics,
         consistency_u=outputs[n].consistency[cut:],
         second_pass=two_networks.second_pass_of(
           components, params[n], state.stats[n], batch
         ),
       )
+      aux[n] = Aux(inputs, stats[n], {}, metrics)
     return values, aux
 
   def network_loss(
@@ -136,9 +137,9 @@ def dual_student_loss(
   ) -> tuple[Array, dict[str, Array]]:
     """The loss of one network, from the outputs of both."""
     cut, rival = batch.x.shape[0], two_networks.other(name)
-    own = outputs[name]
-    rows = own.logits.shape[0]
-    there = jax.nn.softmax(elsewhere[name].logits)
+    network = outputs[name]
+    rows = network.logits.shape[0]
+    other_probs = jax.nn.softmax(elsewhere[name].logits)
     # Only unlabeled rows learn from the other network.
     states = {
       n: stability(
@@ -151,12 +152,14 @@ def dual_student_loss(
     }
     taught_by_other = learns_from(states[name], states[rival])
     target = jax.nn.softmax(outputs[rival].logits[cut:])
-    second = own.consistency[cut:]
+    second = network.consistency[cut:]
     metrics = {
-      'cross_entropy': losses.cross_entropy(own.logits[:cut], batch.y).sum()
+      'cross_entropy': losses.cross_entropy(network.logits[:cut], batch.y).sum()
       / rows,
-      'tie': jnp.mean((own.logits - own.consistency) ** 2),
-      'consistency': losses.squared_error(own.consistency, there).mean(),
+      'tie': jnp.mean((network.logits - network.consistency) ** 2),
+      'consistency': losses.squared_error(
+        network.consistency, other_probs
+      ).mean(),
       'stabilization': jnp.where(
         taught_by_other, losses.squared_error(second, target), 0.0
       ).sum()
@@ -178,10 +181,12 @@ def dual_student_loss(
         second.shape[-1],
         negatives.size,
       )
-      each = jnp.where(
+      per_network = jnp.where(
         taught_by_other, 0.0, losses.complementary_label_loss(second, negative)
       )
-      metrics['dnll'] = each.sum() / jnp.maximum((~taught_by_other).sum(), 1)
+      metrics['dnll'] = per_network.sum() / jnp.maximum(
+        (~taught_by_other).sum(), 1
+      )
       metrics['dnll_weight'] = jnp.asarray(negatives.weight(step))
       value = value + metrics['dnll_weight'] * metrics['dnll']
     return value, metrics

@@ -24,6 +24,7 @@ from nsl_jax.types import (
   Schedule,
   State,
   Stats,
+  TermInputs,
 )
 
 
@@ -59,15 +60,8 @@ def ict_loss(components: Components, *, weight: Schedule, alpha: float) -> Loss:
       'ict': losses.squared_error(student.logits, target_probs).mean(),
       'ict_weight': jnp.asarray(weight(state.step)),
     }
-    aux = Aux(
-      logits_u=student.logits,
-      target_probs=target_probs,
-      normalizer=u.shape[0],
-      second_pass=None,
-      stats=stats,
-      slots=state.slots,
-      metrics=parts,
-    )
+    inputs = TermInputs(student.logits, target_probs, normalizer=u.shape[0])
+    aux = Aux(inputs, stats, state.slots, parts)
     return parts['cross_entropy'] + parts['ict_weight'] * parts['ict'], aux
 
   return loss

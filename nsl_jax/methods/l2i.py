@@ -135,16 +135,18 @@ def _rate(components: Components, value: float, ema_update: bool) -> Schedule:
 def _recipe(
   components: Components, host: Mapping[str, Any]
 ) -> combinators.SingleNetworkMethod:
-  own = {k: v for k, v in host.items() if k != 'name'}
+  host_options = {k: v for k, v in host.items() if k != 'name'}
   name = host.get('name')
   if name not in HOSTS:
     raise errors.UserError(
       f'l2i host {name!r}: {errors.did_you_mean(str(name), HOSTS)}'
     )
-  known = TASKS if name == 'pseudo_label_l2i' else (tasks.CLASSIFICATION.name,)
-  tasks.check_method(components, name, own, known)
+  supported = (
+    TASKS if name == 'pseudo_label_l2i' else (tasks.CLASSIFICATION.name,)
+  )
+  tasks.check_method(components, name, host_options, supported)
   try:
-    return HOSTS[name](components, **own)
+    return HOSTS[name](components, **host_options)
   except TypeError as error:
     raise errors.UserError(f'l2i host {name!r}: {error}') from error
 
@@ -181,7 +183,7 @@ def impute_and_learn(
         'l2i needs held-out batches that evaluate its steps: set '
         'config.batch.holdout'
       )
-    first, hold, *rest = jax.random.split(key, 5)
+    first, hold, *pass_keys = jax.random.split(key, 5)
     meta_batch = tasks.augment_labeled(
       components, batch.meta_x, batch.meta_y, batch.scale, hold
     )
@@ -196,7 +198,9 @@ def impute_and_learn(
       )
     if views is None:
       raise errors.UserError('l2i needs a host that makes two views')
-    passes = imputation.make_passes(components, state, views, meta_batch, rest)
+    passes = imputation.make_passes(
+      components, state, views, meta_batch, pass_keys
+    )
     z, back = jax.vjp(passes.impute, state.params)
     metrics['held'], change, stats = gradient(
       passes, state.params, z, meta_batch[1], inner_rate(state.step)
@@ -230,9 +234,9 @@ def _losses_around(
   passes: imputation.Passes, before: Params, after: Params, batch: Batch
 ) -> Metrics:
   """Losses of the held-out and of some test images, before and after."""
-  found = {}
-  for when, params in (('before', before), ('after', after)):
-    found[f'held_{when}'] = passes.held(params)[0]
+  values = {}
+  for moment, params in (('before', before), ('after', after)):
+    values[f'held_{moment}'] = passes.held(params)[0]
     if batch.probe_images is not None:
-      found[f'test_{when}'] = passes.loss_of(params, *batch.probe_images)[0]
-  return found
+      values[f'test_{moment}'] = passes.loss_of(params, *batch.probe_images)[0]
+  return values

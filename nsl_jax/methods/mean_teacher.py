@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import errors, options, terms as terms_lib
-from nsl_jax.compose import combinators
+from nsl_jax.compose import combinators, forward
 from nsl_jax.methods import supervised
 from nsl_jax.types import Array, Components, Key, Method, Schedule, State
 
@@ -31,7 +31,7 @@ def warm_up(decay: float) -> Schedule:
   decay='[0, 1)',
   tie='>= 0',
   eval_with=('student', 'teacher'),
-  second_pass_rows=combinators.SECOND_PASS_ROWS,
+  second_pass_rows=forward.SECOND_PASS_ROWS,
 )
 def build(
   components: Components,
@@ -55,12 +55,12 @@ def build(
     terms: further terms.
     decay: decay of the teacher's weights.
     warm_up_decay: increase the decay from 0, see `warm_up`.
-    shared_batch_norm: see `combinators.forward_passes`.
+    shared_batch_norm: see `forward.forward_passes`.
     tie: weight of the squared difference of the network's two heads.
     eval_with: the `student`, with its evaluation average if there is one, or
       the `teacher`, with an average of the student's running statistics.
     second_pass_rows: `all` (family O) or `unlabeled` (family D), see
-      `combinators.forward_passes`.
+      `forward.forward_passes`.
     weight: weight of the consistency with the teacher.
     ramp: ramp of the weight, see `schedules.ramped`.
     ramp_steps: length of the ramp.
@@ -73,7 +73,7 @@ def build(
   options_of_term = dict(
     weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
   )
-  own = terms_lib.with_own('mean_teacher', options_of_term, terms)
+  all_terms = terms_lib.with_own('mean_teacher', options_of_term, terms)
   by_teacher = eval_with == 'teacher'
   if by_teacher and components.ema_decay:
     raise errors.UserError(
@@ -86,7 +86,7 @@ def build(
     moves.append(combinators.ema_update(_STATS, rule, of='stats'))
   method = supervised.with_terms(
     components,
-    own,
+    all_terms,
     *moves,
     shared_batch_norm=shared_batch_norm,
     slots=(combinators.TEACHER,),

@@ -21,6 +21,7 @@ from nsl_jax.types import (
   Schedule,
   State,
   Stats,
+  TermInputs,
   Views,
 )
 
@@ -72,14 +73,14 @@ def each_pass(
   # use all cores, and the vectorized pass takes 1.4 times as long.
   if moved_by == 'first' and jax.default_backend() != 'cpu':
     mapped = jax.vmap(forward, (None, 0, 0))
-    logits, moved = mapped(stats, jnp.stack(batches), keys)
-    return logits, jax.tree.map(lambda leaf: leaf[0], moved)
-  found, moved = [], stats
+    logits, updated = mapped(stats, jnp.stack(batches), keys)
+    return logits, jax.tree.map(lambda leaf: leaf[0], updated)
+  logits_of, updated = [], stats
   for at, (images, noise) in enumerate(zip(batches, keys)):
-    logits, after = forward(moved, images, noise)
-    moved = moved if at and moved_by == 'first' else after
-    found.append(logits)
-  return jnp.stack(found), moved
+    logits, next_stats = forward(updated, images, noise)
+    updated = updated if at and moved_by == 'first' else next_stats
+    logits_of.append(logits)
+  return jnp.stack(logits_of), updated
 
 
 def average(
@@ -99,10 +100,10 @@ def average(
   Returns:
     f32[B, K] and the updated statistics.
   """
-  logits, moved = each_pass(
+  logits, updated = each_pass(
     components, params, stats, views, key, moved_by=moved_by
   )
-  return mixing.sharpen(jax.nn.softmax(logits).mean(0), temperature), moved
+  return mixing.sharpen(jax.nn.softmax(logits).mean(0), temperature), updated
 
 
 def mix_all(
@@ -111,11 +112,11 @@ def mix_all(
   """Mixes every row with a row of one random permutation."""
   order, ratio = jax.random.split(key)
   rows = images.shape[0]
-  other = jax.random.permutation(order, rows)
+  partner = jax.random.permutation(order, rows)
   share = mixing.mix_ratio(ratio, alpha, rows, per_batch=per_batch)
   return Mixed(
-    mixing.mix(images, images[other], share),
-    mixing.mix(labels, labels[other], share),
+    mixing.mix(images, images[partner], share),
+    mixing.mix(labels, labels[partner], share),
   )
 
 
@@ -135,10 +136,10 @@ def interleaved_pass(
   pass or `all` passes, the running statistics are updated.
   """
   shuffled = mixing.interleave(jnp.split(images, chunks))
-  logits, moved = each_pass(
+  logits, updated = each_pass(
     components, params, stats, shuffled, key, moved_by=moved_by
   )
-  return jnp.concatenate(mixing.interleave(list(logits))), moved
+  return jnp.concatenate(mixing.interleave(list(logits))), updated
 
 
 def mixmatch_loss(
@@ -163,10 +164,12 @@ def mixmatch_loss(
         'mixmatch mixes equal batches: set config.batch.labeled and '
         'config.batch.unlabeled to the same number'
       )
-    first, guessing, mixing, passing, *rest = jax.random.split(key, 4 + views)
+    first, guessing, mixing, passing, *view_keys = jax.random.split(
+      key, 4 + views
+    )
     x = components.augment(batch.x, first)
-    u = [components.augment(batch.u, view) for view in rest]
-    q, moved = jax.lax.stop_gradient(
+    u = [components.augment(batch.u, view) for view in view_keys]
+    q, updated = jax.lax.stop_gradient(
       average(
         components,
         params,
@@ -177,10 +180,10 @@ def mixmatch_loss(
         moved_by=moved_by,
       )
     )
-    known = jax.nn.one_hot(batch.y, q.shape[-1], dtype=q.dtype)
+    labels_x = jax.nn.one_hot(batch.y, q.shape[-1], dtype=q.dtype)
     mixed = mix_all(
       jnp.concatenate([x, *u]),
-      jnp.concatenate([known, *[q] * views]),
+      jnp.concatenate([labels_x, *[q] * views]),
       mixing,
       alpha=alpha,
       per_batch=ratio_per_batch,
@@ -188,7 +191,7 @@ def mixmatch_loss(
     logits, stats = interleaved_pass(
       components,
       params,
-      moved if moved_by == 'all' else state.stats,
+      updated if moved_by == 'all' else state.stats,
       mixed.images,
       1 + views,
       passing,
@@ -207,14 +210,12 @@ def mixmatch_loss(
     )
     # A term averages over the union of both mixed sets, as NS3L's equation has
     # it, with the mixed labels as targets (F-N5).
+    inputs = TermInputs(logits, mixed.labels, normalizer=logits.shape[0])
     aux = Aux(
-      logits_u=logits,
-      target_probs=mixed.labels,
-      normalizer=logits.shape[0],
-      second_pass=None,
-      stats=stats,
-      slots=state.slots,
-      metrics=parts,
+      inputs,
+      stats,
+      state.slots,
+      parts,
       views=Views(x, u[0], u[1], batch.y) if views > 1 else None,
     )
     return value, aux

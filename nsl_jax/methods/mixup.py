@@ -22,6 +22,7 @@ from nsl_jax.types import (
   Params,
   State,
   Stats,
+  TermInputs,
 )
 
 
@@ -49,8 +50,8 @@ def mixup_loss(components: Components, *, alpha: float) -> Loss:
 
     u = components.augment(batch.u, keys[0])
     guess = jax.lax.stop_gradient(jax.nn.softmax(forward(u, keys[1])[0].logits))
-    known = jax.nn.one_hot(batch.y, guess.shape[-1], dtype=guess.dtype)
-    x, y = mixed(components.augment(batch.x, keys[2]), known, keys[3])
+    labels_x = jax.nn.one_hot(batch.y, guess.shape[-1], dtype=guess.dtype)
+    x, y = mixed(components.augment(batch.x, keys[2]), labels_x, keys[3])
     labeled, stats = forward(x, keys[4])
     u, target_probs = mixed(u, guess, keys[5])
     unlabeled, _ = forward(u, keys[6])
@@ -58,15 +59,8 @@ def mixup_loss(components: Components, *, alpha: float) -> Loss:
       'cross_entropy': losses.cross_entropy(labeled.logits, y).mean(),
       'mixup': losses.cross_entropy(unlabeled.logits, target_probs).mean(),
     }
-    aux = Aux(
-      logits_u=unlabeled.logits,
-      target_probs=target_probs,
-      normalizer=u.shape[0],
-      second_pass=None,
-      stats=stats,
-      slots=state.slots,
-      metrics=parts,
-    )
+    inputs = TermInputs(unlabeled.logits, target_probs, normalizer=u.shape[0])
+    aux = Aux(inputs, stats, state.slots, parts)
     return jnp.sum(jnp.stack(list(parts.values()))), aux
 
   return loss

@@ -23,6 +23,7 @@ from nsl_jax.types import (
   Params,
   Schedule,
   State,
+  TermInputs,
 )
 
 TASKS = tuple(tasks.TASKS)
@@ -60,8 +61,8 @@ def pseudo_label_loss(
         'and config.batch.unlabeled to the same number, or '
         'config.method.interleave=false'
       )
-    first, *drawn, imputing, passing = jax.random.split(key, 5)
-    views = tasks.draw_views(components, batch, (first, *drawn))
+    first, *view_keys, imputing, passing = jax.random.split(key, 5)
+    views = tasks.draw_views(components, batch, (first, *view_keys))
     imputer = state.slots[combinators.TEACHER] if teacher else params
     teacher_logits = _logits(
       components, imputer, state, views.teacher_view, imputing
@@ -69,7 +70,7 @@ def pseudo_label_loss(
     z = jax.lax.stop_gradient(tasks.imputed(components, teacher_logits, views))
     if hard:
       z = jax.nn.one_hot(z.argmax(axis=-1), z.shape[-1], dtype=z.dtype)
-    logits, stats = _both(
+    logits, stats = _forward_of_both(
       components,
       params,
       state,
@@ -80,29 +81,25 @@ def pseudo_label_loss(
     )
     cut = views.x.shape[0]
     logits_u = logits[cut:]
-    known = task.loss(logits[:cut], views.y).mean()
-    parts = {task.loss_name: known, 'soft_label': differ(logits_u, z).mean()}
+    labeled_loss = task.loss(logits[:cut], views.y).mean()
+    parts = {
+      task.loss_name: labeled_loss,
+      'soft_label': differ(logits_u, z).mean(),
+    }
     parts['soft_label_weight'] = jnp.asarray(weight(state.step))
-    value = known + parts['soft_label_weight'] * parts['soft_label']
+    value = labeled_loss + parts['soft_label_weight'] * parts['soft_label']
 
-    def second_pass(key: Key, others: Params | None = None) -> Array:
+    def second_pass(key: Key, given_params: Params | None = None) -> Array:
       view, noise = jax.random.split(key)
-      chosen = params if others is None else others
+      chosen = params if given_params is None else given_params
       return _logits(
         components, chosen, state, components.augment(batch.u, view), noise
       )
 
-    aux = Aux(
-      logits_u=logits_u,
-      target_probs=z,
-      normalizer=logits_u.shape[0],
-      second_pass=second_pass,
-      stats=stats,
-      slots=state.slots,
-      metrics=parts,
-      views=views,
+    inputs = TermInputs(
+      logits_u, z, normalizer=logits_u.shape[0], second_pass=second_pass
     )
-    return value, aux
+    return value, Aux(inputs, stats, state.slots, parts, views)
 
   return loss
 
@@ -116,7 +113,7 @@ def _logits(
   return outputs.logits
 
 
-def _both(
+def _forward_of_both(
   components: Components,
   params: Params,
   state: State,

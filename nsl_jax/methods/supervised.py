@@ -1,6 +1,6 @@
 """Supervised: the loss of the labeled images plus any terms.
 
-The base of every method that consists of one clean pass and terms.
+The base of every method that consists of one forward pass and terms.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import terms as terms_lib
-from nsl_jax.compose import combinators, tasks
+from nsl_jax.compose import combinators, forward, tasks
 from nsl_jax.types import (
   Array,
   Aux,
@@ -22,6 +22,7 @@ from nsl_jax.types import (
   Params,
   State,
   Stats,
+  TermInputs,
   Update,
 )
 
@@ -38,13 +39,13 @@ def supervised_loss(
 ) -> Loss:
   """Loss of the labeled images.
 
-  `combinators.forward_passes` defines the divisors of this sum and of a term.
+  `forward.forward_passes` defines the divisors of this sum and of a term.
   `tie` is the weight of the squared difference of the network's two heads, a
-  mean over the rows of the clean pass. With `second_pass_rows='unlabeled'` a
+  mean over the rows of the first pass. With `second_pass_rows='unlabeled'` a
   second pass of the trained network also updates the statistics, as in DNLL's
   released code (F-D11).
   """
-  passes = combinators.forward_passes(
+  passes = forward.forward_passes(
     components,
     shared_batch_norm=shared_batch_norm,
     linearize=linearize,
@@ -55,39 +56,40 @@ def supervised_loss(
   def loss(
     params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[Array, Aux]:
-    (logits, y), clean, stats = passes.clean(params, state, batch, key)
+    (logits, y), forward_pass, stats = passes.first_pass(
+      params, state, batch, key
+    )
     labeled, unlabeled = passes.totals(batch)
     value = task.loss(logits, y).sum() / labeled
     metrics = {task.loss_name: value}
     if tie:
-      metrics['tie'] = jnp.mean((clean.logits - clean.consistency) ** 2)
+      metrics['tie'] = jnp.mean(
+        (forward_pass.logits - forward_pass.consistency) ** 2
+      )
       value = value + tie * metrics['tie']
-    logits_u = clean.unlabeled(clean.logits)
+    logits_u = forward_pass.unlabeled(forward_pass.logits)
 
-    def second_pass(key: Key, others: Params | None = None) -> Array:
-      chosen = params if others is None else others
-      return passes.second_pass(chosen, state, batch, key)
+    def second_pass(key: Key, given_params: Params | None = None) -> Array:
+      used_params = params if given_params is None else given_params
+      return passes.second_pass(used_params, state, batch, key)
 
     def second_pass_with_stats(stats: Stats, key: Key) -> tuple[Array, Stats]:
       return passes.second_pass_with_stats(
         jax.lax.stop_gradient(params), stats, batch, key
       )
 
-    aux = Aux(
-      logits_u=logits_u,
+    inputs = TermInputs(
+      logits_u,
       target_probs=jax.lax.stop_gradient(task.target(logits_u)),
       normalizer=unlabeled,
+      consistency_u=forward_pass.unlabeled(forward_pass.consistency),
       second_pass=second_pass,
-      stats=stats,
-      slots=state.slots,
-      metrics=metrics,
-      forward_pass=clean,
-      consistency_u=clean.unlabeled(clean.consistency),
       second_pass_with_stats=second_pass_with_stats
       if second_pass_rows == 'unlabeled'
       else None,
+      forward_pass=forward_pass,
     )
-    return value, aux
+    return value, Aux(inputs, stats, state.slots, metrics)
 
   return loss
 
@@ -103,7 +105,7 @@ def build(
   Args:
     components: network, optimizer and augmentation.
     terms: configs of the terms.
-    shared_batch_norm: see `combinators.forward_passes`.
+    shared_batch_norm: see `forward.forward_passes`.
   """
   return with_terms(components, terms, shared_batch_norm=shared_batch_norm)
 
@@ -123,10 +125,10 @@ def with_terms(
     components: network, optimizer and augmentation.
     terms: configs of the terms.
     *after: updates after the optimizer step.
-    shared_batch_norm: see `combinators.forward_passes`.
+    shared_batch_norm: see `forward.forward_passes`.
     slots: slots that start as copies of the network.
     tie: see `supervised_loss`.
-    second_pass_rows: see `combinators.forward_passes`.
+    second_pass_rows: see `forward.forward_passes`.
   """
   base = supervised_loss(
     components,

@@ -14,7 +14,7 @@ from nsl_jax.compose.combinators import (
   teacher_params,
 )
 from nsl_jax.terms import error_perception
-from nsl_jax.types import Array, Aux, Batch, Key, Stats, Term
+from nsl_jax.types import Array, Batch, Key, Stats, Term, TermInputs
 
 DEFAULTS: dict[str, Any] = {
   'weight': 2.0,
@@ -34,20 +34,22 @@ def build(*, count: int = 3, source: str = 'student') -> Term:
     count: m, negative labels per image.
     source: network that predicts on the other view: the `student` as in the
       released code, or the `teacher` (F-D11). The student's pass updates the
-      statistics if the method has `Aux.second_pass_with_stats`.
+      statistics if the method has `TermInputs.second_pass_with_stats`.
   """
 
-  def term(aux: Aux, batch: Batch, key: Key) -> Array | tuple[Array, Stats]:
+  def term(
+    inputs: TermInputs, batch: Batch, key: Key
+  ) -> Array | tuple[Array, Stats]:
     view, draw = jax.random.split(key)
-    moves = source == 'student' and aux.second_pass_with_stats is not None
-    stats = aux.stats
+    moves = source == 'student' and inputs.second_pass_with_stats is not None
+    stats = inputs.stats
     if moves:
-      assert aux.second_pass_with_stats is not None  # for mypy
-      elsewhere, stats = aux.second_pass_with_stats(stats, view)
+      assert inputs.second_pass_with_stats is not None  # for mypy
+      elsewhere, stats = inputs.second_pass_with_stats(stats, view)
     else:
-      others = teacher_params(aux, 'dnll') if source == 'teacher' else None
-      elsewhere = require_second_pass(aux, 'dnll')(view, others)
-    logits = second_head(aux)
+      others = teacher_params(inputs, 'dnll') if source == 'teacher' else None
+      elsewhere = require_second_pass(inputs, 'dnll')(view, others)
+    logits = second_head(inputs)
     negative = error_perception.sample_negatives(
       draw, None, elsewhere.argmax(-1), logits.shape[-1], count
     )

@@ -1,4 +1,4 @@
-"""Entropy minimization on the logits of the clean pass (Grandvalet & Bengio
+"""Entropy minimization on the logits of the first pass (Grandvalet & Bengio
 2005).
 
 The weight 0.06 is MixMatch's default. The released run files of Oliver et al.
@@ -15,4 +15,4 @@ DEFAULTS: dict[str, Any] = {'weight': 0.06, 'ramp': 'none', 'ramp_steps': 0}
 
 def build() -> Term:
   """The term; it has no options."""
-  return lambda aux, batch, key: losses.entropy(aux.logits_u)
+  return lambda inputs, batch, key: losses.entropy(inputs.logits_u)

@@ -12,7 +12,7 @@ from nsl_jax.compose.combinators import (
   second_head,
   teacher_params,
 )
-from nsl_jax.types import Array, Aux, Batch, Key, Term
+from nsl_jax.types import Array, Batch, Key, Term, TermInputs
 
 DEFAULTS: dict[str, Any] = {
   'weight': 8.0,
@@ -28,10 +28,10 @@ def build() -> Term:
   with two heads, the student's second head follows the teacher's first.
   """
 
-  def term(aux: Aux, batch: Batch, key: Key) -> Array:
-    params = teacher_params(aux, 'mean_teacher')
-    forward = require_second_pass(aux, 'mean_teacher')
+  def term(inputs: TermInputs, batch: Batch, key: Key) -> Array:
+    params = teacher_params(inputs, 'mean_teacher')
+    forward = require_second_pass(inputs, 'mean_teacher')
     teacher = jax.nn.softmax(forward(key, params))
-    return losses.squared_error(second_head(aux), teacher)
+    return losses.squared_error(second_head(inputs), teacher)
 
   return term

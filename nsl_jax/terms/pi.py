@@ -8,7 +8,7 @@ import jax
 
 from nsl_jax import losses
 from nsl_jax.compose.combinators import require_second_pass
-from nsl_jax.types import Array, Aux, Batch, Key, Term
+from nsl_jax.types import Array, Batch, Key, Term, TermInputs
 
 DEFAULTS: dict[str, Any] = {
   'weight': 20.0,
@@ -18,10 +18,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 def build() -> Term:
-  """The term: squared error of the clean pass to a constant second pass."""
+  """The term: squared error of the first pass to a constant second pass."""
 
-  def term(aux: Aux, batch: Batch, key: Key) -> Array:
-    teacher = jax.nn.softmax(require_second_pass(aux, 'pi')(key))
-    return losses.squared_error(aux.logits_u, teacher)
+  def term(inputs: TermInputs, batch: Batch, key: Key) -> Array:
+    teacher = jax.nn.softmax(require_second_pass(inputs, 'pi')(key))
+    return losses.squared_error(inputs.logits_u, teacher)
 
   return term

@@ -6,7 +6,7 @@ Algorithms", 2018.
 from typing import Any
 
 from nsl_jax import losses, options
-from nsl_jax.types import Array, Aux, Batch, Key, Term
+from nsl_jax.types import Array, Batch, Key, Term, TermInputs
 
 DEFAULTS: dict[str, Any] = {
   'weight': 1.0,
@@ -17,16 +17,16 @@ DEFAULTS: dict[str, Any] = {
 
 @options.declare(threshold='[0, 1]')
 def build(*, threshold: float = 0.95) -> Term:
-  """The term, on the logits of the clean pass.
+  """The term, on the logits of the first pass.
 
   Args:
     threshold: a row whose largest probability is not above it has no
       pseudo-label.
   """
 
-  def term(aux: Aux, batch: Batch, key: Key) -> Array:
+  def term(inputs: TermInputs, batch: Batch, key: Key) -> Array:
     return losses.pseudo_label(
-      aux.logits_u, aux.target_probs, threshold=threshold
+      inputs.logits_u, inputs.target_probs, threshold=threshold
     )
 
   return term

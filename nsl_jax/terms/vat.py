@@ -8,7 +8,7 @@ import jax
 
 from nsl_jax import errors, losses, options
 from nsl_jax.terms import power_iteration
-from nsl_jax.types import Array, Aux, Batch, ForwardPass, Key, Term
+from nsl_jax.types import Array, Batch, ForwardPass, Key, Term, TermInputs
 
 # Values of CIFAR-10 in NS3L's Table 1.
 DEFAULTS: dict[str, Any] = {
@@ -76,10 +76,10 @@ def build(
       forward_pass.images + eps * worst, last
     )
 
-  def term(aux: Aux, batch: Batch, key: Key) -> Array:
-    if aux.forward_pass is None:
-      raise errors.UserError('this method has no clean pass for vat')
-    forward_pass = aux.forward_pass
+  def term(inputs: TermInputs, batch: Batch, key: Key) -> Array:
+    if inputs.forward_pass is None:
+      raise errors.UserError('this method has no first pass for vat')
+    forward_pass = inputs.forward_pass
     draw, passes = jax.random.split(key)
     start = jax.random.normal(
       draw, forward_pass.images.shape, forward_pass.images.dtype
