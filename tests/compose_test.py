@@ -229,10 +229,13 @@ class AddTermsTest(absltest.TestCase):
   def test_base_plus_weighted_terms(self):
     """Invariant 13: the rows of a term are summed and divided by the total."""
     terms = {
-      'first': (lambda step: 3.0, lambda aux, batch, key: aux.logits_u[:, 0]),
+      'first': (
+        lambda step: 3.0,
+        lambda inputs, batch, key: inputs.logits_u[:, 0],
+      ),
       'second': (
         lambda step: 0.5 * step,
-        lambda aux, batch, key: jnp.ones(batch.u.shape[0]),
+        lambda inputs, batch, key: jnp.ones(batch.u.shape[0]),
       ),
     }
     loss = combinators.add_terms(quadratic, terms)
@@ -253,7 +256,7 @@ class AddTermsTest(absltest.TestCase):
   def test_each_part_has_its_own_key(self):
     keys = []
 
-    def remember(aux, batch, key):
+    def remember(inputs, batch, key):
       keys.append(jax.random.key_data(key).tolist())
       return jnp.zeros(3)
 

@@ -186,7 +186,9 @@ class StepTest(parameterized.TestCase):
     loss = supervised.supervised_loss(Toy().components())
     state, batch = start(build('supervised')), make_batch()
     read = lambda params: (
-      loss(params, state, batch, jax.random.key(1))[1].target_probs[:, 0].sum()
+      loss(params, state, batch, jax.random.key(1))[1]
+      .inputs.target_probs[:, 0]
+      .sum()
     )
     np.testing.assert_array_equal(jax.grad(read)(state.params)['w'], 0.0)
 

@@ -44,8 +44,8 @@ FILES = {
 
     @options.declare(power='> 0')
     def build(*, power: float = 1.0):
-      return lambda aux, batch, key: (
-        1.0 - jax.nn.softmax(aux.logits_u).max(-1) ** power)
+      return lambda inputs, batch, key: (
+        1.0 - jax.nn.softmax(inputs.logits_u).max(-1) ** power)
     ''',
   'parts': '''
     from flax import linen as nn
