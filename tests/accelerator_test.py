@@ -4,9 +4,9 @@ import collections
 import re
 from unittest import mock
 
+import every_method
 import jax
 import jax.numpy as jnp
-import methods_test
 import optax
 from absl.testing import absltest, parameterized
 
@@ -34,10 +34,10 @@ def lowered(name):
   )
   terms = {} if name == 'l2i' else {'terms': {}}
   method = methods.build(
-    {'name': name, **terms, **methods_test.CONFIGS[name]}, components
+    {'name': name, **terms, **every_method.CONFIGS[name]}, components
   )
   chunk = train_step.make_train_steps(
-    train_step.one_step(method, methods_test.read), mesh=mesh_lib.make(1)
+    train_step.one_step(method, every_method.read), mesh=mesh_lib.make(1)
   )
   state = jax.eval_shape(method.init, jax.random.key(0))
   rows = jnp.zeros((3, 8), jnp.int32)
@@ -52,7 +52,7 @@ def lowered(name):
 
 
 class LoweredTest(parameterized.TestCase):
-  @parameterized.parameters(*methods_test.CONFIGS)
+  @parameterized.parameters(*every_method.CONFIGS)
   def test_every_method(self, name):
     """A single loop, over the steps, and no host callback; convolutions in
     bfloat16, other products in float32; every array of the state is donated.

@@ -11,18 +11,18 @@ import face_fixtures
 import fresh_process
 import numpy as np
 from absl.testing import absltest
+from repository import ROOT
 
 from nsl_jax.data import splits as splits_lib
 from nsl_jax.training import metrics_log
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 _TRAIN, _TEST = 40, 12
 
 
 def _start(folder, *words):
   return subprocess.run(
     [sys.executable, '-m', *words],
-    cwd=_ROOT,
+    cwd=ROOT,
     text=True,
     env=fresh_process.environment(),
     capture_output=True,

@@ -13,6 +13,7 @@ from unittest import mock
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
+from config_files import NAMES
 
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
@@ -23,12 +24,6 @@ from nsl_jax.training import (
   sharding as mesh_lib,
 )
 
-NAMES = sorted(
-  f'configs/{path.name}'
-  for path in (config_lib.root() / 'configs').glob('*.py')
-  if 'def get_config' in path.read_text()
-  and path.name != 'folder.py'  # whose settings are open: see automatic_test
-)
 # --config arguments: every file, and every row of the papers it runs.
 ARGUMENTS = sorted(
   {*NAMES, *(row.config for row in rows.read().values() if row.config)}
@@ -204,7 +199,7 @@ def learner(config):
 
 def traits(config):
   """What decides over how a config is built; that every method runs is shown
-  on digits by methods_test."""
+  on digits by methods/methods_test."""
   return {('model', config.model.name), ('task', config.task)}
 
 

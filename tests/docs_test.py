@@ -2,18 +2,17 @@
 
 import ast
 import importlib
-import pathlib
 import re
 import shlex
 from unittest import mock
 
 from absl.testing import absltest
+from repository import ROOT
 
 from nsl_jax import __main__ as main_lib, main
 from nsl_jax.commands import cli
 from nsl_jax.training import config as config_lib
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What a reader has to replace.
 _PLACEHOLDERS = re.compile(r'FILE|DIR|NAME|my_package|…|\.\.\.')
 

@@ -13,13 +13,13 @@ import fresh_process
 import numpy as np
 import tfds_fixtures
 from absl.testing import absltest
+from repository import ROOT
 
 from nsl_jax import main
 from nsl_jax.data import splits as splits_lib
 from nsl_jax.reports import tables
 from nsl_jax.training import metrics_log
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 _STEPS = ('--config.steps=10', '--config.eval.every_steps=5')
 # The config itself with a smaller network, as a user would write it.
 _NARROW = """
@@ -83,7 +83,7 @@ class _Run:
   def _start(self) -> subprocess.CompletedProcess:
     return subprocess.run(
       [sys.executable, '-m', 'nsl_jax.main', *self.words],
-      cwd=_ROOT,
+      cwd=ROOT,
       env=fresh_process.environment(),
       text=True,
       capture_output=True,

@@ -3,7 +3,7 @@
 A case is a line: a data set, what is changed in the config, and what must come
 out: a result, perhaps with a warning, or one line that names the field.
 Faults of a run (files, signals, two processes) are in field_run_test.py, those
-of reading images in data_reading_test.py and data_pictures_test.py.
+of reading images in data/records_test.py and data/pictures_test.py.
 """
 
 import pathlib

@@ -2,13 +2,12 @@
 
 import ast
 import os
-import pathlib
 import subprocess
 import sys
 
 from absl.testing import absltest, parameterized
+from repository import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'nsl_jax'
 
 # From the bottom: a file may import from its own folder and from earlier rows.

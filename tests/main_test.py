@@ -16,11 +16,11 @@ import fresh_process
 import numpy as np
 import orbax.checkpoint as ocp
 from absl.testing import absltest, parameterized
+from repository import ROOT
 
 from nsl_jax import main
 from nsl_jax.training import metrics_log
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 _DIGITS = 'configs/digits_ns3l.py'
 _SHORT = (
   f'--config={_DIGITS}:reduced=60',
@@ -33,7 +33,7 @@ _SHORT = (
 def _start(*words: str) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, '-m', 'nsl_jax.main', *words],
-    cwd=_ROOT,
+    cwd=ROOT,
     env=fresh_process.environment(),
     text=True,
     stdout=subprocess.PIPE,
@@ -397,7 +397,7 @@ class ClosedPipeTest(absltest.TestCase):
       os.close(reader)
       started[name] = subprocess.Popen(
         [sys.executable, '-m', *words],
-        cwd=_ROOT,
+        cwd=ROOT,
         text=True,
         env=fresh_process.environment(PYTHONUNBUFFERED=unbuffered),
         stdout=writer,

@@ -12,11 +12,11 @@ import fresh_process
 import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
+from repository import ROOT
 
 from nsl_jax import errors
 from nsl_jax.data import sources
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 _NAMES = ('one bag', 'naïve', 'x,y', 'dé"f')  # of classes, hard on a CSV file
 _PLACES = {'labelled': 12, 'unlabelled': 100, 'test': 20}
 

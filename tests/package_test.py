@@ -15,11 +15,11 @@ import zipfile
 
 import fresh_process
 from absl.testing import absltest, parameterized
+from repository import ROOT
 
 from nsl_jax import __main__ as command_line
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
-_PACKAGE = _ROOT / 'nsl_jax'
+_PACKAGE = ROOT / 'nsl_jax'
 # What pip says where it finds nothing to build with.
 _NO_BACKEND = re.compile(
   'No matching distribution found for (setuptools|wheel)'
@@ -27,7 +27,7 @@ _NO_BACKEND = re.compile(
 )
 
 
-def _start(*words, folder=_ROOT, **environment):
+def _start(*words, folder=ROOT, **environment):
   return subprocess.Popen(
     [sys.executable, '-m', *map(str, words)],
     cwd=folder,
@@ -47,7 +47,7 @@ def _run(*words, **options):
 
 def _setup():
   parser = configparser.ConfigParser()
-  parser.read(_ROOT / 'setup.cfg', encoding='utf-8')
+  parser.read(ROOT / 'setup.cfg', encoding='utf-8')
   return parser['options']
 
 
@@ -56,7 +56,7 @@ class SetupTest(absltest.TestCase):
     found = {path.parent for path in _PACKAGE.rglob('*.py')}
     for folder in found:
       self.assertTrue((folder / '__init__.py').is_file(), folder)
-    wanted = {'.'.join(f.relative_to(_ROOT).parts) for f in found}
+    wanted = {'.'.join(f.relative_to(ROOT).parts) for f in found}
     named = _setup()['packages'].split()
     self.assertCountEqual(named, wanted | {'nsl_jax.configs'})
 
@@ -92,9 +92,9 @@ class WheelTest(parameterized.TestCase):
     copy, cls.site = folder / 'copy', folder / 'site'
     skip = shutil.ignore_patterns('__pycache__')
     for name in ('nsl_jax', 'configs'):
-      shutil.copytree(_ROOT / name, copy / name, ignore=skip)
+      shutil.copytree(ROOT / name, copy / name, ignore=skip)
     for name in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'):
-      shutil.copy(_ROOT / name, copy)
+      shutil.copy(ROOT / name, copy)
     pip = lambda *words: _run(
       'pip',
       *words,
@@ -136,9 +136,9 @@ class WheelTest(parameterized.TestCase):
       self.assertEqual(found[name], content, name)
 
   def test_configs(self):
-    paths = list((_ROOT / 'configs').glob('*.py'))
+    paths = list((ROOT / 'configs').glob('*.py'))
     self.assertNotEmpty(paths)
-    self.assert_same_files('nsl_jax/configs', paths, _ROOT / 'configs')
+    self.assert_same_files('nsl_jax/configs', paths, ROOT / 'configs')
 
   def test_modules_and_data(self):
     paths = [*_PACKAGE.rglob('*.py')]

@@ -1,0 +1,64 @@
+"""The ledger: rows by id, their files, and the table made from them."""
+
+import pathlib
+
+from absl.testing import absltest
+from ledger_inputs import result_of
+
+from nsl_jax import errors
+from nsl_jax.commands import reproduce
+from nsl_jax.papers import rows
+from nsl_jax.training import config as config_lib
+
+
+class ReproduceTest(absltest.TestCase):
+  def test_list_has_every_row_and_says_which_run(self):
+    text = reproduce.list_rows(rows.match(''))
+    self.assertLen(text.splitlines(), len(rows.read()))
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    self.assertIn('--row NS-T6-8', lines['NS-T6-8'])
+    self.assertIn('16.59 ± 0.19', lines['NS-T6-8'])
+    self.assertIn('--row L2-T5-1', lines['L2-T5-1'])
+    cited = lines['DN-T1-c-pi-1000']
+    self.assertNotIn('--row', cited)
+    self.assertIn('cited', cited)
+
+  def test_rows_are_found_by_words_in_any_case(self):
+    ids = lambda *words: [row.id for row in rows.search(words)]
+    self.assertEqual(ids('CIFAR10', 'mixmatch', '250'), ['NS-T3-1', 'NS-T3-2'])
+    self.assertEqual(ids('dig'), ['DIG-1', 'DIG-2'])
+    self.assertLen(ids(), len(rows.read()))
+    self.assertIn('L2-T3-10', ids('mm', 'cifar10', '250'))
+    self.assertEmpty(ids('cifar10', 'nothing'))
+
+  def test_every_ready_row_names_itself_in_its_config(self):
+    for row in rows.read().values():
+      if row.kind == 'run':
+        config = config_lib.load(row.config)
+        self.assertIn(row.id, config.row.split())
+        self.assertEqual(config.data.name, row.data)
+        self.assertEqual(config.data.labeled, row.labels)
+
+  def test_file_names_tell_budget_seeds_and_platform(self):
+    full = result_of('NS-T6-8', [1.0] * 5, reduced=False, steps=29000)
+    short = result_of('NS-T6-8', [1.0] * 3)
+    name = reproduce.file_name
+    self.assertEqual(
+      name('NS-T6-8', full, 'gpu'), 'NS-T6-8-gpu-full-seeds5.json'
+    )
+    self.assertEqual(
+      name('NS-T6-8', short, 'cpu'), 'NS-T6-8-cpu-reduced3000-seeds3.json'
+    )
+
+  def test_rows_without_a_command(self):
+    with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
+      reproduce.reproduce(
+        rows.find('DN-T1-c-pi-1000'),
+        seeds=1,
+        reduced=0,
+        workdir=pathlib.Path('/nowhere'),
+      )
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,440 @@
+"""What a run has learned, used from its work folder alone."""
+
+import importlib.util
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import folders
+import fresh_process
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from PIL import Image
+
+from nsl_jax import errors
+from nsl_jax.data import sources
+from nsl_jax.data.datasets import npz
+from nsl_jax.inference import export, predictor, tables
+from nsl_jax.models import weights
+from nsl_jax.reports.tables import of_runs as tables_of_runs
+from nsl_jax.training import config as config_lib, experiment
+
+_SMALL = (
+  ('model.name', 'small_cnn'),
+  ('batch.labeled', '8'),
+  ('batch.unlabeled', '8'),
+  ('eval.every_steps', '4'),
+  ('log_every', '4'),
+  ('checkpoint.every', '8'),
+  ('devices', '1'),
+)
+_BY_VALIDATION = (('ema_decay', '0.9'), ('protocol', 'best_validation'))
+
+
+def train(photos, workdir, arguments='method=mean_teacher', overrides=()):
+  """A run of eight steps."""
+  config = config_lib.load(
+    f'configs/folder.py:dir={photos},steps=8,{arguments}', [*_SMALL, *overrides]
+  )
+  return experiment.run(config, workdir)
+
+
+class RunTest(parameterized.TestCase):
+  """One run, used in all ways."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.root = pathlib.Path(
+      cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
+    photos = folders.make(cls.root / 'photos', labeled=8, test=8)
+    cls.results = train(
+      photos,
+      cls.root / 'run',
+      'method=mean_teacher,validation=6',
+      _BY_VALIDATION,
+    )
+    # Nothing that follows may need the data.
+    cls.photos = cls.root / 'moved'
+    photos.rename(cls.photos)
+    shutil.rmtree(cls.root / 'cache', ignore_errors=True)
+    cls.network = predictor.load(cls.root / 'run')
+    cls.files = sorted(map(str, (cls.photos / 'test').glob('*/*.png')))
+    cls.true = [pathlib.Path(path).parent.name for path in cls.files]
+
+  def error_of(self, network):
+    wrong = network.predict(self.files) != np.array(self.true)
+    return 100.0 * wrong.mean()
+
+  def test_the_results_have_what_was_read(self):
+    self.assertIn('3 classes', self.results['data_report'][0])
+
+  def test_predictions_have_the_test_error_of_the_run(self):
+    report = self.results['reports'][0]
+    for which, name in (('best', 'best_validation'), ('last', 'last')):
+      network = predictor.load(self.root / 'run', weights=which)
+      self.assertEqual(network.step, report[name]['step'])
+      self.assertAlmostEqual(
+        self.error_of(network), report[name]['test_error'], places=4
+      )
+    self.assertEqual(self.network.weights, 'best')
+
+  def test_all_kinds_of_inputs_agree(self):
+    pictures = [Image.open(path) for path in self.files]
+    arrays = np.stack([np.asarray(one) for one in pictures])
+    wanted = self.network.predict_proba(self.files)
+    np.testing.assert_allclose(wanted.sum(1), 1.0, atol=1e-5)
+    for inputs in (pictures, arrays, list(map(pathlib.Path, self.files))):
+      np.testing.assert_allclose(
+        self.network.predict_proba(inputs), wanted, atol=1e-6
+      )
+    read = np.stack([one.outputs for one in self.network.read(self.files)])
+    np.testing.assert_allclose(read, wanted, atol=1e-6)
+    one = self.network.predict(self.files[0])
+    self.assertEqual(
+      one.tolist(), self.network.predict(self.files)[:1].tolist()
+    )
+    self.assertEqual(self.network.predict_proba([]).shape, (0, 3))
+
+  def test_few_programs_for_many_numbers_of_inputs(self):
+    images = np.random.default_rng(0).integers(
+      0, 256, (40, 12, 12, 3), np.uint8
+    )
+    network = predictor.load(self.root / 'run')
+    whole = network.predict_proba(images)
+    for count in range(1, 41):
+      np.testing.assert_allclose(
+        network.predict_proba(images[:count]), whole[:count], atol=1e-5
+      )
+    self.assertLessEqual(network._compiled._cache_size(), 7)
+
+  def test_a_damaged_file_does_not_stop_the_others(self):
+    bad = self.root / 'bad.png'
+    bad.write_bytes(b'junk')
+    paths = [self.files[0], str(bad), self.files[1]]
+    found = list(self.network.read(paths))
+    self.assertEqual([one.path for one in found], paths)
+    self.assertIsNone(found[1].outputs)
+    self.assertIn('no image of a known format', found[1].error)
+    np.testing.assert_allclose(
+      found[2].outputs, self.network.predict_proba(paths[2:])[0], atol=1e-6
+    )
+
+  @parameterized.parameters(
+    (np.zeros((2, 12, 12, 1), np.uint8), '12x12x1, but the network'),
+    (np.zeros((2, 5), np.float32), '5 features, but the network'),
+    (['gone.png'], 'input 0 (gone.png) cannot be read'),
+  )
+  def test_wrong_inputs(self, inputs, words):
+    with self.assertRaises(errors.UserError) as caught:
+      self.network.predict(inputs)
+    self.assertIn(words, str(caught.exception))
+
+  def test_table(self):
+    bad = self.root / 'bad.png'
+    bad.write_bytes(b'junk')
+    out = self.root / 'out.csv'
+    total, damaged, notes = tables.write(
+      out, self.network.read([*self.files, str(bad)]), self.network.classes, 3
+    )
+    self.assertEqual((total, damaged, notes), (len(self.files) + 1, 1, []))
+    lines = tables.read(out)
+    self.assertEqual(
+      list(lines[0]),
+      ['path', 'class', 'probability', 'p(cat)', 'p(dog)', 'p(owl)', 'error'],
+    )
+    self.assertEqual(
+      [line['class'] for line in lines[:-1]],
+      self.network.predict(self.files).tolist(),
+    )
+    self.assertEqual(lines[-1]['class'], '')
+    self.assertIn('no image', lines[-1]['error'])
+    for line in lines[:-1]:
+      total = sum(float(line[f'p({name})']) for name in folders.CLASSES)
+      self.assertAlmostEqual(total, 1.0, places=5)
+      self.assertEqual(line['probability'], line[f'p({line["class"]})'])
+
+  def test_where_a_table_can_be_written(self):
+    there = self.root / 'there.csv'
+    there.write_text('kept')
+    tables.check_target(there, True)
+    tables.check_target(self.root / 'new' / 'x.csv', False)
+    for path, words in (
+      (there, 'add --overwrite'),
+      (self.root, 'is a folder'),
+      (there / 'x.csv', 'cannot write'),
+    ):
+      with self.assertRaisesRegex(errors.UserError, words):
+        tables.check_target(path, False)
+    self.assertEqual(there.read_text(), 'kept')
+
+  def test_export_is_read_without_the_library(self):
+    folder = self.root / 'model'
+    content = export.write(self.network, folder)
+    self.assertEqual(content['classes'], list(folders.CLASSES))
+    self.assertEqual(json.loads((folder / 'model.json').read_text()), content)
+    images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)
+    np.save(self.root / 'images.npy', images)
+    code = (
+      'import jax, numpy as np, sys\n'
+      'folder, images, out = sys.argv[1:]\n'
+      'content = open(f"{folder}/program.bin", "rb").read()\n'
+      'program = jax.export.deserialize(content)\n'
+      'images = np.load(images)\n'
+      'found = [np.asarray(program.call(images[:n])) for n in (1, 5)]\n'
+      'np.save(out, found[1])\n'
+      'assert np.allclose(found[0], found[1][:1], atol=1e-6)\n'
+      'bad = [m for m in sys.modules if m.split(".")[0] in\n'
+      '       ("nsl_jax", "flax", "optax", "orbax")]\n'
+      'assert not bad, bad\n'
+      'print(sorted(program.platforms))\n'
+    )
+    out = self.root / 'found.npy'
+    done = subprocess.run(
+      [sys.executable, '-c', code, folder, self.root / 'images.npy', out],
+      env=fresh_process.environment(),
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn("['cpu', 'cuda', 'tpu']", done.stdout)
+    np.testing.assert_allclose(
+      np.load(out), self.network.predict_proba(images), atol=1e-6
+    )
+
+  def test_onnx(self):
+    if not importlib.util.find_spec('jax2onnx'):
+      with self.assertRaisesRegex(errors.UserError, r'nsl_jax\[onnx\]'):
+        export.onnx_program(self.network)
+      self.skipTest('jax2onnx is not installed')
+    self.assertNotEmpty(export.onnx_program(self.network))
+
+  def test_exported_weights_are_those_that_predict(self):
+    export.write(self.network, self.root / 'exported')
+    params, _ = weights.read(self.root / 'exported' / 'weights.safetensors')
+    # An average of the weights is evaluated, which is kept beside them.
+    student = jax.tree.leaves(self.network.state.params)
+    found = jax.tree.leaves(params)
+    self.assertLen(found, len(student))
+    self.assertFalse(all(np.array_equal(a, b) for a, b in zip(student, found)))
+    again = predictor.load(self.root / 'run')
+    params, stats = again.network()
+    outputs, _ = again._components.model.apply(
+      params,
+      stats,
+      (again.images_of(self.files[:3]) / 255.0 - again.facts.arrays['mean'])
+      / again.facts.arrays['std'],
+      train=False,
+    )
+    np.testing.assert_allclose(
+      jax.nn.softmax(outputs.logits),
+      again.predict_proba(self.files[:3]),
+      atol=1e-5,
+    )
+
+  def test_where_a_model_can_be_written(self):
+    folder = self.root / 'full'
+    folder.mkdir()
+    (folder / 'x').write_text('')
+    with self.assertRaisesRegex(errors.UserError, 'add --overwrite'):
+      export.check_folder(folder, False)
+    export.check_folder(folder, True)
+    with self.assertRaisesRegex(errors.UserError, 'is a file'):
+      export.check_folder(folder / 'x', False)
+
+  @parameterized.parameters(
+    (dict(weights='bset'), "did you mean 'best'"),
+    (dict(seed=3), 'has no seed 3; it has 0'),
+  )
+  def test_what_cannot_be_loaded(self, options, words):
+    with self.assertRaises(errors.UserError) as caught:
+      predictor.load(self.root / 'run', **options)
+    self.assertIn(words, str(caught.exception))
+
+  def test_folders_that_are_no_run(self):
+    for folder, words in (
+      (self.root / 'gone', 'is not a folder'),
+      (self.photos, 'no config.json'),
+    ):
+      with self.assertRaisesRegex(errors.UserError, words):
+        predictor.load(folder)
+
+  def test_a_run_that_has_not_ended(self):
+    folder = self.root / 'begun'
+    shutil.copytree(self.root / 'run', folder)
+    shutil.rmtree(folder / 'seed_0' / 'final')
+    with self.assertRaisesRegex(errors.UserError, 'has not ended'):
+      predictor.load(folder)
+    (folder / 'seed_0' / 'network.json').unlink()
+    with self.assertRaisesRegex(errors.UserError, 'use a new --workdir'):
+      predictor.load(folder)
+
+  def test_damaged_facts(self):
+    folder = self.root / 'damaged'
+    shutil.copytree(self.root / 'run', folder)
+    (folder / 'seed_0' / 'normalization.npz').write_bytes(b'junk')
+    with self.assertRaisesRegex(errors.UserError, 'is damaged'):
+      predictor.load(folder)
+
+
+class OtherRunsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def test_streamed_images_give_the_same_numbers(self):
+    photos = folders.make(self.root / 'photos', size=(600, 600), unlabeled=3)
+    lines = {}
+    for name, more in (
+      ('device', ()),
+      ('streamed', [('data.on_device_mb', '1')]),
+    ):
+      results = train(photos, self.root / name, 'size=224,method=ns3l', [
+        ('batch.labeled', '2'), ('batch.unlabeled', '2'),
+        ('eval.batch', '5'), ('model.name', 'mlp'), ('model.hidden', '8'),
+        *more,
+      ])  # fmt: skip
+      seed = self.root / name / 'seed_0'
+      lines[name] = [
+        {k: v for k, v in json.loads(line).items() if k != 'seconds'}
+        for line in (seed / 'metrics.jsonl').read_text().splitlines()
+      ]
+      self.assertEqual(results['steps'], 8)
+    drop = lambda found: [
+      {k: v for k, v in one.items() if 'time' not in k and k != 'second'}
+      for one in found
+    ]
+    self.assertEqual(drop(lines['device']), drop(lines['streamed']))
+
+  def test_no_test_and_no_validation_images(self):
+    photos = folders.make(self.root / 'photos', labeled=1, test=0)
+    results = train(photos, self.root / 'run', 'method=ns3l')
+    self.assertIsNone(results['score']['mean'])
+    self.assertIn('no error measured', tables_of_runs([self.root / 'run']))
+    self.assertEqual(results['protocol'], 'last')
+    network = predictor.load(self.root / 'run')
+    self.assertEqual(network.weights, 'last')
+    with self.assertRaisesRegex(errors.UserError, '--weights=last'):
+      predictor.load(self.root / 'run', weights='best')
+
+  def test_no_test_images(self):
+    photos = folders.make(self.root / 'photos', test=0)
+    results = train(photos, self.root / 'run', 'method=ns3l,validation=3')
+    self.assertEqual(results['score']['metric'], 'validation_error')
+    self.assertIn('no test images', ' '.join(results['data_report']))
+
+  def test_two_networks(self):
+    photos = folders.make(self.root / 'photos')
+    results = train(
+      photos,
+      self.root / 'run',
+      'method=dnll,validation=3',
+      [('method.count', '1'), *_BY_VALIDATION[1:]],
+    )
+    network = predictor.load(self.root / 'run')
+    report = results['reports'][0]['best_validation']
+    self.assertEqual(network.submodel, report['submodel'])
+    files = sorted(map(str, (photos / 'test').glob('*/*.png')))
+    true = np.array([pathlib.Path(path).parent.name for path in files])
+    wrong = 100.0 * (network.predict(files) != true).mean()
+    self.assertAlmostEqual(wrong, report['test_error'], places=4)
+    self.assertLen(jax.tree.leaves(network.network()[0]), 8)
+
+  def test_features(self):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 60)
+    x = rng.normal(size=(60, 4)) + 3 * y[:, None]
+    known = np.where(np.arange(60) < 20, y, -1)
+    np.savez(self.root / 'data.npz', x=x, y=known, x_test=x[40:], y_test=y[40:])
+    config = config_lib.load(
+      f'configs/folder.py:dir={self.root / "data.npz"},steps=30',
+      [pair for pair in _SMALL if pair[0] != 'model.name'],
+    )
+    results = experiment.run(config, self.root / 'run')
+    self.assertLess(results['score']['mean'], 20)
+    network = predictor.load(self.root / 'run')
+    self.assertEqual(network.classes, ('0', '1'))
+    wrong = 100.0 * (network.predict(x[40:]) != y[40:].astype(str)).mean()
+    self.assertAlmostEqual(wrong, results['score']['mean'], places=4)
+    with self.assertRaisesRegex(errors.UserError, 'for features'):
+      network.predict(['a.png'])
+    export.write(network, self.root / 'model')
+
+  def test_points_are_in_pixels_of_the_picture(self):
+    try:
+      image = sources.load('mnist_points').test.images[0]
+    except errors.UserError as error:
+      self.skipTest(str(error))
+    config = config_lib.load('configs/mnist_points.py', [
+      ('steps', '2'), ('eval.every_steps', '2'), ('data.limit', '300'),
+      ('data.labeled', '50'), ('data.validation', '20'), ('devices', '1'),
+      ('protocol', 'last'),
+    ])  # fmt: skip
+    experiment.run(config, self.root / 'run')
+    network = predictor.load(self.root / 'run')
+    self.assertEqual(network.classes, ())
+    own = network.predict(image[None])[0].reshape(-1, 2)
+    picture = Image.fromarray(image.squeeze())
+    width, height = picture.size
+    larger = Image.new(
+      'L', (3 * width + 10, 3 * height)
+    )  # cropped at the sides
+    larger.paste(
+      picture.resize((3 * width, 3 * height), Image.Resampling.NEAREST), (5, 0)
+    )
+    folders.save(larger, self.root / 'p' / 'large.png')
+    (found,) = network.read([str(self.root / 'p' / 'large.png')])
+    points = found.outputs.reshape(-1, 2)
+    np.testing.assert_allclose(points, 3 * (own + 0.5) - 0.5 + [5, 0], atol=3)
+    with self.assertRaisesRegex(errors.UserError, 'use predict'):
+      network.predict_proba(image[None])
+    out = self.root / 'points.csv'
+    tables.write(out, [found], network.classes, network.facts.outputs)
+    (line,) = tables.read(out)
+    self.assertEqual(list(line)[:3], ['path', 'x1', 'y1'])
+    self.assertAlmostEqual(float(line['x1']), points[0, 0], delta=0.01)
+
+  def test_a_source_from_python(self):
+    x = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
+    y = np.where(np.arange(30) < 12, np.arange(30) % 2, -1)
+    config = config_lib.load(
+      'configs/folder.py:dir=unused,steps=8,method=ns3l', _SMALL
+    )
+    results = experiment.run(config, self.root / 'run', npz.of_arrays((x, y)))
+    self.assertEqual(results['steps'], 8)
+
+  def test_a_run_made_longer_has_the_last_weights(self):
+    config = config_lib.load('configs/digits_ns3l.py', [
+      ('steps', '20'), ('eval.every_steps', '10'), ('log_every', '10'),
+      ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
+    ])  # fmt: skip
+    experiment.run(config, self.root / 'run')
+    with config.unlocked():
+      config.steps = 40
+    experiment.run(config, self.root / 'run')
+    network = predictor.load(self.root / 'run', weights='last')
+    self.assertEqual(network.step, 40)
+
+  def test_a_paper_run_predicts_pictures(self):
+    config = config_lib.load('configs/digits_ns3l.py', [
+      ('steps', '10'), ('eval.every_steps', '10'), ('log_every', '10'),
+      ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
+    ])  # fmt: skip
+    experiment.run(config, self.root / 'run')
+    network = predictor.load(self.root / 'run')
+    self.assertEqual(network.classes, tuple('0123456789'))
+    test = sources.load('digits').test.images[:3]
+    image = Image.fromarray(test[0, ..., 0])
+    np.testing.assert_allclose(
+      network.predict_proba([image]), network.predict_proba(test[:1]), atol=1e-6
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()

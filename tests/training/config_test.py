@@ -1,0 +1,148 @@
+"""Configs from the command line: fields, options, and what is refused."""
+
+from absl.testing import absltest, parameterized
+from config_files import NAMES
+
+from nsl_jax import errors, methods
+from nsl_jax.training import config as config_lib
+
+
+class OverrideTest(parameterized.TestCase):
+  """Fields and options from the command line."""
+
+  def load(self, *pairs, argument='configs/digits_ns3l.py'):
+    return config_lib.load(argument, [pair.split('=', 1) for pair in pairs])
+
+  def test_fields(self):
+    config = self.load(
+      'optimizer.lr=1', 'data.dir=/x', 'seeds=3', 'data.augment=flip,noise:0.1'
+    )
+    self.assertEqual(config.optimizer.lr, 1.0)
+    self.assertIsInstance(config.optimizer.lr, float)
+    self.assertEqual((config.data.dir, config.seeds), ('/x', 3))
+    self.assertEqual(config.data.augment, 'flip,noise:0.1')
+
+  @parameterized.parameters(*methods.names())
+  def test_any_method_with_all_of_its_options(self, name):
+    config = self.load('optimizer.lr=0.1', f'method.name={name}')
+    known = config_lib.method_options(config.method)
+    self.assertContainsSubset(known, config.method)
+    self.assertContainsSubset(config.method, {*known, 'name', 'terms', 'host'})
+    if 'ramp_steps' in config.method:
+      self.assertLessEqual(config.method.ramp_steps, config.steps // 4)
+
+  def test_options_follow_the_name_in_any_order(self):
+    first = self.load('method.eps=2', 'method.name=vat')
+    second = self.load('method.name=vat', 'method.eps=2')
+    self.assertEqual(first.method.eps, 2.0)
+    self.assertEqual(first.to_dict(), second.to_dict())
+
+  def test_options_of_networks_optimizers_samplers_and_terms(self):
+    config = self.load(
+      'model.name=wide_resnet',
+      'model.width=4',
+      'optimizer.name=sgd',
+      'optimizer.momentum=0.5',
+      'method.sampler=uniform',
+      'method.count=2',
+      'method.terms.entropy.weight=0.1',
+      'method.terms.vat.eps=1',
+    )
+    self.assertEqual((config.model.width, config.model.depth), (4, 28))
+    self.assertEqual(config.optimizer.momentum, 0.5)
+    self.assertEqual(config.optimizer.lr, 1e-3)  # kept
+    self.assertEqual(
+      (config.method.sampler, config.method.count), ('uniform', 2)
+    )
+    self.assertNotIn('threshold', config.method)
+    self.assertEqual(config.method.terms.entropy.ramp, 'none')
+    vat = config.method.terms.vat
+    self.assertEqual((vat.weight, vat.eps, vat.mode), (0.3, 1.0, 'exact'))
+    self.assertEqual(vat.ramp_steps, 500)
+
+  @parameterized.parameters(
+    ('optimizer.lrr=1', 'optimizer.lrr: did you mean lr.* has .*drop_factor'),
+    ('method.eps=1', 'config.method has hold_steps, name, passes'),
+    ('steps_per_cal=3', 'did you mean steps_per_call'),
+    ('nothing.at.all=3', 'no such field config.nothing.at.all'),
+    ('optimizer.lr=fast', 'lr=fast: must be float, like 0.001'),
+    ('seeds=1.5', 'seeds=1.5: must be int, like 1'),
+    ('data.unlabeled_includes_labeled=1', 'must be true or false'),
+    ('method.name=va', "unknown method 'va': did you mean 'vat'"),
+    ('method.sampler=oracl', "unknown sampler 'oracl': did you mean 'oracle'"),
+    ('method.terms.vta.weight=1', "unknown term 'vta': did you mean 'vat'"),
+    ('method=vat', 'config.method is a section, with the fields .*name'),
+  )
+  def test_refused(self, pair, message):
+    with self.assertRaisesRegex(errors.UserError, message) as e:
+      self.load(pair)
+    self.assertNotIn('\n', str(e.exception))
+
+  @parameterized.parameters(
+    ('method.threshold=2', 'config.method.threshold=2.0: must be in (0, 1]'),
+    ('method.weight=-1', 'config.method.weight=-1.0: must be >= 0'),
+    ('method.ramp=linea', "config.method.ramp='linea': did you mean 'linear'"),
+    ('optimizer.lr=-1', 'config.optimizer.lr=-1.0: must be >= 0'),
+    ('method.terms.vat.eps=0', 'config.method.terms.vat.eps=0.0: must be > 0'),
+    ('precision=half', "config.precision='half': known"),
+  )
+  def test_checked_before_data_are_read(self, pair, message):
+    with self.assertRaises(errors.UserError) as e:
+      config_lib.check(self.load(pair))
+    self.assertIn(message, str(e.exception))
+
+
+class RefusalTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('seed=3', "unknown config argument 'seed': did you mean 'seeds'"),
+    ('reducd=3', "did you mean 'reduced'"),
+    ('zzzzzz=1', 'unknown config argument .*known: .*reduced.*smoke'),
+    ('seeds=abc', "seeds='abc': must be int"),
+    ('seeds=', "seeds='': must be int"),
+    ('reduced=1.5', "reduced='1.5': must be int"),
+    ('smoke=maybe', 'smoke=maybe: must be true or false'),
+  )
+  def test_in_one_line(self, argument, message):
+    for name in NAMES:
+      with self.assertRaisesRegex(errors.UserError, message) as e:
+        config_lib.load(f'{name}:{argument}')
+      self.assertNotIn('\n', str(e.exception))
+      self.assertStartsWith(str(e.exception), f'{name}: ')
+
+  @parameterized.parameters(
+    ('configs/digits_ns3l.py:labels=abc', "labels='abc': must be int"),
+    ('configs/digits_ns3l.py:label=20', "did you mean 'labels'"),
+    (
+      'configs/fashion_mnist_table6.py:negatives=threshold04',
+      "unknown negatives 'threshold04': did you mean 'threshold0[35]'",
+    ),
+    (
+      'configs/fashion_mnist_table6.py:negatives=',
+      "unknown negatives '': known: none, uniform1",
+    ),
+    (
+      'configs/digit_ns3l.py',
+      'no config file configs/digit_ns3l.py: did you mean configs/digits_ns3l',
+    ),
+    ('configs', 'no config file configs'),
+    ('configs/cifar10_l2i.py:host=pi', "unknown host 'pi': known: sl, pl"),
+    ('configs/cifar10_l2i.py:host=sl', 'host=sl imputes nothing'),
+    ('configs/fashion_mnist_l2i.py:variant=3', "unknown variant '3': known"),
+    (
+      'configs/cifar100_l2i.py:variant=none,separate=true',
+      'separate=true needs variant=v1 or v2',
+    ),
+    ('configs/mnist_points.py:host=mean', 'host=mean imputes nothing'),
+    (
+      'configs/mnist_points.py:variant=none,watch=true',
+      'watch=true needs variant=v1 or v2',
+    ),
+  )
+  def test_of_one_file(self, argument, message):
+    with self.assertRaisesRegex(errors.UserError, message) as e:
+      config_lib.load(argument)
+    self.assertNotIn('\n', str(e.exception))
+
+
+if __name__ == '__main__':
+  absltest.main()
