@@ -34,7 +34,7 @@ ELSEWHERE = {
   'reports/evaluation/markup': 'reports/evaluation/page_test',
   'reports/evaluation/sections': 'reports/evaluation/page_test',
   'reports/figures/cells': 'reports/figures/curves_test',
-  'reports/figures/style': 'reports/figures/figures_test',
+  'reports/style': 'reports/figures/figures_test',
   'terms/mean_teacher': 'terms/pi_test',
   'training/network_file': 'inference/predictor_test',
   'training/pipeline': 'training/train_step_test, training/experiment_test',

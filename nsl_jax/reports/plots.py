@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import axes as axes_lib
 
 from nsl_jax import errors
-from nsl_jax.reports.figures import style
+from nsl_jax.reports import style
 from nsl_jax.training import metrics_log
 
 # Panels: kind of log line, name of the value, label.

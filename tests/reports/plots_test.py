@@ -9,8 +9,7 @@ from matplotlib import colors
 from plotted_runs import PNG, TWO, PlotsTest, train_line
 
 from nsl_jax import errors
-from nsl_jax.reports import plots
-from nsl_jax.reports.figures import style
+from nsl_jax.reports import plots, style
 
 
 class CurvesTest(PlotsTest):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import axes as axes_lib, colors, figure as figure_lib, ticker
 
-from nsl_jax.reports.figures import style
+from nsl_jax.reports import style
 
 _WITH_COUNTS = 20  # with more classes the cells have no room for a number
 _WITH_NAMES = 100  # with more, every second or third class is named

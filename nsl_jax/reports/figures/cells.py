@@ -15,7 +15,7 @@ import ml_collections
 
 from nsl_jax import errors
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import style
+from nsl_jax.reports import style
 from nsl_jax.training import (
   checkpoint,
   config as config_lib,
@@ -65,9 +65,9 @@ def make(
     extra['reduced'] = reduced
   config = config_lib.load(argument, **extra)
   file, _, words = argument.partition(':')
-  more = [f'{key}={value}' for key, value in extra.items()]
-  whole = f'{file}:{",".join(filter(None, [words, *more]))}'
-  return Cell(name, label, config, whole)
+  overrides = [f'{key}={value}' for key, value in extra.items()]
+  complete = f'{file}:{",".join(filter(None, [words, *overrides]))}'
+  return Cell(name, label, config, complete)
 
 
 def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
@@ -80,10 +80,12 @@ def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
   trained = []
   for number, cell in enumerate(cells, 1):
     folder = workdir / cell.name
-    how = cell.name
+    command = cell.name
     if cell.argument:
-      how = f'--config={cell.argument} --workdir={folder}'
-    print(f'cell {number} of {len(cells)}: {how}', file=sys.stderr, flush=True)
+      command = f'--config={cell.argument} --workdir={folder}'
+    print(
+      f'cell {number} of {len(cells)}: {command}', file=sys.stderr, flush=True
+    )
     results = experiment.run(cell.config, folder)
     trained.append(Trained(cell, folder, results))
   return trained
@@ -100,15 +102,15 @@ def last_state(
   like = train_lib.initial_state(parts.method, seed, parts.mesh)
   store = checkpoint.Checkpoints(folder / 'checkpoints', keep=parts.plan.keep)
   try:
-    found = store.restore(like)
+    restored = store.restore(like)
   finally:
     store.close()
-  if found is None or int(found[0].step) != parts.plan.steps:
+  if restored is None or int(restored[0].step) != parts.plan.steps:
     raise errors.UserError(
       f'{folder} has lost the checkpoint of its last step: remove '
       f'{folder / "result.json"} to train it again'
     )
-  return found[0]
+  return restored[0]
 
 
 def accuracy(trained: Trained) -> tuple[float, float | None]:
@@ -119,17 +121,17 @@ def accuracy(trained: Trained) -> tuple[float, float | None]:
 
 def logged(trained: Trained, kind: str) -> dict[int, list[dict[str, Any]]]:
   """By step the log lines of every seed of a kind (`train`, `eval`)."""
-  found: dict[int, list[dict[str, Any]]] = {}
+  lines_at: dict[int, list[dict[str, Any]]] = {}
   for seed in trained.results['seeds']:
     lines = metrics_log.read(trained.folder / f'seed_{seed}' / 'metrics.jsonl')
     for line in lines:
       if line['kind'] == kind:
-        found.setdefault(line['step'], []).append(line)
-  return dict(sorted(found.items()))
+        lines_at.setdefault(line['step'], []).append(line)
+  return dict(sorted(lines_at.items()))
 
 
-def _of_cell(one: Trained) -> dict[str, Any]:
-  kept = (
+def _of_cell(trained: Trained) -> dict[str, Any]:
+  fields = (
     'protocol',
     'seeds',
     'steps',
@@ -144,38 +146,39 @@ def _of_cell(one: Trained) -> dict[str, Any]:
     'config',
   )
   return {
-    'cell': one.cell.name,
-    'label': one.cell.label,
-    'argument': one.cell.argument,
-    **{name: one.results[name] for name in kept},
+    'cell': trained.cell.name,
+    'label': trained.cell.label,
+    'argument': trained.cell.argument,
+    **{name: trained.results[name] for name in fields},
   }
 
 
 def content(trained: Sequence[Trained]) -> dict[str, Any]:
   """Content of the ledger file for the cells, see `style.Drawing`."""
-  every = [one.results for one in trained]
-  last = every[-1]
-  where = {
-    name: last[name] for name in ('seeds', 'device', 'commit', 'data_note')
+  results_of = [one.results for one in trained]
+  last_results = results_of[-1]
+  shared = {
+    name: last_results[name]
+    for name in ('seeds', 'device', 'commit', 'data_note')
   }
-  seconds = math.fsum(results['wall_time_s'] for results in every)
+  seconds = math.fsum(results['wall_time_s'] for results in results_of)
   return {
-    **where,
-    'steps': max(results['steps'] for results in every),
-    'full_steps': max(results['full_steps'] for results in every),
-    'reduced': any(results['reduced'] for results in every),
-    'versions': last['versions'] | style.version(),
+    **shared,
+    'steps': max(results['steps'] for results in results_of),
+    'full_steps': max(results['full_steps'] for results in results_of),
+    'reduced': any(results['reduced'] for results in results_of),
+    'versions': last_results['versions'] | style.version(),
     'wall_time_s': round(seconds, 3),
     'cells': [_of_cell(t) for t in trained],
   }
 
 
-def title(row: rows.Row, found: Mapping[str, Any]) -> str:
+def title(row: rows.Row, facts: Mapping[str, Any]) -> str:
   """Title of a figure: row, data, seeds and steps, from `content`."""
-  count = len(found['seeds'])
-  steps = f'{found["steps"]:,} steps'
-  if found['reduced']:
-    steps += f' (reduced from {found["full_steps"]:,})'
+  count = len(facts['seeds'])
+  steps = f'{facts["steps"]:,} steps'
+  if facts['reduced']:
+    steps += f' (reduced from {facts["full_steps"]:,})'
   labels = f'@{row.labels:,}' if row.labels else ''
   seeds = f'{count} seed' + 's' * (count > 1)
   return f'{row.id}: {row.data}{labels}, {seeds}, {steps}'
@@ -200,6 +203,8 @@ def drawing(
     facts: further content of the ledger file.
     versions: versions of additional libraries.
   """
-  found = content(trained) | dict(facts)
-  found['versions'] |= versions
-  return style.Drawing(picture(title(row, found)), lines, found)
+  ledger_content = content(trained) | dict(facts)
+  ledger_content['versions'] |= versions
+  return style.Drawing(
+    picture(title(row, ledger_content)), lines, ledger_content
+  )

@@ -14,7 +14,8 @@ from matplotlib import axes as axes_lib
 
 from nsl_jax.data import splits
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import cells, style
+from nsl_jax.reports import style
+from nsl_jax.reports.figures import cells
 from nsl_jax.training import evaluate, summary
 
 
@@ -60,26 +61,29 @@ def epoch_steps(trained: Sequence[cells.Trained]) -> dict[str, float]:
 
   A cell without unlabeled images has the value of the first cell with them.
   """
-  found = {}
-  for one in trained:
-    size = one.results['config']['batch']['unlabeled']
+  steps_of = {}
+  for cell_run in trained:
+    size = cell_run.results['config']['batch']['unlabeled']
     if size:
-      seed = one.results['seeds'][0]
-      split = splits.load(one.folder / f'seed_{seed}' / 'split.npz')
-      found[one.cell.name] = len(split.unlabeled) / size
-  common = next(iter(found.values()))
-  return {one.cell.name: found.get(one.cell.name, common) for one in trained}
+      seed = cell_run.results['seeds'][0]
+      split = splits.load(cell_run.folder / f'seed_{seed}' / 'split.npz')
+      steps_of[cell_run.cell.name] = len(split.unlabeled) / size
+  common = next(iter(steps_of.values()))
+  return {
+    cell_run.cell.name: steps_of.get(cell_run.cell.name, common)
+    for cell_run in trained
+  }
 
 
-def _numbers(every: list[dict[str, Any]]) -> dict[str, float | None]:
+def _numbers(log_lines: list[dict[str, Any]]) -> dict[str, float | None]:
   """Accuracies in %; None for the ensemble of a single network and for the
   deviation of a single seed."""
-  found: dict[str, float | None] = {}
+  numbers: dict[str, float | None] = {}
   for start, field in _FIELDS.items():
-    known = [100.0 - line[field] for line in every if field in line]
-    score = summary.score(known, field, '%') if known else {}
-    found |= {start + name: score.get(name) for name in ('mean', 'std')}
-  return found
+    accuracies = [100.0 - line[field] for line in log_lines if field in line]
+    score = summary.score(accuracies, field, '%') if accuracies else {}
+    numbers |= {start + name: score.get(name) for name in ('mean', 'std')}
+  return numbers
 
 
 def lines_of(trained: Sequence[cells.Trained]) -> list[dict[str, Any]]:
@@ -87,14 +91,14 @@ def lines_of(trained: Sequence[cells.Trained]) -> list[dict[str, Any]]:
   lengths = epoch_steps(trained)
   return [
     {
-      'cell': one.cell.name,
+      'cell': cell_run.cell.name,
       'step': step,
-      'epoch': round(step / lengths[one.cell.name], 4),
-      'seeds': len(every),
-      **_numbers(every),
+      'epoch': round(step / lengths[cell_run.cell.name], 4),
+      'seeds': len(log_lines),
+      **_numbers(log_lines),
     }
-    for one in trained
-    for step, every in cells.logged(one, 'eval').items()
+    for cell_run in trained
+    for step, log_lines in cells.logged(cell_run, 'eval').items()
   ]
 
 
@@ -143,7 +147,7 @@ def draw(
     errors.UserError: for wrong input or missing data.
     errors.TrainingError: if the loss of a cell is not finite.
   """
-  wanted = [
+  figure_cells = [
     cells.make(
       line.name,
       line.label,
@@ -153,9 +157,9 @@ def draw(
     )
     for line in LINES[row.id]
   ]
-  trained = cells.train(wanted, workdir)
+  trained = cells.train(figure_cells, workdir)
   lines = lines_of(trained)
-  labels = {one.name: one.label for one in wanted}
+  labels = {cell.name: cell.label for cell in figure_cells}
   return cells.drawing(
     row, trained, lines, lambda title: picture(lines, labels, title)
   )

@@ -16,7 +16,8 @@ from nsl_jax import losses
 from nsl_jax.compose import tasks
 from nsl_jax.data import splits
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import cells, style
+from nsl_jax.reports import style
+from nsl_jax.reports.figures import cells
 from nsl_jax.training import experiment
 
 SHOWN = 8
@@ -49,7 +50,7 @@ class Strip(NamedTuple):
   errors: np.ndarray
 
 
-def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
+def cells_of(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
   """The two runs, with the same splits, network and steps."""
   return [
     cells.make(
@@ -156,8 +157,8 @@ def draw(
     errors.UserError: for wrong input or missing data.
     errors.TrainingError: if a cell's loss is not finite.
   """
-  trained = cells.train(wanted(row, seeds=seeds, reduced=reduced), workdir)
-  strips = [strip_of(one) for one in trained]
+  trained = cells.train(cells_of(row, seeds=seeds, reduced=reduced), workdir)
+  strips = [strip_of(cell_run) for cell_run in trained]
   return cells.drawing(
     row, trained, lines_of(strips), lambda title: picture(strips, title)
   )

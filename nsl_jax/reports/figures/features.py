@@ -17,7 +17,8 @@ from sklearn import manifold, metrics
 from nsl_jax import models
 from nsl_jax.compose import combinators
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import cells, style
+from nsl_jax.reports import style
+from nsl_jax.reports.figures import cells
 from nsl_jax.training import experiment
 from nsl_jax.types import Array, Outputs, State
 
@@ -45,14 +46,14 @@ class Panel(NamedTuple):
   facts: dict[str, Any]
 
 
-def wanted(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
+def cells_of(row: rows.Row, *, seeds: int, reduced: int) -> list[cells.Cell]:
   """DNLL and labels alone, with the same splits, network and steps."""
-  alone = f'{row.labels} labels alone'
+  labels_alone = f'{row.labels} labels alone'
   return [
     cells.make(
       name, label, f'{row.config}:method={name}', seeds=seeds, reduced=reduced
     )
-    for name, label in (('dnll', 'DNLL'), ('supervised', alone))
+    for name, label in (('dnll', 'DNLL'), ('supervised', labels_alone))
   ]
 
 
@@ -89,29 +90,29 @@ def features(trained: cells.Trained) -> tuple[np.ndarray, np.ndarray, str]:
   images, labels = parts.source.test
   chosen = np.random.default_rng(_SEED).permutation(len(images))[:IMAGES]
   cuts = [chosen[at : at + _BATCH] for at in range(0, len(chosen), _BATCH)]
-  found = [np.asarray(hidden(params, stats, images[cut])) for cut in cuts]
-  return np.concatenate(found), labels[chosen], name or ''
+  batches = [np.asarray(hidden(params, stats, images[cut])) for cut in cuts]
+  return np.concatenate(batches), labels[chosen], name or ''
 
 
 def panel_of(trained: cells.Trained) -> Panel:
   """t-SNE of a cell."""
-  found, labels, submodel = features(trained)
+  hidden, labels, submodel = features(trained)
   tsne = manifold.TSNE(
     n_components=2,
-    perplexity=min(PERPLEXITY, (len(found) - 1) / 3),
+    perplexity=min(PERPLEXITY, (len(hidden) - 1) / 3),
     init='pca',
     random_state=_SEED,
   )
-  places = tsne.fit_transform(found)
-  silhouette = float(metrics.silhouette_score(found, labels))
+  places = tsne.fit_transform(hidden)
+  silhouette = float(metrics.silhouette_score(hidden, labels))
   # Accuracy of the plotted network, not that of the protocol over seeds.
   accuracy = 100.0 - trained.results['reports'][0]['last']['test_error']
   facts = {
     'cell': trained.cell.name,
     'submodel': submodel,
     'accuracy_of_all_images': accuracy,
-    'images': len(found),
-    'dimensions': found.shape[1],
+    'images': len(hidden),
+    'dimensions': hidden.shape[1],
     'perplexity': tsne.perplexity,
     'kl_divergence': float(tsne.kl_divergence_),
     'silhouette': silhouette,
@@ -126,10 +127,10 @@ def panel_of(trained: cells.Trained) -> Panel:
 def picture(panels: list[Panel], title: str) -> bytes:
   """All panels, colored by true class."""
   figure, axes = style.new(len(panels), 5.0 * len(panels), 5.2)
-  for panel, found in zip(axes, panels):
-    for label in np.unique(found.labels):
-      of_class = found.places[found.labels == label]
-      panel.scatter(
+  for axis, panel in zip(axes, panels):
+    for label in np.unique(panel.labels):
+      of_class = panel.places[panel.labels == label]
+      axis.scatter(
         of_class[:, 0],
         of_class[:, 1],
         s=5,
@@ -137,8 +138,8 @@ def picture(panels: list[Panel], title: str) -> bytes:
         label=str(label),
         color=f'C{label}',
       )
-    panel.set_title(found.title, fontsize=9)
-    panel.set(xticks=[], yticks=[])
+    axis.set_title(panel.title, fontsize=9)
+    axis.set(xticks=[], yticks=[])
   figure.suptitle(title, fontsize=9)
   handles, names = axes[0].get_legend_handles_labels()
   figure.legend(
@@ -176,8 +177,8 @@ def draw(
     errors.UserError: for wrong input or missing data.
     errors.TrainingError: if a cell's loss is not finite.
   """
-  trained = cells.train(wanted(row, seeds=seeds, reduced=reduced), workdir)
-  panels = [panel_of(one) for one in trained]
+  trained = cells.train(cells_of(row, seeds=seeds, reduced=reduced), workdir)
+  panels = [panel_of(cell_run) for cell_run in trained]
   return cells.drawing(
     row,
     trained,

@@ -17,7 +17,8 @@ import numpy as np
 from matplotlib import axes as axes_lib, patches
 
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import cells as cells_lib, style
+from nsl_jax.reports import style
+from nsl_jax.reports.figures import cells as cells_lib
 from nsl_jax.training import config as config_lib, search, summary
 
 _THRESHOLDS = (0.02, 0.04, 0.06, 0.08)
@@ -53,19 +54,19 @@ def lines_of(
 ) -> list[dict[str, Any]]:
   """Lines of the CSV file, one per cell; errors in %, empty if it failed."""
   lines = []
-  for one in outcomes:
-    threshold, weight = one.cell.values()
-    test = _test_score(one)
+  for outcome in outcomes:
+    threshold, weight = outcome.cell.values()
+    test = _test_score(outcome)
     lines.append(
       {
         'T': threshold,
         'lambda1': weight,
-        'validation_error': (one.validation or {'mean': None})['mean'],
+        'validation_error': (outcome.validation or {'mean': None})['mean'],
         'test_error': test['mean'],
         'test_std': test['std'],
         'seeds': config.seeds,
         'steps': config.steps,
-        'failure': one.failure,
+        'failure': outcome.failure,
       }
     )
   return lines
@@ -75,8 +76,8 @@ def _annotate(
   panel: axes_lib.Axes, lines: list[dict[str, Any]], at: list[tuple[int, int]]
 ) -> None:
   """Writes every error into its cell, in a color that contrasts with it."""
-  known = [line['test_error'] for line in lines if not line['failure']]
-  middle = (min(known) + max(known)) / 2
+  errors = [line['test_error'] for line in lines if not line['failure']]
+  middle = (min(errors) + max(errors)) / 2
   for line, (i, j) in zip(lines, at):
     mean, std = line['test_error'], line['test_std']
     text = summary.plus_minus(mean, std).replace(' ± ', '\n± ') or 'failed'
@@ -143,8 +144,8 @@ def _content(
   chosen: dict[str, Any],
   config: ml_collections.ConfigDict,
 ) -> dict[str, Any]:
-  trained = [one.results for one in outcomes if one.results]
-  where = {
+  trained = [outcome.results for outcome in outcomes if outcome.results]
+  shared = {
     name: trained[-1][name]
     for name in (
       'protocol',
@@ -159,22 +160,22 @@ def _content(
       'split_sha256',
     )
   }
-  where['versions'] = where['versions'] | style.version()
+  shared['versions'] = shared['versions'] | style.version()
   cells = []
-  for one, line in zip(outcomes, lines):
+  for outcome, line in zip(outcomes, lines):
     cells.append(
       {
         **line,
-        'fields': one.cell,
-        'validation': one.validation,
-        'test': one.results.get('score'),
-        'reports': one.results.get('reports', []),
-        'wall_time_s': one.results.get('wall_time_s'),
+        'fields': outcome.cell,
+        'validation': outcome.validation,
+        'test': outcome.results.get('score'),
+        'reports': outcome.results.get('reports', []),
+        'wall_time_s': outcome.results.get('wall_time_s'),
       }
     )
   seconds = math.fsum(results['wall_time_s'] for results in trained)
   return {
-    **where,
+    **shared,
     'wall_time_s': round(seconds, 3),
     'chosen': {name: chosen[name] for name in ('T', 'lambda1')},
     'cells': cells,

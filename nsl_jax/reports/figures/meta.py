@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import cells, style
+from nsl_jax.reports import style
+from nsl_jax.reports.figures import cells
 
 _POINTS = 150
 _PANELS = {
@@ -25,7 +26,7 @@ _WHEN = {'before': style.ORANGE, 'after': style.BLUE}
 _COLUMNS = tuple(f'{what}_{when}' for what in _PANELS for when in _WHEN)
 
 
-def wanted(row: rows.Row, *, seeds: int, reduced: int) -> cells.Cell:
+def cell_of(row: rows.Row, *, seeds: int, reduced: int) -> cells.Cell:
   """The run, with log intervals short enough for a curve."""
   cell = cells.make('v1', 'V1', row.config, seeds=seeds, reduced=reduced)
   config = cell.config.copy_and_resolve_references().unlock()
@@ -38,33 +39,33 @@ def lines_of(trained: cells.Trained) -> list[dict[str, Any]]:
   return [
     {
       'step': step,
-      'seeds': len(every),
+      'seeds': len(log_lines),
       **{
-        name: statistics.fmean(line[name] for line in every)
+        name: statistics.fmean(line[name] for line in log_lines)
         for name in _COLUMNS
       },
     }
-    for step, every in cells.logged(trained, 'train').items()
+    for step, log_lines in cells.logged(trained, 'train').items()
   ]
 
 
-def lower(lines: Sequence[dict[str, Any]], what: str) -> float:
+def lower(lines: Sequence[dict[str, Any]], panel: str) -> float:
   """Percentage of points at which the loss is lower after than before."""
-  better = [line[f'{what}_after'] < line[f'{what}_before'] for line in lines]
-  return 100.0 * sum(better) / len(better)
+  lowered = [line[f'{panel}_after'] < line[f'{panel}_before'] for line in lines]
+  return 100.0 * sum(lowered) / len(lowered)
 
 
 def picture(lines: Sequence[dict[str, Any]], title: str) -> bytes:
   """The curves; each title says how often the loss is lower after."""
   figure, panels = style.new(3, 13.0, 4.0)
   steps = [line['step'] for line in lines]
-  for panel, (what, name) in zip(panels, _PANELS.items()):
-    for when, color in _WHEN.items():
-      values = [line[f'{what}_{when}'] for line in lines]
-      panel.plot(steps, values, color=color, label=when, linewidth=1.0)
+  for panel, (key, name) in zip(panels, _PANELS.items()):
+    for moment, color in _WHEN.items():
+      values = [line[f'{key}_{moment}'] for line in lines]
+      panel.plot(steps, values, color=color, label=moment, linewidth=1.0)
     panel.set(xlabel='step', ylabel='loss', yscale='log')
     panel.set_title(
-      f'{name}: lower after at {lower(lines, what):.0f} %', fontsize=9
+      f'{name}: lower after at {lower(lines, key):.0f} %', fontsize=9
     )
     panel.grid(alpha=0.3)
     style.legend_below(panel)
@@ -81,12 +82,12 @@ def draw(
     errors.UserError: for wrong input or missing data.
     errors.TrainingError: if a loss is not finite.
   """
-  trained = cells.train([wanted(row, seeds=seeds, reduced=reduced)], workdir)
+  trained = cells.train([cell_of(row, seeds=seeds, reduced=reduced)], workdir)
   lines = lines_of(trained[0])
   return cells.drawing(
     row,
     trained,
     lines,
     lambda title: picture(lines, title),
-    facts={f'lower_{what}': lower(lines, what) for what in _PANELS},
+    facts={f'lower_{key}': lower(lines, key) for key in _PANELS},
   )

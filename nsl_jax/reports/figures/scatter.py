@@ -12,7 +12,8 @@ from typing import Any
 
 from nsl_jax.benchmarks import table7
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import cells, style
+from nsl_jax.reports import style
+from nsl_jax.reports.figures import cells
 from nsl_jax.training import workdir as workdir_lib
 
 _COLOURS = (style.GRAY, style.BLUE, style.ORANGE)
@@ -27,8 +28,10 @@ def times_of(workdir: pathlib.Path, *, steps: int) -> dict[str, Any]:
   """
   path = workdir / 'timing.json'
   if not path.exists():
-    whole = table7.whole_steps()
-    workdir_lib.write_json(path, table7.run(reduced=min(steps or whole, whole)))
+    full_steps = table7.whole_steps()
+    workdir_lib.write_json(
+      path, table7.run(reduced=min(steps or full_steps, full_steps))
+    )
   return workdir_lib.read_json(path)
 
 
@@ -37,20 +40,20 @@ def lines_of(
 ) -> list[dict[str, Any]]:
   """Lines of the CSV file, one per method."""
   lines = []
-  for one, measured in zip(trained, times['methods'].values()):
+  for cell_run, measured in zip(trained, times['methods'].values()):
     step = measured[table7.TRAINING]
-    mean, std = cells.accuracy(one)
+    mean, std = cells.accuracy(cell_run)
     lines.append(
       {
-        'cell': one.cell.name,
+        'cell': cell_run.cell.name,
         'seconds_per_step': statistics.median(step['ms']) / 1e3,
         'min': min(step['ms']) / 1e3,
         'max': max(step['ms']) / 1e3,
         'ratio': step['ratio'],
         'accuracy': mean,
         'accuracy_std': std,
-        'seeds': len(one.results['seeds']),
-        'steps': one.results['steps'],
+        'seeds': len(cell_run.results['seeds']),
+        'steps': cell_run.results['steps'],
       }
     )
   return lines
@@ -92,16 +95,16 @@ def draw(
     errors.UserError: for wrong input or missing data.
     errors.TrainingError: if the loss of a cell is not finite.
   """
-  wanted = []
+  figure_cells = []
   for timed in map(rows.find, table7.ROWS):
     name = timed.method.lower().replace(' ', '_')
-    wanted.append(
+    figure_cells.append(
       cells.make(name, timed.method, timed.config, seeds=seeds, reduced=reduced)
     )
-  trained = cells.train(wanted, workdir)
+  trained = cells.train(figure_cells, workdir)
   times = times_of(workdir, steps=reduced)
   lines = lines_of(trained, times)
-  labels = {one.name: one.label for one in wanted}
+  labels = {cell.name: cell.label for cell in figure_cells}
   return cells.drawing(
     row,
     trained,

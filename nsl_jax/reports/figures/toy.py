@@ -46,7 +46,7 @@ from sklearn import linear_model
 
 from nsl_jax import errors, losses
 from nsl_jax.papers import rows
-from nsl_jax.reports.figures import style
+from nsl_jax.reports import style
 from nsl_jax.training import workdir as workdir_lib
 from nsl_jax.types import Array
 
@@ -234,10 +234,10 @@ def _draw_line(
 
 
 def _draw_paths(
-  panel: axes_lib.Axes, every: list[dict[str, np.ndarray]]
+  panel: axes_lib.Axes, paths_of_seeds: list[dict[str, np.ndarray]]
 ) -> None:
   pairs = [('label 1', 'not 0', style.ORANGE), ('label 0', 'not 1', style.BLUE)]
-  for seed, paths in enumerate(every):
+  for seed, paths in enumerate(paths_of_seeds):
     name = lambda text: None if seed else text  # one entry in the legend
     steps = np.arange(len(next(iter(paths.values()))))
     for rule, color in _COLOURS.items():
@@ -291,13 +291,13 @@ def draw(
     )
   begun = time.perf_counter()
   steps = reduced or STEPS
-  found = [run(seed, steps) for seed in range(seeds)]
+  paths_of_seeds = [run(seed, steps) for seed in range(seeds)]
   lines = [
     {'seed': seed, 'rule': rule, 'slope': slope, **describe(path)}
-    for seed, (paths, slope) in enumerate(found)
+    for seed, (paths, slope) in enumerate(paths_of_seeds)
     for rule, path in paths.items()
   ]
-  where = workdir_lib.provenance(1)
+  provenance = workdir_lib.provenance(1)
   content = {
     'seeds': list(range(seeds)),
     'steps': steps,
@@ -313,9 +313,11 @@ def draw(
     },
     'cells': lines,
     'data_note': '',
-    **where,
-    'versions': where['versions'] | style.version(),
+    **provenance,
+    'versions': provenance['versions'] | style.version(),
     'wall_time_s': round(time.perf_counter() - begun, 3),
   }
-  picture = _picture([paths for paths, _ in found], found[0][1])
+  picture = _picture(
+    [paths for paths, _ in paths_of_seeds], paths_of_seeds[0][1]
+  )
   return style.Drawing(picture, lines, content)

@@ -17,8 +17,8 @@ from page_inputs import LINES, PNG
 from PIL import Image
 
 from nsl_jax import errors
+from nsl_jax.reports import style
 from nsl_jax.reports.evaluation import markup, page
-from nsl_jax.reports.figures import style
 
 _HOSTILE = '<script>alert("x")</script>&\'"'
 _VOID = ('meta', 'link', 'img', 'br')

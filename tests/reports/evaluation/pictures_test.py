@@ -6,8 +6,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from page_inputs import LINES, PNG
 
+from nsl_jax.reports import style
 from nsl_jax.reports.evaluation import pictures
-from nsl_jax.reports.figures import style
 
 
 class PicturesTest(parameterized.TestCase):

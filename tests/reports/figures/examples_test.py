@@ -96,7 +96,7 @@ class ExamplesTest(absltest.TestCase):
 
   def test_the_real_config(self):
     with mock.patch.object(config_lib, 'load', config_files_load):
-      teacher, v1 = examples.wanted(self.row, seeds=3, reduced=0)
+      teacher, v1 = examples.cells_of(self.row, seeds=3, reduced=0)
     self.assertEqual(teacher.config.row, 'L2-T1-17')
     self.assertEqual(v1.config.row, 'L2-T1-21')
     self.assertEqual(v1.config.seeds, 3)

@@ -124,7 +124,7 @@ class FeaturesTest(absltest.TestCase):
 
   def _cells(self):
     with mock.patch.object(config_lib, 'load', load):
-      return features.wanted(self.row, seeds=1, reduced=STEPS)
+      return features.cells_of(self.row, seeds=1, reduced=STEPS)
 
   def test_a_second_call_trains_nothing_and_draws_the_same(self):
     with (
@@ -165,7 +165,7 @@ class FeaturesTest(absltest.TestCase):
         cells.last_state(parts, 0, copy)
 
   def test_the_real_config(self):
-    dnll, alone = features.wanted(self.row, seeds=3, reduced=0)
+    dnll, alone = features.cells_of(self.row, seeds=3, reduced=0)
     self.assertEqual(dnll.argument, f'{CONFIG}:method=dnll,seeds=3')
     self.assertEqual(
       alone.config.batch.to_dict(), {'labeled': 128, 'unlabeled': 0}

@@ -14,8 +14,8 @@ from absl.testing import absltest, parameterized
 from nsl_jax import errors, files
 from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
-from nsl_jax.reports import figures, tables
-from nsl_jax.reports.figures import style, toy
+from nsl_jax.reports import figures, style, tables
+from nsl_jax.reports.figures import toy
 from nsl_jax.training import config as config_lib, workdir as workdir_lib
 
 PNG = b'\x89PNG\r\n'
