@@ -1,33 +1,28 @@
 """Landmarks from the lists of MTFL to a result, by command."""
 
+import contextlib
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
+import command
 import face_fixtures
-import fresh_process
 import numpy as np
 from absl.testing import absltest
 from repository import ROOT
 
+from nsl_jax import main
+from nsl_jax.commands import data as data_command
 from nsl_jax.data import splits as splits_lib
 from nsl_jax.training import metrics_log
 
 _TRAIN, _TEST = 40, 12
 
 
-def _start(folder, *words):
-  return subprocess.run(
-    [sys.executable, '-m', *words],
-    cwd=ROOT,
-    text=True,
-    env=fresh_process.environment(),
-    capture_output=True,
-    timeout=300,
-  )
+def _start(*words):
+  with contextlib.chdir(ROOT):
+    return command.run(main.main, *words)
 
 
 class AflwTest(absltest.TestCase):
@@ -43,10 +38,10 @@ class AflwTest(absltest.TestCase):
     )
     cls.workdir = cls.folder / 'run'
     cls.words = (
-      'nsl_jax.main',
       '--config=configs/aflw_l2i.py:labels=20,host=mt,variant=v2,smoke=true',
       f'--config.data.dir={cls.folder}/data',
       f'--workdir={cls.workdir}',
+      '--config.devices=1',
       '--config.data.validation=8',
       '--config.steps=4',
       '--config.eval.every_steps=2',
@@ -56,8 +51,8 @@ class AflwTest(absltest.TestCase):
       '--config.batch.unlabeled=4',
       '--config.batch.holdout=4',
     )
-    cls.first = _start(cls.folder, *cls.words)
-    assert cls.first.returncode == 0, cls.first.stderr
+    cls.first = _start(*cls.words)
+    assert cls.first.status == 0, cls.first.err
 
   def lines(self, kind=None):
     """Lines of metrics without their times."""
@@ -81,8 +76,8 @@ class AflwTest(absltest.TestCase):
     chosen = results['scores']['best_validation']
     for name in ('test_failure', 'validation_failure', 'validation_error'):
       self.assertEqual(chosen[name]['per_seed'], [best[name]])
-    self.assertIn(f'test_error {score["mean"]:.2f} %', self.first.stdout)
-    self.assertIn('%', self.first.stderr)  # the validation error on the bar
+    self.assertIn(f'test_error {score["mean"]:.2f} %', self.first.out)
+    self.assertIn('%', self.first.err)  # the validation error on the bar
 
   def test_metrics(self):
     for line in self.lines('train'):
@@ -121,9 +116,9 @@ class AflwTest(absltest.TestCase):
     shutil.rmtree(seed / 'checkpoints' / '4')
     (seed / 'result.json').unlink()
     (self.workdir / 'results.json').unlink()
-    second_pass = _start(self.folder, *self.words)
-    self.assertEqual(second_pass.returncode, 0, second_pass.stderr)
-    self.assertEqual(second_pass.stdout, self.first.stdout)
+    second = _start(*self.words)
+    self.assertEqual(second.status, 0, second.err)
+    self.assertEqual(second.out, self.first.out)
     self.assertEqual(self.lines(), before)
     after = json.loads((self.workdir / 'results.json').read_text())
     self.assertEqual(after['scores'], results['scores'])
@@ -133,18 +128,12 @@ class AflwTest(absltest.TestCase):
     manual = data / 'downloads' / 'manual' / 'aflw'
     face_fixtures.write(manual, {'training.txt': 3, 'testing.txt': 2})
     (manual / 'training' / 'picture 2.png').unlink()
-    done = _start(
-      self.folder,
-      'nsl_jax',
-      'data',
-      '--prepare',
-      'aflw',
-      '--data_dir',
-      str(data),
+    done = command.run(
+      data_command.main, '--prepare', 'aflw', '--data_dir', str(data)
     )
-    self.assertEqual(done.returncode, 2)
-    self.assertIn(f'{manual}/training.txt, line 3: ', done.stderr)
-    self.assertNotIn('Traceback', done.stderr)
+    self.assertEqual(done.status, 2)
+    self.assertIn(f'{manual}/training.txt, line 3: ', done.err)
+    self.assertNotIn('Traceback', done.err)
 
 
 if __name__ == '__main__':

@@ -57,6 +57,7 @@ class RunTest(parameterized.TestCase):
     config = with_term('configs/digits_supervised.py', name, smoke='true')
     with config.unlocked():
       config.devices = 1
+      config.model = {'name': 'mlp', 'hidden': 16, 'layers': 1}
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     experiment.run(config, folder)
     lines = [

@@ -38,6 +38,12 @@ def variants():
   return sorted({*NAMES, *runnable})
 
 
+@functools.cache
+def loaded(argument):
+  """The config, which nobody changes."""
+  return config_lib.load(argument)
+
+
 def is_horizon(field):
   last = field.rpartition('.')[2]
   counts = 'full_steps', 'scheduled_steps'
@@ -48,7 +54,7 @@ class LoadTest(parameterized.TestCase):
   def test_every_config_and_row(self):
     for argument in variants():
       with self.subTest(argument):
-        config = config_lib.load(argument)
+        config = loaded(argument)
         self.assertTrue(config.is_locked)
         self.assertEqual(config.steps, config.full_steps)
         self.assertIn(config.data.name, sources.NAMES)
@@ -201,7 +207,7 @@ class ShorteningTest(parameterized.TestCase):
         self.check_reduced(argument, steps)
 
   def check_reduced(self, argument, steps):
-    config = config_lib.load(argument)
+    config = loaded(argument)
     whole, short = (
       flat(config),
       flat(config_lib.load(argument, reduced=steps)),
@@ -269,7 +275,7 @@ class ShorteningTest(parameterized.TestCase):
     for argument in variants():
       self.assertEqual(
         config_lib.load(argument, reduced=0, smoke='false', seeds=1).to_dict(),
-        config_lib.load(argument).to_dict(),
+        loaded(argument).to_dict(),
       )
 
   def test_smoke_is_short_and_the_same_otherwise(self):
@@ -278,7 +284,7 @@ class ShorteningTest(parameterized.TestCase):
         self.check_smoke(argument)
 
   def check_smoke(self, argument):
-    whole = flat(config_lib.load(argument))
+    whole = flat(loaded(argument))
     short = flat(config_lib.load(argument, smoke='true'))
     self.assertEqual(short['steps'], 20)
     self.assertLessEqual(short['batch.labeled'], 16)
@@ -360,9 +366,7 @@ class FieldTest(parameterized.TestCase):
     return field in chains() or f'{section}.items' in chains()
 
   def test_every_field_is_read(self):
-    fields = {
-      f for argument in variants() for f in flat(config_lib.load(argument))
-    }
+    fields = {f for argument in variants() for f in flat(loaded(argument))}
     for field in sorted(fields):
       self.assertTrue(self.is_read(field), f'nobody reads config.{field}')
 

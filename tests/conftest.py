@@ -54,6 +54,7 @@ import pytest  # noqa: E402
 
 from nsl_jax.training import kernels  # noqa: E402
 
+_most = 700 * 2**20  # bytes
 try:
   _MALLOC_TRIM = ctypes.CDLL('libc.so.6').malloc_trim
 except (OSError, AttributeError):  # another libc
@@ -65,11 +66,35 @@ jax.config.update('jax_compilation_cache_dir', os.environ[_SHARED])
 kernels.remember('default')  # no test waits for, or depends on, a measurement
 
 
-@pytest.fixture(scope='module', autouse=True)
-def forget_programs():
-  """What one file compiles and traces is of no use to the next."""
-  yield
+def _forget_programs():
   jax.clear_caches()
   gc.collect()
   if _MALLOC_TRIM:  # else the allocator keeps what compiling took
     _MALLOC_TRIM(0)
+
+
+def _resident() -> int:
+  """Bytes of memory that the process holds; 0 where that is not told."""
+  try:
+    with open('/proc/self/statm') as file:
+      return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+  except OSError:
+    return 0
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs_of_a_file():
+  """What one file compiles and traces is of no use to the next."""
+  yield
+  _forget_programs()
+
+
+@pytest.fixture(autouse=True)
+def forget_programs_that_are_many():
+  """Keeps a worker below a gigabyte; where that is of no use, not at once
+  again."""
+  global _most
+  yield
+  if _resident() > _most:
+    _forget_programs()
+    _most = max(_most, _resident() + 100 * 2**20)

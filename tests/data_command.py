@@ -1,31 +1,22 @@
 """A data folder of its own for each test of the data command."""
 
-import contextlib
-import io
 import os
 import pathlib
 import tempfile
 from unittest import mock
 
+import command
 import h5py
 import numpy as np
 import tfds_fixtures
 from absl.testing import parameterized
 
-from nsl_jax.commands import cli, data as command_line
+from nsl_jax.commands import data
 
 
 def run_command(*arguments: str) -> tuple[int, str, str]:
-  """Exit status, stdout and stderr of the command."""
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    try:
-      with mock.patch.object(cli, '_keep_compilations'):
-        cli.run_command(lambda: command_line.main(arguments))
-      code = 0
-    except SystemExit as stop:
-      code = stop.code
-  return code, out.getvalue(), err.getvalue()
+  """Exit status, stdout and stderr of the data command."""
+  return command.run(data.main, *arguments)
 
 
 class TempDirTest(parameterized.TestCase):

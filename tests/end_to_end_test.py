@@ -5,11 +5,9 @@ import io
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 
-import fresh_process
+import command
 import numpy as np
 import tfds_fixtures
 from absl.testing import absltest
@@ -33,8 +31,8 @@ def get_config(arg=None):
   return config
 """
 _SMALL = "dict(name='small_cnn')"
+_DENSE = "dict(name='mlp', hidden=8, layers=1)"
 _FOUR_STAGES = "dict(name='wide_resnet', width=1, depth=10, stages=4)"
-_BLOCK = "dict(name='resnet26', width=1/16, blocks=1)"
 
 
 def _pictures(
@@ -71,24 +69,19 @@ class _Run:
       f'--config={path}:smoke=true',
       f'--config.data.dir={folder}/data',
       f'--workdir={self.workdir}',
+      '--config.devices=1',
       *flags,
     )
     self.labels = splits['train'][1]
     self.first = self._start()
-    assert self.first.returncode == 0, self.first.stderr
+    assert self.first.status == 0, self.first.err
     self.files = self.content()
     self.results = json.loads(self.files['results.json'])
     self.second = self._start()
 
-  def _start(self) -> subprocess.CompletedProcess:
-    return subprocess.run(
-      [sys.executable, '-m', 'nsl_jax.main', *self.words],
-      cwd=ROOT,
-      env=fresh_process.environment(),
-      text=True,
-      capture_output=True,
-      timeout=300,
-    )
+  def _start(self) -> command.Done:
+    with contextlib.chdir(ROOT):
+      return command.run(main.main, *self.words)
 
   def content(self) -> dict[str, bytes]:
     """Every file of the run."""
@@ -120,11 +113,11 @@ class _RunTest(absltest.TestCase):
 
   def check_resumed(self):
     """The same command again finds everything done."""
-    self.assertEqual(self.run_.second.returncode, 0, self.run_.second.stderr)
-    for line in self.run_.second.stderr.splitlines():
+    self.assertEqual(self.run_.second.status, 0, self.run_.second.err)
+    for line in self.run_.second.err.splitlines():
       self.assertStartsWith(line, 'warning: ')  # as at the first start
-      self.assertIn(line, self.run_.first.stderr)
-    self.assertEqual(self.run_.second.stdout, self.run_.first.stdout)
+      self.assertIn(line, self.run_.first.err)
+    self.assertEqual(self.run_.second.out, self.run_.first.out)
     after = self.run_.content()
     self.assertEqual(after.keys(), self.run_.files.keys())
     results = json.loads(after.pop('results.json'))
@@ -173,8 +166,8 @@ class _RunTest(absltest.TestCase):
       results['score']['per_seed'], [found[protocol]['test_error']]
     )
     self.assertBetween(results['score']['mean'], 0.0, 100.0)
-    self.assertIn(f'{results["score"]["mean"]:.2f} %', self.run_.first.stdout)
-    self.assertIn(protocol, self.run_.first.stdout)
+    self.assertIn(f'{results["score"]["mean"]:.2f} %', self.run_.first.out)
+    self.assertIn(protocol, self.run_.first.out)
 
   def check_split(self, labeled: int, validation: int, total: int):
     """Every image has one use; only labeled ones are learned or judged by."""
@@ -237,18 +230,20 @@ class SvhnTest(_RunTest):
     self.assertIn('20 (reduced from 307200)', table)
 
   def test_resumed(self):
-    self.assertIn('decoding svhn_cropped train', self.run_.first.stderr)
-    self.assertNotIn('extra', self.run_.first.stderr)
+    self.assertIn('decoding svhn_cropped train', self.run_.first.err)
+    self.assertNotIn('extra', self.run_.first.err)
     self.check_resumed()
 
 
 class Cifar100Test(_RunTest):
+  """Of small images, since whitening takes the third power of the pixels."""
+
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     splits = {
-      'train': _pictures(800, 32, 100, 0),
-      'test': _pictures(100, 32, 100, 1),
+      'train': _pictures(800, 12, 100, 0),
+      'test': _pictures(100, 12, 100, 1),
     }
     cls.run_ = _Run(
       'ns3l_table1.py:data=cifar100,method=vat_ns3l',
@@ -270,7 +265,7 @@ class Cifar100Test(_RunTest):
   def test_whitening_is_fitted_once(self):
     self.assertEqual(self.results['config']['data']['normalize'], 'gcn_zca')
     line = 'fitting the whitening matrix of 800 images, once ...'
-    self.assertEqual(self.run_.first.stderr.count(line), 1)
+    self.assertEqual(self.run_.first.err.count(line), 1)
     self.check_resumed()
 
 
@@ -278,10 +273,10 @@ class Stl10Test(_RunTest):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    images, labels = _pictures(30, 96, 10, 2)
+    images, labels = _pictures(30, 32, 10, 2)
     splits = {
-      'train': _pictures(215, 96, 10, 0),
-      'test': _pictures(20, 96, 10, 1),
+      'train': _pictures(215, 32, 10, 0),
+      'test': _pictures(20, 32, 10, 1),
       'unlabeled': (images, np.full_like(labels, -1)),
     }
     cls.run_ = _Run(
@@ -307,7 +302,7 @@ class Stl10Test(_RunTest):
     )
 
   def test_resumed(self):
-    self.assertIn('decoding stl10 unlabeled', self.run_.first.stderr)
+    self.assertIn('decoding stl10 unlabeled', self.run_.first.err)
     self.check_resumed()
 
 
@@ -319,7 +314,7 @@ class TinyImagenetTest(absltest.TestCase):
     files = tfds_fixtures.tiny_imagenet(per_class=2, validation=40)
     tfds_fixtures.put_tiny_imagenet(folder / 'data', files)
     path = folder / 'narrow.py'
-    path.write_text(_NARROW.format(name='tiny_imagenet_l2i.py', model=_BLOCK))
+    path.write_text(_NARROW.format(name='tiny_imagenet_l2i.py', model=_DENSE))
     words = [
       f'--config={path}:smoke=true',
       f'--workdir={folder}/run',

@@ -37,6 +37,7 @@ def _config():
   config = config_lib.load('configs/digits_supervised.py', smoke=True)
   with config.unlocked():
     config.devices = 1
+    config.model = {'name': 'mlp', 'hidden': 16, 'layers': 1}
     config.steps, config.log_every = _STEPS, 4
     config.eval.every_steps, config.checkpoint.every = 4, 5
   return config

@@ -1,8 +1,6 @@
 """Freed memory stays with the process, and a data set is held once."""
 
 import json
-import subprocess
-import sys
 
 import fresh_process
 import numpy as np
@@ -28,13 +26,8 @@ print(json.dumps([kept, (faults() - before) / 5, values]))
 
 
 def faults(**variables):
-  done = subprocess.run(
-    [sys.executable, '-c', _CODE],
-    capture_output=True,
-    text=True,
-    env=fresh_process.environment(**variables),
-    check=True,
-  )
+  done = fresh_process.run('-c', _CODE, **variables)
+  done.check_returncode()
   return json.loads(done.stdout)
 
 

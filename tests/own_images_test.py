@@ -1,20 +1,22 @@
 """From a folder of pictures to a labeled table, by commands alone."""
 
+import contextlib
 import csv
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
+from unittest import mock
 
+import command
 import fresh_process
 import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
 from repository import ROOT
 
-from nsl_jax import errors
+from nsl_jax import errors, main
+from nsl_jax.commands import evaluate, export, predict
 from nsl_jax.data import sources
 
 _NAMES = ('one bag', 'naïve', 'x,y', 'dé"f')  # of classes, hard on a CSV file
@@ -22,18 +24,9 @@ _PLACES = {'labelled': 12, 'unlabelled': 100, 'test': 20}
 
 
 def real_images():
-  """Images of each of four classes: two of CIFAR-10 and two of Fashion-MNIST
-  where they are there, else scikit-learn's digits.
-  """
-  found = []
-  for name in ('cifar10', 'fashion_mnist'):
-    try:
-      images, labels = sources.load(name).train
-    except errors.UserError:
-      images, labels = sources.load('digits').train
-      labels = labels - 2 * (len(found) > 0)
-    found += [images[labels == k] for k in range(2)]
-  return found
+  """Images of four classes of scikit-learn's digits."""
+  images, labels = sources.load('digits').train
+  return [images[labels == k] for k in range(4)]
 
 
 def write_photos(folder):
@@ -85,17 +78,27 @@ def _save(picture, place, stem, i):
   kinds[i % len(kinds)]()
 
 
-def command(*words, folder, status=0):
+def called(main, *words, folder, status):
+  """Runs a command there in this process; gives what it printed."""
+  cache = os.path.join(folder, 'cache')
+  with (
+    contextlib.chdir(folder),
+    mock.patch.dict(os.environ, NSL_JAX_CACHE=cache),
+  ):
+    done = command.run(main, *words)
+  assert done.status == status, (words, done)
+  return done.out, done.err
+
+
+def process(*words, folder, status=0):
   """Runs `python -m nsl_jax` there; gives what it printed, out and err."""
-  done = subprocess.run(
-    [sys.executable, '-m', 'nsl_jax', *map(str, words)],
+  done = fresh_process.run(
+    '-m',
+    'nsl_jax',
+    *words,
     cwd=folder,
-    env=fresh_process.environment(
-      NSL_JAX_CACHE=os.path.join(folder, 'cache'), PYTHONPATH=str(ROOT)
-    ),
-    capture_output=True,
-    text=True,
-    check=False,
+    NSL_JAX_CACHE=os.path.join(folder, 'cache'),
+    PYTHONPATH=str(ROOT),
   )
   assert done.returncode == status, (words, done.returncode, done.stderr)
   return done.stdout, done.stderr
@@ -107,14 +110,14 @@ class CommandsTest(absltest.TestCase):
     photos = folder / 'photos'
     bad = write_photos(photos)
     train = (
-      'train',
       '--config=configs/folder.py:dir=photos,steps=30,size=16',
       '--workdir=run',
       '--config.model.name=small_cnn',
       '--config.eval.every_steps=10',
+      '--config.devices=1',
     )
 
-    _, err = command(*train, folder=folder, status=2)
+    _, err = called(main.main, *train, folder=folder, status=2)
     (line,) = [one for one in err.splitlines() if one.startswith('error')]
     for path in bad:
       self.assertIn(str(path.relative_to(photos)), line)
@@ -122,7 +125,7 @@ class CommandsTest(absltest.TestCase):
     self.assertFalse((folder / 'run').exists())
 
     train += ('--config.data.skip_damaged=true',)
-    out, err = command(*train, folder=folder)
+    out, err = process('train', *train, folder=folder)
     self.assertIn('4 classes', err)
     self.assertIn('3 damaged files', err)
     self.assertIn('trains mixmatch', err)
@@ -130,8 +133,10 @@ class CommandsTest(absltest.TestCase):
     results = json.loads((folder / 'run' / 'results.json').read_text())
     self.assertIn('3 damaged files', ' '.join(results['data_report']))
 
-    predict = ('predict', '--workdir=run', '--images=photos/test')
-    out, err = command(*predict, '--out=all.csv', folder=folder, status=65)
+    words = ('--workdir=run', '--images=photos/test')
+    out, err = process(
+      'predict', *words, '--out=all.csv', folder=folder, status=65
+    )
     self.assertIn('1 of 81 files could not be read', err)
     with open(folder / 'all.csv', encoding='utf-8', newline='') as file:
       lines = list(csv.DictReader(file))
@@ -149,11 +154,13 @@ class CommandsTest(absltest.TestCase):
     self.assertEndsWith(damaged['path'], 'text.webp')
     self.assertEqual(damaged['class'], '')
 
-    _, err = command(*predict, '--out=all.csv', folder=folder, status=2)
+    _, err = called(
+      predict.main, *words, '--out=all.csv', folder=folder, status=2
+    )
     self.assertIn('add --overwrite', err)
 
-    out, _ = command(
-      'evaluate', '--workdir=run', '--images=photos/test', '--out=report',
+    out, _ = called(
+      evaluate.main, '--workdir=run', '--images=photos/test', '--out=report',
       folder=folder, status=65,
     )  # fmt: skip
     accuracy = 100.0 * np.mean(right)
@@ -163,7 +170,7 @@ class CommandsTest(absltest.TestCase):
     self.assertIn('text.webp', ' '.join(found['notes']))
     self.assertTrue((folder / 'report' / 'report.html').exists())
 
-    command('export', '--workdir=run', '--out=model', folder=folder)
+    called(export.main, '--workdir=run', '--out=model', folder=folder, status=0)
     content = json.loads((folder / 'model' / 'model.json').read_text())
     self.assertEqual(content['classes'], sorted(_NAMES))
 
@@ -171,8 +178,13 @@ class CommandsTest(absltest.TestCase):
     weights = folder / 'run' / 'seed_0' / 'final'
     for file in weights.rglob('d/*'):
       os.truncate(file, 20)
-    _, err = command(
-      *predict, '--out=none.csv', '--weights=last', folder=folder, status=2
+    _, err = called(
+      predict.main,
+      *words,
+      '--out=none.csv',
+      '--weights=last',
+      folder=folder,
+      status=2,
     )
     (line,) = err.strip().splitlines()
     self.assertIn(f'{weights}', line)
@@ -180,10 +192,10 @@ class CommandsTest(absltest.TestCase):
     self.assertFalse((folder / 'none.csv').exists())
 
     # The run is found finished, and a changed folder is another run.
-    out, _ = command(*train, folder=folder)
+    out, _ = called(main.main, *train, folder=folder, status=0)
     self.assertIn('test_error', out)
     next((photos / 'labelled' / 'x,y').glob('*.jpg')).unlink()
-    _, err = command(*train, folder=folder, status=2)
+    _, err = called(main.main, *train, folder=folder, status=2)
     self.assertIn('belongs to another config', err)
 
 
@@ -196,8 +208,6 @@ class RefusalTest(parameterized.TestCase):
     self.root = pathlib.Path(folder)
 
   def refused(self, argv, *words):
-    from nsl_jax.commands import evaluate, export, predict
-
     modules = {'predict': predict, 'evaluate': evaluate, 'export': export}
     with self.assertRaises(errors.UserError) as caught:
       modules[argv[0]].main([str(word) for word in argv[1:]])

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import textwrap
 import time
@@ -27,17 +26,6 @@ from nsl_jax.commands import (
 from nsl_jax.data import cache
 
 
-def _python(*words, **environment):
-  return subprocess.Popen(
-    [sys.executable, *words],
-    cwd=ROOT,
-    text=True,
-    env=fresh_process.environment(**environment),
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-  )
-
-
 class ModuleTest(absltest.TestCase):
   def test_modules_that_are_no_command(self):
     cases = {
@@ -55,7 +43,7 @@ class ModuleTest(absltest.TestCase):
       ('-m', 'nsl_jax.mian'): 'nsl_jax.mian',
       ('-m', 'nsl_jax.commands.bench', '--steps=1'): 'nsl_jax.commands.bench',
     }
-    started = {words: _python(*words) for words in cases}
+    started = {words: fresh_process.start(*words) for words in cases}
     for words, process in started.items():
       with self.subTest(words):
         out, err = process.communicate(timeout=60)
@@ -83,7 +71,9 @@ class ModuleTest(absltest.TestCase):
         ('-m', 'other', '-m', 'nsl_jax.training.train_step'),
       )
       path = os.pathsep.join([str(ROOT), folder])
-      started = [_python(*words, PYTHONPATH=path) for words in cases]
+      started = [
+        fresh_process.start(*words, PYTHONPATH=path) for words in cases
+      ]
       for words, process in zip(cases, started):
         with self.subTest(words):
           out, err = process.communicate(timeout=60)
@@ -96,7 +86,7 @@ class ModuleTest(absltest.TestCase):
       'try: import nsl_jax\n'
       'except SystemExit as end: print(end.code, "jax" in sys.modules)'
     )
-    out, err = _python('-c', code).communicate(timeout=60)
+    out, err = fresh_process.start('-c', code).communicate(timeout=60)
     self.assertEqual(out, '2 False\n', err)
 
 
@@ -194,7 +184,7 @@ class OptionsTest(parameterized.TestCase):
     errors.refuse_address(path, '--workdir')
 
   def test_main_command(self):
-    process = _python(
+    process = fresh_process.start(
       '-m',
       'nsl_jax.main',
       '--config=configs/digits_ns3l.py:smoke=true',
@@ -241,7 +231,7 @@ class EndTest(absltest.TestCase):
     code = _TOY.replace('SIZE', str(size)).replace('EVALUATE', evaluate)
     code = code.replace('\nplan =', f'\n{before}\nplan =')
     begun = time.monotonic()
-    process = _python('-c', code, folder)
+    process = fresh_process.start('-c', code, folder)
     _, err = process.communicate(timeout=120)
     return process.returncode, err, time.monotonic() - begun
 

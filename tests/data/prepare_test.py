@@ -1,7 +1,5 @@
 """Tests of the data command and of making data sets ready."""
 
-import subprocess
-import sys
 import time
 from unittest import mock
 
@@ -70,15 +68,11 @@ class PrepareTest(TempDirTest):
     archive.write_text('short')
     self.assert_fails('mnist', f'{archive} has 5 bytes')
 
-  def test_module_runs_and_has_help(self):
-    done = subprocess.run(
-      [sys.executable, '-m', 'nsl_jax', 'data', '--help'],
-      capture_output=True,
-      text=True,
-      check=True,
-    )
+  def test_has_help(self):
+    status, out, _ = run_command('--help')
+    self.assertEqual(status, 0)
     for word in ('--check', '--prepare', '--data_dir', 'downloads/manual'):
-      self.assertIn(word, done.stdout)
+      self.assertIn(word, out)
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ import json
 import pathlib
 import pickle
 import signal
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 from classifier_inputs import blobs, hide_labels, tiny
-from repository import ROOT
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -124,13 +122,7 @@ class FitTest(parameterized.TestCase):
       f'it = pickle.load(open({str(folder / "it")!r}, "rb"))\n'
       'print(it.predict(np.eye(3, 4, dtype="f") * 4.0).tolist())'
     )
-    done = subprocess.run(
-      [sys.executable, '-c', code],
-      cwd=ROOT,
-      env=fresh_process.environment(),
-      capture_output=True,
-      text=True,
-    )
+    done = fresh_process.run('-c', code)
     self.assertEqual(done.stdout.strip(), '[0, 1, 2]', done.stderr)
 
   def test_other_inputs_are_refused(self):
@@ -466,13 +458,7 @@ class LazyNamesTest(absltest.TestCase):
       'print(SemiSupervisedClassifier.__name__, load.__module__)\n'
       'print(load_config.__module__, run.__module__)\n'
     )
-    done = subprocess.run(
-      [sys.executable, '-c', code],
-      cwd=ROOT,
-      env=fresh_process.environment(),
-      capture_output=True,
-      text=True,
-    )
+    done = fresh_process.run('-c', code)
     self.assertEqual(
       done.stdout,
       'SemiSupervisedClassifier nsl_jax.inference.predictor\n'

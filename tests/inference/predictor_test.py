@@ -4,14 +4,13 @@ import importlib.util
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 import tempfile
 
 import folders
 import fresh_process
 import jax
 import numpy as np
+import tfds_fixtures
 from absl.testing import absltest, parameterized
 from PIL import Image
 
@@ -195,13 +194,7 @@ class RunTest(parameterized.TestCase):
       'print(sorted(program.platforms))\n'
     )
     out = self.root / 'found.npy'
-    done = subprocess.run(
-      [sys.executable, '-c', code, folder, self.root / 'images.npy', out],
-      env=fresh_process.environment(),
-      capture_output=True,
-      text=True,
-      check=False,
-    )
+    done = fresh_process.run('-c', code, folder, self.root / 'images.npy', out)
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn("['cpu', 'cuda', 'tpu']", done.stdout)
     np.testing.assert_allclose(
@@ -367,15 +360,22 @@ class OtherRunsTest(parameterized.TestCase):
     export.write(network, self.root / 'model')
 
   def test_points_are_in_pixels_of_the_picture(self):
-    try:
-      image = sources.load('mnist_points').test.images[0]
-    except errors.UserError as error:
-      self.skipTest(str(error))
+    digits = sources.load('digits').train
+    images = np.pad(
+      digits.images[:100].repeat(2, 1).repeat(2, 2),
+      [(0, 0), (6, 6), (6, 6), (0, 0)],
+    )
+    pair = images, digits.labels[:100]
+    tfds_fixtures.write(
+      self.root / 'data', 'mnist', {'train': pair, 'test': pair}, 10
+    )
     config = config_lib.load('configs/mnist_points.py', [
-      ('steps', '2'), ('eval.every_steps', '2'), ('data.limit', '300'),
-      ('data.labeled', '50'), ('data.validation', '20'), ('devices', '1'),
-      ('protocol', 'last'),
+      ('steps', '2'), ('eval.every_steps', '2'), ('data.labeled', '50'),
+      ('data.validation', '20'), ('devices', '1'), ('protocol', 'last'),
+      ('batch.labeled', '8'), ('batch.unlabeled', '8'), ('batch.holdout', '8'),
+      ('data.dir', str(self.root / 'data')),
     ])  # fmt: skip
+    image = sources.load('mnist_points', self.root / 'data').test.images[0]
     experiment.run(config, self.root / 'run')
     network = predictor.load(self.root / 'run')
     self.assertEqual(network.classes, ())

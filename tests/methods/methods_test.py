@@ -299,12 +299,22 @@ class EveryMethodTest(parameterized.TestCase):
     np.testing.assert_array_equal(run(1), run(1))
     self.assertGreater(np.abs(run(1) - run(2)).max(), 1e-4)
 
-  @parameterized.product(name=list(CONFIGS), precision=('float32', 'bfloat16'))
+  # In bfloat16 those of which the steps differ most; that of every method is
+  # lowered in accelerator_test.
+  @parameterized.parameters(
+    *((name, 'float32') for name in CONFIGS),
+    *(
+      (name, 'bfloat16')
+      for name in ('dnll', 'l2i', 'mean_teacher', 'mixmatch', 'ns3l', 'vat')
+    ),
+  )
   def test_learns_digits(self, name, precision):
     """40 steps on 50 labels: most of the test digits are read."""
     source, split = digits()
+    # With a perceptron NS3L's ramp adds more to the loss than it loses.
+    network = {'name': 'small_cnn' if name == 'ns3l' else 'mlp'}
     components = Components(
-      model=models.build({'name': 'small_cnn'}, 10, precision=precision),
+      model=models.build(network, 10, precision=precision),
       tx=optax.adam(3e-3),
       augment=augment.build('translate:1'),
       image_shape=(8, 8, 1),

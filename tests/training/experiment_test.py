@@ -25,19 +25,36 @@ from nsl_jax.training import (
   workdir as workdir_lib,
 )
 
+_QUICK = {'name': 'mlp', 'hidden': 16, 'layers': 1}
 
-def _config(name: str = 'digits_ns3l', words: str = '', **changes):
+
+def _config(
+  name: str = 'digits_ns3l', words: str = '', network=_QUICK, **changes
+):
   config = config_lib.load(f'configs/{name}.py:{words}', smoke=True)
   with config.unlocked():
     config.devices = 1
+    config.model = dict(network)
     config.update_from_flattened_dict(changes)
   return config
 
 
 class ExperimentTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.once = pathlib.Path(folder) / 'once'
+    cls.results = experiment.run(_config(), cls.once)
+
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def finished(self):
+    """A copy of the folder of a finished run of `_config()`."""
+    shutil.copytree(self.once, self.folder / 'run')
+    return self.folder / 'run'
 
   def test_two_seeds_have_their_own_split_and_one_compilation(self):
     parts = []
@@ -63,19 +80,17 @@ class ExperimentTest(parameterized.TestCase):
         self.assertLen(split['validation'], 180)
 
   def test_more_seeds_later_keep_the_first(self):
-    once = experiment.run(_config(), self.folder)
-    lines = (self.folder / 'seed_0' / 'metrics.jsonl').read_bytes()
-    twice = experiment.run(_config(words='seeds=2'), self.folder)
-    self.assertEqual(twice['reports'][0], once['reports'][0])
-    self.assertEqual(
-      (self.folder / 'seed_0' / 'metrics.jsonl').read_bytes(), lines
-    )
+    folder = self.finished()
+    lines = (folder / 'seed_0' / 'metrics.jsonl').read_bytes()
+    twice = experiment.run(_config(words='seeds=2'), folder)
+    self.assertEqual(twice['reports'][0], self.results['reports'][0])
+    self.assertEqual((folder / 'seed_0' / 'metrics.jsonl').read_bytes(), lines)
 
   def test_the_same_seed_is_the_same_run(self):
     runs = []
-    for name in ('a', 'b'):
-      experiment.run(_config(), self.folder / name)
-      lines = metrics_log.read(self.folder / name / 'seed_0' / 'metrics.jsonl')
+    experiment.run(_config(), self.folder)
+    for folder in (self.once, self.folder):
+      lines = metrics_log.read(folder / 'seed_0' / 'metrics.jsonl')
       runs.append(
         [{k: v for k, v in line.items() if k != 'seconds'} for line in lines]
       )
@@ -150,6 +165,7 @@ class ExperimentTest(parameterized.TestCase):
       )
     )
     config = _config(
+      network={'name': 'small_cnn'},
       steps=24,
       ema_decay=ema_decay,
       **{
@@ -238,11 +254,10 @@ class ExperimentTest(parameterized.TestCase):
     self.assertIn('of the labels', warning)
 
   def test_averaged_weights_are_judged(self):
-    raw = experiment.run(_config(), self.folder / 'raw')
-    slow = experiment.run(_config(ema_decay=0.999), self.folder / 'ema')
+    slow = experiment.run(_config(ema_decay=0.999), self.folder)
     error = lambda r: r['reports'][0]['last']['test_error']
     self.assertGreater(error(slow), 70.0)  # hardly moved from its start
-    self.assertLess(error(raw), error(slow))
+    self.assertLess(error(self.results), error(slow))
 
   def test_which_weights_decay(self):
     """All weights are 1 before the step; decay takes a twentieth of some."""
@@ -278,18 +293,18 @@ class ExperimentTest(parameterized.TestCase):
     self.assertLess(results['score']['mean'], 90.0)
 
   def test_a_finished_run_is_found_done(self):
-    first = experiment.run(_config(), self.folder)
+    folder = self.finished()
     with absltest.mock.patch.object(experiment.loop, 'run') as trained:
-      second = experiment.run(_config(), self.folder)
+      second = experiment.run(_config(), folder)
     trained.assert_not_called()
-    self.assertEqual(first['reports'], second['reports'])
+    self.assertEqual(self.results['reports'], second['reports'])
 
   def test_another_config_is_refused_and_nothing_is_touched(self):
-    experiment.run(_config(), self.folder)
-    before = {p: p.read_bytes() for p in self.folder.rglob('*') if p.is_file()}
+    folder = self.finished()
+    before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
     with self.assertRaisesRegex(errors.UserError, 'optimizer.lr was 0.001'):
-      experiment.run(_config(**{'optimizer.lr': 0.01}), self.folder)
-    after = {p: p.read_bytes() for p in self.folder.rglob('*') if p.is_file()}
+      experiment.run(_config(**{'optimizer.lr': 0.01}), folder)
+    after = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
     self.assertEqual(before, after)
 
   @parameterized.parameters(
@@ -394,7 +409,7 @@ class ExperimentTest(parameterized.TestCase):
       )
 
   def test_sgd_along_a_cosine_trains_and_ends_at_rest(self):
-    config = _config(**{'log_every': 1, 'steps': 24})
+    config = _config(network={'name': 'small_cnn'}, log_every=1, steps=24)
     with config.unlocked():
       config.optimizer = dict(
         name='sgd',
@@ -437,14 +452,14 @@ class ExperimentTest(parameterized.TestCase):
     np.testing.assert_allclose(own, 0.0, atol=1e-4)  # itself is the nearest
 
   def test_finished_result_that_is_damaged(self):
-    experiment.run(_config(), self.folder)
-    (self.folder / 'seed_0' / 'result.json').write_text('{"seed"')
+    folder = self.finished()
+    (folder / 'seed_0' / 'result.json').write_text('{"seed"')
     with self.assertRaisesRegex(errors.UserError, 'cannot be read'):
-      experiment.run(_config(), self.folder)
+      experiment.run(_config(), folder)
 
   def test_a_data_set_that_changed_is_refused(self):
-    experiment.run(_config(), self.folder)
-    seed = self.folder / 'seed_0'
+    folder = self.finished()
+    seed = folder / 'seed_0'
     (seed / 'result.json').unlink()
     with np.load(seed / 'split.npz') as split:
       arrays = {**split, 'labeled': split['labeled'][::-1]}
@@ -452,11 +467,11 @@ class ExperimentTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       errors.UserError, 'split.npz has other rows than'
     ):
-      experiment.run(_config(), self.folder)
+      experiment.run(_config(), folder)
 
   def test_the_same_rows_of_another_order_are_refused(self):
     """A data set prepared anew has the same labels, but other images there."""
-    experiment.run(_config(), self.folder)
+    folder = self.finished()
     load = pipeline.load_source
 
     def other(config):
@@ -473,11 +488,11 @@ class ExperimentTest(parameterized.TestCase):
     )
     for finished in True, False:
       if not finished:
-        (self.folder / 'seed_0' / 'result.json').unlink()
+        (folder / 'seed_0' / 'result.json').unlink()
       with self.assertRaisesRegex(
         errors.UserError, 'split.npz has other images or labels than'
       ):
-        experiment.run(_config(), self.folder)
+        experiment.run(_config(), folder)
 
   @parameterized.parameters(
     ({'batch.labeled': 8}, 'batch.labeled was 16 there and is 8'),
@@ -485,9 +500,9 @@ class ExperimentTest(parameterized.TestCase):
     ({'data.augment': ''}, 'data.augment'),
   )
   def test_another_config_is_refused(self, changed, message):
-    experiment.run(_config(), self.folder)
+    folder = self.finished()
     with self.assertRaisesRegex(errors.UserError, message):
-      experiment.run(_config(**changed), self.folder)
+      experiment.run(_config(**changed), folder)
 
   def test_resumes_on_another_number_of_devices(self):
     """Half of a run on one device and half on four: the losses are those of
@@ -526,8 +541,8 @@ class ExperimentTest(parameterized.TestCase):
       config_lib.load('configs/digits_ns3l.py', reduced=2001)
 
   def test_config_is_written_as_resolved(self):
-    experiment.run(_config(), self.folder)
-    written = workdir_lib.read_json(self.folder / 'config.json')
+    folder = self.finished()
+    written = workdir_lib.read_json(folder / 'config.json')
     self.assertEqual(written['method']['threshold'], 0.04)
     options = config_lib.method_options(written['method'])
     self.assertContainsSubset(options, written['method'])  # at their defaults

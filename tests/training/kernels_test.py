@@ -3,8 +3,6 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 from unittest import mock
 
@@ -158,11 +156,8 @@ class NumberTest(absltest.TestCase):
     )
 
   def test_a_program_that_runs_once_gives_the_same_bits(self):
-    done = subprocess.run(
-      [sys.executable, '-c', _ONCE],
-      capture_output=True,
-      text=True,
-      env=fresh_process.environment(JAX_DISABLE_MOST_OPTIMIZATIONS='false'),
+    done = fresh_process.run(
+      '-c', _ONCE, JAX_DISABLE_MOST_OPTIMIZATIONS='false'
     )
     self.assertEqual((done.returncode, done.stdout), (0, 'True\n'), done.stderr)
 

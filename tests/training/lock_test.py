@@ -4,15 +4,12 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from unittest import mock
 
 import fresh_process
 from absl.testing import absltest, parameterized
-from repository import ROOT
 
 from nsl_jax import errors
 from nsl_jax.training import lock
@@ -123,24 +120,8 @@ class LockTest(parameterized.TestCase):
 class ProcessesTest(absltest.TestCase):
   def test_two_starts_at_once(self):
     with tempfile.TemporaryDirectory() as folder:
-      words = [
-        sys.executable,
-        '-m',
-        'nsl_jax.main',
-        *_SMOKE,
-        f'--workdir={folder}',
-      ]
-      started = [
-        subprocess.Popen(
-          words,
-          cwd=ROOT,
-          text=True,
-          env=fresh_process.environment(),
-          stdout=subprocess.PIPE,
-          stderr=subprocess.PIPE,
-        )
-        for _ in range(2)
-      ]
+      words = ('-m', 'nsl_jax.main', *_SMOKE, f'--workdir={folder}')
+      started = [fresh_process.start(*words) for _ in range(2)]
       said = [p.communicate(timeout=240) for p in started]
       ended = sorted((p.returncode, *s) for p, s in zip(started, said))
       (status, _, err), (refused, out, told) = ended
@@ -161,12 +142,7 @@ class ProcessesTest(absltest.TestCase):
       'print("held", flush=True); time.sleep(300)'
     )
     with tempfile.TemporaryDirectory() as folder:
-      holder = subprocess.Popen(
-        [sys.executable, '-c', code, folder],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-      )
+      holder = fresh_process.start('-c', code, folder)
       self.assertEqual(holder.stdout.readline(), 'held\n')
       begun = time.monotonic()
       with self.assertRaisesRegex(errors.UserError, f'process {holder.pid} '):
