@@ -56,7 +56,14 @@ TINY = {
   'wide_resnet': ({'width': 1, 'depth': 10}, 3),
   'resnet26': ({'width': 1 / 16, 'blocks': 1}, 2),
 }
-SEVERAL_PASSES = ('dnll', 'dual_student', 'l2i', 'mixmatch', 'vat')
+SEVERAL_PASSES = (
+  'dnll',
+  'dual_student',
+  'l2i',
+  'mixmatch',
+  'pseudo_label_l2i',
+  'vat',
+)
 
 
 # Of this file, which changes none of them.

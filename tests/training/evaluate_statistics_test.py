@@ -184,7 +184,7 @@ class ShortRunTest(absltest.TestCase):
     config = config_of(
       'configs/digits_supervised.py:labels=200',
       **{
-        'model': dict(name='wide_resnet', depth=10, width=1),
+        'model': dict(name='small_cnn', batch_norm=True),
         'steps': 60,
         'scheduled_steps': 60,
         'data.labeled': 200,
