@@ -82,19 +82,11 @@ def _resident() -> int:
     return 0
 
 
-@pytest.fixture(scope='module', autouse=True)
-def forget_programs_of_a_file():
-  """What one file compiles and traces is of no use to the next."""
-  yield
-  _forget_programs()
-
-
 @pytest.fixture(autouse=True)
-def forget_programs_that_are_many():
-  """Keeps a worker below a gigabyte; where that is of no use, not at once
-  again."""
+def keep_below_a_gigabyte():
+  """Forgets what is compiled and traced where a worker has grown large."""
   global _most
   yield
   if _resident() > _most:
     _forget_programs()
-    _most = max(_most, _resident() + 100 * 2**20)
+    _most = max(_most, _resident() + 100 * 2**20)  # else at once again

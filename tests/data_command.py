@@ -1,15 +1,13 @@
 """A data folder of its own for each test of the data command."""
 
 import os
-import pathlib
-import tempfile
 from unittest import mock
 
 import command
 import h5py
 import numpy as np
+import temporary
 import tfds_fixtures
-from absl.testing import parameterized
 
 from nsl_jax.commands import data
 
@@ -19,11 +17,9 @@ def run_command(*arguments: str) -> tuple[int, str, str]:
   return command.run(data.main, *arguments)
 
 
-class TempDirTest(parameterized.TestCase):
+class TempDirTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    folder = self.enter_context(tempfile.TemporaryDirectory())
-    self.folder = pathlib.Path(folder)
     self.data_dir = self.folder / 'data'
     self.manual = self.data_dir / 'downloads' / 'manual'
     self.manual.mkdir(parents=True)

@@ -6,11 +6,10 @@ Faults of a run (files, signals, two processes) are in field_run_test.py, those
 of reading images in data/records_test.py and data/pictures_test.py.
 """
 
-import pathlib
-import tempfile
 from typing import Any, NamedTuple
 
 import numpy as np
+import temporary
 import tfds_fixtures
 from absl.testing import absltest, parameterized
 
@@ -170,10 +169,9 @@ def write(folder, case):
   )
 
 
-class FieldTest(parameterized.TestCase):
+class FieldTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     cache = {'NSL_JAX_CACHE': str(self.folder / 'cache')}
     self.enterContext(absltest.mock.patch.dict('os.environ', cache))
 
@@ -185,6 +183,7 @@ class FieldTest(parameterized.TestCase):
     write(self.folder / 'data', case)
     config = config_lib.load(f'configs/{case.file}.py', smoke='true')
     with config.unlocked():
+      config.model = {'name': 'mlp', 'hidden': 8, 'layers': 1}
       config.update_from_flattened_dict(
         {
           'devices': 1,
@@ -196,7 +195,6 @@ class FieldTest(parameterized.TestCase):
           'scheduled_steps': 4,
           'batch.labeled': 4,
           'batch.unlabeled': 4,
-          'model.name': 'small_cnn',
           **case.changed,
         }
       )

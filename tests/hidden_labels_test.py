@@ -38,6 +38,7 @@ class HiddenLabelsTest(parameterized.TestCase):
     config = config_lib.load(name, smoke='true').unlock()
     config.data.labeled, config.data.validation, config.data.limit = 20, 10, 0
     config.batch.labeled = config.batch.unlabeled = 4
+    config.model = dict(name='mlp', hidden=16, layers=1)
     config.devices = 1
     config.lock()
     source = _source(task)

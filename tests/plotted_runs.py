@@ -1,11 +1,9 @@
 """Two short runs with their logs, for the tests of plots."""
 
 import json
-import pathlib
-import tempfile
 
 import numpy as np
-from absl.testing import parameterized
+import temporary
 
 from nsl_jax.reports import plots
 
@@ -44,10 +42,9 @@ TWO = (
 )
 
 
-class PlotsTest(parameterized.TestCase):
+class PlotsTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.one = self.run_of('one', ONE)
     self.two = self.run_of('two', TWO)
 

@@ -62,6 +62,7 @@ class StopwatchTest(absltest.TestCase):
       bench.main(
         [
           '--method=dnll:count=2',
+          '--model=mlp',
           '--batch=2+2',
           '--image=8x8x1',
           '--steps=1',
@@ -81,6 +82,7 @@ class StopwatchTest(absltest.TestCase):
       bench.main(
         [
           '--method=supervised',
+          '--model=mlp',
           '--batch=2+2',
           '--image=8x8x1',
           '--steps=1',

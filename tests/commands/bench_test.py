@@ -75,7 +75,7 @@ class BenchTest(absltest.TestCase):
         [
           '--rows',
           '--method=pimodel,unknown',
-          '--model=small_cnn',
+          '--model=mlp',
           '--batch=2+3',
           '--image=8x8x1',
           '--steps=2',

@@ -1,21 +1,16 @@
 """Which images a folder holds, by names alone."""
 
 import os
-import pathlib
-import tempfile
 
 import numpy as np
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
 from nsl_jax.data import listing
 
 
-class ListingTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
+class ListingTest(temporary.FolderTestCase):
   def touch(self, *paths):
     for path in paths:
       file = self.folder / path

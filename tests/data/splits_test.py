@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 import numpy as np
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
@@ -427,11 +428,9 @@ class HoldoutTest(absltest.TestCase):
       make(labels_of(*(50,) * 10), validation=20, holdout=30)
 
 
-class FileTest(parameterized.TestCase):
+class FileTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    folder = self.enter_context(tempfile.TemporaryDirectory())
-    self.folder = pathlib.Path(folder)
     self.path = self.folder / 'split.npz'
 
   @parameterized.parameters(0, 10)

@@ -1,13 +1,11 @@
 """Initial weights: files, what fits a network, and a run from them."""
 
-import pathlib
-import tempfile
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+import temporary
 from absl.testing import absltest, parameterized
 from model_helpers import TINY, noisy, shapes, values
 
@@ -37,10 +35,9 @@ def random(model, shape=SHAPE):
   return noisy(params, 1), noisy(stats, 2, 0, 1)
 
 
-class Folder(parameterized.TestCase):
+class Folder(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.path = self.folder / 'w.safetensors'
 
   def from_file(self, config, classes=3, **fields):

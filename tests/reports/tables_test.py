@@ -4,6 +4,7 @@ import json
 import pathlib
 import tempfile
 
+import temporary
 from absl.testing import absltest, parameterized
 from ledger_inputs import result_of
 from repository import ROOT
@@ -36,11 +37,7 @@ class RunsTest(absltest.TestCase):
       tables.of_runs([folder / 'b'])
 
 
-class ReportTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
+class ReportTest(temporary.FolderTestCase):
   def _write(self, *results: dict):
     for number, result in enumerate(results):
       (self.folder / f'{number}.json').write_text(json.dumps(result))

@@ -2,14 +2,13 @@
 
 import json
 import os
-import pathlib
-import tempfile
 from unittest import mock
 
 import fresh_process
 import jax
 import jax.numpy as jnp
 import numpy as np
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, models
@@ -36,10 +35,9 @@ print(all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()),
 """
 
 
-class ChooseTest(parameterized.TestCase):
+class ChooseTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.enterContext(
       mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.folder))
     )

@@ -9,6 +9,7 @@ import time
 from unittest import mock
 
 import fresh_process
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
@@ -17,10 +18,9 @@ from nsl_jax.training import lock
 _SMOKE = ('--config=configs/digits_supervised.py:smoke=true',)
 
 
-class LockTest(parameterized.TestCase):
+class LockTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.path = self.folder / 'lock.json'
 
   def refused(self, *words):

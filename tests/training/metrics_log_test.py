@@ -1,20 +1,17 @@
 """Metrics files: complete lines only, and none beyond where a run resumes."""
 
 import json
-import pathlib
-import tempfile
 
+import temporary
 from absl.testing import absltest, parameterized
 from tensorboardX import proto
 
 from nsl_jax.training import metrics_log
 
 
-class LogTest(parameterized.TestCase):
+class LogTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    folder = self.enter_context(tempfile.TemporaryDirectory())
-    self.folder = pathlib.Path(folder)
     self.path = self.folder / 'metrics.jsonl'
 
   def start(self, step, writes=()):

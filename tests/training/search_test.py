@@ -8,6 +8,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
@@ -150,11 +151,7 @@ class ValidationTest(parameterized.TestCase):
     self.assertEqual(grid.validation_errors(content, folder), [9.5])
 
 
-class SearchTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
+class SearchTest(temporary.FolderTestCase):
   def _run(self, outcome, *words):
     """The command with `outcome(config)` in place of training."""
     out = self.folder / 'tables' / 'out.csv'

@@ -5,10 +5,10 @@ import os
 import pathlib
 import stat
 import subprocess
-import tempfile
 from unittest import mock
 
 import jax
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
@@ -38,11 +38,9 @@ def changed(**fields):
   return config
 
 
-class WorkdirTest(parameterized.TestCase):
+class WorkdirTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    folder = self.enter_context(tempfile.TemporaryDirectory())
-    self.folder = pathlib.Path(folder)
     self.path = self.folder / 'config.json'
 
   def refused(self, config, message):

@@ -3,11 +3,10 @@
 import contextlib
 import io
 import json
-import pathlib
-import tempfile
 from unittest import mock
 
 import numpy as np
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, main
@@ -99,11 +98,7 @@ def by_main(argument):
   return trains.call_args.args[0]
 
 
-class CurvesTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
+class CurvesTest(temporary.FolderTestCase):
   def _draw(self, row_id, *, seeds=2, reduced=20):
     self.progress = io.StringIO()
     with (

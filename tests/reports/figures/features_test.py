@@ -27,7 +27,7 @@ def load(argument, **extra):
   config = config_files_load(argument, **extra).unlock()
   config.data.update(name='digits', validation=40, normalize='unit')
   config.batch = {k: 4 * bool(size) for k, size in config.batch.items()}
-  config.model = dict(name='small_cnn')
+  config.model = dict(name='mlp', hidden=16, layers=1)
   config.devices = 1
   return config.lock()
 

@@ -9,6 +9,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, files
@@ -95,10 +96,9 @@ class FindTest(parameterized.TestCase):
         self.assertIsNotNone(figures.name_of(row.id), row.id)
 
 
-class MakeTest(parameterized.TestCase):
+class MakeTest(temporary.FolderTestCase):
   def setUp(self):
     super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.row = rows.find('NS-F2')
 
   def _make(self, reduced=0, lines=({'a': 1.5, 'b': None},)):

@@ -3,11 +3,10 @@
 import contextlib
 import io
 import json
-import pathlib
-import tempfile
 from unittest import mock
 
 import ml_collections
+import temporary
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
@@ -74,11 +73,7 @@ def training(row_id, calls):
   return run
 
 
-class GridTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
+class GridTest(temporary.FolderTestCase):
   def _draw(self, row_id):
     calls = []
     self.progress = io.StringIO()

@@ -3,10 +3,9 @@
 import contextlib
 import io
 import json
-import pathlib
-import tempfile
 from unittest import mock
 
+import temporary
 from absl.testing import absltest
 
 from nsl_jax.benchmarks import table7
@@ -64,11 +63,7 @@ def timed(*, reduced):
   return {'kind': 'timing', 'steps': reduced, 'methods': found}
 
 
-class ScatterTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
+class ScatterTest(temporary.FolderTestCase):
   def _draw(self, seeds=2, reduced=7):
     with (
       mock.patch.object(experiment, 'run', side_effect=run) as self.run,
