@@ -6,7 +6,9 @@ same table, data, labels and budget, or from that of the host if a table has no
 supervised row; those of the paper are from the paper's row. Errors in %;
 accuracies are converted to errors. A result marked † is outdated for the reason
 below the table. --match DN-T7 prints the times of its rows. --bench NAME prints
-the step times in bench/NAME.json, with ratios to the first.
+the step times in bench/NAME.json, with ratios to the first. --figure FILE.png
+draws reported against measured differences, and writes their numbers to
+FILE.csv.
 """
 
 import pathlib
@@ -14,7 +16,16 @@ from collections.abc import Sequence
 
 from nsl_jax import errors, files
 from nsl_jax.commands import cli
-from nsl_jax.reports import tables
+from nsl_jax.reports import differences, tables
+
+
+def _draw(path: pathlib.Path, folder: pathlib.Path) -> None:
+  """Writes the figure of differences and its numbers."""
+  if path.suffix != '.png':
+    raise errors.UserError(f'--figure {path}: name a .png file')
+  drawn = differences.of_results(tables.read(folder))
+  files.write(path, differences.picture(drawn))
+  files.write_csv(path.with_suffix('.csv'), differences.lines(drawn))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,6 +55,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     help='update the marked tables of a file, such as README.md',
   )
   parser.add_argument(
+    '--figure',
+    type=pathlib.Path,
+    metavar='FILE.png',
+    help='draw reported against measured differences',
+  )
+  parser.add_argument(
     '--results',
     default='results',
     type=pathlib.Path,
@@ -57,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, UnicodeDecodeError) as error:
       raise errors.UserError(f'--fill {options.fill}: {error}') from error
     files.write(options.fill, tables.fill(text, folder).encode())
+    return
+  if options.figure is not None:
+    _draw(options.figure, folder)
     return
   if options.workdirs:
     text = tables.of_runs(options.workdirs)

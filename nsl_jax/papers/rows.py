@@ -27,6 +27,9 @@ class Row(NamedTuple):
   unit: str
   reported: float | None
   reported_std: float | None
+  baseline: (
+    str  # the row that differences are from, or ''; may be the row itself
+  )
   note: str
 
 

@@ -10,7 +10,6 @@ from nsl_jax.benchmarks import classifiers, growth, startup, step_times, table7
 from nsl_jax.papers import rows
 from nsl_jax.training import summary, workdir as workdir_lib
 
-_BASELINES = ('Supervised', 'SL')
 _HEADER = (
   'row',
   'data',
@@ -60,28 +59,13 @@ def reported_error(row: rows.Row) -> float | None:
   return row.reported
 
 
-def _baseline(row: rows.Row, table: dict[str, rows.Row]) -> rows.Row | None:
-  """The supervised row of the table, else the row of the host."""
-  prefix = row.id.rsplit('-', 1)[0] + '-'
-  of_row = lambda candidate: (candidate.data, candidate.labels, candidate.model)
-  same = {
-    candidate_row.method: candidate_row
-    for candidate_row in table.values()
-    if candidate_row.id.startswith(prefix)
-    and of_row(candidate_row) == of_row(row)
-  }
-  host = row.method.partition('+')[0]
-  hosts = (host,) if any(name.startswith(f'{host}+') for name in same) else ()
-  return next((same[name] for name in _BASELINES + hosts if name in same), None)
-
-
 def _budget(result: Result) -> tuple[Any, ...]:
   platform = result['device'].partition('(')[2].partition(';')[0]
   return result['steps'], len(result['seeds']), platform
 
 
-def _difference(ours: float | None, base: float | None) -> str:
-  return '' if ours is None or base is None else f'{ours - base:+.2f}'
+def _difference(value: float | None) -> str:
+  return '' if value is None else f'{value:+.2f}'
 
 
 def _mark(result: Result) -> str:
@@ -95,32 +79,42 @@ def _footnotes(chosen: Sequence[Result]) -> str:
   return ''.join(f'\n\n† {reason}' for reason in reasons)
 
 
-def _line(
-  row: rows.Row,
-  result: Result,
-  base: rows.Row | None,
-  results: Iterable[Result],
-) -> list[str]:
-  score = result['score']
-  base_id = base.id if base else None
+def measured_difference(
+  row: rows.Row, result: Result, runs: Iterable[Result]
+) -> float | None:
+  """A result less that of the row's baseline at the same budget, if there is
+  one; in %."""
   same = [
-    r['score']['mean']
-    for r in results
-    if r['row'] == base_id and _budget(r) == _budget(result)
+    run['score']['mean']
+    for run in runs
+    if run['row'] == row.baseline and _budget(run) == _budget(result)
   ]
+  return result['score']['mean'] - same[0] if same else None
+
+
+def reported_difference(row: rows.Row) -> float | None:
+  """The paper's error less that of its baseline, if it has both; in %."""
+  base = rows.read().get(row.baseline)
+  error, base_error = reported_error(row), base and reported_error(base)
+  if error is None or base_error is None:
+    return None
+  return error - base_error
+
+
+def _line(row: rows.Row, result: Result, runs: Iterable[Result]) -> list[str]:
+  score = result['score']
   steps = str(result['steps'])
   if result['reduced']:
     steps += f' (reduced from {result["full_steps"]})'
   note = result.get('data_note')
-  reported = reported_error(row)
   return [
     row.id,
     f'{row.data}@{row.labels}' + (f' ({note})' if note else ''),
     row.method,
-    summary.plus_minus(reported, row.reported_std) or '–',
-    _difference(reported, reported_error(base) if base else None),
+    summary.plus_minus(reported_error(row), row.reported_std) or '–',
+    _difference(reported_difference(row)),
     summary.plus_minus(score['mean'], score['std']) + _mark(result),
-    _difference(score['mean'], same[0] if same else None),
+    _difference(measured_difference(row, result, runs)),
     str(len(result['seeds'])),
     steps,
     result['protocol'].replace('_', ' '),
@@ -146,6 +140,18 @@ def _timings(results: list[Result], match: str) -> str:
   return '\n\n'.join(tables_text)
 
 
+def runs_by_row(results: Iterable[Result]) -> list[Result]:
+  """The runs, once for each row that they reproduce, which `row` names."""
+  known_rows = rows.read()
+  return [
+    {**result, 'row': row_id}
+    for result in results
+    if result['kind'] == 'run'
+    for row_id in result['row'].split()
+    if row_id in known_rows
+  ]
+
+
 def table(results: list[Result], match: str) -> str:
   """The Markdown table of the results whose row starts with `match`, or of the
   times of such rows.
@@ -155,13 +161,7 @@ def table(results: list[Result], match: str) -> str:
   """
   row_of = rows.read()
   order = {row_id: at for at, row_id in enumerate(row_of)}
-  runs = [  # a run may reproduce several rows of a paper
-    {**r, 'row': row_id}
-    for r in results
-    if r['kind'] == 'run'
-    for row_id in r['row'].split()
-    if row_id in row_of
-  ]
+  runs = runs_by_row(results)
   chosen = sorted(
     (r for r in runs if r['row'].startswith(match)),
     key=lambda r: (order[r['row']], r['device'], -r['steps']),
@@ -171,7 +171,7 @@ def table(results: list[Result], match: str) -> str:
   lines = [_HEADER, ['---'] * len(_HEADER)]
   for result in chosen:
     row = row_of[result['row']]
-    lines.append(_line(row, result, _baseline(row, row_of), runs))
+    lines.append(_line(row, result, runs))
   text = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
   return text + _footnotes(chosen)
 

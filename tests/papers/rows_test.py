@@ -56,6 +56,19 @@ class CompletenessTest(parameterized.TestCase):
     self.assertLen(rows.read(), len(ids))
     self.assertEqual({len(line) for line in lines}, {len(rows.Row._fields)})
 
+  def test_a_baseline_is_a_row_of_the_same_comparison(self):
+    table = rows.read()
+    with_baseline = [row for row in table.values() if row.baseline]
+    self.assertGreater(len(with_baseline), 150)
+    for row in with_baseline:
+      base = table[row.baseline]
+      self.assertEqual(
+        (row.data, row.labels, row.model, row.metric),
+        (base.data, base.labels, base.model, base.metric),
+        row.id,
+      )
+      self.assertEqual(base.baseline, base.id, row.id)
+
   @parameterized.parameters(*((t, *n) for t, n in COUNTS.items()))
   def test_rows_per_table(self, table, own, cited):
     found = rows.match(f'{table}-')
