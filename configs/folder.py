@@ -7,6 +7,9 @@ validation/<class>/... and test/<class>/...; or labels.csv with the columns
 path,label in place of labelled/. dir=data.npz reads arrays x and y instead
 (images, or features), y = -1 where unknown.
 
+Paper: none. Ours: your own.
+Time: it follows from the images; a thousand pictures of 64 pixels take minutes
+on a CPU (docs/own-images.md).
 Arguments: dir=photos, method (auto: mixmatch; or ns3l, mean_teacher, vat,
 supervised, ...), size (pixels; 0: by the images), fit=crop or pad, steps (0: by
 the number of images), validation (number of labeled images to hold out; -1: a
