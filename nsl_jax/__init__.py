@@ -5,6 +5,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from nsl_jax import (
+    compose,
+    data,
+    losses,
+    methods,
+    models,
+    options,
+    terms,
+    types,
+  )
   from nsl_jax.inference.classifier import SemiSupervisedClassifier
   from nsl_jax.inference.predictor import load
   from nsl_jax.training.config import load as load_config
@@ -14,9 +24,17 @@ __version__ = '0.1.0'
 __all__ = [
   'SemiSupervisedClassifier',
   '__version__',
+  'compose',
+  'data',
   'load',
   'load_config',
+  'losses',
+  'methods',
+  'models',
+  'options',
   'run',
+  'terms',
+  'types',
 ]
 
 # Names that are imported when they are first used: jax takes seconds.
@@ -29,11 +47,14 @@ _HOMES = {
   'load_config': ('nsl_jax.training.config', 'load'),
   'run': ('nsl_jax.training.experiment', 'run'),
 }
+_MODULES = {name for name in __all__ if name not in {*_HOMES, '__version__'}}
 
 _COMMANDS = ('', 'main')  # what `python -m nsl_jax` may be followed by
 
 
 def __getattr__(name: str) -> Any:
+  if name in _MODULES:
+    return importlib.import_module(f'{__name__}.{name}')
   if name not in _HOMES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   module, attribute = _HOMES[name]
@@ -43,7 +64,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-  return sorted({*globals(), *_HOMES})
+  return sorted({*globals(), *__all__})
 
 
 def _started() -> str | None:

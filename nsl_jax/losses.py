@@ -14,6 +14,20 @@ import jax.numpy as jnp
 
 from nsl_jax.types import Array
 
+__all__ = [
+  'below_threshold',
+  'complementary_label_loss',
+  'cross_entropy',
+  'entropy',
+  'interocular_error',
+  'kl_divergence',
+  'log1m_softmax',
+  'mean_square',
+  'negative_sampling_loss',
+  'pseudo_label',
+  'squared_error',
+]
+
 _EMPTY = -1e30  # a logit of probability 0 that keeps every gradient finite
 
 

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 from nsl_jax import errors
 
+__all__ = ['Option', 'check', 'declare', 'of', 'table']
+
 Part = Callable[..., Any]
 Limit = str | tuple[Any, ...] | Part
 _INTERVAL = re.compile(r'([\[(])(\S+), (\S+)([\])])')

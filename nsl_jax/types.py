@@ -14,11 +14,43 @@ import numpy as np
 import optax
 from flax import struct
 
+__all__ = [
+  'Array',
+  'Augment',
+  'Aux',
+  'Batch',
+  'Components',
+  'Data',
+  'ForwardPass',
+  'Key',
+  'Loss',
+  'Method',
+  'Metrics',
+  'Model',
+  'Moving',
+  'Outputs',
+  'Params',
+  'Schedule',
+  'State',
+  'Stats',
+  'Task',
+  'Term',
+  'TermInputs',
+  'Update',
+  'Views',
+]
+
+#: An array of JAX.
 Array = jax.Array
+#: A typed key, as of `jax.random.key`.
 Key = jax.Array
+#: A tree of f32 arrays that an optimizer trains.
 Params = Any
+#: A tree of f32 arrays, the running statistics of batch normalization.
 Stats = Any
+#: `step -> f32[]`, a weight or a learning rate.
 Schedule = Callable[[Array | int], Array]
+#: Scalars f32[] by name.
 Metrics = dict[str, Array]
 
 
@@ -231,11 +263,16 @@ class Aux(NamedTuple):
   views: Views | None = None
 
 
+#: `(f32[B, H, W, C], key) -> f32[B, H, W, C]`.
 Augment = Callable[[Array, Key], Array]
+#: As `Augment`; also the shift of each image, f32[B, 2] pixels.
 Moving = Callable[[Array, Key], tuple[Array, Array]]
+#: `(params, State, Batch, key) -> (f32[], Aux)`.
 Loss = Callable[[Params, State, Batch, Key], tuple[Array, Aux]]
-# f32[N] for the rows of its inputs; also the statistics if it updates them.
+#: `(TermInputs, Batch, key) -> f32[N]` for the rows of its inputs; also the
+#: statistics if it updates them.
 Term = Callable[[TermInputs, Batch, Key], Array | tuple[Array, Stats]]
+#: `(State, Batch, key) -> (State, metrics)`.
 Update = Callable[[State, Batch, Key], tuple[State, Metrics]]
 
 

@@ -13,7 +13,10 @@ from typing import Any
 from nsl_jax import errors, terms as terms_lib
 from nsl_jax.compose import combinators, tasks
 from nsl_jax.methods import supervised
+from nsl_jax.methods.supervised import supervised_loss
 from nsl_jax.types import Components, Method
+
+__all__ = ['build', 'find', 'names', 'supervised_loss']
 
 # Methods that consist of the supervised loss and one term.
 OF_ONE_TERM = ('ns3l', 'pi', 'pseudo_label', 'vat')

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from nsl_jax import errors, options
 from nsl_jax.models import weights
-from nsl_jax.models.choice import Choice as Choice, choose as choose
+from nsl_jax.models.choice import Choice, choose
 from nsl_jax.models.cnn3 import CNN3
 from nsl_jax.models.cnn13 import CNN13
 from nsl_jax.models.mlp import MLP
@@ -22,6 +22,9 @@ from nsl_jax.models.wide_resnet import WideResNet
 from nsl_jax.options import Option
 from nsl_jax.types import Array, Key, Model, Outputs, Params, Stats
 
+__all__ = ['Choice', 'NETWORKS', 'build', 'choose', 'find', 'options_of']
+
+#: Name -> Linen class of each network in the package.
 NETWORKS: Mapping[str, type[nn.Module]] = {
   'cnn13': CNN13,
   'cnn3': CNN3,

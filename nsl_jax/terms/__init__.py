@@ -14,6 +14,8 @@ from nsl_jax import errors, options, schedules
 from nsl_jax.terms import negative_samplers
 from nsl_jax.types import Schedule, Term
 
+__all__ = ['build', 'find', 'from_config', 'names']
+
 _NOT_TERMS = ('error_perception', 'negative_samplers', 'power_iteration')
 
 
