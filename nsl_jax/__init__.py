@@ -8,6 +8,7 @@ if TYPE_CHECKING:
   from nsl_jax import (
     compose,
     data,
+    errors,
     losses,
     methods,
     models,
@@ -26,6 +27,7 @@ __all__ = [
   '__version__',
   'compose',
   'data',
+  'errors',
   'load',
   'load_config',
   'losses',

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
+__all__ = ['TrainingError', 'UnreadableFiles', 'UserError', 'WriteError']
+
 
 class UserError(Exception):
   """Wrong input; the message is one line that names the fix (exit status 2)."""

@@ -2,7 +2,7 @@
 
 A part (a method, term, sampler, network, optimizer) is built by a function or a
 dataclass. Its signature defines the options and their defaults, the `Args:` of
-its docstring describe them, and `declare` states the allowed values:
+its docstring describe them, and `declare` states the allowed values::
 
     @options.declare(eps='> 0', mode=('exact', 'finite_difference'))
     def build(*, eps: float = 1.0, mode: str = 'exact') -> Term:
@@ -139,7 +139,7 @@ def check(part: Part, values: Mapping[str, Any], prefix: str) -> None:
   Args:
     part: the part.
     values: arguments by name.
-    prefix: prefix of the option in messages, such as `vat `.
+    prefix: prefix of the option in messages, such as 'vat '.
 
   Raises:
     errors.UserError: if a value has the wrong type or is not allowed.
