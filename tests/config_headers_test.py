@@ -1,4 +1,4 @@
-"""The first lines of a config say what it costs and gives, and they are true."""
+"""The first lines of a config say what it costs and gives; they are true."""
 
 import ast
 import collections
