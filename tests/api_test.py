@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import pathlib
 import re
 import subprocess
 import sys
@@ -11,10 +10,10 @@ import types
 
 import fresh_process
 from absl.testing import absltest, parameterized
+from repository import ROOT
 
 import nsl_jax
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODULES = tuple(
   name
   for name in nsl_jax.__all__

@@ -2,16 +2,15 @@
 
 import ast
 import collections
-import pathlib
 import re
 
 from absl.testing import absltest, parameterized
+from repository import ROOT
 
 from nsl_jax.papers import rows
 from nsl_jax.reports import tables
 from nsl_jax.training import config as config_lib
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(
   path.stem
   for path in (ROOT / 'configs').glob('*.py')

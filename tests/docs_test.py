@@ -20,6 +20,7 @@ from unittest import mock
 import folders
 import numpy as np
 from absl.testing import absltest, parameterized
+from repository import ROOT
 
 import nsl_jax
 from configs import common
@@ -27,15 +28,7 @@ from nsl_jax import __main__ as main_lib, main
 from nsl_jax.commands import cli
 from nsl_jax.training import automatic, config as config_lib, experiment
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = ('README.md', *sorted(f'docs/{p.name}' for p in ROOT.glob('docs/*.md')))
-# Pages whose blocks use what those of another made run after it.
-RUN_TOGETHER = (
-  ('README.md', 'docs/own-images.md'),
-  *(
-    (page,) for page in PAGES if page not in ('README.md', 'docs/own-images.md')
-  ),
-)
 _FENCE = re.compile(
   r'(?ms)^(?P<indent> *)(?:<!-- not run: (?P<reason>[^\n]+) -->\n(?P=indent))?'
   r'```(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$'
@@ -140,6 +133,19 @@ def shortened(run):
   return short
 
 
+def _together():
+  """Pages with blocks to run; what those of the first make is used by the
+  second."""
+  first = 'README.md', 'docs/own-images.md'
+  yield first
+  for page in PAGES:
+    if page not in first and any(
+      language in ('sh', 'python') and reason is None
+      for language, _, reason in blocks(page)
+    ):
+      yield (page,)
+
+
 class BlocksTest(parameterized.TestCase):
   @parameterized.parameters(*PAGES)
   def test_each_runs_or_says_why_not(self, page):
@@ -151,14 +157,8 @@ class BlocksTest(parameterized.TestCase):
         for line in lines_of(text):
           self.assertIsNotNone(words_of(line), f'{page}: {line} cannot run')
 
-  @parameterized.parameters(*((pages,) for pages in RUN_TOGETHER))
-  def test_run(self, pages):
-    if not any(
-      language in ('sh', 'python') and reason is None
-      for page in pages
-      for language, _, reason in blocks(page)
-    ):
-      self.skipTest('has no block to run')
+  @parameterized.parameters(*_together())
+  def test_run(self, *pages):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.enterContext(contextlib.chdir(folder))
     self.enterContext(_importable(folder))
@@ -275,6 +275,14 @@ class LinksTest(parameterized.TestCase):
         self.assertIn(f']({page})', read('README.md'))
         stem = pathlib.Path(page).stem
         self.assertRegex(read('docs/index.md'), rf'(?m)^{stem}$')
+
+  def test_citation_names_the_papers_and_the_version(self):
+    text = read('CITATION.cff')
+    self.assertIn(f'\nversion: {nsl_jax.__version__}\n', text)
+    for paper in ('1911.05166', '2301.03976', '1912.10364'):
+      self.assertIn(f'https://arxiv.org/abs/{paper}', text)
+      self.assertIn(f'https://arxiv.org/abs/{paper}', read('README.md'))
+    self.assertIn(f'## [{nsl_jax.__version__}]', read('CHANGELOG.md'))
 
   def test_readme_is_short(self):
     self.assertLessEqual(len(read('README.md').splitlines()), 150)

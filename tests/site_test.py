@@ -11,10 +11,10 @@ import urllib.parse
 
 import fresh_process
 from absl.testing import absltest
+from repository import ROOT
 
 import nsl_jax
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 _NEEDS = ('sphinx', 'myst_parser', 'furo')
 _MISSING = [name for name in _NEEDS if not importlib.util.find_spec(name)]
 # What a page loads when it is opened; links are followed by a reader only.
