@@ -1,19 +1,25 @@
 """A method, term, network, augmentation and data set from outside."""
 
+import functools
+import linecache
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 import tempfile
 import textwrap
+import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from nsl_jax import errors, methods, models, terms
-from nsl_jax.data import augment, sources
+import nsl_jax
+from nsl_jax import errors, methods, models, references, terms
+from nsl_jax.data import augment, from_arrays, sources
 from nsl_jax.training import config as config_lib, metrics_log
 
 FILES = {
@@ -82,6 +88,52 @@ FILES = {
       return 0.5 * images
     ''',
 }
+CELL = """
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nsl_jax import compose, methods, terms as terms_lib
+
+
+def twice(components, *, terms, factor: float = 2.0):
+  base = methods.supervised.supervised_loss(components)
+
+  def loss(params, state, batch, key):
+    value, aux = base(params, state, batch, key)
+    return factor * value, aux
+
+  loss = compose.add_terms(loss, terms_lib.from_config(terms))
+  return compose.SingleNetworkMethod(loss)
+
+
+def sure(*, power: float = 1.0):
+  return lambda aux, batch, key: (
+    1.0 - jax.nn.softmax(inputs.logits_u).max(-1) ** power
+  )
+
+
+class Linear(nn.Module):
+  num_classes: int
+  scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    flat = images.reshape(images.shape[0], -1)
+    return nn.Dense(self.num_classes)(self.scale * flat)
+
+
+def darker(images, key):
+  return 0.5 * images
+
+
+def no_method(components, *, terms):
+  return 3
+
+
+def no_term():
+  return 3
+"""
 OVERRIDES = (
   'method.name=outside_parts.twice',
   'method.factor=3',
@@ -192,7 +244,7 @@ class OutsideTest(parameterized.TestCase):
     ('make_nothing', 'make_nothing returns int and not a Linen module'),
     ('make_for_ten', 'make_for_ten does not take num_classes'),
     ('NoModule', 'NoModule is neither a Linen module nor a function'),
-    ('nn', 'parts:nn is neither a Linen module nor a function'),
+    ('nn', 'parts:nn is neither a function nor a class'),
   )
   def test_what_is_no_network(self, attribute, message):
     with self.assertRaisesRegex(errors.UserError, message):
@@ -205,7 +257,7 @@ class OutsideTest(parameterized.TestCase):
     (lambda: models.find('outside_parts.parts:Line'), 'no network .Line.'),
     (
       lambda: augment.build('outside_parts.parts:darkr'),
-      "outside_parts.parts has no function 'darkr'",
+      "outside_parts.parts has no augmentation 'darkr'",
     ),
     (
       lambda: sources.load('my_data'),
@@ -216,6 +268,181 @@ class OutsideTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, message) as e:
       find()
     self.assertNotIn('\n', str(e.exception))
+
+
+def _define(test, text):
+  """Runs a cell of a notebook, whose module is `__main__`."""
+  main = vars(sys.modules['__main__'])
+  before = dict(main)
+  name = f'<cell of {test.id()} {len(linecache.cache)}>'
+  linecache.cache[name] = len(text), None, text.splitlines(True), name
+  exec(compile(text, name, 'exec'), main)
+  made = {k: v for k, v in main.items() if before.get(k) is not v}
+
+  def forget():
+    for key in made:
+      main.pop(key, None)
+    main.update(before)
+
+  test.addCleanup(forget)
+  return types.SimpleNamespace(**main)
+
+
+def _digits():
+  """A few digits as a data set."""
+  rng = np.random.default_rng(0)
+  x = rng.integers(0, 256, (60, 8, 8), np.uint8)
+  y = np.arange(60) % 3
+  return from_arrays(
+    (x[:40], np.where(np.arange(40) < 12, y[:40], -1)),
+    test=(x[40:], y[40:]),
+    name='noise',
+  )
+
+
+def _overrides(cell):
+  return {
+    'method.name': cell.twice,
+    'method.factor': 3,
+    'method.terms.sure.module': cell.sure,
+    'method.terms.sure.power': 2.0,
+    'model.name': cell.Linear,
+    'model.scale': 0.5,
+    'data.augment': ['flip', cell.darker],
+    'steps': 4,
+    'eval.every_steps': 4,
+    'log_every': 4,
+    'data.labeled': 12,
+    'data.validation': 0,
+    'batch.labeled': 6,
+    'batch.unlabeled': 6,
+    'protocol': 'last',
+    'devices': 1,
+  }
+
+
+class ObjectsTest(parameterized.TestCase):
+  """Parts given as Python objects, such as those of a notebook."""
+
+  def test_an_object_of_a_module_is_its_name(self):
+    config = nsl_jax.load_config(
+      'configs/digits_ns3l.py',
+      {'data.augment': augment.flip, 'model.name': models.MLP},
+    )
+    self.assertEqual(config.data.augment, 'nsl_jax.data.augment:flip')
+    self.assertEqual(config.model.name, 'nsl_jax.models.mlp:MLP')
+    self.assertEqual(config.model.hidden, 256)
+
+  def test_values_are_those_of_their_words(self):
+    as_values = {
+      'method.threshold': 0.1,
+      'data.unlabeled_includes_labeled': True,
+      'optimizer.drop_steps': (3, 5),
+      'steps': 7,
+      'data.augment': ('flip', 'translate:1'),
+    }
+    as_words = [
+      ('method.threshold', '0.1'),
+      ('data.unlabeled_includes_labeled', 'true'),
+      ('optimizer.drop_steps', '(3, 5)'),
+      ('steps', '7'),
+      ('data.augment', 'flip,translate:1'),
+    ]
+    file = 'configs/digits_ns3l.py'
+    self.assertEqual(
+      nsl_jax.load_config(file, as_values).to_dict(),
+      nsl_jax.load_config(file, as_words).to_dict(),
+    )
+
+  @parameterized.parameters(
+    lambda: lambda images, key: images, lambda: functools.partial(max)
+  )
+  def test_what_has_no_name(self, make):
+    with self.assertRaisesRegex(errors.UserError, 'define it by def or class'):
+      nsl_jax.load_config('configs/digits_ns3l.py', {'method.name': make()})
+
+  def test_an_older_definition_is_refused(self):
+    old = _define(self, CELL).twice
+    _define(self, CELL)
+    with self.assertRaisesRegex(errors.UserError, 'twice cannot be named'):
+      references.name_of(old)
+
+  def test_what_builds_no_part(self):
+    cell = _define(self, CELL)
+    name, of_term = map(references.name_of, (cell.no_method, cell.no_term))
+    with self.assertRaisesRegex(errors.UserError, 'returns int: return a Meth'):
+      methods.build({'name': name, 'terms': {}}, mock.MagicMock(task=None))
+    with self.assertRaisesRegex(errors.UserError, 'returns int: return a func'):
+      terms.build(of_term)
+
+  def test_a_run_of_a_notebook(self):
+    cell = _define(self, CELL)
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    config = nsl_jax.load_config('configs/digits_ns3l.py', _overrides(cell))
+    source = _digits()
+    results = nsl_jax.run(config, folder, source, verbose=False)
+
+    with self.subTest('the stored config names the parts and has their source'):
+      stored = results['config']
+      self.assertEqual(stored['method']['name'], '__main__:twice')
+      self.assertEqual(stored['method']['factor'], 3.0)
+      self.assertEqual(stored['model']['name'], '__main__:Linear')
+      self.assertEqual(stored['data']['augment'], 'flip,__main__:darker')
+      self.assertEqual(stored['data']['name'], 'noise')
+      self.assertEqual(results['row'], '')
+      self.assertEqual(
+        {*stored['objects']}, {'twice', 'sure', 'Linear', 'darker'}
+      )
+      for source_text in stored['objects'].values():
+        self.assertIn(source_text.strip(), CELL)
+    with self.subTest('and is trained as told'):
+      lines = metrics_log.read(pathlib.Path(folder, 'seed_0/metrics.jsonl'))
+      last = [line for line in lines if line['kind'] == 'train'][-1]
+      expected = 3.0 * last['cross_entropy'] + last['sure'] / 2
+      self.assertAlmostEqual(last['loss'], expected, places=4)
+    with self.subTest('it predicts where its parts are'):
+      network = nsl_jax.load(folder)
+      probabilities = network.predict_proba(source.test.images)
+      self.assertEqual(probabilities.shape, (20, 3))
+      again = pickle.loads(pickle.dumps(network))
+      np.testing.assert_allclose(
+        again.predict_proba(source.test.images), probabilities, atol=1e-6
+      )
+    with self.subTest('and goes on there'):
+      again = nsl_jax.run(config, folder, source, verbose=False)
+      self.assertEqual(again['reports'], results['reports'])
+
+    _define(self, CELL.replace('flat = ', 'flat = 2 * '))
+    with self.subTest('not with another network of that name'):
+      with self.assertRaisesRegex(errors.UserError, 'Linear is defined other'):
+        nsl_jax.load(folder)
+      with self.assertRaisesRegex(
+        errors.UserError, 'begun with another definition of Linear: restore'
+      ):
+        nsl_jax.run(config, folder, source, verbose=False)
+    del sys.modules['__main__'].Linear
+    with self.subTest('nor without one'):
+      message = "the part 'Linear' is defined in the notebook or script of"
+      with self.assertRaisesRegex(errors.UserError, message):
+        nsl_jax.load(folder)
+      with self.assertRaisesRegex(errors.UserError, "the network 'Linear' is"):
+        nsl_jax.run(config, folder, source, verbose=False)
+
+  def test_a_classifier_of_objects(self):
+    cell = _define(self, CELL)
+    model = nsl_jax.SemiSupervisedClassifier(
+      cell.twice,
+      network=cell.Linear,
+      terms={'sure': {'module': cell.sure, 'weight': 0.5}},
+      steps=2,
+      validation=0,
+      batch_size=4,
+    )
+    source = _digits()
+    model.fit(source.train.images, source.train.labels)
+    self.assertEqual(model.config_['method']['name'], '__main__:twice')
+    self.assertEqual(model.config_['method']['terms']['sure']['weight'], 0.5)
+    self.assertLen(model.predict(source.test.images), 20)
 
 
 if __name__ == '__main__':

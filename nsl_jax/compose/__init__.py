@@ -2,6 +2,7 @@
 mixing, the bilevel step, and tasks. No file here imports a method or a config.
 """
 
+from nsl_jax.compose.bilevel import label_gradient
 from nsl_jax.compose.combinators import (
   SingleNetworkMethod,
   add_terms,
@@ -19,6 +20,7 @@ __all__ = [
   'decoupled_weight_decay',
   'ema_update',
   'gradient_step',
+  'label_gradient',
   'require_second_pass',
   'sequence',
   'to_method',

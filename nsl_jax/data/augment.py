@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import errors
+from nsl_jax import errors, references
 from nsl_jax.types import Array, Augment, Key, Moving
 
 AUGMENT = 'augment'  # scope of augmentation in a profile
@@ -283,9 +283,7 @@ OPERATIONS: dict[str, Operation] = {
 
 def _of_function(module: str, name: str) -> Operation:
   """A function `(images f32[B, H, W, C], key) -> images` of another package."""
-  function = getattr(errors.import_module(module, 'augmentation'), name, None)
-  if function is None:
-    raise errors.UserError(f'module {module} has no function {name!r}')
+  function = references.find(f'{module}:{name}', 'augmentation')
   return Operation(f'{module}:{name}', lambda *_: function, moves=True)
 
 
@@ -302,7 +300,7 @@ def _parse(
     )
     if name in OPERATIONS and bool(value) == bool(colon):
       yield step, OPERATIONS[name], value, wrong
-    elif '.' in name and value:
+    elif value.isidentifier():
       yield step, _of_function(name, value), value, wrong
     else:
       raise wrong

@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -43,8 +43,10 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
   Args:
     method: `auto` (mixmatch for images, mean_teacher for features, supervised
       without unlabeled rows), or a method
-      such as `supervised`, `ns3l`, `mean_teacher`, `vat`, `mixmatch`.
-    network: `auto` (by the shape of the inputs), or a network.
+      such as `supervised`, `ns3l`, `mean_teacher`, `vat`, `mixmatch`, or a
+      function that builds one, see `methods.find`.
+    network: `auto` (by the shape of the inputs), or a network, or what makes
+      one, see `models.find`.
     steps: number of training steps; None to follow from the number of rows.
     validation: number of labeled rows held out to choose among the weights of
       the run, or their share as a float in (0, 1); None for a fifth, 0 for
@@ -53,7 +55,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     batch_size: labeled rows of a step, and as many unlabeled ones; None for
       the default.
     terms: names of losses on the unlabeled rows to add to the method, or a
-      mapping from each name to its options.
+      mapping from each name to its options; `module` of a term of your own is
+      the function that builds it, see `terms.find`.
     overrides: fields of the config by dotted name, such as `{'optimizer.lr':
       1e-3, 'data.augment': 'noise:0.1'}`.
     unlabeled: the label of rows without one. Where `y` are strings, -1 stands
@@ -79,9 +82,9 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
 
   def __init__(
     self,
-    method: str = 'auto',
+    method: str | Callable[..., Any] = 'auto',
     *,
-    network: str = 'auto',
+    network: str | Callable[..., Any] = 'auto',
     steps: int | None = None,
     validation: int | float | None = None,
     batch_size: int | None = None,
@@ -180,6 +183,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     if self.steps is not None and self.steps < 1:
       raise errors.UserError(f'steps={self.steps}: must be at least 1, or None')
     terms = [self.terms] if isinstance(self.terms, str) else list(self.terms)
+    if isinstance(self.terms, Mapping):  # those of other packages stay out
+      terms = [name for name in terms if 'module' not in self.terms[name]]
     pairs: dict[str, Any] = {
       'method.name': self.method,
       'model.name': self.network,
@@ -194,7 +199,7 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     pairs |= self.overrides or {}
     config = config_lib.load(
       _CONFIG,
-      [(field, str(value)) for field, value in pairs.items()],
+      pairs,
       dir=f'{_NAME}.npz',
       steps=self.steps or 0,
       validation=self._held_out(labels),
@@ -202,7 +207,6 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     )
     with config.unlocked():
       config.seed = _seed(self.random_state)
-      config.data.name, config.data.dir = _NAME, ''
     return config
 
   def _held_out(self, labels: np.ndarray) -> int:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from nsl_jax import errors, methods
+from nsl_jax import errors, methods, references
 from nsl_jax.compose import tasks
 from nsl_jax.data import normalize, resize
 from nsl_jax.data.datasets import npz
@@ -376,6 +376,7 @@ def _components_and_shapes(
   """What the method of a run is built from, and the shapes of its state without
   the optimizer's.
   """
+  references.check_sources(config.get('objects', {}))
   components = experiment.components_of(
     config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
   )

@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nsl_jax import errors, terms as terms_lib
+from nsl_jax import errors, references, terms as terms_lib
 from nsl_jax.compose import combinators, tasks
 from nsl_jax.methods import supervised
 from nsl_jax.methods.supervised import supervised_loss
@@ -41,15 +41,19 @@ def find(name: str) -> Build:
   tasks; without it the method supports classification only.
 
   Args:
-    name: a file of this folder, one of `OF_ONE_TERM`, or `package.module` of
-      another file.
+    name: a file of this folder, one of `OF_ONE_TERM`, `package.module` of
+      another file, or `module:name` of such a function itself.
 
   Raises:
     errors.UserError: if no method has this name.
   """
   if name in OF_ONE_TERM:
     return _of_one_term(name)
-  build_method: Build = _module(name).build
+  build_method: Build
+  if ':' in name:
+    build_method = references.find(name, 'method')
+  else:
+    build_method = _module(name).build
   return build_method
 
 
@@ -99,7 +103,7 @@ def build(config: Mapping[str, Any], components: Components) -> Method:
   options = {k: v for k, v in config.items() if k != 'name'}
   make = find(name)
   supported: tuple[str, ...] = (tasks.CLASSIFICATION.name,)
-  if name not in OF_ONE_TERM:
+  if name not in OF_ONE_TERM and ':' not in name:
     supported = getattr(_module(name), 'TASKS', supported)
   try:
     inspect.signature(make).bind(components, **options)
@@ -109,4 +113,9 @@ def build(config: Mapping[str, Any], components: Components) -> Method:
   method = make(components, **options)
   if isinstance(method, combinators.SingleNetworkMethod):
     return combinators.to_method(method, components)
+  if not isinstance(method, Method):
+    raise errors.UserError(
+      f'method {name!r} returns {type(method).__name__}: return a Method or a '
+      'SingleNetworkMethod'
+    )
   return method

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from nsl_jax import errors, options
+from nsl_jax import errors, options, references
 from nsl_jax.models import weights
 from nsl_jax.models.choice import Choice, choose
 from nsl_jax.models.cnn3 import CNN3
@@ -84,17 +84,12 @@ def find(name: str) -> Callable[..., nn.Module]:
   Raises:
     UserError: no network has this name, or what has it is neither.
   """
-  module, _, attribute = name.partition(':')
-  network: type[nn.Module] | None
-  if not attribute:
-    network = _lookup('network', name, NETWORKS)
+  network: Callable[..., nn.Module]
+  if ':' in name:
+    network = references.find(name, 'network')
   else:
-    network = getattr(errors.import_module(module, 'network'), attribute, None)
-  if network is None:
-    raise errors.UserError(f'module {module} has no network {attribute!r}')
-  if not callable(network) or (
-    inspect.isclass(network) and not issubclass(network, nn.Module)
-  ):
+    network = _lookup('network', name, NETWORKS)
+  if inspect.isclass(network) and not issubclass(network, nn.Module):
     raise errors.UserError(
       f'{name} is neither a Linen module nor a function that makes one'
     )

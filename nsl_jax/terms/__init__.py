@@ -7,10 +7,11 @@ ramp of the paper's main row. No file here imports a method.
 import importlib
 import inspect
 import pkgutil
+import types
 from collections.abc import Mapping
 from typing import Any
 
-from nsl_jax import errors, options, schedules
+from nsl_jax import errors, options, references, schedules
 from nsl_jax.terms import negative_samplers
 from nsl_jax.types import Schedule, Term
 
@@ -29,11 +30,15 @@ def find(name: str) -> Any:
   """The module of a term.
 
   Args:
-    name: a file of this folder, or `package.module` of another file.
+    name: a file of this folder, `package.module` of another file, or
+      `module:name` of a function `build(**options) -> Term` alone.
 
   Raises:
     errors.UserError: if no term has this name.
   """
+  if ':' in name:
+    part = references.find(name, 'term')
+    return types.SimpleNamespace(build=part, DEFAULTS={})
   if '.' in name:
     return errors.import_module(name, 'term')
   if name not in names():
@@ -55,6 +60,11 @@ def build(name: str, **fields: Any) -> Term:
   except TypeError as error:
     raise errors.UserError(f'term {name!r}: {error}') from error
   term: Term = make(**fields)
+  if not callable(term):
+    raise errors.UserError(
+      f'term {name!r} returns {type(term).__name__}: return a function '
+      '(aux, batch, key) -> f32[N]'
+    )
   return term
 
 
@@ -64,7 +74,7 @@ def from_config(
   """Terms with their weights, from `{name: {weight, ramp, ...options}}`.
 
   A term of another package may have any name; its field `module` is the
-  `package.module` of its file.
+  `package.module` of its file, or the `module:name` of its function.
 
   Raises:
     errors.UserError: for an unknown term or option.

@@ -23,6 +23,7 @@ from nsl_jax import (
   models,
   optimizers,
   options,
+  references,
   schedules,
   terms as terms_lib,
 )
@@ -132,14 +133,19 @@ def _import_as_configs(folder: pathlib.Path) -> None:
 
 
 def load(
-  argument: str, overrides: Sequence[tuple[str, str]] = (), **extra: Any
+  argument: str,
+  overrides: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+  **extra: Any,
 ) -> Config:
   """The complete config of `FILE[:k=v,…]`, locked.
 
   Args:
     argument: the file and its arguments.
-    overrides: pairs such as `('optimizer.lr', '0.1')`. A name (`method.name`,
-      `method.sampler`) replaces the part with all of its options, in any order.
+    overrides: values by field, such as `{'optimizer.lr': 0.1}`, or pairs of
+      both. A name (`method.name`, `method.sampler`) replaces the part with all
+      of its options, in any order. A method, network, augmentation or term
+      (`method.terms.sure.module`) may be the function or class itself, see
+      `references`; of augmentations also a list.
     **extra: more arguments of the file.
 
   Raises:
@@ -161,6 +167,9 @@ def load(
     raise errors.UserError(
       f'{name} raised {type(error).__name__}: {error}'
     ) from error
+  if isinstance(overrides, Mapping):
+    overrides = tuple(overrides.items())
+  overrides = [(field, _text(value)) for field, value in overrides]
   names = [pair for pair in overrides if is_name(pair[0])]
   for field, text in names:
     _replace_part(config, field, text)
@@ -170,6 +179,19 @@ def load(
       _set(config, field, text)
   complete(config)
   return config.lock()
+
+
+def _text(value: Any) -> str:
+  """A value as a word of the command line."""
+  if isinstance(value, str):
+    return value
+  if callable(value):
+    return references.name_of(value)
+  if isinstance(value, (list, tuple)) and any(
+    isinstance(one, str) or callable(one) for one in value
+  ):
+    return ','.join(map(_text, value))
+  return str(value)
 
 
 def is_name(field: str) -> bool:
@@ -247,7 +269,9 @@ def _set(config: Config, field: str, text: str) -> None:
     return
   if name not in fields:
     raise errors.UserError(_no_field(field, name, fields, section))
-  fields[name] = convert(f'config.{field}', text, fields[name])
+  value = convert(f'config.{field}', text, fields[name])
+  with fields.ignore_type():  # a number may become a tuple, as of drop_steps
+    fields[name] = value
 
 
 def _value(text: str) -> Any:

@@ -11,6 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 from absl import logging
+from flax import traverse_util
 from jax.sharding import Mesh
 
 from nsl_jax import (
@@ -20,6 +21,7 @@ from nsl_jax import (
   methods,
   models,
   optimizers,
+  references,
   schedules,
 )
 from nsl_jax.compose import tasks
@@ -464,7 +466,9 @@ def run(
   Args:
     config: the config; what it leaves open follows from the data.
     workdir: where to write.
-    source: the data; None for those that the config names.
+    source: the data, such as by `nsl_jax.data.from_arrays`; the stored config
+      has its name, and none of `data.dir`. None for those that the config
+      names.
     verbose: whether to print what was read and chosen, warnings and progress;
       all but the last are in the result, too.
 
@@ -489,10 +493,13 @@ def _run(
   source: sources.Source | None,
   verbose: bool,
 ) -> dict[str, Any]:
-  config, warnings = run_warnings.confirm_row(config)
-  chosen: tuple[str, ...] = ()
   if source is not None:
     source = pipeline.limited(source, config.data.limit)
+    config = config.copy_and_resolve_references().unlock()
+    config.data.name, config.data.dir = source.name, ''
+    config.lock()
+  config, warnings = run_warnings.confirm_row(config)
+  chosen: tuple[str, ...] = ()
   if automatic.is_open(config):
     source = source or pipeline.load_source(config)
     config, chosen = automatic.resolve(config, source)
@@ -503,8 +510,12 @@ def _run(
     weights = (f'starts from the weights in {init_from}',) if init_from else ()
     for line in (*parts.source.report, *chosen, *weights):
       print(line, file=sys.stderr)
+  texts = traverse_util.flatten_dict(config.to_dict()).values()
+  objects = references.sources(text for text in texts if isinstance(text, str))
   with config.unlocked():
     config.kernels = parts.kernels
+    if objects:
+      config.objects = objects
   seeds = range(config.seed, config.seed + config.seeds)
   warnings += _warnings(config, parts, seeds)
   if shown:

@@ -118,6 +118,12 @@ def lock_workdir_to_config(
     changed = [n for n in changed if n != 'full_steps']
   changed.sort(key=lambda name: name != 'steps')  # others may follow from it
   for name in changed:
+    if name.startswith('objects.'):
+      raise errors.UserError(
+        f'{workdir} was begun with another definition of '
+        f'{name.removeprefix("objects.")}: restore it (its source is in '
+        f'{path}, under objects) or use another --workdir'
+      )
     why = _why_not_longer(before, now) if changed == ['steps'] else ''
     if why is not None:
       raise errors.UserError(
