@@ -19,7 +19,7 @@ from absl.testing import absltest, parameterized
 
 import nsl_jax
 from nsl_jax import errors, methods, models, references, terms
-from nsl_jax.data import augment, from_arrays, sources
+from nsl_jax.data import augment, of_arrays, sources
 from nsl_jax.training import config as config_lib, metrics_log
 
 FILES = {
@@ -108,7 +108,7 @@ def twice(components, *, terms, factor: float = 2.0):
 
 
 def sure(*, power: float = 1.0):
-  return lambda aux, batch, key: (
+  return lambda inputs, batch, key: (
     1.0 - jax.nn.softmax(inputs.logits_u).max(-1) ** power
   )
 
@@ -293,7 +293,7 @@ def _digits():
   rng = np.random.default_rng(0)
   x = rng.integers(0, 256, (60, 8, 8), np.uint8)
   y = np.arange(60) % 3
-  return from_arrays(
+  return of_arrays(
     (x[:40], np.where(np.arange(40) < 12, y[:40], -1)),
     test=(x[40:], y[40:]),
     name='noise',
@@ -360,6 +360,12 @@ class ObjectsTest(parameterized.TestCase):
   def test_what_has_no_name(self, make):
     with self.assertRaisesRegex(errors.UserError, 'define it by def or class'):
       nsl_jax.load_config('configs/digits_ns3l.py', {'method.name': make()})
+
+  def test_l2i_by_name_has_held_out_batches(self):
+    config = nsl_jax.load_config(
+      'configs/digits_ns3l.py', {'method.name': 'l2i'}
+    )
+    self.assertEqual(config.batch.holdout, 50)
 
   def test_an_older_definition_is_refused(self):
     old = _define(self, CELL).twice

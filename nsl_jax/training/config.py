@@ -328,6 +328,8 @@ def complete(config: Config) -> None:
   _fill(config.optimizer, optimizers.options_of(config.optimizer.name))
   if config.method.name != _AUTO:
     _complete_method(config.method, config.steps)
+  if 'host' in config.method and 'holdout' not in config.batch:
+    config.batch.holdout = config.batch.labeled
 
 
 def _complete_method(fields: Config, steps: int) -> None:

@@ -466,7 +466,7 @@ def run(
   Args:
     config: the config; what it leaves open follows from the data.
     workdir: where to write.
-    source: the data, such as by `nsl_jax.data.from_arrays`; the stored config
+    source: the data, such as by `nsl_jax.data.of_arrays`; the stored config
       has its name, and none of `data.dir`. None for those that the config
       names.
     verbose: whether to print what was read and chosen, warnings and progress;
