@@ -9,6 +9,7 @@ ELSEWHERE = {
   '__main__': 'package_test, commands/cli_test',
   'errors': 'the errors of every part',
   'files': 'training/workdir_test, data/cache_test',
+  'references': 'outside_test',
   'types': 'nothing but types',
   'benchmarks/growth': 'commands/bench_test',
   'benchmarks/startup': 'commands/bench_test',
