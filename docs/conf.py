@@ -31,8 +31,10 @@ html_theme_options = {
 
 
 def _on_github(text: str, prefix: str) -> str:
-  """Links that start with `prefix` and leave this folder."""
-  pattern = re.compile(rf'\]\({prefix}(?!https?:|#|docs/)([\w./-]+)\)')
+  """Links that start with `prefix` and leave this folder; pictures stay."""
+  pattern = re.compile(
+    rf'\]\({prefix}(?!https?:|#|docs/)([\w./-]+)(?<!\.png)\)'
+  )
   return pattern.sub(rf']({REPOSITORY}/blob/main/\1)', text)
 
 
