@@ -178,8 +178,8 @@ class CommandsTest(absltest.TestCase):
     weights = folder / 'run' / 'seed_0' / 'final'
     for file in weights.rglob('d/*'):
       os.truncate(file, 20)
-    _, err = called(
-      predict.main,
+    _, err = process(
+      'predict',
       *words,
       '--out=none.csv',
       '--weights=last',

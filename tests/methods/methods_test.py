@@ -312,7 +312,9 @@ class EveryMethodTest(parameterized.TestCase):
     """40 steps on 50 labels: most of the test digits are read."""
     source, split = digits()
     # With a perceptron NS3L's ramp adds more to the loss than it loses.
-    network = {'name': 'small_cnn' if name == 'ns3l' else 'mlp'}
+    network = {'name': 'mlp', 'layers': 1}
+    if name == 'ns3l':
+      network = {'name': 'small_cnn'}
     components = Components(
       model=models.build(network, 10, precision=precision),
       tx=optax.adam(3e-3),
