@@ -54,7 +54,7 @@ import pytest  # noqa: E402
 
 from nsl_jax.training import kernels  # noqa: E402
 
-_most = 700 * 2**20  # bytes
+_MEGABYTE = 2**20
 try:
   _MALLOC_TRIM = ctypes.CDLL('libc.so.6').malloc_trim
 except (OSError, AttributeError):  # another libc
@@ -66,13 +66,6 @@ jax.config.update('jax_compilation_cache_dir', os.environ[_SHARED])
 kernels.remember('default')  # no test waits for, or depends on, a measurement
 
 
-def _forget_programs():
-  jax.clear_caches()
-  gc.collect()
-  if _MALLOC_TRIM:  # else the allocator keeps what compiling took
-    _MALLOC_TRIM(0)
-
-
 def _resident() -> int:
   """Bytes of memory that the process holds; 0 where that is not told."""
   try:
@@ -82,11 +75,24 @@ def _resident() -> int:
     return 0
 
 
-@pytest.fixture(autouse=True)
-def keep_below_a_gigabyte():
+def _forget_programs(above: int) -> None:
   """Forgets what is compiled and traced where a worker has grown large."""
-  global _most
+  if _resident() > above:
+    jax.clear_caches()
+    gc.collect()
+    if _MALLOC_TRIM:  # else the allocator keeps what compiling took
+      _MALLOC_TRIM(0)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def start_small():
+  """What one file compiles is of little use to the next."""
   yield
-  if _resident() > _most:
-    _forget_programs()
-    _most = max(_most, _resident() + 100 * 2**20)  # else at once again
+  _forget_programs(650 * _MEGABYTE)
+
+
+@pytest.fixture(autouse=True)
+def stay_below_a_gigabyte():
+  """Compiling is most of the time, so few tests begin with nothing."""
+  yield
+  _forget_programs(800 * _MEGABYTE)
