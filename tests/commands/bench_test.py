@@ -59,6 +59,7 @@ class BenchTest(absltest.TestCase):
           '--image=8x8x1',
           '--steps=1',
           '--method=supervised',
+          '--model=mlp',
           '--batch=2+3',
           f'--json={path}',
         ]
