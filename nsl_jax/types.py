@@ -6,6 +6,7 @@ and updates run in sequence. A method gets its network, optimizer and
 augmentation as `Components`.
 """
 
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -227,8 +228,8 @@ class TermInputs(NamedTuple):
       None if the method has no such pass.
     stats: batch-normalization statistics, updated by the passes so far; set by
       `add_terms`.
-    teacher: weights of an averaged network; set by `add_terms` if the method
-      keeps one.
+    slots: the method's slots after the loss, such as a teacher; set by
+      `add_terms`.
   """
 
   logits_u: Array
@@ -241,7 +242,7 @@ class TermInputs(NamedTuple):
   )
   forward_pass: ForwardPass | None = None
   stats: Stats = None
-  teacher: Params = None
+  slots: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Aux(NamedTuple):

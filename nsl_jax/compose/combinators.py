@@ -89,7 +89,7 @@ def _plus(
       f'{", ".join(terms)} needs unlabeled images: set config.batch.unlabeled'
     )
   metrics = dict(aux.metrics)
-  inputs = aux.inputs._replace(stats=aux.stats, teacher=aux.slots.get(TEACHER))
+  inputs = aux.inputs._replace(stats=aux.stats, slots=aux.slots)
   for (name, (weight, term)), key in zip(terms.items(), keys):
     rows = term(inputs, batch, key)
     if isinstance(rows, tuple):
@@ -353,8 +353,8 @@ def teacher_params(inputs: TermInputs, name: str) -> Params:
   Raises:
     errors.UserError: if the method has no teacher; `name` is the term.
   """
-  if inputs.teacher is None:
+  if TEACHER not in inputs.slots:
     raise errors.UserError(
       f'the term {name} needs the method mean_teacher, which keeps the teacher'
     )
-  return inputs.teacher
+  return inputs.slots[TEACHER]

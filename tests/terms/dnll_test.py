@@ -63,7 +63,9 @@ class DNLLTest(parameterized.TestCase):
     refused = lambda *args: self.fail('the other pass is for the student')
     value = terms.build('dnll', source='teacher')(
       shared(
-        second_pass=second_pass, second_pass_with_stats=refused, teacher=slot
+        second_pass=second_pass,
+        second_pass_with_stats=refused,
+        slots={'teacher': slot},
       ),
       rows(),
       jax.random.key(0),

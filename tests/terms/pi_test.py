@@ -22,7 +22,7 @@ class AgreementTest(parameterized.TestCase):
       return teacher
 
     term = terms.build(name)
-    inputs = shared(student, second_pass=second_pass, teacher=slot)
+    inputs = shared(student, second_pass=second_pass, slots={'teacher': slot})
     return term(inputs, rows(), jax.random.key(0))
 
   @parameterized.parameters('pi', 'mean_teacher')
