@@ -128,6 +128,8 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
     batch_norm='running',
   )
   config.log_every = 50
+  # Where lines are sent, too: a project of Weights & Biases, a URI of MLflow.
+  config.log = dict(wandb='', mlflow='')
   config.checkpoint = dict(every=500, keep=2)
   config.steps_per_call = 0  # 0: 1 on CPU, 25 elsewhere
   config.devices = 0  # 0: all

@@ -31,21 +31,24 @@ class UnreadableFiles(Exception):
     self.count = count
 
 
-def refuse_address(path: object, option: str) -> None:
-  """Refuses the address of a bucket, which would become a local folder.
+def refuse_address(
+  path: object, option: str, allowed: str = 'local folders'
+) -> None:
+  """Refuses an address, which would become a local folder.
 
   Args:
     path: as given, or as pathlib writes it: `gs:/bucket/run`. A single letter
       before the colon is a drive.
     option: the option that was set to it.
+    allowed: what it may be set to.
 
   Raises:
     UserError: if the path is an address.
   """
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', str(path)):
     raise UserError(
-      f'{option}={path} is an address, and only local folders can be '
-      'written: name one, such as where that bucket is mounted'
+      f'{option}={path} is an address, and only {allowed} can be written: '
+      'name one, such as where that bucket is mounted'
     )
 
 

@@ -15,12 +15,19 @@ smoke=true and reduced=STEPS (every horizon scaled).
 import json
 import pathlib
 import sys
+import time
 from collections.abc import Sequence
 
 from nsl_jax import errors
 from nsl_jax.commands import cli
-from nsl_jax.training import config as config_lib, experiment, sharding, summary
+from nsl_jax.training import (
+  config as config_lib,
+  experiment,
+  processes,
+  summary,
+)
 
+_STARTED = time.monotonic()
 Overrides = list[tuple[str, str]]
 
 
@@ -57,13 +64,20 @@ def _parser() -> cli.Parser:
   )
   add(
     '--workdir',
-    type=pathlib.Path,
-    help='where to write (default: runs/<config name>)',
+    type=cli.path_of('--workdir'),
+    help='where to write, also gs://… (default: runs/<config name>)',
   )
   add(
     '--print_config',
     action='store_true',
     help='print the complete config as JSON, and train nothing',
+  )
+  add(
+    '--max_hours',
+    type=float,
+    metavar='H',
+    help='save and stop (status 75) 5 minutes before H hours are over, or '
+    'after 90 %% of them if that is later; the same command resumes',
   )
   add(
     '--coordinator_address',
@@ -73,7 +87,28 @@ def _parser() -> cli.Parser:
   )
   add('--num_processes', type=int, help='number of processes')
   add('--process_id', type=int, help='number of this process, from 0')
+  add(
+    '--join_s',
+    type=int,
+    default=processes.JOIN_S,
+    metavar='SECONDS',
+    help='how long the processes wait for one another at the start',
+  )
   return parser
+
+
+def _deadline(hours: float | None) -> float | None:
+  """When to stop, which leaves time to write a checkpoint.
+
+  Raises:
+    errors.UserError: if it is not positive.
+  """
+  if hours is None:
+    return None
+  if not hours > 0:
+    raise errors.UserError(f'--max_hours={hours}: must be above 0')
+  seconds = 3600.0 * hours
+  return _STARTED + max(seconds - 300.0, 0.9 * seconds)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -85,14 +120,18 @@ def main(argv: Sequence[str] | None = None) -> None:
       '--config is missing: try --config=configs/digits_ns3l.py'
     )
   config = config_lib.load(options.config, overrides)
+  deadline = _deadline(options.max_hours)
   if options.print_config:
     print(json.dumps(config.to_dict(), indent=2))
     return
   workdir = options.workdir or default_workdir(options.config, overrides)
-  sharding.join(
-    options.coordinator_address, options.num_processes, options.process_id
+  processes.join(
+    options.coordinator_address,
+    options.num_processes,
+    options.process_id,
+    within_s=options.join_s,
   )
-  results = experiment.run(config, workdir)
+  results = experiment.run(config, workdir, deadline=deadline)
   if results:
     count = len(results['seeds'])
     print(

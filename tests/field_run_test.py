@@ -165,9 +165,10 @@ class FieldTest(parameterized.TestCase):
 
   def start(self, **parts):
     """A start of the run, with some parts of the problem replaced."""
+    deadline = parts.pop('deadline', None)
     found = self.parts._replace(**parts)
     with mock.patch.object(experiment, 'prepare', lambda *given: found):
-      return experiment.run(_config(), self.folder)
+      return experiment.run(_config(), self.folder, deadline=deadline)
 
   def lines(self, folder):
     lines = metrics_log.read(folder / 'seed_0' / 'metrics.jsonl')
@@ -274,6 +275,13 @@ class SignalTest(FieldTest):
     self.assertEqual(raised.exception.signal, number)
     self.assertLen(calls, 1)
     self.assert_as_unbroken(self.start())
+
+  def test_end_of_its_time(self):
+    with self.assertRaisesRegex(loop.Interrupted, 'the end of its') as raised:
+      self.start(deadline=time.monotonic())
+    self.assertEqual(raised.exception.signal, loop.OUT_OF_TIME)
+    self.assertEqual(_newest(self.seed).name, '1')
+    self.assert_as_unbroken(self.start(deadline=time.monotonic() + 1000))
 
   @parameterized.parameters(4, 12, _STEPS)
   def test_in_an_evaluation(self, step):

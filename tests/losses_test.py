@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numeric
 import numpy as np
 from absl.testing import absltest, parameterized
 from jax.test_util import check_grads
@@ -77,7 +78,7 @@ class EveryLossTest(parameterized.TestCase):
   @parameterized.parameters(*LOSSES)
   def test_gradient(self, name):
     logits = np.random.default_rng(0).normal(size=(2, 4))
-    with jax.enable_x64(True):
+    with numeric.float64():
       check_grads(jax.jit(LOSSES[name]), (logits,), order=1, rtol=1e-7)
 
   @parameterized.parameters(*LOSSES)
@@ -133,7 +134,7 @@ class CrossEntropyTest(parameterized.TestCase):
 
   def test_gradient_is_prediction_minus_label(self):
     logits, labels = random_case(2, 3, 5)[0], np.array([4, 0, 2])
-    with jax.enable_x64(True):
+    with numeric.float64():
       grad = gradient(losses.cross_entropy, logits, labels)
     expected = special.softmax(logits, axis=-1) - np.eye(5)[labels]
     np.testing.assert_allclose(grad, expected, rtol=0, atol=1e-15)
@@ -157,7 +158,7 @@ class PseudoLabelTest(parameterized.TestCase):
     target_probs[0, 3] = 0.99
     logits = np.linspace(-1.0, 1.0, num_classes)[None]
     loss = lambda z: losses.pseudo_label(z, target_probs, threshold=0.95)
-    with jax.enable_x64(True):
+    with numeric.float64():
       grad = np.asarray(gradient(loss, logits))
     target = special.softmax(logits, axis=-1) - grad
     exact = math.exp(10) / (math.exp(10) + num_classes - 1)
@@ -248,7 +249,7 @@ class NoneOfTest(parameterized.TestCase):
     total = np.where(negative, probs, 0.0).sum(-1, keepdims=True)
     expected = np.where(negative, probs, -probs * total / kept)
     unit = np.broadcast_to(kept if rounds else 1.0, probs.shape)
-    with jax.enable_x64(True):
+    with numeric.float64():
       grad = np.asarray(gradient(form, logits, negative))
       value = np.asarray(form(logits, negative))
     self.assertLess(np.abs((grad - expected) * unit).max(), 1e-15)
@@ -277,7 +278,7 @@ class NoneOfTest(parameterized.TestCase):
       z, ~np.eye(num_classes, dtype=bool)[labels]
     )
     theirs = lambda z: losses.cross_entropy(z, labels)
-    with jax.enable_x64(True):
+    with numeric.float64():
       np.testing.assert_allclose(
         ours(logits), theirs(logits), rtol=0, atol=2e-15
       )
@@ -294,7 +295,7 @@ class NoneOfTest(parameterized.TestCase):
     ):
       np.testing.assert_allclose(loss(logits, negative), [expected], atol=1e-6)
     logits, negative = random_case(10, rows=200)
-    with jax.enable_x64(True):
+    with numeric.float64():
       value = np.asarray(losses.negative_sampling_loss(logits, negative))
     excess = value - dnll_sum(logits, negative)
     several = negative.sum(-1) > 1

@@ -13,9 +13,11 @@ from typing import Any, NoReturn
 import jax
 from absl import logging
 
-from nsl_jax import errors, memory
+from nsl_jax import errors, files, memory
 from nsl_jax.data import cache
-from nsl_jax.training import checkpoint, loop
+from nsl_jax.training import checkpoint, loop, processes
+
+OUT_OF_TIME = 75  # exit status of a run that --max_hours ends
 
 
 def fail(message: object, status: int) -> NoReturn:
@@ -64,7 +66,9 @@ def run_command(body: Callable[[], None], *, keep_memory: bool = True) -> None:
 
   The status is 2 for wrong input, 1 for a run that cannot continue, and 128
   plus the signal for a run that was stopped and can be resumed, or whose output
-  is not read. Other errors print a traceback and end the process at once.
+  is not read. A run that can be resumed also ends with 75, when its time is
+  over, and with 69, when one of its processes is lost. Other errors print a
+  traceback and end the process at once.
   """
   logging.set_verbosity(logging.WARNING)
   if keep_memory:
@@ -89,26 +93,35 @@ def _run(body: Callable[[], None]) -> None:
     _keep_compilations()
     body()
   except errors.UserError as error:
-    fail(error, 2)
+    try:
+      fail(error, 2)
+    finally:
+      if processes.is_joined():
+        processes.leave(2)
   except errors.UnreadableFiles as error:
     fail(error, 64 + min(error.count, 63))
   except (errors.TrainingError, errors.WriteError) as error:
+    if processes.is_joined() and isinstance(error, errors.WriteError):
+      processes.await_loss()  # which also is an error of writing
     try:
       fail(error, 1)
     finally:
-      # Several processes synchronize at exit; a single one need not wait for
-      # its threads.
-      if not jax.distributed.is_initialized():
-        _leave(1)
+      if processes.is_joined():
+        processes.leave(1)
+      _leave(1)
   except BrokenPipeError:
     raise
   except loop.Interrupted as stop:
     print(f'{stop}; the same command resumes', file=sys.stderr)
+    if stop.signal == loop.OUT_OF_TIME:
+      sys.exit(OUT_OF_TIME)
     sys.exit(128 + stop.signal)
   except KeyboardInterrupt:
     print('stopped; the same command starts again', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
   except Exception:
+    if processes.is_joined():
+      processes.await_loss()
     traceback.print_exc()
     _leave(1)
 
@@ -128,6 +141,11 @@ _FIELDS = {
   'data_dir': 'data.dir',
   'labels': 'data.labeled',
 }
+
+
+def path_of(option: str) -> Callable[[str], files.Path]:
+  """What reads an option that names a path on a disk or in a bucket."""
+  return lambda word: files.path_of(word, option)
 
 
 class Parser(argparse.ArgumentParser):

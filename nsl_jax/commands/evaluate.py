@@ -23,7 +23,7 @@ from nsl_jax.training import metrics_log, workdir as workdir_lib
 
 
 def _facts(
-  network: predictor.Predictor, workdir: pathlib.Path, images: pathlib.Path
+  network: predictor.Predictor, workdir: files.Path, images: pathlib.Path
 ) -> dict[str, str]:
   config, data = network.config, network.config.data
   height, width, channels = network.facts.image_shape
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument(
     '--out',
-    type=pathlib.Path,
+    type=cli.path_of('--out'),
     help='the folder to write (default: evaluation/<name of images> in the '
     'work folder)',
   )

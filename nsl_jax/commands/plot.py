@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Plots the runs."""
   parser = cli.Parser('plot', __doc__)
   parser.add_argument(
-    'workdirs', nargs='+', type=pathlib.Path, help='folders of runs'
+    'workdirs', nargs='+', type=cli.path_of('the run'), help='folders of runs'
   )
   parser.add_argument(
     '--out',

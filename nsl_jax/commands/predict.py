@@ -27,7 +27,7 @@ from nsl_jax.inference import predictor, tables
 def add_network(parser: cli.Parser) -> None:
   """Adds the options that say which network to use."""
   parser.add_argument(
-    '--workdir', type=pathlib.Path, required=True, help='of the run'
+    '--workdir', type=cli.path_of('--workdir'), required=True, help='of the run'
   )
   parser.add_argument(
     '--weights',
@@ -96,7 +96,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     help='folders (with all folders in them) or files; or an .npz file with x',
   )
   parser.add_argument(
-    '--out', type=pathlib.Path, default='predictions.csv', help='the CSV file'
+    '--out',
+    type=cli.path_of('--out'),
+    default='predictions.csv',
+    help='the CSV file',
   )
   parser.add_argument(
     '--overwrite', action='store_true', help='replace the CSV file'

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Prints or writes a table."""
   parser = cli.Parser('report', __doc__)
   parser.add_argument(
-    'workdirs', nargs='*', type=pathlib.Path, help='folders of runs'
+    'workdirs', nargs='*', type=cli.path_of('the run'), help='folders of runs'
   )
   parser.add_argument(
     '--match',

@@ -52,7 +52,7 @@ def file_name(row_id: str, content: dict[str, Any], platform: str) -> str:
 
 
 def _run(
-  row: rows.Row, *, seeds: int, reduced: int, workdir: pathlib.Path
+  row: rows.Row, *, seeds: int, reduced: int, workdir: files.Path
 ) -> dict[str, Any]:
   config = config_lib.load(row.config, seeds=seeds, reduced=reduced)
   if row.id not in config.row.split():
@@ -65,7 +65,7 @@ def reproduce(
   *,
   seeds: int,
   reduced: int,
-  workdir: pathlib.Path,
+  workdir: files.Path,
   ledger: pathlib.Path | None = None,
 ) -> pathlib.Path:
   """Trains the seeds of a row, or plots or times it, and writes its file.
@@ -139,7 +139,7 @@ def _parser() -> cli.Parser:
   parser.add_argument(
     '--workdir',
     default='runs',
-    type=pathlib.Path,
+    type=cli.path_of('--workdir'),
     help='folder that contains a folder per row (default: runs)',
   )
   parser.add_argument(

@@ -45,13 +45,13 @@ def _parser() -> cli.Parser:
   )
   parser.add_argument(
     '--out',
-    type=pathlib.Path,
+    type=cli.path_of('--out'),
     metavar='FILE.csv',
     help='where to write the table (default: search.csv in the workdir)',
   )
   parser.add_argument(
     '--workdir',
-    type=pathlib.Path,
+    type=cli.path_of('--workdir'),
     help='folder of the runs (default: runs/search/<config name>)',
   )
   return parser

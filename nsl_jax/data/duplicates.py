@@ -1,13 +1,14 @@
 """Detection of images that occur in two splits."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nsl_jax.data import on_demand
 from nsl_jax.data.examples import Files
 
 _JUDGED = ('validation', 'test')
+COMPARED = 2**32  # bytes of images that are all compared with one another
 
 
 def across(
@@ -45,12 +46,10 @@ def across(
 
 def hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:
   """Row -> hash of its pixels u8[H, W, C], by row."""
-  return {
-    row: hashlib.blake2b(
-      np.ascontiguousarray(images[row]).data, digest_size=16
-    ).digest()
-    for row in np.sort(rows).tolist()
-  }
+  wanted = np.sort(rows).tolist()
+  if isinstance(images, on_demand.Images):
+    return {row: images.codes[row] for row in wanted}
+  return {row: on_demand.code(images[row]) for row in wanted}
 
 
 def _shared(

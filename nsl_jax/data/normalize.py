@@ -12,7 +12,7 @@ import numpy as np
 import scipy.linalg
 
 from nsl_jax import errors
-from nsl_jax.data import cache
+from nsl_jax.data import cache, on_demand
 from nsl_jax.types import Array
 
 KINDS = ('unit', 'signed', 'standard', 'gcn_zca')  # of images
@@ -66,16 +66,6 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
   )
   matrix = (vectors / np.sqrt(values + 1e-10)) @ vectors.T
   return {'mean': mean.astype(np.float32), 'matrix': matrix.astype(np.float32)}
-
-
-def _histogram(images: np.ndarray) -> np.ndarray:
-  """Histogram of levels per channel: u8[N, H, W, C] -> int[C, 256]."""
-  return np.stack(
-    [
-      np.bincount(images[..., channel].ravel(), minlength=256)
-      for channel in range(images.shape[-1])
-    ]
-  )
 
 
 def _check_memory(image_shape: tuple[int, ...]) -> None:
@@ -140,11 +130,14 @@ def fit(
   if not of_images:
     return _fit_features(kind, images)
   if kind == 'gcn_zca':
+    if isinstance(images, on_demand.Images):
+      raise errors.UserError(
+        'config.data.normalize=gcn_zca reads all images in every process: use '
+        'standard for a folder with several processes'
+      )
     return _cached_whitening(images, cache_dir)
   if kind == 'standard':
-    counts = np.zeros((images.shape[-1], 256), np.int64)
-    for start in range(0, len(images), _ROWS):
-      counts += _histogram(images[start : start + _ROWS])
+    counts = _counts(images)
     levels = np.arange(256) / 255.0
     share = counts / counts.sum(1, keepdims=True)
     mean = share @ levels
@@ -152,6 +145,16 @@ def fit(
     std = np.sqrt(np.where(variance < 1e-14, 1.0, variance))
     return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
   return {}
+
+
+def _counts(images: np.ndarray | on_demand.Images) -> np.ndarray:
+  """Histogram of levels per channel of all images, i64[C, 256]."""
+  if isinstance(images, on_demand.Images):
+    return images.histogram
+  counts = np.zeros((images.shape[-1], 256), np.int64)
+  for start in range(0, len(images), _ROWS):
+    counts += on_demand.levels(images[start : start + _ROWS])
+  return counts
 
 
 def _fit_features(kind: str, features: np.ndarray) -> dict[str, np.ndarray]:

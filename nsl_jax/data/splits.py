@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import pathlib
 import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -224,15 +222,15 @@ def content_sha256(split: Split, images: np.ndarray, labels: np.ndarray) -> str:
   return digest.hexdigest()
 
 
-def save(split: Split, path: str | os.PathLike, *, content: str = '') -> None:
+def save(split: Split, path: str | files.Path, *, content: str = '') -> None:
   """Writes `split.npz` atomically; `content` is `content_sha256`."""
   buffer = io.BytesIO()
   arrays: dict[str, Any] = {**split._asdict(), _CONTENT: np.array(content)}
   np.savez(buffer, **arrays)
-  files.write(pathlib.Path(path), buffer.getvalue())
+  files.write(files.path_of(path, 'the split'), buffer.getvalue())
 
 
-def load(path: str | os.PathLike) -> Split:
+def load(path: str | files.Path) -> Split:
   """Reads the split from `split.npz`.
 
   Raises:
@@ -242,7 +240,7 @@ def load(path: str | os.PathLike) -> Split:
   return Split(**arrays)
 
 
-def load_content(path: str | os.PathLike) -> str:
+def load_content(path: str | files.Path) -> str:
   """Reads the hash of the content from `split.npz`.
 
   Raises:
@@ -252,10 +250,11 @@ def load_content(path: str | os.PathLike) -> str:
 
 
 def _arrays(
-  path: str | os.PathLike, names: Sequence[str]
+  path: str | files.Path, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
+  place = files.path_of(path, 'the split')
   try:
-    with np.load(path) as file:
+    with np.load(io.BytesIO(place.read_bytes())) as file:
       return {name: file[name] for name in names}
   except (
     OSError,

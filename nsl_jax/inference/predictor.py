@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from nsl_jax import errors, methods, references
+from nsl_jax import errors, files, methods, references
 from nsl_jax.compose import tasks
 from nsl_jax.data import normalize, resize
 from nsl_jax.data.datasets import npz
@@ -341,8 +341,7 @@ def load(
   Raises:
     errors.UserError: if the folder is not that of a finished run.
   """
-  folder = pathlib.Path(workdir).expanduser()
-  errors.refuse_address(workdir, '--workdir')
+  folder = files.path_of(workdir, '--workdir')
   if weights and weights not in WEIGHTS:
     raise errors.UserError(
       f'weights={weights!r}: {errors.did_you_mean(weights, WEIGHTS)}'
@@ -420,7 +419,7 @@ def _on_one_device(like: Any) -> Any:
   )
 
 
-def read_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
+def read_config(folder: files.Path) -> ml_collections.ConfigDict:
   """The config of a run; weights are its own, wherever it started from."""
   path = folder / 'config.json'
   if not path.exists():
@@ -444,8 +443,8 @@ def _with_tuples(value: Any) -> Any:
 
 
 def _seed_folder(
-  folder: pathlib.Path, seed: int | None
-) -> tuple[pathlib.Path, int]:
+  folder: files.Path, seed: int | None
+) -> tuple[files.Path, int]:
   if not folder.is_dir():
     raise errors.UserError(
       f'{folder} is not a folder: name the --workdir of a run'
@@ -467,7 +466,7 @@ def _seed_folder(
   return folder_of_seed[seed], seed
 
 
-def _step_of(folder: pathlib.Path, weights: str) -> int:
+def _step_of(folder: files.Path, weights: str) -> int:
   """The step that weights are of."""
   steps = {
     name: checkpoint.steps_in(folder / inner)
@@ -494,7 +493,7 @@ def _step_of(folder: pathlib.Path, weights: str) -> int:
   return steps[weights][-1]
 
 
-def _submodel(folder: pathlib.Path, step: int) -> str:
+def _submodel(folder: files.Path, step: int) -> str:
   lines = metrics_log.read(folder / 'metrics.jsonl')
   return next(
     (

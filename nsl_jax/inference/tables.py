@@ -2,8 +2,8 @@
 
 import collections
 import csv
+import io
 import os
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,20 +14,22 @@ from nsl_jax.data import pictures
 from nsl_jax.inference.predictor import Read
 
 
-def check_target(path: pathlib.Path, overwrite: bool) -> None:
+def check_target(path: files.Path, overwrite: bool) -> None:
   """Refuses to write where that is not possible, before anything is computed.
 
   Raises:
     errors.UserError: if the path is a folder, exists without `overwrite`, or
       cannot be written.
   """
-  errors.refuse_address(path, '--out')
   if path.is_dir():
     raise errors.UserError(f'--out={path} is a folder: name a file in it')
   if path.exists() and not overwrite:
     raise errors.UserError(
       f'--out={path} exists: name another file, or add --overwrite'
     )
+  if files.in_bucket(path):
+    files.make_folder(path.parent, '--out')
+    return
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     writable = os.access(path.parent, os.W_OK)
@@ -56,7 +58,7 @@ def columns(classes: Sequence[str], points: int) -> list[str]:
 
 
 def write(
-  path: pathlib.Path,
+  path: files.Path,
   predictions: Iterable[Read],
   classes: Sequence[str],
   outputs: int,
@@ -76,11 +78,13 @@ def write(
   Raises:
     errors.UserError: if it cannot be written.
   """
-  part = path.with_name(path.name + '.part')
   total = damaged = 0
   facts: collections.Counter[str] = collections.Counter()
   try:
-    with part.open('w', encoding='utf-8', newline='') as file:
+    with (
+      files.replacing(path) as part,
+      part.open('w', encoding='utf-8', newline='') as file,
+    ):
       table = csv.writer(file, lineterminator='\n')
       table.writerow(columns(classes, outputs // 2))
       for prediction in predictions:
@@ -88,13 +92,10 @@ def write(
         facts.update(prediction.facts)
         damaged += prediction.outputs is None
         table.writerow(_line(prediction, classes, outputs))
-    os.replace(part, path)
   except OSError as error:
     raise errors.UserError(
-      f'cannot write {path} ({error.strerror}): choose another --out'
+      f'cannot write {path} ({files.reason_of(error)}): choose another --out'
     ) from error
-  finally:
-    files.remove(part)
   return total, damaged, pictures.counted(dict(facts))
 
 
@@ -113,7 +114,7 @@ def _line(prediction: Read, classes: Sequence[str], outputs: int) -> list[Any]:
   return [prediction.path, classes[best], numbers[best], *numbers, '']
 
 
-def read(path: pathlib.Path) -> list[Mapping[str, str]]:
+def read(path: files.Path) -> list[Mapping[str, str]]:
   """The lines of a file that `write` wrote."""
-  with path.open(encoding='utf-8', newline='') as file:
-    return list(csv.DictReader(file))
+  text = io.StringIO(path.read_bytes().decode(), newline='')
+  return list(csv.DictReader(text))

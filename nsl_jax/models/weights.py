@@ -8,7 +8,6 @@ one the first batches of a run replace them, with 10,000 they move slowly.
 """
 
 import functools
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -40,7 +39,7 @@ Shape = tuple[int, ...]
 Flat = dict[str, np.ndarray]
 
 
-def read(path: str | pathlib.Path) -> tuple[Params, Stats]:
+def read(path: str | files.Path) -> tuple[Params, Stats]:
   """Reads the weights of a network.
 
   Args:
@@ -56,7 +55,7 @@ def read(path: str | pathlib.Path) -> tuple[Params, Stats]:
     errors.UserError: if nothing is there, it cannot be read, has values that
       are not floating-point numbers, or is of a method of two networks.
   """
-  place = pathlib.Path(path).expanduser()
+  place = files.path_of(path, 'the weights')
   try:
     if place.is_dir():
       return _read_checkpoint(str(path), place)
@@ -118,7 +117,7 @@ def _nested(path: str, arrays: Flat, separator: str) -> dict[str, Any]:
   return nested
 
 
-def _read_checkpoint(path: str, folder: pathlib.Path) -> tuple[Params, Stats]:
+def _read_checkpoint(path: str, folder: files.Path) -> tuple[Params, Stats]:
   """Reads the trained or averaged parameters of a saved `State`."""
   import orbax.checkpoint as ocp  # takes a second
 
@@ -132,13 +131,13 @@ def _read_checkpoint(path: str, folder: pathlib.Path) -> tuple[Params, Stats]:
     hint = f'did you mean {steps[0].parent}?' if steps else f'name one {_STEP}'
     raise errors.UserError(f'{path}: is not the folder of a checkpoint; {hint}')
   try:
-    saved = ocp.PyTreeCheckpointHandler().metadata(state.absolute()).tree
+    saved = ocp.PyTreeCheckpointHandler().metadata(files.absolute(state)).tree
     target = {'params': saved['params'], 'stats': saved['stats']}
     if _AVERAGE in saved['slots']:
       slots = {_AVERAGE: saved['slots'][_AVERAGE]}
       target = {'slots': slots, 'stats': saved['stats']}
     restored = ocp.PyTreeCheckpointer().restore(
-      state.absolute(),
+      files.absolute(state),
       ocp.args.PyTreeRestore(
         item=target,
         restore_args=jax.tree.map(
@@ -162,7 +161,7 @@ def _read_checkpoint(path: str, folder: pathlib.Path) -> tuple[Params, Stats]:
 
 
 def write(
-  path: str | pathlib.Path,
+  path: str | files.Path,
   params: Params,
   stats: Stats,
   metadata: Mapping[str, str] | None = None,
@@ -185,7 +184,7 @@ def write(
     for name, value in traverse_util.flatten_dict(tree, sep='/').items()
   }
   content = safetensors.numpy.save(arrays, metadata=dict(metadata or {}))
-  files.write(pathlib.Path(path).expanduser(), content)
+  files.write(files.path_of(path, 'the file'), content)
 
 
 class _Fit(NamedTuple):

@@ -1,12 +1,11 @@
 """Learning curves of runs: a line per run, with a band over its seeds."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import axes as axes_lib
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 from nsl_jax.reports import style
 from nsl_jax.training import metrics_log
 
@@ -21,19 +20,19 @@ _COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.PINK, style.GRAY)
 Curve = tuple[np.ndarray, np.ndarray]  # steps, f64[seeds, steps]
 
 
-def curves(folder: pathlib.Path) -> dict[str, Curve]:
+def curves(folder: files.Path) -> dict[str, Curve]:
   """The curves of a run by name, at the steps that all of its seeds have.
 
   Raises:
     errors.UserError: if the folder has no metrics at a common step.
   """
-  files = sorted(folder.glob('seed_*/metrics.jsonl'))
-  if not files:
+  logs = sorted(folder.glob('seed_*/metrics.jsonl'))
+  if not logs:
     raise errors.UserError(
       f'{folder} has no seed_*/metrics.jsonl: name the folder of a run, such '
       'as runs/digits_ns3l'
     )
-  lines = [metrics_log.read(path) for path in files]
+  lines = [metrics_log.read(path) for path in logs]
   curve_of = {}
   for kind, name, _ in PANELS:
     series = [
@@ -68,7 +67,7 @@ def _draw(panel: axes_lib.Axes, curve: Curve, label: str, color: str) -> None:
     )
 
 
-def draw(folders: Sequence[pathlib.Path]) -> bytes:
+def draw(folders: Sequence[files.Path]) -> bytes:
   """A PNG image with a panel for the loss and for each error.
 
   Args:

@@ -5,8 +5,6 @@ import errno
 import functools
 import logging as std_logging
 import os
-import pathlib
-import shutil
 import sys
 import threading
 from collections.abc import Collection, Iterator
@@ -17,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 from nsl_jax.training import sharding
 from nsl_jax.types import State
 
@@ -92,14 +91,26 @@ def log_no_errors() -> None:
   sys.unraisablehook = print_once
 
 
-def steps_in(folder: pathlib.Path) -> list[int]:
+def steps_in(folder: files.Path) -> list[int]:
   """Steps of the whole checkpoints in a folder, in order."""
   if not folder.is_dir():
     return []
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+  return sorted(int(p.name) for p in folder.iterdir() if _is_whole(p))
 
 
-def read_state(folder: pathlib.Path, step: int, like: State) -> State:
+def _is_whole(path: files.Path) -> bool:
+  """Whether a folder is a checkpoint that was written to its end.
+
+  On a disk it has its name only then. In a bucket, which cannot rename, orbax
+  writes one more file at the end.
+  """
+  whole = path.name.isdigit()
+  if whole and files.in_bucket(path):
+    return ocp.utils.is_checkpoint_finalized(path)
+  return whole
+
+
+def read_state(folder: files.Path, step: int, like: State) -> State:
   """One state of a folder, which is left as it is.
 
   Args:
@@ -110,7 +121,7 @@ def read_state(folder: pathlib.Path, step: int, like: State) -> State:
   Raises:
     errors.UserError: if it cannot be read.
   """
-  path = folder.absolute() / str(step) / 'state'
+  path = files.absolute(folder) / str(step) / 'state'
   try:
     with ocp.StandardCheckpointer() as reader:
       return reader.restore(path, like)
@@ -124,7 +135,7 @@ def read_state(folder: pathlib.Path, step: int, like: State) -> State:
 class Checkpoints:
   """The newest few states of one run, written in the background."""
 
-  def __init__(self, folder: pathlib.Path, *, keep: int | None):
+  def __init__(self, folder: files.Path, *, keep: int | None):
     """Keeps the newest `keep` checkpoints under `folder`, or all for None."""
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
@@ -134,7 +145,7 @@ class Checkpoints:
         barrier_sync_key_prefix=folder.name
       ),
     )
-    self._folder = folder.absolute()
+    self._folder = files.absolute(folder)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
     self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
     self._writing = 0  # the step that may still be under way
@@ -151,15 +162,16 @@ class Checkpoints:
         f'({reason_of(error)})'
       ) from error
 
-  def _on_disk(self) -> list[int]:
-    """Steps whose checkpoints are whole."""
-    return [int(p.name) for p in self._folder.iterdir() if p.name.isdigit()]
-
   def _clear(self) -> None:
     """Removes what was written in part, which a full disk has no room for."""
     if jax.process_index() == 0:
-      for path in self._folder.glob(f'*{_PARTLY}*'):
-        shutil.rmtree(path, ignore_errors=True)
+      for path in self._folder.iterdir():
+        digits = path.name.isdigit()
+        if _PARTLY in path.name or (digits and not _is_whole(path)):
+          try:
+            epath.Path(path).rmtree(missing_ok=True)
+          except Exception:  # it is only in the way
+            pass
 
   def save(self, step: int, state: State, position: dict[str, Any]) -> None:
     """Starts writing; `position` is what of the host's memory must be kept.
@@ -261,7 +273,7 @@ class Checkpoints:
       self.wait()
     except errors.WriteError:  # then it is one before
       pass
-    return max(self._on_disk(), default=None)
+    return max(steps_in(self._folder), default=None)
 
   def close(self) -> None:
     """Waits for what is being written, and ends what writes.
@@ -299,7 +311,7 @@ class Best:
       there is none yet.
   """
 
-  def __init__(self, folder: pathlib.Path, seen: dict[str, Any] | None):
+  def __init__(self, folder: files.Path, seen: dict[str, Any] | None):
     """Goes on from what a checkpoint names, dropping what is from a start
     that was lost."""
     self.seen = self._named = seen

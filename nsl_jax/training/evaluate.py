@@ -68,14 +68,17 @@ def on_device(
   sharding = mesh_lib.batch_sharding(mesh)
 
   def cut(at: int) -> _Batch:
-    chosen = slice(at, at + batch) if rows is None else rows[at : at + batch]
-    some, known = images[chosen], labels[chosen]
-    real = np.arange(batch) < len(some)
-    short = batch - len(some)
+    chosen = np.arange(at, min(at + batch, count))
+    if rows is not None:
+      chosen = rows[chosen]
+    known = labels[chosen]
+    real = np.arange(batch) < len(chosen)
+    short = batch - len(chosen)
     padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)
-    zeros = np.zeros((short, *images.shape[1:]), images.dtype)
-    padded = np.concatenate([some, zeros]), np.concatenate([known, padding])
-    return mesh_lib.put((*padded, real), sharding)
+    chosen = np.concatenate([chosen, np.full(short, -1, chosen.dtype)])
+    found = mesh_lib.put_rows(images, chosen, sharding)
+    known = np.concatenate([known, padding])
+    return (found, *mesh_lib.put((known, real), sharding))
 
   starts = range(0, count, batch)
   if stream:

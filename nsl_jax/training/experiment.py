@@ -1,8 +1,8 @@
 """Composition root: from a config to trained seeds and their results."""
 
+import contextlib
 import functools
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -39,12 +39,13 @@ from nsl_jax.training import (
   results,
   run_warnings,
   sharding as mesh_lib,
+  trackers,
   train_step,
   workdir as workdir_lib,
 )
 from nsl_jax.types import Components, Data, Method, State, Task
 
-_COMPARED = 2**32  # bytes of images that are all compared with one another
+_OLDEST = 0, 8, 3  # jax; as setup.cfg says
 
 
 class Parts(NamedTuple):
@@ -141,7 +142,7 @@ def build_method(
 
 def prepare(
   config: ml_collections.ConfigDict,
-  workdir: pathlib.Path | None = None,
+  workdir: files.Path | None = None,
   source: sources.Source | None = None,
 ) -> Parts:
   """Loads the data and builds everything that the seeds share.
@@ -154,7 +155,9 @@ def prepare(
   Raises:
     errors.UserError: for anything wrong in the config or the data.
   """
+  _check_version()
   config_lib.check(config)
+  trackers.check(config)
   train_step.use_precision(config.precision)
   task = tasks.find(config.task)
   source = source or pipeline.load_source(config)  # before a device is taken
@@ -223,6 +226,15 @@ def prepare(
     else None,
     mesh=mesh,
   )
+
+
+def _check_version() -> None:
+  if jax.__version_info__ < _OLDEST:
+    oldest = '.'.join(map(str, _OLDEST))
+    raise errors.UserError(
+      f'jax {jax.__version__} is too old: on a CPU it evaluates weights '
+      f'wrongly (seen with 0.7.2 and 0.8.0); install jax>={oldest}'
+    )
 
 
 def data_of(parts: Parts, split: splits.Split) -> Data:
@@ -312,13 +324,16 @@ def _recompute(
 
 
 def _keep_split(
-  split: splits.Split, source: sources.Source, path: pathlib.Path
+  split: splits.Split, source: sources.Source, path: files.Path
 ) -> str:
   """Writes the split, or makes sure that it is the one written before.
 
   Returns:
-    The hash of its images and labels.
+    The hash of its images and labels; of several processes only the first has
+    it.
   """
+  if jax.process_index():  # it would read images of other processes' rows
+    return ''
   content = splits.content_sha256(split, *source.train)
   if path.exists():
     before = splits.load(path).sha256(), splits.load_content(path)
@@ -328,8 +343,7 @@ def _keep_split(
         f'{path} has other {what} than this data gives: the data set has '
         'changed since; use another --workdir'
       )
-  if jax.process_index() == 0:
-    splits.save(split, path, content=content)
+  splits.save(split, path, content=content)
   return content
 
 
@@ -347,9 +361,10 @@ def train_seed(
   config: ml_collections.ConfigDict,
   parts: Parts,
   seed: int,
-  folder: pathlib.Path,
+  folder: files.Path,
   title: str,
   verbose: bool = True,
+  deadline: float | None = None,
 ) -> dict[str, Any]:
   """Trains one seed, or finds that it is done.
 
@@ -370,21 +385,27 @@ def train_seed(
   data = data_of(parts, split)
   network_file.write(folder, _network_facts(config, parts, data))
   streams = pipeline.index_iterators(config, split, seed)
-  _, seconds = loop.run(
-    folder,
-    plan=parts.plan,
-    mesh=parts.mesh,
-    title=title,
-    state=train_step.initial_state(parts.method, seed, parts.mesh),
-    data=data,
-    streams=streams,
-    chunk=parts.chunk,
-    evaluate=_evaluation(config, parts, split, data, title, verbose),
-    recompute=_recompute(parts, data, streams),
-    images=_streamed_images(parts),
-    verbose=verbose,
-  )
-  if not first:
+  sent = trackers.Trackers(config, folder, title) if first else None
+  with contextlib.ExitStack() as ended:
+    if sent is not None:
+      ended.callback(sent.close)
+    _, seconds = loop.run(
+      folder,
+      plan=parts.plan,
+      mesh=parts.mesh,
+      title=title,
+      state=train_step.initial_state(parts.method, seed, parts.mesh),
+      data=data,
+      streams=streams,
+      chunk=parts.chunk,
+      evaluate=_evaluation(config, parts, split, data, title, verbose),
+      recompute=_recompute(parts, data, streams),
+      images=_streamed_images(parts),
+      verbose=verbose,
+      sent=sent,
+      deadline=deadline,
+    )
+  if sent is None:
     return {}
   content = {
     'seed': seed,
@@ -394,6 +415,7 @@ def train_seed(
     'wall_time_s': seconds,
     **results.of_seed(folder, _labels(parts.source, split)),
   }
+  content['warnings'] += sent.warnings
   workdir_lib.write_json(file, content)
   return content
 
@@ -446,7 +468,7 @@ def _copies(
 ) -> list[str]:
   """Images in two parts; of a large data set all but the unlabeled ones."""
   lines = []
-  if source.train.images.nbytes > _COMPARED:
+  if source.train.images.nbytes > duplicates.COMPARED:
     rows = {k: v for k, v in rows.items() if k != 'unlabeled'}
     lines = ['unlabeled images are not compared with those to evaluate on']
   return lines + duplicates.across(
@@ -460,6 +482,7 @@ def run(
   source: sources.Source | None = None,
   *,
   verbose: bool = True,
+  deadline: float | None = None,
 ) -> dict[str, Any]:
   """Trains all seeds of a config in `workdir` and writes `results.json`.
 
@@ -471,6 +494,7 @@ def run(
       names.
     verbose: whether to print what was read and chosen, warnings and progress;
       all but the last are in the result, too.
+    deadline: when to stop and save, as a time of `time.monotonic`.
 
   Returns:
     What that file holds; of several processes only the first has it.
@@ -479,19 +503,20 @@ def run(
     errors.UserError: for wrong input, or if another run is at work there.
     errors.TrainingError: if a seed's loss is not finite.
     errors.WriteError: if a file cannot be written.
-    loop.Interrupted: if a signal stops the run.
+    loop.Interrupted: if a signal, or the deadline, stops the run.
   """
-  folder = pathlib.Path(workdir).expanduser()
+  folder = files.path_of(workdir, '--workdir')
   with lock.Lock(folder) as held:
-    return _run(config, folder, held, source, verbose)
+    return _run(config, folder, held, source, verbose, deadline)
 
 
 def _run(
   config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
+  workdir: files.Path,
   held: lock.Lock,
   source: sources.Source | None,
   verbose: bool,
+  deadline: float | None,
 ) -> dict[str, Any]:
   if source is not None:
     source = pipeline.limited(source, config.data.limit)
@@ -528,7 +553,7 @@ def _run(
   for seed in seeds:
     title = f'seed {seed}' if len(seeds) > 1 else config.method.name
     folder = workdir / f'seed_{seed}'
-    one = train_seed(config, parts, seed, folder, title, verbose)
+    one = train_seed(config, parts, seed, folder, title, verbose, deadline)
     logging.info('seed %d: %s', seed, one)
     per_seed.append(one)
   if jax.process_index():

@@ -40,9 +40,14 @@ def rows_at(
     name: np.stack([stream(s) for s in steps])
     for name, stream in streams.items()
   }
+  sharding = mesh_lib.batch_sharding(mesh, axis=1)
+  found = mesh_lib.put(stacked, sharding)
   if images is not None:
-    stacked |= {name + IMAGES: images[rows] for name, rows in stacked.items()}
-  return mesh_lib.put(stacked, mesh_lib.batch_sharding(mesh, axis=1))
+    found |= {
+      name + IMAGES: mesh_lib.put_rows(images, rows, sharding)
+      for name, rows in stacked.items()
+    }
+  return found
 
 
 def calls(

@@ -108,7 +108,7 @@ def _file() -> pathlib.Path:
   return cache.directory() / 'kernels.json'
 
 
-def _read(path: pathlib.Path) -> dict[str, str]:
+def _read(path: files.Path) -> dict[str, str]:
   try:
     kept = json.loads(path.read_text())
   except (OSError, ValueError):
@@ -165,7 +165,7 @@ def _ratio() -> float:
   return statistics.median(ratios)
 
 
-def of_run(wanted: str, workdir: pathlib.Path | None) -> str:
+def of_run(wanted: str, workdir: files.Path | None) -> str:
   """`choose` for a run, which keeps the kernels in its folder's config.
 
   A config without a choice means the default.

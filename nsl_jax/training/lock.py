@@ -4,14 +4,16 @@ import datetime
 import errno
 import json
 import os
-import pathlib
 import platform
+import sys
+import threading
 import time
+import uuid
 from typing import Any
 
 import jax
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 from nsl_jax.training import sharding
 
 try:
@@ -21,6 +23,8 @@ except ImportError:  # Windows
 
 # Errors of flock on file systems that do not support it.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_BEAT_S = 10.0  # how often a holder renews its lock
+_LEASE_S = 45.0  # a lock that is not renewed for so long is of a dead run
 
 
 class Lock:
@@ -28,14 +32,19 @@ class Lock:
 
   The file names its holder: host, process id and start. On the same host flock
   tells whether the holder is alive, and the file of a dead process is taken
-  over; a file of another host is refused. In a run of several processes the
+  over. Elsewhere, and in a bucket, a holder is alive as long as it renews the
+  file; that of a host that has died is taken over after 45 seconds, so that a
+  job may be restarted on another machine. In a run of several processes the
   first one holds it for all.
   """
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: files.Path):
     """`folder`: that of the run. Does not take the lock."""
     self._path = folder / 'lock.json'
-    self._file: int | None = None
+    self._file: int | None = None  # none in a bucket
+    self._mine: dict[str, Any] = {}
+    self._ended = threading.Event()
+    self._renewing: threading.Thread | None = None
     self._taken = False
 
   def take(self) -> None:
@@ -67,19 +76,34 @@ class Lock:
     self._taken = True
 
   def _take(self) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    self._mine = {
+      'host': platform.node(),
+      'pid': os.getpid(),
+      'since': now.isoformat(timespec='seconds'),
+      'token': uuid.uuid4().hex,
+      'beat': 0,
+    }
     try:
-      self._file = self._open()
-      self._judge(self._file)
-      self._write(self._file)
-    except OSError as error:
-      self._close()
-      raise errors.UserError(
-        f'cannot write {self._path} ({error.strerror}): choose another '
-        '--workdir'
-      ) from error
+      if not files.in_bucket(self._path):
+        self._file = self._open()
+      holder = self._read()
+      self._judge(holder)
+      self._create(holder)
     except errors.UserError:
       self._close()
       raise
+    except Exception as error:  # clients of buckets raise errors of their own
+      self._close()
+      if not files.in_bucket(self._path) and not isinstance(error, OSError):
+        raise
+      raise errors.UserError(
+        f'cannot write {self._path} ({files.reason_of(error)}): choose another '
+        '--workdir'
+      ) from error
+    self._ended.clear()
+    self._renewing = threading.Thread(target=self._renew, daemon=True)
+    self._renewing.start()
 
   def _open(self) -> int:
     """The open, locked file; reopens one that its holder has just removed."""
@@ -106,41 +130,97 @@ class Lock:
       for _ in range(
         20
       ):  # it may have started without having written its name yet
-        if _read(file):
+        if self._read():
           break
         time.sleep(0.05)
-      raise self._in_use(_read(file), 'wait for it') from error
+      raise self._in_use(self._read(), 'wait for it') from error
     except OSError as error:
       if error.errno not in _NO_LOCKS:
         raise
 
-  def _judge(self, file: int) -> None:
-    """Raises a UserError if the process in the content may be alive."""
-    holder = _read(file)
-    remedy = f'if that run is dead delete {self._path}'
-    if holder.get('host', platform.node()) != platform.node():
-      raise self._in_use(holder, remedy)
-    if fcntl is None and _alive(holder.get('pid')):
-      raise self._in_use(holder, remedy)
+  def _judge(self, holder: dict[str, Any]) -> None:
+    """Returns once the process in the content is dead.
+
+    Raises:
+      errors.UserError: if it is alive.
+    """
+    if not holder:
+      return
+    if holder.get('host', platform.node()) == platform.node():
+      if self._file is not None and fcntl is not None:
+        return  # flock has told
+      if holder.get('pid') != os.getpid():  # as in two containers
+        if _alive(holder.get('pid')):
+          remedy = f'if that run is dead delete {self._path}'
+          raise self._in_use(holder, remedy)
+        return
+    print(
+      f'{self._path} is of {_who(holder)}: waiting {_LEASE_S:.0f} s to see '
+      'whether it is renewed',
+      file=sys.stderr,
+      flush=True,
+    )
+    begun = time.monotonic()
+    while time.monotonic() < begun + _LEASE_S:
+      time.sleep(min(1.0, _LEASE_S / 10))
+      if self._read() not in (holder, {}):
+        raise self._in_use(self._read(), 'wait for it')
 
   def _in_use(self, holder: dict[str, Any], remedy: str) -> errors.UserError:
-    who = 'process {pid} on {host} since {since}'.format(
-      **{'pid': '?', 'host': '?', 'since': '?', **holder}
-    )
     return errors.UserError(
-      f'{self._path.parent} is in use by {who}: {remedy}, or use another '
-      '--workdir'
+      f'{self._path.parent} is in use by {_who(holder)}: {remedy}, or use '
+      'another --workdir'
     )
 
-  def _write(self, file: int) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    content = {
-      'host': platform.node(),
-      'pid': os.getpid(),
-      'since': now.isoformat(timespec='seconds'),
-    }
-    os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(content).encode() + b'\n', 0)
+  def _create(self, holder: dict[str, Any]) -> None:
+    """Writes the file; of two that try at once in a bucket, one succeeds."""
+    if self._file is not None:
+      self._write()
+      return
+    import fsspec
+
+    if holder:
+      self._path.unlink(missing_ok=True)
+    try:
+      with fsspec.open(str(self._path), 'xb') as file:
+        file.write(_text(self._mine))
+    except FileExistsError:
+      raise self._in_use(self._read(), 'wait for it') from None
+
+  def _write(self) -> None:
+    if self._file is None:
+      self._path.write_bytes(_text(self._mine))
+      return
+    os.pwrite(self._file, _text(self._mine), 0)
+    os.ftruncate(self._file, len(_text(self._mine)))
+
+  def _read(self) -> dict[str, Any]:
+    """The holder, or {} if there is none or it died before it wrote."""
+    try:
+      content = json.loads(self._path.read_bytes())
+    except (FileNotFoundError, ValueError):
+      return {}
+    return content if isinstance(content, dict) else {}
+
+  def _renew(self) -> None:
+    """Renews the file until the end, and ends the process if another run, which
+    took this one for dead, has it: two would write over one another."""
+    while not self._ended.wait(_BEAT_S):
+      try:
+        holder = self._read()
+        if holder and holder.get('token') != self._mine['token']:
+          print(
+            f'error: {self._path} was taken over by {_who(holder)} while this '
+            'process stood still: the run goes on there',
+            file=sys.stderr,
+            flush=True,
+          )
+          os._exit(1)
+        if holder and not self._ended.is_set():
+          self._mine['beat'] += 1
+          self._write()
+      except Exception:  # no network for a while, which training may outlast
+        pass
 
   def _close(self) -> None:
     file, self._file = self._file, None
@@ -149,14 +229,18 @@ class Lock:
 
   def release(self) -> None:
     """Removes the file if it is held."""
-    if self._file is not None:
-      self._path.unlink(missing_ok=True)
-      self._close()
+    self._ended.set()
+    if self._renewing is not None:  # only where this process holds it
+      self._renewing.join()
+      self._renewing = None
+      files.remove(self._path)
+    self._close()
     self._taken = False
 
   def __enter__(self) -> 'Lock':
     """Takes the lock if the folder exists; otherwise no run can be in it."""
-    there = self._path.parent.is_dir()
+    # Of a bucket only writing to it tells whether it can be used.
+    there = files.in_bucket(self._path) or self._path.parent.is_dir()
     if jax.distributed.is_initialized():  # all processes take it, or none
       there = bool(sharding.process_max(there))
     if there:
@@ -168,13 +252,14 @@ class Lock:
     self.release()
 
 
-def _read(file: int) -> dict[str, Any]:
-  """The holder, or {} if it died before it wrote the file."""
-  try:
-    content = json.loads(os.pread(file, 4096, 0))
-  except ValueError:
-    return {}
-  return content if isinstance(content, dict) else {}
+def _text(content: dict[str, Any]) -> bytes:
+  return json.dumps(content).encode() + b'\n'
+
+
+def _who(holder: dict[str, Any]) -> str:
+  return 'process {pid} on {host} since {since}'.format(
+    **{'pid': '?', 'host': '?', 'since': '?', **holder}
+  )
 
 
 def _alive(pid: Any) -> bool:

@@ -1,7 +1,6 @@
 """One seed of a run, from its last checkpoint to its last step."""
 
 import math
-import pathlib
 import signal
 import threading
 import time
@@ -13,22 +12,33 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from nsl_jax import errors, progress
+from nsl_jax import errors, files, progress
 from nsl_jax.data import sampler
-from nsl_jax.training import checkpoint, feed, metrics_log, sharding as mesh_lib
+from nsl_jax.training import (
+  checkpoint,
+  feed,
+  metrics_log,
+  sharding as mesh_lib,
+  trackers,
+)
 from nsl_jax.training.train_step import TrainSteps
 from nsl_jax.types import Data, Metrics, State
 
 Evaluate = Callable[[State], dict[str, Any]]
 
+OUT_OF_TIME = 14  # in place of a signal; that of SIGALRM, below all that stop
 _WORTH_A_CALL = 5  # steps; the start of a call is then a small part of it
 
 
 class Interrupted(Exception):
-  """A signal stopped the run, after a checkpoint; `signal` is its number."""
+  """A signal, or the end of the time, stopped the run after a checkpoint;
+  `signal` is its number."""
 
   def __init__(self, number: int):
-    super().__init__(f'stopped by {signal.Signals(number).name}')
+    by = 'the end of its time'
+    if number != OUT_OF_TIME:
+      by = signal.Signals(number).name
+    super().__init__(f'stopped by {by}')
     self.signal = number
 
 
@@ -130,26 +140,29 @@ class Meter:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[bool], int | None]]:
-  """A function that returns the signal that stops the run, or None.
+def _stop_signals(
+  deadline: float | None,
+) -> Iterator[Callable[[bool], int | None]]:
+  """A function that returns the signal that stops the run, or None; after the
+  deadline, `OUT_OF_TIME`.
 
   Several processes must stop at the same step, so they ask one another, and
   only when told that this is a moment to do so. Python handles signals
   in the main thread alone, so in another one none is ever seen.
   """
-  if threading.current_thread() is not threading.main_thread():
-    yield lambda together: None
-    return
   caught: list[int] = []
-  wanted = (signal.SIGTERM, signal.SIGINT)
-  before = {s: signal.signal(s, lambda n, _: caught.append(n)) for s in wanted}
+  before = {}
+  if threading.current_thread() is threading.main_thread():
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+      before[wanted] = signal.signal(wanted, lambda n, _: caught.append(n))
 
-  def requested(together: bool) -> int | None:
+  def requested(together: bool) -> int:
+    number = caught[0] if caught else 0
+    if not number and deadline is not None and time.monotonic() > deadline:
+      number = OUT_OF_TIME
     if jax.process_count() == 1:
-      return caught[0] if caught else None
-    return (
-      mesh_lib.process_max(caught[0] if caught else 0) if together else None
-    )
+      return number
+    return mesh_lib.process_max(number) if together else 0
 
   try:
     yield lambda together: requested(together) or None
@@ -166,9 +179,16 @@ class _Record:
     meter: the metrics since the last line.
   """
 
-  def __init__(self, folder: pathlib.Path, like: State, keep: int):
+  def __init__(
+    self,
+    folder: files.Path,
+    like: State,
+    keep: int,
+    sent: trackers.Trackers | None,
+  ):
     """Opens the folder, `like` being the state to begin with."""
     self.folder = folder
+    self._sent = sent
     with ExitStack() as opened:
       self._store = checkpoint.Checkpoints(folder / 'checkpoints', keep=keep)
       opened.callback(self._store.abandon)
@@ -202,6 +222,8 @@ class _Record:
     """One line of metrics."""
     if self._lines is not None and values:
       self._lines.write(kind, step, self.seconds(), values)
+      if self._sent is not None:
+        self._sent.write(kind, step, values)
 
   def evaluated(self, step: int, state: State, values: dict[str, Any]) -> None:
     """One line, and the network if it is the best so far."""
@@ -216,6 +238,8 @@ class _Record:
     """Starts to write a checkpoint."""
     self.meter.fetch()
     self._best.wait()
+    if self._lines is not None:
+      self._lines.sync()
     self._store.save(
       step,
       state,
@@ -247,7 +271,7 @@ class _Record:
 
 
 def run(
-  folder: pathlib.Path,
+  folder: files.Path,
   *,
   plan: Plan,
   state: State,
@@ -260,6 +284,8 @@ def run(
   recompute: Callable[[State], State] | None = None,
   images: np.ndarray | None = None,
   verbose: bool = True,
+  sent: trackers.Trackers | None = None,
+  deadline: float | None = None,
 ) -> tuple[State, float]:
   """Trains from the newest checkpoint in `folder`, or from `state`.
 
@@ -270,17 +296,18 @@ def run(
   `recompute` gives the state that is evaluated, and kept if it is the best, the
   batch-normalization statistics of its weights; training goes on without them.
   `images` are the training images where `data` has none, see `feed`. Progress
-  is shown if `verbose`.
+  is shown if `verbose`. `sent` gets the lines, too. The run stops at
+  `deadline`, a time of `time.monotonic`.
 
   Returns:
     The last state, and the seconds spent over all starts.
 
   Raises:
-    Interrupted: on SIGTERM or Ctrl-C, once the state is saved.
+    Interrupted: on SIGTERM, Ctrl-C or the deadline, once the state is saved.
     errors.TrainingError: if a metric is not finite; nothing is saved then.
     errors.WriteError: if a file cannot be written.
   """
-  record = _Record(folder, state, plan.keep)
+  record = _Record(folder, state, plan.keep, sent)
   state, step = record.state, int(record.state.step)
   bar = progress.progress(
     unit='step',
@@ -292,7 +319,7 @@ def run(
   shown: dict[str, str] = {}
   try:
     with (
-      _stop_signals() as requested,
+      _stop_signals(deadline) as requested,
       closing(feed.calls(plan.calls(step), streams, mesh, images)) as calls,
     ):
       for steps, rows in calls:

@@ -2,18 +2,19 @@
 
 import json
 import pathlib
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 
 
-def read(path: pathlib.Path) -> list[dict[str, Any]]:
+def read(path: files.Path) -> list[dict[str, Any]]:
   """The complete lines of a metrics file; ignores a truncated last line.
 
   Raises:
@@ -35,13 +36,16 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
+def _writing(path: files.Path) -> Iterator[None]:
   """Raises a `WriteError` that names the file if that cannot be written."""
   try:
     yield
-  except OSError as error:
+  except Exception as error:
+    # Clients of buckets raise errors of their own.
+    if not files.in_bucket(path) and not isinstance(error, OSError):
+      raise
     raise errors.WriteError(
-      f'cannot write {path} ({error.strerror})'
+      f'cannot write {path} ({files.reason_of(error)})'
     ) from error
 
 
@@ -52,12 +56,14 @@ class _Board:
   its callers.
   """
 
-  def __init__(self, folder: pathlib.Path, *, step: int):
-    """Opens a new file; events of older ones from `step` on become void."""
+  def __init__(self, folder: pathlib.Path, *, number: int, step: int):
+    """Opens a new file; events of older ones from `step` on become void.
+
+    `number` is that of older files: names by time may collide.
+    """
     self._folder = folder
     with _writing(folder):
       folder.mkdir(exist_ok=True)
-      number = len(list(folder.iterdir()))  # names by time may collide
       self._writer = event_file_writer.EventsWriter(
         str(folder / 'events'), f'.{number}'
       )
@@ -92,26 +98,40 @@ class Log:
   `seconds` is wall-clock time, everything else is a function of the config
   and the seed.
 
+  Nothing can be appended to an object of a bucket, so for a folder there the
+  files are local ones, of which `sync` uploads copies.
+
   Attributes:
     count: number of lines in the file.
   """
 
-  def __init__(self, folder: pathlib.Path, *, step: int):
+  def __init__(self, folder: files.Path, *, step: int):
     """Opens the files of a run at `step`, and removes lines after it.
 
     Raises:
       errors.UserError: if the file is damaged.
       errors.WriteError: if it cannot be written.
     """
-    self._path = folder / 'metrics.jsonl'
-    kept = [line for line in read(self._path) if line['step'] <= step]
+    self._folder = local = folder
+    self._synced = False
+    self._temporary = None
+    if files.in_bucket(folder):
+      self._temporary = tempfile.TemporaryDirectory(prefix='nsl_jax_')
+      local = pathlib.Path(self._temporary.name)
+    self._local = pathlib.Path(local)
+    kept = [
+      line for line in read(folder / 'metrics.jsonl') if line['step'] <= step
+    ]
     self.count = len(kept)
+    self._path = self._local / 'metrics.jsonl'
     part = self._path.with_suffix('.part')
     with _writing(self._path):
       part.write_text(''.join(json.dumps(line) + '\n' for line in kept))
       part.replace(self._path)
       self._file = self._path.open('ab', buffering=0)
-    self._board = _Board(folder / 'tb', step=step + 1)
+    events = folder / 'tb'
+    number = len(list(events.iterdir())) if events.is_dir() else 0
+    self._board = _Board(self._local / 'tb', number=number, step=step + 1)
 
   def write(
     self, kind: str, step: int, seconds: float, values: Mapping[str, Any]
@@ -133,8 +153,28 @@ class Log:
       if isinstance(value, float):
         self._board.scalar(f'{kind}/{name}', step, value)
     self._board.flush()
+    self._synced = False
+
+  def sync(self) -> None:
+    """Uploads the files of a folder in a bucket, as a checkpoint that counts
+    their lines needs it.
+
+    Raises:
+      errors.WriteError: if they cannot be written.
+    """
+    if self._temporary is None or self._synced:
+      return
+    for path in (self._path, *(self._local / 'tb').iterdir()):
+      target = self._folder / path.relative_to(self._local).as_posix()
+      with _writing(target):
+        files.copy(path, target)
+    self._synced = True
 
   def close(self) -> None:
     """Closes both."""
     self._file.close()
     self._board.close()
+    if self._temporary is not None:
+      with suppress(errors.WriteError):  # lines since the last checkpoint
+        self.sync()
+      self._temporary.cleanup()

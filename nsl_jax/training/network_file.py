@@ -4,7 +4,6 @@ Kept with every seed, so that a run predicts without its training data.
 """
 
 import io
-import pathlib
 import zipfile
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -53,7 +52,7 @@ class Facts(NamedTuple):
     return self.image_shape[:2] == (1, 1)
 
 
-def write(folder: pathlib.Path, facts: Facts) -> None:
+def write(folder: files.Path, facts: Facts) -> None:
   """Writes both files; only process 0 does."""
   if jax.process_index():
     return
@@ -65,7 +64,7 @@ def write(folder: pathlib.Path, facts: Facts) -> None:
   workdir_lib.write_json(folder / _FACTS, content)
 
 
-def read(folder: pathlib.Path) -> Facts:
+def read(folder: files.Path) -> Facts:
   """Reads both files.
 
   Raises:
@@ -79,7 +78,7 @@ def read(folder: pathlib.Path) -> Facts:
     )
   content = workdir_lib.read_json(path)
   try:
-    with np.load(folder / _ARRAYS) as file:
+    with np.load(io.BytesIO((folder / _ARRAYS).read_bytes())) as file:
       arrays = {name: file[name] for name in file.files}
     for name in ('classes', 'image_shape'):
       content[name] = tuple(content[name])

@@ -48,6 +48,8 @@ def limited(source: sources.Source, limit: int) -> sources.Source:
       test=sources.Arrays(*(part[tested] for part in source.test)),
       files=files,
     )
+  if not isinstance(source.train.images, np.ndarray):
+    return source  # decoded as it is read
   images = memory.shared(source.train.images)
   return source._replace(train=source.train._replace(images=images))
 

@@ -1,13 +1,13 @@
 """What is reported of a seed and of a run, once they have ended."""
 
 import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 
+from nsl_jax import files
 from nsl_jax.data import sources
 from nsl_jax.training import (
   evaluate,
@@ -18,7 +18,7 @@ from nsl_jax.training import (
 
 
 def of_seed(
-  folder: pathlib.Path, labels: Mapping[str, np.ndarray]
+  folder: files.Path, labels: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
   """The reports of a seed, the folder of its best weights, and warnings.
 

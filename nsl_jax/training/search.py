@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import pathlib
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from flax import traverse_util
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 from nsl_jax.training import (
   config as config_lib,
   experiment,
@@ -115,7 +114,7 @@ def name_of(cell: Mapping[str, Any]) -> str:
 
 
 def validation_errors(
-  results: Mapping[str, Any], workdir: pathlib.Path
+  results: Mapping[str, Any], workdir: files.Path
 ) -> list[float]:
   """The validation error of every seed, by the protocol of test errors.
 
@@ -140,7 +139,7 @@ def validation_errors(
 
 
 def _train(
-  config: ml_collections.ConfigDict, cell: Cell, workdir: pathlib.Path
+  config: ml_collections.ConfigDict, cell: Cell, workdir: files.Path
 ) -> Outcome:
   try:
     results = experiment.run(with_fields(config, cell), workdir)
@@ -152,9 +151,7 @@ def _train(
 
 
 def train(
-  config: ml_collections.ConfigDict,
-  cells: Sequence[Cell],
-  workdir: pathlib.Path,
+  config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: files.Path
 ) -> list[Outcome]:
   """Trains all seeds of every cell that is not finished.
 

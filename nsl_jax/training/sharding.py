@@ -1,8 +1,5 @@
-"""Devices: the mesh, its shardings, and the setup of several processes."""
+"""Devices: the mesh, its shardings, and what processes tell one another."""
 
-import glob
-import importlib.util
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,41 +11,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from nsl_jax import errors
 
 _AXIS = 'data'
-
-
-def join(
-  coordinator: str | None, processes: int | None, index: int | None
-) -> None:
-  """Calls `jax.distributed.initialize` for several processes.
-
-  Uses the flags if given; without them it starts automatically on a TPU pod and
-  in a Slurm job of several tasks. Must run before any use of a device.
-
-  Raises:
-    errors.UserError: if only some of the three are given.
-  """
-  given = [value is not None for value in (coordinator, processes, index)]
-  if all(given):
-    jax.distributed.initialize(coordinator, processes, index)
-  elif any(given):
-    raise errors.UserError(
-      'give all of --coordinator_address, --num_processes and --process_id, '
-      'or none of them'
-    )
-  elif _on_cluster():
-    jax.distributed.initialize()
-
-
-def _on_cluster() -> bool:
-  tasks = os.environ.get('SLURM_NTASKS', '1')
-  in_step = 'SLURM_STEP_NODELIST' in os.environ
-  if in_step and tasks.isdigit() and int(tasks) > 1:
-    return True
-  # A Cloud TPU lists its hosts in a metadata server, not in the environment, so
-  # every TPU host must ask.
-  if importlib.util.find_spec('libtpu') is None:
-    return False
-  return bool(glob.glob('/dev/accel*') or glob.glob('/dev/vfio/[0-9]*'))
 
 
 def make(devices: int = 0) -> Mesh:
@@ -106,6 +68,30 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
     )
 
   return jax.tree.map(spread, tree)
+
+
+def put_rows(
+  images: Any, rows: np.ndarray, sharding: NamedSharding
+) -> jax.Array:
+  """Moves images at those rows to the devices; each process reads its own.
+
+  Args:
+    images: [N, H, W, C] on the host.
+    rows: i32[B] or i32[S, B], equal in every process; -1 is an image of zeros.
+    sharding: of the result, [B, H, W, C] or [S, B, H, W, C].
+  """
+
+  def part(index: Any) -> Any:
+    wanted = rows[index[: rows.ndim]]
+    found = images[wanted]
+    if (wanted < 0).any():
+      found[wanted < 0] = 0
+    return found
+
+  if jax.process_count() == 1:
+    return jax.device_put(part(()), sharding)
+  shape = (*rows.shape, *images.shape[1:])
+  return jax.make_array_from_callback(shape, sharding, part)
 
 
 def broadcast_from_first_process(tree: Any) -> Any:

@@ -38,12 +38,14 @@ FREE = (
   'checkpoint.keep',
   'row',
   'kernels',
+  'log.wandb',
+  'log.mlflow',
 )
 # Fields that a folder begun before there were any lacks, and their values.
-_ADDED = {'model.init_from': ''}
+_ADDED = {'model.init_from': '', 'log.wandb': '', 'log.mlflow': ''}
 
 
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+def write_json(path: files.Path, content: Mapping[str, Any]) -> None:
   """Writes a JSON file atomically; only process 0 writes."""
   if jax.process_index():
     return
@@ -51,7 +53,7 @@ def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
   files.write(path, text.encode())
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: files.Path) -> dict[str, Any]:
   """Reads a JSON file.
 
   Raises:
@@ -92,7 +94,7 @@ def _why_not_longer(
 
 
 def lock_workdir_to_config(
-  workdir: pathlib.Path, config: Mapping[str, Any]
+  workdir: files.Path, config: Mapping[str, Any]
 ) -> None:
   """Writes the config to the folder, or checks that the folder has it.
 

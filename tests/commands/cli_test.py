@@ -144,24 +144,25 @@ class OptionsTest(parameterized.TestCase):
   @parameterized.parameters(
     (
       'reproduce',
-      ('--row', 'DIG-2', '--workdir=gs://b/run'),
-      '--workdir=gs:/b/run',
+      ('--row', 'DIG-2', '--workdir=s3://b/run'),
+      '--workdir=s3://b/run',
     ),
     ('reproduce', ('--row', 'DIG-2', '--ledger', 's3://b'), '--ledger=s3:/b'),
     (
       'search',
-      ('--config=x', '--grid=a=1', '--out=gs://b/o.csv'),
-      '--out=gs:/b/o.csv',
+      ('--config=x', '--grid=a=1', '--out=az://b/o.csv'),
+      '--out=az://b/o.csv',
     ),
     (
       'search',
       ('--config=x', '--grid=a=1', '--workdir=hdfs://b'),
-      '--workdir=hdfs:/b',
+      '--workdir=hdfs://b',
     ),
     ('bench', ('--json', 'gs:/b/x.json'), '--json=gs:/b/x.json'),
     ('report', ('--out', 'file:///b'), '--out=file:/b'),
     ('report', ('--fill', 'gs://b/x.md'), '--fill=gs:/b/x.md'),
-    ('train', ('--config=x', '--workdir=gs://b'), '--workdir=gs:/b'),
+    ('train', ('--config=x', '--workdir=s3://b'), '--workdir=s3://b'),
+    ('plot', ('s3://b/run', '--out=x.png'), 'the run=s3://b/run'),
     ('plot', ('runs/a', '--out=gs://b/x.png'), '--out=gs:/b/x.png'),
   )
   def test_addresses_are_refused(self, name, words, message):
@@ -188,13 +189,17 @@ class OptionsTest(parameterized.TestCase):
       '-m',
       'nsl_jax.main',
       '--config=configs/digits_ns3l.py:smoke=true',
-      '--workdir=gs://bucket/run',
+      '--workdir=s3://bucket/run',
     )
     out, err = process.communicate(timeout=120)
     self.assertEqual((process.returncode, out), (2, ''), err)
-    self.assertStartsWith(err, 'error: --workdir=gs:/bucket/run is an address')
+    self.assertStartsWith(
+      err,
+      'error: --workdir=s3://bucket/run is an address, and only local folders '
+      'and gs://… buckets can be written',
+    )
     self.assertLen(err.splitlines(), 1)
-    self.assertFalse((ROOT / 'gs:').exists())
+    self.assertFalse((ROOT / 's3:').exists())
 
 
 # A loop of a toy with the real checkpoints, in which something happens.

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numeric
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -61,7 +62,7 @@ def random_problem(seed, loss):
 class Float64(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.enter_context(jax.enable_x64(True))
+    self.enter_context(numeric.float64())
 
 
 class ClosedFormTest(Float64):

@@ -5,6 +5,7 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numeric
 import numpy as np
 from absl.testing import absltest, parameterized
 from model_helpers import quick_jit
@@ -21,7 +22,7 @@ class MixAllTest(parameterized.TestCase):
     alone in their pixel.
     """
     rows = len(labels)
-    with jax.enable_x64(True):
+    with numeric.float64():
       mixed = quick_jit(
         lambda key: mixmatch.mix_all(
           jnp.eye(rows).reshape(rows, 1, rows, 1),

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numeric
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -12,7 +13,7 @@ from nsl_jax.terms import power_iteration
 class DirectionTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.enterContext(jax.enable_x64(True))
+    self.enterContext(numeric.float64())
     keys = jax.random.split(jax.random.key(0), 3)
     draw = lambda key, *shape: jax.random.normal(key, shape, jnp.float64)
     self.weights = draw(keys[0], 6, 4)

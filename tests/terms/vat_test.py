@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numeric
 import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import special
@@ -81,7 +82,7 @@ class VATTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.enterContext(jax.enable_x64(True))
+    self.enterContext(numeric.float64())
     rng = np.random.default_rng(0)
     self.kernel = rng.normal(size=(6, 4))
     self.images = rng.normal(size=(5, 2, 3, 1))

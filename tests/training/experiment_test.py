@@ -4,6 +4,7 @@ import functools
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,17 @@ def _config(
     config.model = dict(network)
     config.update_from_flattened_dict(changes)
   return config
+
+
+class VersionTest(absltest.TestCase):
+  def test_a_jax_that_evaluates_wrongly_is_refused(self):
+    with mock.patch.object(jax, '__version_info__', (0, 8, 2)):
+      with self.assertRaisesRegex(
+        errors.UserError, r'is too old: .* install jax>=0\.8\.3'
+      ):
+        experiment._check_version()
+    requirements = pathlib.Path(__file__).parents[1] / 'setup.cfg'
+    self.assertIn('jax>=0.8.3\n', requirements.read_text())
 
 
 class ExperimentTest(parameterized.TestCase):

@@ -4,13 +4,17 @@ import json
 import os
 import pathlib
 import platform
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from unittest import mock
 
 import fresh_process
 import temporary
 from absl.testing import absltest, parameterized
+from repository import ROOT
 
 from nsl_jax import errors
 from nsl_jax.training import lock
@@ -79,14 +83,59 @@ class LockTest(temporary.FolderTestCase):
     with lock.Lock(self.folder):
       self.assertEqual(json.loads(self.path.read_text())['pid'], os.getpid())
 
-  def test_of_another_host(self):
-    self.write(host='elsewhere', pid=17)
-    before = self.path.read_bytes()
-    self.refused(
-      'process 17 on elsewhere since 2020-01-01T00:00:00+00:00',
-      f'if that run is dead delete {self.path}',
+  def test_of_another_host_that_is_alive(self):
+    self.write(host='elsewhere', pid=17, beat=0)
+    renew = threading.Timer(
+      0.5, lambda: self.write(host='elsewhere', pid=17, beat=1)
     )
-    self.assertEqual(self.path.read_bytes(), before)
+    renew.start()
+    begun = time.monotonic()
+    self.refused(
+      'process 17 on elsewhere since 2020-01-01T00:00:00+00:00: wait for it'
+    )
+    self.assertBetween(time.monotonic() - begun, 0.4, 5.0)
+    self.assertEqual(json.loads(self.path.read_text())['beat'], 1)
+
+  @mock.patch.object(lock, '_LEASE_S', 0.5)
+  def test_of_another_host_that_died(self):
+    self.write(host='elsewhere', pid=17, beat=3)
+    with lock.Lock(self.folder):
+      self.assertEqual(json.loads(self.path.read_text())['pid'], os.getpid())
+
+  @mock.patch.object(lock, '_BEAT_S', 0.05)
+  def test_is_renewed_until_the_end(self):
+    beat = lambda: json.loads(self.path.read_text())['beat']
+    with lock.Lock(self.folder):
+      first = beat()
+      for _ in range(100):
+        if beat() > first:
+          break
+        time.sleep(0.05)
+      self.assertGreater(beat(), first)
+    time.sleep(0.2)
+    self.assertFalse(self.path.exists())
+
+  def test_ends_once_another_run_has_taken_it_over(self):
+    code = (
+      'import pathlib, sys, time; from nsl_jax.training import lock\n'
+      'lock._BEAT_S = 0.05; lock.Lock(pathlib.Path(sys.argv[1])).take()\n'
+      'print("held", flush=True); time.sleep(300)'
+    )
+    holder = subprocess.Popen(
+      [sys.executable, '-c', code, str(self.folder)],
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    self.assertEqual(holder.stdout.readline(), 'held\n')
+    self.write(host='elsewhere', pid=17, token='other')
+    _, err = holder.communicate(timeout=60)
+    self.assertEqual(holder.returncode, 1)
+    self.assertRegex(
+      err, f'^error: {self.path} was taken over by process 17 on elsewhere '
+    )
+    self.assertLen(err.splitlines(), 1)
 
   def test_where_the_kernel_has_no_locks(self):
     with mock.patch.object(lock, 'fcntl', None):

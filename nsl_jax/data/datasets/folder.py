@@ -3,11 +3,20 @@
 import pathlib
 import statistics
 from collections.abc import Sequence
+from typing import Any, cast
 
+import jax
 import numpy as np
 
 from nsl_jax import errors, options
-from nsl_jax.data import decoded, duplicates, listing, pictures, resize
+from nsl_jax.data import (
+  decoded,
+  duplicates,
+  listing,
+  on_demand,
+  pictures,
+  resize,
+)
 from nsl_jax.data.examples import Arrays, Files, Source, counts_text
 
 _SAMPLE = 1000  # files whose sizes decide the size of the images
@@ -47,7 +56,9 @@ def load(
     path for part in (*_TRAINING, 'test') for path in content.paths[part]
   ]
   form = choose_form(content.folder, paths, size, fit, channels)
-  decoded_images = decoded.read(content.folder, paths, form, cache_dir)
+  sizes = [len(content.paths[part]) for part in (*_TRAINING, 'test')]
+  part_of = np.repeat(np.arange(4), sizes)
+  decoded_images = _decode(content.folder, paths, form, cache_dir, part_of)
   if decoded_images.damaged and not skip_damaged:
     raise errors.UserError(
       f'{len(decoded_images.damaged):,} of {len(paths):,} files in '
@@ -62,8 +73,7 @@ def load(
   readable = [
     row for row in range(len(paths)) if row not in decoded_images.damaged
   ]
-  sizes = [len(content.paths[part]) for part in (*_TRAINING, 'test')]
-  part_of = np.repeat(np.arange(4), sizes)[readable]
+  part_of = part_of[readable]
   labels = np.concatenate([content.labels[p] for p in (*_TRAINING, 'test')])[
     readable
   ]
@@ -87,6 +97,32 @@ def load(
     form=form,
     report=_report(content, decoded_images, form, len(drop)),
   )
+
+
+def _decode(
+  folder: pathlib.Path,
+  paths: Sequence[str],
+  form: resize.Form,
+  cache_dir: str | None,
+  part_of: np.ndarray,
+) -> decoded.Decoded:
+  """All images; of several processes each decodes those that it reads."""
+  if not jax.distributed.is_initialized() or jax.process_count() == 1:
+    return decoded.read(folder, paths, form, cache_dir)
+  few = len(paths) * np.prod(form.shape) <= duplicates.COMPARED
+  facts = on_demand.inspect(
+    folder, paths, form, hashed=(part_of != 2) | few, counted=part_of < 3
+  )
+  good = [row for row in range(len(paths)) if row not in facts.damaged]
+  kept = on_demand.Images(
+    folder,
+    [paths[row] for row in good],
+    form,
+    {at: facts.codes[row] for at, row in enumerate(good) if row in facts.codes},
+    facts.histogram,
+  )
+  # It has what of an array is used.
+  return decoded.Decoded(cast(Any, kept), facts.damaged, facts.facts)
 
 
 def choose_form(

@@ -1,7 +1,6 @@
 """The report of an evaluation as a folder: a page, pictures, numbers."""
 
 import json
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ def _describe(
 
 
 def write(
-  folder: pathlib.Path,
+  folder: files.Path,
   *,
   title: str,
   facts: Mapping[str, str],

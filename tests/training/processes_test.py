@@ -1,0 +1,229 @@
+"""Several processes: how they meet, and what is said when one is not there."""
+
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import fresh_process
+import pytest
+from absl.testing import absltest, parameterized
+from repository import ROOT
+
+from nsl_jax import errors
+from nsl_jax.training import metrics_log, processes
+
+_JOIN = (
+  'import os, sys, time\n'
+  'from nsl_jax.commands import cli\n'
+  'from nsl_jax.training import processes\n'
+  'where, number, index, seconds = sys.argv[1:5]\n'
+  'def body():\n'
+  '  processes.join(where, int(number), int(index), within_s=int(seconds))\n'
+  '  print("joined", flush=True)\n'
+  '  time.sleep(100)\n'
+  'cli.run_command(body)\n'
+)
+# A process that was one of several, and says what jax does before it aborts.
+_ABORT = (
+  'import os, signal, sys, time\n'
+  'from nsl_jax.training import processes\n'
+  'joined = processes._supervise("host:1", 9)\n'
+  'sys.stderr.write("\\rbar 10%"); sys.stderr.flush()\n'
+  'kind, when = sys.argv[1:3]\n'
+  'if when == "joined": os.write(joined, b"x")\n'
+  'for part in open(kind).read().split("|"):\n'
+  '  os.write(2, part.encode()); time.sleep(0.05)\n'
+  'os.kill(os.getpid(), signal.SIGABRT)\n'
+)
+_F = 'F1128 00:35:50.060530   25855 client.h:80] Terminating process because '
+_E = 'E1128 00:35:50.060309   25855 coordination_service_agent.cc:289] Polled\n'
+
+
+def _port():
+  with socket.socket() as probe:
+    probe.bind(('localhost', 0))
+    return probe.getsockname()[1]
+
+
+def _python(*words):
+  return subprocess.Popen(
+    [sys.executable, *words],
+    cwd=ROOT,
+    text=True,
+    env=fresh_process.environment(),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
+
+
+class RelayTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (
+      f'{_E}{_F}UNAVAILABLE: The following tasks are unhealthy (stopped sending'
+      ' heartbeats):\n2\nThe tasks have crashed.\n*** Check failure\n  @ 0x1\n',
+      'joined',
+      'process 2 is lost (silent for 20 s): the same command resumes',
+    ),
+    (
+      f'{_F}UNAVAILABLE: The following tasks are unhealthy (stopped sending '
+      'heartbeats):\n/job:jax_worker/replica:0/task:3\n/job:jax_worker/replica:'
+      '0/task:11\nThe tasks have crashed.\n',
+      'joined',
+      'processes 3, 11 are lost',
+    ),
+    (
+      f'F11|28{_F[5:]}UNAVAILABLE: Socket closed\nRPC: /x/PollForError\n',
+      'joined',
+      'process 0, the coordinator at host:1, is lost',
+    ),
+    (f'{_F}INTERNAL: new\n', 'joined', 'another process is lost'),
+    (
+      f'{_F}DEADLINE_EXCEEDED\n\nRPC: /x/RegisterTask\n*** Check failure',
+      'not yet',
+      'the processes did not all meet at host:1 within 9 s: start all of them',
+    ),
+  )
+  def test_an_abort_of_jax_is_one_line(self, said, when, line):
+    with tempfile.NamedTemporaryFile('w') as file:
+      file.write(said)
+      file.flush()
+      done = _python('-c', _ABORT, file.name, when)
+      _, err = done.communicate(timeout=60)
+    self.assertEqual(done.returncode, processes.LOST, err)
+    bar, *lines = re.split('[\r\n]+', err.strip())[0:]
+    self.assertEqual(bar, 'bar 10%')
+    self.assertLen(lines, 1, err)
+    self.assertStartsWith(lines[0], f'error: {line}')
+
+  def test_another_abort_stays_one(self):
+    with tempfile.NamedTemporaryFile('w') as file:
+      file.write('terminate called\n')
+      file.flush()
+      done = _python('-c', _ABORT, file.name, 'joined')
+      _, err = done.communicate(timeout=60)
+    self.assertEqual(done.returncode, -signal.SIGABRT)
+    self.assertEqual(err, '\nbar 10%terminate called\n')  # \r, as text
+
+
+class JoinTest(parameterized.TestCase):
+  def test_nobody_or_too_few_are_there(self):
+    begun = time.monotonic()
+    nobody, port = f'localhost:{_port()}', _port()
+    alone = _python('-c', _JOIN, nobody, '2', '1', '3')
+    few = [
+      _python('-c', _JOIN, f'localhost:{port}', '3', str(i), '5')
+      for i in range(2)
+    ]
+    out, err = alone.communicate(timeout=120)
+    self.assertEqual((alone.returncode, out), (2, ''), err)
+    self.assertLen(err.splitlines(), 1, err)
+    self.assertStartsWith(
+      err, f'error: no coordinator at {nobody} within 3 s (Connection refused)'
+    )
+    for process in few:
+      out, err = process.communicate(timeout=120)
+      self.assertEqual((process.returncode, out), (processes.LOST, ''), err)
+      self.assertLen(err.splitlines(), 1, err)
+      self.assertStartsWith(
+        err,
+        f'error: the processes did not all meet at localhost:{port} within 5 s',
+      )
+    self.assertLess(time.monotonic() - begun, 100)
+
+  @parameterized.parameters(
+    (('h:1', 2, None), 'give all of'),
+    ((None, None, 1), 'give all of'),
+    (('h', 2, 0), '--coordinator_address=h: must be HOST:PORT'),
+    (('h:x', 2, 0), '--coordinator_address=h:x: must be HOST:PORT'),
+    (('h:1', 2, 2), '--process_id=2: must be from 0 to .* = 1'),
+    (('h:1', 2, -1), '--process_id=-1: must be'),
+  )
+  def test_invalid(self, words, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      processes.join(*words)
+
+  def test_two_tasks_of_slurm(self):
+    """Joined by the variables of Slurm alone, which jax reads."""
+    port = _port()
+    code = (
+      'import jax, sys\n'
+      'from nsl_jax.training import processes\n'
+      'processes.join(None, None, None)\n'
+      'print(jax.process_index(), jax.process_count(), flush=True)\n'
+    )
+    started = [
+      subprocess.Popen(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        text=True,
+        env=fresh_process.environment(
+          SLURM_JOB_ID=str(port),  # from which jax takes the port
+          SLURM_STEP_NODELIST='localhost',
+          SLURM_NTASKS='2',
+          SLURM_PROCID=str(index),
+          SLURM_LOCALID=str(index),
+          SLURM_STEP_NUM_TASKS='2',
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+      )
+      for index in range(2)
+    ]
+    for index, process in enumerate(started):
+      out, err = process.communicate(timeout=120)
+      self.assertEqual(process.returncode, 0, err)
+      self.assertEqual(out.splitlines()[-1], f'{index} 2')
+
+
+@pytest.mark.slow
+class LostTest(absltest.TestCase):
+  def test_of_four_one_is_killed_and_the_same_command_resumes(self):
+    words = (
+      *('-m', 'nsl_jax', 'train'),
+      '--config=configs/digits_ns3l.py:reduced=120',
+      *('--config.batch.labeled=48', '--config.batch.unlabeled=48'),
+      *('--config.log_every=5', '--config.eval.every_steps=30'),
+      *('--config.checkpoint.every=20', '--num_processes=4'),
+    )
+
+    def start(folder):
+      where = f'--coordinator_address=localhost:{_port()}'
+      return [
+        _python(*words, where, f'--process_id={i}', f'--workdir={folder}')
+        for i in range(4)
+      ]
+
+    def lines(folder):
+      found = metrics_log.read(folder / 'seed_0' / 'metrics.jsonl')
+      return [{k: v for k, v in one.items() if k != 'seconds'} for one in found]
+
+    with tempfile.TemporaryDirectory() as folder:
+      broken, unbroken = pathlib.Path(folder, 'a'), pathlib.Path(folder, 'b')
+      started = start(broken)
+      while not (broken / 'seed_0' / 'checkpoints' / '40').exists():
+        self.assertIsNone(started[2].poll())
+        time.sleep(0.1)
+      started[2].kill()
+      begun = time.monotonic()
+      for index, process in enumerate(started):
+        _, err = process.communicate(timeout=120)
+        if index != 2:
+          self.assertEqual(process.returncode, processes.LOST, err)
+          self.assertRegex(err, r'error: process 2 is lost .*\n$')
+          self.assertNotIn('Traceback', err)
+          self.assertNotIn('stack trace', err)
+      self.assertLess(time.monotonic() - begun, 40)
+      for where in (broken, unbroken):
+        for process in start(where):
+          _, err = process.communicate(timeout=400)
+          self.assertEqual(process.returncode, 0, err)
+      self.assertEqual(lines(broken), lines(unbroken))
+
+
+if __name__ == '__main__':
+  absltest.main()
