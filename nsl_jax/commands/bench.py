@@ -22,7 +22,8 @@ its first step, with an empty and with a filled compilation cache.
 of scikit-learn's classifiers at few labels; --json is the file that keeps what
 is measured, and that an interrupted comparison goes on from. --growth
 10000,100000 measures the host memory of training on, and predicting, folders of
-so many images.
+so many images. --randaugment 448 measures the images per second of RandAugment
+on batches of 448, of the size --image, beside a loop over Pillow on one core.
 """
 
 import json
@@ -35,6 +36,7 @@ import jax
 
 from nsl_jax import errors, files
 from nsl_jax.benchmarks import (
+  augmentation,
   breakdown,
   classifiers,
   growth,
@@ -171,6 +173,13 @@ def _parser() -> cli.Parser:
     metavar='N,N',
     help='host memory of training on folders of so many images',
   )
+  add(
+    '--randaugment',
+    metavar='BATCH',
+    type=int,
+    default=0,
+    help='images per second of RandAugment beside Pillow',
+  )
   add('--json', type=pathlib.Path, help='file for the time of every call')
   return parser
 
@@ -192,6 +201,7 @@ _ACTS_IN = {
   'startup': {'config', 'json'},
   'classifiers': {'seeds', 'json'},
   'growth': {'json'},
+  'randaugment': {'image', 'json'},
 }
 
 
@@ -235,6 +245,21 @@ def _write(path: pathlib.Path | None, kind: str, **content: Any) -> None:
     files.write(path, (json.dumps(content, indent=1) + '\n').encode())
 
 
+def _measure_randaugment(options: Any) -> None:
+  height, width, channels = _numbers(options.image, '32x32x3')
+  if options.randaugment < 1 or channels not in (1, 3):
+    raise errors.UserError(
+      f'--randaugment={options.randaugment} --image={options.image}: must be '
+      'at least one image of 1 or 3 channels'
+    )
+  shape = (height, width, channels)
+  measured = {options.image: augmentation.measure(options.randaugment, shape)}
+  print(augmentation.table(measured))
+  _write(
+    options.json, kind='randaugment', batch=options.randaugment, images=measured
+  )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Measures and prints."""
   parser = _parser()
@@ -251,6 +276,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     grown = growth.measure(_counts(options.growth))
     print(growth.table(grown))
     _write(options.json, kind='growth', images=grown)
+    return
+  if options.randaugment:
+    _measure_randaugment(options)
     return
   if options.classifiers:
     cells = classifiers.measure(options.json, range(options.seeds))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import errors, references
+from nsl_jax.data import randaugment as randaugment_lib
 from nsl_jax.types import Array, Augment, Key, Moving
 
 AUGMENT = 'augment'  # scope of augmentation in a profile
@@ -208,6 +209,72 @@ def jitter(
   return pixels.normalized(recolor(unit, *drawn))
 
 
+def randaugment(
+  images: Array, key: Key, *, operations: int, pixels: Pixels
+) -> Array:
+  """RandAugment of FixMatch, on the images rounded to 8 bits.
+
+  Args:
+    images: f32[B, H, W, C], normalized, gray or RGB.
+    key: typed key.
+    operations: number of operations on each image.
+    pixels: conversion to [0, 1] and back.
+
+  Raises:
+    errors.UserError: for features.
+  """
+  _refuse_features(images, 'randaugment')
+  unit = jnp.clip(pixels.unit(images), 0.0, 1.0)
+  levels = jnp.round(unit * 255.0).astype(jnp.uint8)
+  levels = randaugment_lib.randaugment(levels, key, operations=operations)
+  return pixels.normalized(levels.astype(jnp.float32) / 255.0)
+
+
+def cutout(images: Array, key: Key, *, share: float, pixels: Pixels) -> Array:
+  """A gray square on each image, whose center is any pixel (DeVries & Taylor,
+  "Improved regularization of convolutional neural networks with Cutout", 2017).
+
+  Args:
+    images: f32[B, H, W, C], normalized.
+    key: typed key.
+    share: side of the square, as a share of the width of the image. What lies
+      outside of the image is cut off.
+    pixels: conversion from [0, 1], where gray is 1/2.
+
+  Raises:
+    errors.UserError: for features.
+
+  >>> plain = Pixels(lambda images: images, lambda images: images)
+  >>> images, key = jnp.ones((1, 4, 4, 1)), jax.random.key(0)
+  >>> cutout(images, key, share=2.0, pixels=plain).ravel()[:3]
+  Array([0.5, 0.5, 0.5], dtype=float32)
+  """
+  _refuse_features(images, 'cutout')
+  batch, height, width, channels = images.shape
+  side = round(share * width)
+  limits = jnp.array([height, width])
+  centers = jax.random.randint(key, (batch, 2), 0, limits[None])
+  starts = centers - side // 2
+  hit = [
+    (place >= starts[:, axis : axis + 1])
+    & (place < starts[:, axis : axis + 1] + side)
+    for axis, place in enumerate(
+      (jnp.arange(height)[None], jnp.arange(width)[None])
+    )
+  ]
+  gray = pixels.normalized(jnp.full((1, 1, 1, channels), 0.5))
+  inside = hit[0][:, :, None, None] & hit[1][:, None, :, None]
+  return jnp.where(inside, gray, images)
+
+
+def _refuse_features(images: Array, step: str) -> None:
+  if images.shape[1:3] == (1, 1):
+    raise errors.UserError(
+      f'{step} is for images, and these are features: leave it out of '
+      'config.data.augment and config.data.strong'
+    )
+
+
 GetPixels = Callable[[], Pixels] | None
 
 
@@ -251,13 +318,37 @@ def _jitter(text: str, pixels: GetPixels) -> Augment:
   brightness, contrast, saturation, hue = map(_finite, text.split(':'))
   if hue > 0.5:
     raise ValueError(text)
+  strengths = brightness, contrast, saturation, hue
+  return functools.partial(
+    jitter, strengths=strengths, pixels=_needed(pixels, 'jitter')
+  )
+
+
+def _needed(pixels: GetPixels, step: str) -> Pixels:
   if pixels is None:
     raise errors.UserError(
-      'jitter changes colors, and these images have none: leave it out of '
+      f'{step} changes colors, and these images have none: leave it out of '
       'config.data.augment and config.data.strong'
     )
-  strengths = brightness, contrast, saturation, hue
-  return functools.partial(jitter, strengths=strengths, pixels=pixels())
+  return pixels()
+
+
+def _randaugment(text: str, pixels: GetPixels) -> Augment:
+  operations = _whole(text)
+  if not operations:
+    raise ValueError(text)
+  return functools.partial(
+    randaugment, operations=operations, pixels=_needed(pixels, 'randaugment')
+  )
+
+
+def _cutout(text: str, pixels: GetPixels) -> Augment:
+  share = _finite(text)
+  if share > 1.0:
+    raise ValueError(text)
+  return functools.partial(
+    cutout, share=share, pixels=_needed(pixels, 'cutout')
+  )
 
 
 # Add an augmentation by an entry here.
@@ -278,6 +369,8 @@ OPERATIONS: dict[str, Operation] = {
     'noise:STD', lambda text, _: functools.partial(noise, std=_finite(text))
   ),
   'jitter': Operation('jitter:BRIGHTNESS:CONTRAST:SATURATION:HUE', _jitter),
+  'randaugment': Operation('randaugment:OPERATIONS', _randaugment, moves=True),
+  'cutout': Operation('cutout:SHARE', _cutout),
 }
 
 
@@ -295,8 +388,8 @@ def _parse(
   for step in filter(None, (step.strip() for step in steps.split(','))):
     name, colon, value = step.partition(':')
     wrong = errors.UserError(
-      f'{field}: {step!r} is none of {usages} (a hue of at most 0.5), nor '
-      'package.module:function'
+      f'{field}: {step!r} is none of {usages} (a hue of at most 0.5, a share '
+      'of at most 1), nor package.module:function'
     )
     if name in OPERATIONS and bool(value) == bool(colon):
       yield step, OPERATIONS[name], value, wrong

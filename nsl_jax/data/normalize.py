@@ -188,8 +188,8 @@ def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
   """
   if kind == 'gcn_zca':
     raise errors.UserError(
-      'config.data.normalize=gcn_zca cannot be undone, which color jitter '
-      'requires: use unit, signed or standard'
+      'config.data.normalize=gcn_zca cannot be undone, which jitter, '
+      'randaugment and cutout require: use unit, signed or standard'
     )
   if kind == 'signed':
     return (images + 1.0) / 2.0
