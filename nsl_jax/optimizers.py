@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from nsl_jax import errors, options, schedules
+from nsl_jax import errors, options, parameters, schedules
 from nsl_jax.options import Option
 from nsl_jax.types import Schedule
 
@@ -16,25 +16,31 @@ def _adam(rate: Schedule) -> optax.GradientTransformation:
   return optax.adam(rate)
 
 
-@options.declare(momentum='[0, 1)', weight_decay='>= 0')
+@options.declare(
+  momentum='[0, 1)', weight_decay='>= 0', weight_decay_on=('all', 'kernels')
+)
 def _sgd(
   rate: Schedule,
   *,
   momentum: float = 0.9,
   nesterov: bool = True,
   weight_decay: float = 0.0,
+  weight_decay_on: str = 'all',
 ) -> optax.GradientTransformation:
-  """SGD: g' = g + `weight_decay` p on every parameter, v = `momentum` v + g',
-  p -= lr v, or p -= lr (g' + `momentum` v) with `nesterov`.
+  """SGD: g' = g + `weight_decay` p, v = `momentum` v + g', p -= lr v, or
+  p -= lr (g' + `momentum` v) with `nesterov`.
 
   Args:
     rate: the learning rate.
     momentum: decay of the momentum buffer.
     nesterov: whether to use Nesterov momentum.
     weight_decay: added to the gradient, times the parameter, before momentum.
+    weight_decay_on: `all` parameters, or `kernels` only, not biases and batch
+      normalization (FixMatch).
   """
+  mask = parameters.kernel_mask if weight_decay_on == 'kernels' else None
   return optax.chain(
-    optax.add_decayed_weights(weight_decay),
+    optax.add_decayed_weights(weight_decay, mask),
     optax.sgd(rate, momentum=momentum, nesterov=nesterov),
   )
 

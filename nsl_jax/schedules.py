@@ -84,8 +84,15 @@ def ramped(
   return lambda step: weight * shape(step // unit)
 
 
+_COSINES = ('half', '7/16')  # the part of half a period that is used
+
+
 @options.declare(
-  lr='>= 0', drop_factor='>= 0', cosine_steps='>= 0', cosine_lag_steps='>= 0'
+  lr='>= 0',
+  drop_factor='>= 0',
+  cosine_steps='>= 0',
+  cosine_lag_steps='>= 0',
+  cosine=_COSINES,
 )
 def decayed(
   *,
@@ -94,6 +101,7 @@ def decayed(
   drop_factor: float = 0.2,
   cosine_steps: int = 0,
   cosine_lag_steps: int = 0,
+  cosine: str = 'half',
 ) -> Schedule:
   """The learning rate of an optimizer.
 
@@ -102,10 +110,11 @@ def decayed(
     drop_steps: a step or a tuple of steps at which the rate is multiplied by
       `drop_factor`; 0 for none.
     drop_factor: factor at each of `drop_steps`.
-    cosine_steps: length of the decay lr / 2 (1 + cos(pi t)) to 0; 0 for no
-      cosine.
+    cosine_steps: length of the decay, t = 1 at its end; 0 for no cosine.
     cosine_lag_steps: delay of the cosine: the rate peaks at this step and ends
       above 0.
+    cosine: `half` is lr / 2 (1 + cos(pi t)), which ends at 0; `7/16` is
+      lr cos(7 pi t / 16) of FixMatch, which ends at 0.195 lr.
 
   Raises:
     errors.UserError: if a number is negative, or two contradict each other.
@@ -131,9 +140,16 @@ def decayed(
       f'config.optimizer.cosine_lag_steps={cosine_lag_steps} shifts a cosine, '
       'and cosine_steps is 0: set both or neither'
     )
+  if cosine == '7/16' and (cosine_lag_steps or not cosine_steps):
+    raise errors.UserError(
+      f'config.optimizer.cosine={cosine} needs cosine_steps, and no '
+      'cosine_lag_steps: set them, or cosine=half'
+    )
   if cosine_steps and cosine_lag_steps:
     return _late_cosine(lr, cosine_steps, cosine_lag_steps)
   schedule: Schedule
+  if cosine == '7/16':
+    return _seven_sixteenths(lr, cosine_steps)
   if cosine_steps:
     schedule = optax.cosine_decay_schedule(lr, cosine_steps)
     return schedule
@@ -162,6 +178,16 @@ def _late_cosine(lr: float, steps: int, lag: int) -> Schedule:
   def rate(step: Array | int) -> Array:
     after = jnp.minimum(jnp.asarray(step) - lag, steps)
     return lr * 0.5 * (1.0 + jnp.cos(jnp.pi * after / steps))
+
+  return rate
+
+
+def _seven_sixteenths(lr: float, steps: int) -> Schedule:
+  """lr cos(7 pi t / 16) (Sohn et al., "FixMatch", 2020, section 2.3)."""
+
+  def rate(step: Array | int) -> Array:
+    share = jnp.minimum(jnp.asarray(step) / steps, 1.0)
+    return lr * jnp.cos(7.0 * jnp.pi / 16.0 * share)
 
   return rate
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / 'nsl_jax'
 # Files of the package's own folder stand by their names.
 FLOORS = (
   ('errors', 'types', 'memory'),
-  ('files', 'options', 'losses', 'progress', 'references'),
+  ('files', 'options', 'losses', 'parameters', 'progress', 'references'),
   ('schedules',),
   ('papers', 'models', 'data', 'compose', 'optimizers'),
   ('terms',),

@@ -44,6 +44,22 @@ class AdamTest(absltest.TestCase):
       np.testing.assert_allclose(change, expected, rtol=1e-4)
 
 
+class KernelsTest(parameterized.TestCase):
+  @parameterized.parameters(('kernels', 0.0), ('all', 0.02))
+  def test_what_decays(self, where, moved):
+    """Without a gradient p falls by rate * decay * (1 + momentum) p."""
+    tx = optimizers.build(
+      dict(SGD, lr=0.1, weight_decay=0.2, nesterov=False, weight_decay_on=where)
+    )
+    params = {'Conv_0': {'kernel': jnp.ones(2), 'bias': jnp.ones(2)}}
+    params['BatchNorm_0'] = {'scale': jnp.ones(2)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    change, _ = tx.update(zeros, tx.init(params), params)
+    np.testing.assert_allclose(change['Conv_0']['kernel'], -0.02)
+    for leaf in (change['Conv_0']['bias'], change['BatchNorm_0']['scale']):
+      np.testing.assert_allclose(leaf, -moved)
+
+
 class SgdTest(parameterized.TestCase):
   def gradient_step(self, config, curvature, start, steps):
     """The way down curvature * p^2 / 2, as p after each step."""
@@ -170,6 +186,7 @@ class DefaultsTest(parameterized.TestCase):
 
   def test_options_are_those_of_the_rate_and_of_the_optimizer(self):
     rate = [
+      'cosine',
       'cosine_lag_steps',
       'cosine_steps',
       'drop_factor',
@@ -179,7 +196,7 @@ class DefaultsTest(parameterized.TestCase):
     self.assertCountEqual(optimizers.options_of('adam'), rate)
     self.assertCountEqual(
       optimizers.options_of('sgd'),
-      [*rate, 'momentum', 'nesterov', 'weight_decay'],
+      [*rate, 'momentum', 'nesterov', 'weight_decay', 'weight_decay_on'],
     )
 
 
@@ -193,7 +210,7 @@ class RefusalTest(parameterized.TestCase):
     ),
     (
       {'name': 'adam', 'lr': 0.1, 'momentum': 0.9},
-      'optimizer.momentum is not an option: known: cosine_lag_steps, .*, lr$',
+      'optimizer.momentum is not an option: known: cosine, .*, lr$',
     ),
     (dict(SGD, moment=0.1), "moment is not an option: did you mean 'momentum'"),
     (dict(SGD, nesterov=1), 'optimizer.nesterov=1: must be true or false'),

@@ -184,6 +184,21 @@ class DnllTest(parameterized.TestCase):
     self.assertGreater(len(drifts), 20)  # that they do drift apart
 
 
+class SevenSixteenthsTest(parameterized.TestCase):
+  def test_by_hand(self):
+    """lr cos(7 pi t / 16): cos(pi / 4) at t = 4/7, 0.195 at the end."""
+    rate = schedules.decayed(lr=0.03, cosine_steps=700, cosine='7/16')
+    found = [float(rate(step)) for step in (0, 400, 700, 900)]
+    np.testing.assert_allclose(
+      found, np.array([1, 0.5**0.5, 0.19509, 0.19509]) * 0.03, rtol=1e-4
+    )
+
+  @parameterized.parameters({}, dict(cosine_steps=9, cosine_lag_steps=1))
+  def test_needs_its_length(self, **fields):
+    with self.assertRaisesRegex(errors.UserError, 'needs cosine_steps'):
+      schedules.decayed(cosine='7/16', **fields)
+
+
 class HoldTest(parameterized.TestCase):
   @parameterized.product(
     ramp=('none', 'linear', 'sigmoid', 'dnll'), hold=(1, 7, 20)

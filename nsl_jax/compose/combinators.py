@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from nsl_jax import errors
+from nsl_jax import errors, parameters
 from nsl_jax.types import (
   Array,
   Aux,
@@ -40,12 +40,14 @@ class SingleNetworkMethod(NamedTuple):
     after: updates after the optimizer step.
     slots: slots that start as copies of the network.
     per_image_tables: names of the per-image tables of its terms.
+    further_slots: returns slots that start as other arrays.
   """
 
   loss: Loss
   after: tuple[Update, ...] = ()
   slots: tuple[str, ...] = ()
   per_image_tables: tuple[str, ...] = ()
+  further_slots: Callable[[], dict[str, Any]] = dict
 
 
 def add_terms(loss: Loss, terms: Mapping[str, tuple[Schedule, Term]]) -> Loss:
@@ -179,21 +181,13 @@ def decoupled_weight_decay(
       factor = 1.0 - rate * learning_rate(state.step)
       decayed = jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
-          leaf * factor if on == 'all' or _is_kernel(path) else leaf
+          leaf * factor if on == 'all' or parameters.is_kernel(path) else leaf
         ),
         state.params,
       )
     return state.replace(params=decayed), {}
 
   return update
-
-
-def _is_kernel(path: tuple[Any, ...]) -> bool:
-  return _is_named(path, 'kernel', 'v')
-
-
-def _is_named(path: tuple[Any, ...], *names: str) -> bool:
-  return getattr(path[-1], 'key', None) in names
 
 
 def sequence(*updates: Update) -> Update:
@@ -249,10 +243,13 @@ def _with_rate(step: Update, rate: Schedule | None) -> Update:
 
 
 def single_network(
-  components: Components, *copies: str
+  components: Components,
+  *copies: str,
+  further_slots: Callable[[], dict[str, Any]] = dict,
 ) -> Callable[[Key], State]:
   """Default init: one network and its optimizer, with copies of its weights in
-  the named slots and in that of the evaluation average, if there is one.
+  the named slots and in that of the evaluation average, if there is one, and
+  the further slots.
   """
   names = (*copies, EMA) if components.ema_decay else copies
 
@@ -266,16 +263,30 @@ def single_network(
       params=params,
       stats=stats,
       opt=components.tx.init(params),
-      slots=slots,
+      slots={**slots, **further_slots()},
     )
 
   return init
 
 
+def num_outputs(components: Components) -> int:
+  """K, from the shape of the network's outputs."""
+
+  def logits(key: Key) -> Array:
+    params, stats = components.model.init(key, components.image_shape)
+    image = jnp.zeros((1, *components.image_shape))
+    return components.model.apply(params, stats, image, train=False)[0].logits
+
+  outputs: int = jax.eval_shape(logits, jax.random.key(0)).shape[-1]
+  return outputs
+
+
 def to_method(recipe: SingleNetworkMethod, components: Components) -> Method:
   """The method of a `SingleNetworkMethod`."""
   return Method(
-    single_network(components, *recipe.slots),
+    single_network(
+      components, *recipe.slots, further_slots=recipe.further_slots
+    ),
     train_on(recipe.loss, components, *recipe.after),
     predict_with_ema(components),
     recipe.per_image_tables,
@@ -292,7 +303,7 @@ def batch_statistics(
   """
   reset = jax.tree_util.tree_map_with_path(
     lambda path, leaf: (
-      jnp.zeros_like(leaf) if _is_named(path, 'count') else leaf
+      jnp.zeros_like(leaf) if parameters.is_named(path, 'count') else leaf
     ),
     stats,
   )
