@@ -102,6 +102,8 @@ class Data(NamedTuple):
     per_image_tables: tables with a row per image, by name.
     probe_images: test images u8[N, H, W, C] and their labels; a step reports
       their loss and does not train on them. Usually None.
+    num_unlabeled: i32[], number of rows that are drawn as unlabeled; None where
+      it is not known.
   """
 
   images: Array
@@ -109,6 +111,7 @@ class Data(NamedTuple):
   normalization: Mapping[str, Array]
   per_image_tables: Mapping[str, Array]
   probe_images: tuple[Array, Array] | None = None
+  num_unlabeled: Array | None = None
 
 
 class Batch(NamedTuple):
@@ -125,6 +128,7 @@ class Batch(NamedTuple):
     meta_y: as `y` for these.
     scale: f32[P], pixels per unit of standardized points; None for classes.
     probe_images: `Data.probe_images`, normalized.
+    num_unlabeled: `Data.num_unlabeled`.
   """
 
   x: Array
@@ -136,6 +140,7 @@ class Batch(NamedTuple):
   meta_y: Array | None = None
   scale: Array | None = None
   probe_images: tuple[Array, Array] | None = None
+  num_unlabeled: Array | None = None
 
 
 class State(struct.PyTreeNode):
@@ -226,6 +231,12 @@ class TermInputs(NamedTuple):
       None if further passes do not update them.
     forward_pass: the pass behind the logits, for terms that perturb its images;
       None if the method has no such pass.
+    weights: f32[N] in [0, 1], weight of the method's label for each row, 0
+      where it has none because its prediction is not confident; None if the
+      method has no such weights.
+    prediction_mean: f32[K], constant moving average of the predictions; None if
+      the method has none.
+    prediction_histogram: f32[K], the same of the shares of predicted classes.
     stats: batch-normalization statistics, updated by the passes so far; set by
       `add_terms`.
     slots: the method's slots after the loss, such as a teacher; set by
@@ -241,6 +252,9 @@ class TermInputs(NamedTuple):
     None
   )
   forward_pass: ForwardPass | None = None
+  weights: Array | None = None
+  prediction_mean: Array | None = None
+  prediction_histogram: Array | None = None
   stats: Stats = None
   slots: Mapping[str, Any] = types.MappingProxyType({})
 
@@ -320,6 +334,8 @@ class Components(NamedTuple):
     learning_rate: the schedule inside `tx`, which scales the weight decay.
     strong: a harder view, for methods that use two; None for `augment`.
     task: what the outputs mean; None for classes.
+    num_images: number of training images, for methods that keep a table with a
+      row per image; 0 where they are not known.
     moving: `augment` that also returns the shift of each image, f32[B, 2]
       pixels to the right and down; None if labels do not shift with images.
   """
@@ -335,6 +351,7 @@ class Components(NamedTuple):
   strong: Augment | None = None
   task: Task | None = None
   moving: Moving | None = None
+  num_images: int = 0
 
 
 class Method(NamedTuple):

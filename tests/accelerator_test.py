@@ -31,6 +31,7 @@ def lowered(name):
     tx=optax.adam(3e-3),
     augment=augment.build('flip,translate:1'),
     image_shape=(8, 8, 1),
+    num_images=9,
   )
   terms = {} if name == 'l2i' else {'terms': {}}
   method = methods.build(
@@ -42,7 +43,11 @@ def lowered(name):
   state = jax.eval_shape(method.init, jax.random.key(0))
   rows = jnp.zeros((3, 8), jnp.int32)
   data = Data(
-    jnp.zeros((9, 8, 8, 1), jnp.uint8), jnp.zeros(9, jnp.int32), {}, {}
+    jnp.zeros((9, 8, 8, 1), jnp.uint8),
+    jnp.zeros(9, jnp.int32),
+    {},
+    {},
+    num_unlabeled=jnp.asarray(9),
   )
   traced = chunk.trace(
     state, data, dict(labeled=rows, unlabeled=rows, holdout=rows)

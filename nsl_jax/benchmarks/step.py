@@ -33,6 +33,7 @@ ROWS = {
   'l2i-o(meanteacher)': [_L2I + 'v2'],
   'l2i-l(meanteacher)': [_L2I + 'v1'],
   'dualstudent': ['configs/cifar10_dual_student.py'],
+  'fixmatch': ['configs/cifar_fixmatch.py'],
 }
 
 
@@ -61,10 +62,18 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
       precision='bfloat16' if bfloat16 else 'float32',
     ),
     tx=optimizers.build({'name': 'adam', 'lr': 1e-3, 'drop_steps': 0}),
-    augment=augment.build(view),
+    augment=augment.build(view, pixels=_pixels),
     image_shape=setting.shape,
+    num_images=stopwatch.IMAGES,
   )
   return methods.build({'name': name, 'terms': {}, **options}, components)
+
+
+def _pixels() -> augment.Pixels:
+  return augment.Pixels(
+    functools.partial(normalize.invert, 'signed', {}),
+    functools.partial(normalize.from_unit, 'signed', {}),
+  )
 
 
 class Work(NamedTuple):
@@ -112,6 +121,7 @@ def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
       setting.classes,
       setting.shape,
       lambda: stopwatch.random_data((), setting, kind).normalization,
+      stopwatch.IMAGES,
     ),
     kind,
     setting,

@@ -17,7 +17,7 @@ from nsl_jax.training import feed, kernels, sharding as mesh_lib, train_step
 from nsl_jax.types import Array, Data, Method, State
 
 _WARM_UP = 2
-_IMAGES = 4096
+IMAGES = 4096
 _Name = TypeVar('_Name', bound=Hashable)
 Predict = Callable[[State, Array], Any]
 
@@ -83,7 +83,7 @@ def random_data(
     kind: kind of normalization.
   """
   rng = np.random.default_rng(0)
-  size = _IMAGES
+  size = IMAGES
   images = rng.integers(0, 256, (size, *setting.shape), np.uint8)
   labels = rng.integers(0, setting.classes, size, np.int32)
   tables = {
@@ -94,7 +94,8 @@ def random_data(
   }
   replicated = mesh_lib.replicated_sharding(setting.mesh)
   fitted = normalize.fit(kind, images)
-  return Data(*mesh_lib.put((images, labels, fitted, tables), replicated))
+  parts = images, labels, fitted, tables, None, np.int32(size)
+  return Data(*mesh_lib.put(parts, replicated))
 
 
 def _compiled(function, *arguments) -> tuple[Any, dict[str, Any]]:
@@ -127,7 +128,7 @@ def training(
     data: the data set, or a batch that every step uses.
   """
   streams = {
-    name: sampler.Stream(np.arange(_IMAGES), size, seed=0, name=name)
+    name: sampler.Stream(np.arange(IMAGES), size, seed=0, name=name)
     for name, size in sizes(setting).items()
   }
   count = setting.steps_per_call

@@ -377,7 +377,11 @@ def _components_and_shapes(
   """
   references.check_sources(config.get('objects', {}))
   components = experiment.components_of(
-    config, facts.outputs, facts.image_shape, fitted=lambda: facts.arrays
+    config,
+    facts.outputs,
+    facts.image_shape,
+    fitted=lambda: facts.arrays,
+    num_images=facts.num_images,
   )
   method = methods.build(config.method.to_dict(), components)
   like = jax.eval_shape(method.init, jax.random.key(0)).replace(opt=())

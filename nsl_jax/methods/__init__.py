@@ -18,15 +18,16 @@ from nsl_jax.types import Components, Method
 
 __all__ = ['build', 'find', 'names', 'supervised_loss']
 
+_NOT_METHODS = ('of_rule',)
 # Methods that consist of the supervised loss and one term.
 OF_ONE_TERM = ('ns3l', 'pi', 'pseudo_label', 'vat')
 
 
 def names() -> list[str]:
   """Names of all methods in the package."""
-  return sorted(
-    [*(module.name for module in pkgutil.iter_modules(__path__)), *OF_ONE_TERM]
-  )
+  found = (module.name for module in pkgutil.iter_modules(__path__))
+  files = (name for name in found if name not in _NOT_METHODS)
+  return sorted([*files, *OF_ONE_TERM])
 
 
 Build = Callable[..., Method | combinators.SingleNetworkMethod]

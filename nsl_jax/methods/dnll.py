@@ -7,9 +7,8 @@ Algorithm 1 has only the latter (F-D1). Both networks are updated at once as in
 Algorithm 1; the abstract describes alternating roles (F-D21).
 """
 
-import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +41,32 @@ def error_matrix_slot(name: str) -> str:
   return f'mistakes_{name}'
 
 
+class _Positives(NamedTuple):
+  """Options of the labels of FixMatch, see `_positives`."""
+
+  threshold: float
+  weight: float
+  where: str
+
+
+@options.declare(
+  threshold='[0, 1]', weight='>= 0', where=('all', 'unconfident')
+)
+def _positives(
+  *, threshold: float = 0.95, weight: float = 1.0, where: str = 'all'
+) -> _Positives:
+  """Each network is a FixMatch student.
+
+  Args:
+    threshold: an image has the class that the network itself predicts for the
+      weak view as a label if its probability is at least this.
+    weight: weight of the loss on these labels.
+    where: the images with negative labels, `all`, or the `unconfident` ones,
+      which have no label.
+  """
+  return _Positives(threshold, weight, where)
+
+
 def dnll_loss(
   components: Components,
   *,
@@ -50,6 +75,7 @@ def dnll_loss(
   count: int,
   parts: tuple[str, ...],
   decay: float,
+  positives: _Positives | None = None,
 ) -> two_networks.PairLoss:
   """The cross-entropy of each network plus `weight` times its loss on negative
   labels.
@@ -60,10 +86,15 @@ def dnll_loss(
   teach, form another without gradient. Both batches update the statistics in
   this order, as in Dual Student's code, since DNLL's is not released (F-D20).
   Labeled rows weigh 1 / (B_l + B_u) and unlabeled ones 1 / B_u, as in the
-  released combinations that the weight is from (F-D7).
+  released combinations that the weight is from (F-D7). With `positives` labeled
+  rows weigh 1 / B_l, as in FixMatch.
   """
   apply = two_networks.forward(components)
   strong_view = components.strong or components.augment
+
+  def confident(probs: Array) -> Array:
+    assert positives is not None
+    return (probs.max(-1) >= positives.threshold).astype(probs.dtype)
 
   def loss(
     params: two_networks.Pair, state: State, batch: Batch, key: Key
@@ -98,6 +129,7 @@ def dnll_loss(
         second_pass=two_networks.second_pass_of(
           components, params[n], state.stats[n], batch
         ),
+        weights=None if positives is None else confident(beliefs[n]),
       )
       aux[n] = Aux(inputs, stats[n], slots, metrics)
     return values, aux
@@ -113,7 +145,8 @@ def dnll_loss(
     """The loss of one network, its slots and metrics, from outputs of both."""
     labeled, rows = batch.x.shape[0], logits.shape[0]
     logits_x, logits_u = logits[:labeled], logits[labeled:]
-    supervised = losses.cross_entropy(logits_x, batch.y).sum() / rows
+    supervised = losses.cross_entropy(logits_x, batch.y).sum()
+    supervised = supervised / (rows if positives is None else labeled)
     slots, table = {}, None
     if selection == 'epm':
       batch_matrix = error_perception.error_perception_matrix(logits_x, batch.y)
@@ -123,13 +156,23 @@ def dnll_loss(
       )
     value, metrics = supervised, {'cross_entropy': supervised}
     metrics['weight'] = jnp.asarray(weight(state.step))
+    share = jnp.ones(logits_u.shape[0])
+    if positives is not None:
+      own = beliefs[name]
+      weights = confident(own)
+      share = 1.0 - weights if positives.where == 'unconfident' else share
+      each = losses.cross_entropy(logits_u, own.argmax(-1))
+      metrics['strong_view'] = (weights * each).mean()
+      metrics['confident'] = weights.mean()
+      value = value + positives.weight * metrics['strong_view']
     teacher = {'cross': two_networks.other(name), 'self': name}
     for part, draw in zip(parts, jax.random.split(key, len(parts))):
       predicted = beliefs[teacher[part]].argmax(-1)
       negative = error_perception.sample_negatives(
         draw, table, predicted, logits.shape[-1], count
       )
-      metrics[part] = losses.complementary_label_loss(logits_u, negative).mean()
+      each = losses.complementary_label_loss(logits_u, negative)
+      metrics[part] = (share * each).mean()
       value = value + metrics['weight'] * metrics[part]
     return value, slots, metrics
 
@@ -141,6 +184,7 @@ def dnll_loss(
   count='>= 1',
   unsupervised=tuple(_UNSUPERVISED),
   decay='[0, 1)',
+  positives=_positives,
 )
 def build(
   components: Components,
@@ -154,6 +198,7 @@ def build(
   ramp_steps: int = 32_000,
   hold_steps: int = 320,
   decay: float = 0.99,
+  positives: Mapping[str, Any] | None = None,
 ) -> Method:
   """Builds DNLL (equations 18-19).
 
@@ -175,6 +220,8 @@ def build(
     hold_steps: interval between changes of the weight.
     decay: decay of the moving average of the error-perception matrix; the paper
       states none (F-D6).
+    positives: makes a pair of FixMatch students, which teach each other
+      negative labels: `threshold`, `weight` and `where` of `_positives`.
   """
   loss = dnll_loss(
     components,
@@ -185,6 +232,7 @@ def build(
       weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
     ),
     parts=_UNSUPERVISED[unsupervised],
+    positives=None if positives is None else _positives(**positives),
   )
   loss = two_networks.add_terms(loss, terms_lib.from_config(terms))
   start = two_networks.init(components)
@@ -193,7 +241,7 @@ def build(
     state = start(key)
     if selection == 'ep':
       return state
-    size = _classes(components, state)
+    size = combinators.num_outputs(components)
     tables = {
       error_matrix_slot(n): jnp.zeros((size, size)) for n in two_networks.NAMES
     }
@@ -207,16 +255,3 @@ def build(
     terms_lib.per_image_tables(terms),
     recompute=two_networks.recompute(components),
   )
-
-
-def _classes(components: Components, state: State) -> int:
-  """K, from the shape of the network's outputs."""
-  image = jnp.zeros((1, *components.image_shape))
-  outputs, _ = jax.eval_shape(
-    functools.partial(components.model.apply, train=False),
-    state.params['a'],
-    state.stats['a'],
-    image,
-  )
-  classes: int = outputs.logits.shape[-1]
-  return classes

@@ -16,7 +16,7 @@ import optax
 
 from nsl_jax import errors, options, schedules
 from nsl_jax.compose import combinators, imputation, tasks
-from nsl_jax.methods import mixmatch, pseudo_label_l2i
+from nsl_jax.methods import fixmatch, mixmatch, pseudo_label_l2i
 from nsl_jax.types import (
   Array,
   Batch,
@@ -33,6 +33,7 @@ from nsl_jax.types import (
 TASKS = tuple(tasks.TASKS)
 _WATCHED = 256  # the first test images, whose loss is logged
 HOSTS: dict[str, Callable[..., combinators.SingleNetworkMethod]] = {
+  'fixmatch': fixmatch.build,
   'mixmatch': mixmatch.build,
   'pseudo_label_l2i': pseudo_label_l2i.build,
 }
@@ -113,7 +114,9 @@ def build(
     log_test_loss=log_test_loss,
   )
   return Method(
-    combinators.single_network(components, *recipe.slots),
+    combinators.single_network(
+      components, *recipe.slots, further_slots=recipe.further_slots
+    ),
     combinators.finish_step(step, components, *recipe.after),
     combinators.predict_with_ema(components),
     recipe.per_image_tables,

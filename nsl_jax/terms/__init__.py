@@ -95,16 +95,22 @@ def from_config(
 
 
 def with_own(
-  name: str, own: Mapping[str, Any], terms: Mapping[str, Any]
+  name: str, own: Mapping[str, Any], terms: Mapping[str, Any], method: str = ''
 ) -> dict[str, Any]:
   """The term of a method, then those that the config adds.
+
+  Args:
+    name: name of the term.
+    own: its options.
+    terms: the terms that the config adds.
+    method: name of the method; '' if it is that of the term.
 
   Raises:
     errors.UserError: if the config adds the method's term again.
   """
   if name in terms:
     raise errors.UserError(
-      f'the method {name} has the term {name} already: set it in '
+      f'the method {method or name} has the term {name} already: set it in '
       'config.method, not in config.method.terms'
     )
   return {name: own, **terms}

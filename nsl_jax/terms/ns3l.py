@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from nsl_jax import losses, options
+from nsl_jax import errors, losses, options
 from nsl_jax.compose.combinators import require_second_pass
 from nsl_jax.terms import negative_samplers
 from nsl_jax.types import Array, Batch, Key, Term, TermInputs
@@ -21,9 +21,15 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-@options.declare(sampler=negative_samplers.NAMES, passes='[1, 2]')
+@options.declare(
+  sampler=negative_samplers.NAMES, passes='[1, 2]', where=('all', 'unconfident')
+)
 def build(
-  *, sampler: str = 'threshold', passes: int = 2, **sampler_options: Any
+  *,
+  sampler: str = 'threshold',
+  passes: int = 2,
+  where: str = 'all',
+  **sampler_options: Any,
 ) -> Term:
   """The term, with any sampler of negative labels.
 
@@ -34,20 +40,33 @@ def build(
       Algorithm 1 as printed; 2 takes the negatives from the first pass and the
       probabilities from another stochastic pass of the same images, as the
       authors' module does (F-N2).
+    where: the images with a loss: `all`, or those that are `unconfident`, which
+      get no label from a method with a confidence threshold; the loss of an
+      image is then multiplied by 1 minus the weight of its label.
     **sampler_options: options of the sampler (`threshold`, `count`, `exclude`).
 
   Raises:
-    errors.UserError: for an unknown sampler or option, or other `passes`.
+    errors.UserError: for an unknown sampler or option, or other `passes`; when
+      called, for `unconfident` on a method without weights of its labels.
   """
   sample = negative_samplers.build(sampler, **sampler_options)
 
   def term(inputs: TermInputs, batch: Batch, key: Key) -> Array:
+    if where == 'unconfident' and inputs.weights is None:
+      raise errors.UserError(
+        'ns3l where=unconfident needs a method with a confidence threshold: '
+        'fixmatch, flexmatch, freematch or softmatch; otherwise set where=all'
+      )
     draw, view = jax.random.split(key)
     target_probs = jax.lax.stop_gradient(inputs.target_probs)
     negative = sample(target_probs, batch.per_image_tables, draw)
     logits = inputs.logits_u
     if passes == 2:
       logits = require_second_pass(inputs, 'ns3l: set passes=1')(view)
-    return losses.negative_sampling_loss(logits, negative)
+    rows = losses.negative_sampling_loss(logits, negative)
+    if where == 'all':
+      return rows
+    assert inputs.weights is not None  # for mypy
+    return (1.0 - inputs.weights) * rows
 
   return term

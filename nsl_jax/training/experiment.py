@@ -92,6 +92,7 @@ def components_of(
   outputs: int,
   image_shape: tuple[int, int, int],
   fitted: views.Fitted = dict,
+  num_images: int = 0,
 ) -> Components:
   """The network, optimizer and views of a config.
 
@@ -100,6 +101,7 @@ def components_of(
     outputs: K, number of network outputs per image.
     image_shape: (H, W, C).
     fitted: see `views.build`.
+    num_images: number of training images.
 
   Raises:
     errors.UserError: for a name or a field that does not exist.
@@ -126,6 +128,7 @@ def components_of(
     learning_rate=schedules.learning_rate(config.optimizer),
     task=task,
     moving=moving,
+    num_images=num_images,
   )
 
 
@@ -134,9 +137,10 @@ def build_method(
   outputs: int,
   image_shape: tuple[int, int, int],
   fitted: views.Fitted = dict,
+  num_images: int = 0,
 ) -> Method:
   """The method of a config; arguments and errors as in `components_of`."""
-  components = components_of(config, outputs, image_shape, fitted)
+  components = components_of(config, outputs, image_shape, fitted, num_images)
   return methods.build(config.method.to_dict(), components)
 
 
@@ -175,7 +179,9 @@ def prepare(
       normalize.fit(kind, source.train.images)
     )
 
-  method = build_method(config, source.outputs, shape, fitted)
+  method = build_method(
+    config, source.outputs, shape, fitted, len(source.train.labels)
+  )
   apply = functools.partial(normalize.apply, kind)
   plan = loop.Plan(
     steps=config.steps,
@@ -266,6 +272,7 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
     normalization={**parts.fitted, **mesh_lib.put(fitted, whole)},
     per_image_tables=mesh_lib.put(tables, whole),
     probe_images=probe_images,
+    num_unlabeled=mesh_lib.put(np.int32(len(split.unlabeled)), whole),
   )
 
 
@@ -432,6 +439,7 @@ def _network_facts(
     fit=source.form.fit if source.form else 'crop',
     normalize=config.data.normalize,
     arrays={k: np.asarray(v) for k, v in data.normalization.items()},
+    num_images=len(source.train.labels),
   )
 
 
@@ -519,7 +527,7 @@ def _run(
   deadline: float | None,
 ) -> dict[str, Any]:
   if source is not None:
-    source = pipeline.limited(source, config.data.limit)
+    source = pipeline.selected(source, config.data)
     config = config.copy_and_resolve_references().unlock()
     config.data.name, config.data.dir = source.name, ''
     config.lock()

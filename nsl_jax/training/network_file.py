@@ -30,6 +30,7 @@ class Facts(NamedTuple):
     fit: how a picture of another shape becomes an image, see `resize.Form`.
     normalize: kind of normalization.
     arrays: of the normalization and of the task.
+    num_images: number of training images, the length of some methods' tables.
   """
 
   task: str
@@ -39,6 +40,7 @@ class Facts(NamedTuple):
   fit: str
   normalize: str
   arrays: Mapping[str, np.ndarray]
+  num_images: int = 0
 
   @property
   def form(self) -> resize.Form:

@@ -42,7 +42,21 @@ FREE = (
   'log.mlflow',
 )
 # Fields that a folder begun before there were any lacks, and their values.
-_ADDED = {'model.init_from': '', 'log.wandb': '', 'log.mlflow': ''}
+_ADDED = {
+  'model.init_from': '',
+  'log.wandb': '',
+  'log.mlflow': '',
+  'data.imbalance': 1.0,
+  'data.imbalance_unlabeled': 1.0,
+  'data.unknown_classes': [],
+  'data.unlabeled_classes': [],
+  'optimizer.cosine': 'half',
+  'optimizer.weight_decay_on': 'all',
+  'method.positives': None,
+  'method.where': 'all',
+  'method.terms.ns3l.where': 'all',
+  'method.host.terms.ns3l.where': 'all',
+}
 
 
 def write_json(path: files.Path, content: Mapping[str, Any]) -> None:

@@ -33,6 +33,10 @@ OWN = {
   'ict': (ICT, 3),
   'mixmatch': (MIX, 5),
   'pseudo_label_l2i': (dict(teacher=False, **ONCE), 3),
+  'fixmatch': (dict(threshold=0.3), 1),
+  'flexmatch': (dict(threshold=0.3), 1),
+  'freematch': ({}, 1),
+  'softmatch': ({}, 1),
   'dnll': (dict(selection='ep', count=1, unsupervised='both', **ONCE), 4),
   'dual_student': (
     dict(
@@ -55,7 +59,9 @@ ADDED = {
   'mean_teacher': (ONCE, 1),
   'vat': (EXACT, 1),
   'dnll': (dict(count=1, **ONCE), 1),
+  'fairness': ({}, 0),
 }
+_RULES = ('fixmatch', 'flexmatch', 'freematch', 'softmatch')
 MIXED, PAIRS = ('mixup', 'ict', 'mixmatch'), ('dnll', 'dual_student')
 
 
@@ -63,6 +69,10 @@ def refusal(method, term):
   """The message for a combination without a meaning, None for the others."""
   if method == term and method not in PAIRS:
     return 'has the term .* already: set it in config.method'
+  if (method, term) == ('freematch', 'fairness'):
+    return 'has the term fairness already: set it in config.method'
+  if term == 'fairness' and method not in _RULES:
+    return 'fairness needs a method that averages its predictions'
   if term == 'mean_teacher' and method != 'ict':
     return 'needs the method mean_teacher'
   if method in MIXED and term in ('pi', 'mean_teacher', 'dnll'):

@@ -58,6 +58,7 @@ class Toy:
       tx=tx or optax.sgd(0.1),
       augment=self.augment,
       image_shape=SHAPE,
+      num_images=40,
     )
 
 
@@ -87,6 +88,7 @@ def make_batch(labeled=5, unlabeled=7):
     u=draw(unlabeled),
     u_index=jnp.arange(unlabeled),
     per_image_tables={},
+    num_unlabeled=jnp.asarray(30),
   )
 
 
@@ -202,7 +204,8 @@ def small_data():
   images = rng.integers(0, 256, (40, *SHAPE), np.uint8)
   labels = np.arange(40, dtype=np.int32) % K
   rows = {'labeled': np.arange(12), 'unlabeled': np.arange(12, 40)}
-  return Data(jnp.asarray(images), jnp.asarray(labels), {}, {}), rows
+  parts = jnp.asarray(images), jnp.asarray(labels), {}, {}
+  return Data(*parts, num_unlabeled=jnp.asarray(28)), rows
 
 
 class HiddenLabelsTest(parameterized.TestCase):
@@ -320,6 +323,7 @@ class EveryMethodTest(parameterized.TestCase):
       tx=optax.adam(3e-3),
       augment=augment.build('translate:1'),
       image_shape=(8, 8, 1),
+      num_images=len(source.train.labels),
     )
     terms = {} if name == 'l2i' else {'terms': {}}
     method = methods.build({'name': name, **terms, **CONFIGS[name]}, components)
@@ -330,6 +334,7 @@ class EveryMethodTest(parameterized.TestCase):
       predict(state, images).argmax(-1) != source.test.labels
     )
     data = Data(*(jnp.asarray(part) for part in source.train), {}, {})
+    data = data._replace(num_unlabeled=jnp.asarray(len(split.unlabeled)))
     rng = np.random.default_rng(0)
     state, history, known = method.init(jax.random.key(0)), [], []
     self.assertGreater(error(state), 0.7)

@@ -22,6 +22,9 @@ CONFIGS = {
     ramp_steps=20,
     negatives=dict(DNLL, count=2),
   ),
+  'fixmatch': dict(threshold=0.4),
+  'flexmatch': dict(threshold=0.8, weight=0.3),
+  'freematch': dict(decay=0.9, fairness=0.01, weight=0.3),
   'ict': dict(RAMP, weight=10.0, alpha=0.75, decay=0.9),
   'l2i': dict(
     host=dict(SOFT_LABEL, name='pseudo_label_l2i', terms={}),
@@ -35,6 +38,7 @@ CONFIGS = {
   'pi': dict(RAMP, weight=20.0),
   'pseudo_label': PSEUDO_LABEL,
   'pseudo_label_l2i': SOFT_LABEL,
+  'softmatch': dict(decay=0.9),
   'supervised': {},
   'vat': dict(RAMP, weight=0.3, eps=1.0, mode='exact'),
 }

@@ -84,6 +84,7 @@ def make_batch(labeled=B, unlabeled=B, seed=0):
     u=draw(unlabeled),
     u_index=jnp.arange(unlabeled),
     per_image_tables={},
+    num_unlabeled=jnp.asarray(unlabeled),
   )
 
 

@@ -1,0 +1,392 @@
+"""FixMatch's structure: a rule makes a label and its weight from the prediction
+for a weak view of an unlabeled image, and a strong view is trained on them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from nsl_jax import errors, losses
+from nsl_jax.compose import mixing, two_networks
+from nsl_jax.types import (
+  Array,
+  Aux,
+  Batch,
+  Components,
+  ForwardPass,
+  Key,
+  Loss,
+  Params,
+  State,
+  Stats,
+  TermInputs,
+  Views,
+)
+
+# Slots that every method of this structure keeps.
+MEAN, HISTOGRAM = 'prediction_mean', 'prediction_histogram'
+PRIOR = 'label_prior'
+_ALIGNED = 'alignment_mean'  # slot of a rule that aligns its predictions
+ALIGNMENTS = ('none', 'uniform', 'labels')
+MIXES = ('none', 'mixup', 'cutmix')
+_SMALL = 1e-6
+
+
+class Predictions(NamedTuple):
+  """What a rule sees of a step; all of it is constant.
+
+  Attributes:
+    probs: f32[N, K], predictions for the weak views.
+    mean: f32[K], moving average of their means, this step included; starts at
+      1 / K.
+    histogram: f32[K], the same of the shares of the predicted classes.
+    prior: f32[K], moving average of the class shares of the labeled batches;
+      starts at the first.
+    rows: i32[N], rows of the images in the data.
+    num_unlabeled: i32[], number of unlabeled images in the data; None where it
+      is not known.
+    slots: all slots of the method.
+    step: i32[].
+    decay: decay of the moving averages.
+  """
+
+  probs: Array
+  mean: Array
+  histogram: Array
+  prior: Array
+  rows: Array
+  num_unlabeled: Array | None
+  slots: Mapping[str, Any]
+  step: Array
+  decay: float
+
+
+class Targets(NamedTuple):
+  """What a rule makes of the predictions.
+
+  Attributes:
+    probs: f32[N, K], of which the label is made.
+    weights: f32[N] in [0, 1], weight of the label.
+    slots: new values of slots.
+  """
+
+  probs: Array
+  weights: Array
+  slots: dict[str, Array]
+
+
+class Rule(NamedTuple):
+  """Rule of a method: from predictions to targets.
+
+  Attributes:
+    targets: the rule.
+    slots: `(K, number of images in the data) -> slots` before the first step.
+    terms: terms that belong to the method, with their options.
+  """
+
+  targets: Callable[[Predictions], Targets]
+  slots: Callable[[int, int], dict[str, Array]] = lambda classes, images: {}
+  terms: Mapping[str, Mapping[str, Any]] = {}
+
+
+def moving_average(
+  old: Array, new: Array, decay: float, step: Array | None = None
+) -> Array:
+  """decay * old + (1 - decay) * new; `new` at step 0 if a step is given."""
+  moved = decay * old + (1.0 - decay) * new
+  return moved if step is None else jnp.where(step == 0, new, moved)
+
+
+def alignment_slots(kind: str, classes: int) -> dict[str, Array]:
+  """The slots of `align` before the first step."""
+  return {} if kind == 'none' else {_ALIGNED: jnp.zeros(classes)}
+
+
+def align(kind: str, seen: Predictions) -> tuple[Array, dict[str, Array]]:
+  """Predictions scaled so that their mean is near a target distribution.
+
+  Distribution alignment of ReMixMatch (Berthelot et al. 2020), with a moving
+  average of the mean that starts at the first batch.
+
+  Args:
+    kind: `none`; `uniform`, the target is 1 / K; `labels`, it is the class
+      shares of the labeled images.
+    seen: the predictions.
+
+  Returns:
+    f32[N, K], whose rows sum to 1, and the new slots.
+  """
+  if kind == 'none':
+    return seen.probs, {}
+  mean = moving_average(
+    seen.slots[_ALIGNED], seen.probs.mean(0), seen.decay, seen.step
+  )
+  classes = seen.probs.shape[-1]
+  target = seen.prior if kind == 'labels' else jnp.full(classes, 1.0 / classes)
+  scaled = seen.probs * ((target + _SMALL) / (mean + _SMALL))[None]
+  return scaled / scaled.sum(-1, keepdims=True), {_ALIGNED: mean}
+
+
+def initial_slots(rule: Rule, classes: int, images: int) -> dict[str, Array]:
+  """All slots before the first step."""
+  even = jnp.full(classes, 1.0 / classes, jnp.float32)
+  own = rule.slots(classes, images)
+  return {MEAN: even, HISTOGRAM: even, PRIOR: jnp.zeros(classes), **own}
+
+
+def label_of(probs: Array, *, hard: bool, temperature: float) -> Array:
+  """f32[N, K]: the most probable class, or the sharpened probabilities."""
+  if hard:
+    return jax.nn.one_hot(probs.argmax(-1), probs.shape[-1], dtype=probs.dtype)
+  return mixing.sharpen(probs, temperature)
+
+
+class Mix(NamedTuple):
+  """Strong views after mixing, and how to mix what belongs to them.
+
+  Attributes:
+    images: f32[N, H, W, C].
+    other: i32[N], the image that each is mixed with.
+    ratio: f32[N], the share that remains of each.
+  """
+
+  images: Array
+  other: Array
+  ratio: Array
+
+  def of(self, rows: Array) -> Array:
+    """Rows f32[N, ...] that belong to the images, mixed like them."""
+    return mixing.mix(rows, rows[self.other], self.ratio)
+
+
+def mixed_views(kind: str, images: Array, key: Key, *, alpha: float) -> Mix:
+  """Mixes each image with another one of the batch.
+
+  Args:
+    kind: `mixup`, or `cutmix`: a box of the other image, of the image's shape
+      and anywhere inside (Yun et al., "CutMix", 2019).
+    images: f32[N, H, W, C].
+    key: typed key.
+    alpha: parameter of the Beta distribution of mixing ratios, of which the
+      larger share remains.
+  """
+  order, drawn, place = jax.random.split(key, 3)
+  rows = images.shape[0]
+  other = jax.random.permutation(order, rows)
+  ratio = mixing.mix_ratio(drawn, alpha, rows, per_batch=False)
+  others = images[other]
+  if kind == 'mixup':
+    return Mix(mixing.mix(images, others, ratio), other, ratio)
+  hits, area = [], jnp.ones(rows)
+  for length, own in zip(images.shape[1:3], jax.random.split(place)):
+    side = jnp.round(jnp.sqrt(1.0 - ratio) * length)
+    free = length - side + 1.0
+    start = jnp.floor(jax.random.uniform(own, (rows,)) * free)[:, None]
+    pixel = jnp.arange(length, dtype=start.dtype)[None]
+    hits.append((pixel >= start) & (pixel < start + side[:, None]))
+    area = area * side / length
+  inside = hits[0][:, :, None, None] & hits[1][:, None, :, None]
+  return Mix(jnp.where(inside, others, images), other, 1.0 - area)
+
+
+def weak_strong_loss(
+  components: Components,
+  rule: Rule,
+  *,
+  name: str,
+  weight: float,
+  hard: bool,
+  temperature: float,
+  decay: float,
+  mix: str = 'none',
+  alpha: float = 1.0,
+  logit_adjustment: float = 0.0,
+  linearize: bool = False,
+) -> Loss:
+  """Mean cross-entropy of the labeled images plus `weight` times the mean over
+  unlabeled images of weight times cross-entropy of the strong view with the
+  label of the weak one (FixMatch equations 3 and 4).
+
+  Labeled images, weak and strong views form one batch, as in FixMatch's and
+  USB's code: they share the statistics of batch normalization. A network
+  without statistics sees the weak views in a separate pass, which gives the
+  same numbers without their gradient.
+
+  Args:
+    components: network and views; `strong` is the view that is trained on.
+    rule: makes the targets.
+    name: of the method, for messages.
+    weight: weight of the unlabeled loss.
+    hard: see `label_of`.
+    temperature: see `label_of`.
+    decay: decay of the moving averages in `Predictions`.
+    mix: whether to mix each strong view, and its target, with that of another
+      image: one of `MIXES`.
+    alpha: parameter of the Beta distribution of mixing ratios.
+    logit_adjustment: factor of log(prior) that is added to the logits of the
+      labeled images (Menon et al. 2021); 0 for none.
+    linearize: linearize the pass, for `ForwardPass.jvp`.
+  """
+  strong_view = components.strong or components.augment
+
+  def loss(
+    params: Params, state: State, batch: Batch, key: Key
+  ) -> tuple[Array, Aux]:
+    if not batch.u.shape[0]:
+      raise errors.UserError(
+        f'{name} needs unlabeled images: set config.batch.unlabeled'
+      )
+    *drawn, mixing_key, passing = jax.random.split(key, 5)
+    x = components.augment(batch.x, drawn[0])
+    weak = components.augment(batch.u, drawn[1])
+    strong, mixed = strong_view(batch.u, drawn[2]), None
+    if mix != 'none':
+      mixed = mixed_views(mix, strong, mixing_key, alpha=alpha)
+      strong = mixed.images
+    views = Views(x, strong, weak, batch.y)
+    found = _forward(
+      components, params, state, batch, views, passing, linearize=linearize
+    )
+    known = jax.nn.one_hot(batch.y, found.labeled.shape[-1])
+    constant = jax.lax.stop_gradient(found.weak)
+    seen = see(state, batch, constant, known.mean(0), decay)
+    made = jax.lax.stop_gradient(rule.targets(seen))
+    label = label_of(made.probs, hard=hard, temperature=temperature)
+    label = made.weights[:, None] * label
+    probs, weights = made.probs, made.weights
+    if mixed is not None:
+      label, probs, weights = map(mixed.of, (label, probs, weights))
+    prior = jnp.log(jnp.maximum(seen.prior, _SMALL))[None]
+    parts = {
+      'cross_entropy': losses.cross_entropy(
+        found.labeled + logit_adjustment * prior, batch.y
+      ).mean(),
+      'strong_view': losses.cross_entropy(found.strong, label).mean(),
+      'confident': made.weights.mean(),
+    }
+    own = {MEAN: seen.mean, HISTOGRAM: seen.histogram, PRIOR: seen.prior}
+    single = mixed is None  # whether each row is one image
+    second_pass = two_networks.second_pass_of(
+      components, params, state.stats, batch
+    )
+    inputs = TermInputs(
+      found.strong,
+      target_probs=probs,
+      normalizer=batch.u.shape[0],
+      consistency_u=found.strong_pass.unlabeled(found.strong_pass.consistency),
+      second_pass=second_pass if single else None,
+      forward_pass=found.strong_pass if single else None,
+      weights=weights,
+      prediction_mean=seen.mean,
+      prediction_histogram=seen.histogram,
+    )
+    slots = {**state.slots, **own, **made.slots}
+    aux = Aux(inputs, found.stats, slots, parts, views)
+    return parts['cross_entropy'] + weight * parts['strong_view'], aux
+
+  return loss
+
+
+class _Logits(NamedTuple):
+  """Logits of a step, with gradient.
+
+  Attributes:
+    labeled: f32[B_l, K].
+    weak: f32[B_u, K].
+    strong: f32[B_u, K].
+    strong_pass: the pass of the labeled images and the strong views.
+    stats: the updated statistics.
+  """
+
+  labeled: Array
+  weak: Array
+  strong: Array
+  strong_pass: ForwardPass
+  stats: Stats
+
+
+def _forward(
+  components: Components,
+  params: Params,
+  state: State,
+  batch: Batch,
+  views: Views,
+  key: Key,
+  *,
+  linearize: bool,
+) -> _Logits:
+  """The passes of a step, see `weak_strong_loss`."""
+  labeled, count = batch.x.shape[0], batch.u.shape[0]
+  noise, weak_noise = jax.random.split(key)
+  together = bool(jax.tree.leaves(state.stats))
+  parts = [views.teacher_view] * together + [views.student_view]
+  view = jnp.concatenate([views.x, *parts])
+
+  def apply(
+    params: Params, view: Array, noise: Key
+  ) -> tuple[tuple[Array, Array], Stats]:
+    outputs, stats = components.model.apply(
+      params, state.stats, view, train=True, key=noise
+    )
+    return (outputs.logits, outputs.consistency), stats
+
+  def apply_new_augmentation(images: Array, key: Key) -> Array:
+    drawn, noise = jax.random.split(key)
+    return apply(params, components.augment(images, drawn), noise)[0][0]
+
+  def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
+    return apply(params, view, noise)
+
+  jvp = None
+  if linearize:
+    heads, move, stats = jax.linearize(network, view, has_aux=True)
+    jvp = lambda change: move(change)[0]
+  else:
+    heads, stats = network(view)
+  logits, consistency = heads
+  weak = logits[labeled : labeled + count]
+  if not together:
+    constant = jax.lax.stop_gradient(params)
+    weak = apply(constant, views.teacher_view, weak_noise)[0][0]
+  strong_pass = ForwardPass(
+    images=jnp.concatenate([batch.x, *[batch.u] * len(parts)]),
+    view=view,
+    logits=logits,
+    consistency=consistency,
+    jvp=jvp,
+    apply_same_dropout=lambda view: network(view)[0][0],
+    apply_new_augmentation=apply_new_augmentation,
+    unlabeled=lambda rows: rows[-count:],
+  )
+  return _Logits(logits[:labeled], weak, logits[-count:], strong_pass, stats)
+
+
+def see(
+  state: State, batch: Batch, logits: Array, shares: Array, decay: float
+) -> Predictions:
+  """What a rule sees, with the moving averages after this step.
+
+  Args:
+    state: the state before the step.
+    batch: for the rows of the images in the data.
+    logits: f32[N, K] of the weak views, constant.
+    shares: f32[K], class shares of the labeled images.
+    decay: of the moving averages.
+  """
+  probs = jax.nn.softmax(logits)
+  classes = probs.shape[-1]
+  predicted = jax.nn.one_hot(probs.argmax(-1), classes, dtype=probs.dtype)
+  slots, step = state.slots, state.step
+  return Predictions(
+    probs=probs,
+    mean=moving_average(slots[MEAN], probs.mean(0), decay),
+    histogram=moving_average(slots[HISTOGRAM], predicted.mean(0), decay),
+    prior=moving_average(slots[PRIOR], shares, decay, step),
+    rows=batch.u_index,
+    num_unlabeled=batch.num_unlabeled,
+    slots=slots,
+    step=step,
+    decay=decay,
+  )

@@ -1,0 +1,614 @@
+"""FixMatch and its successors against their equations in NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numeric
+import numpy as np
+import optax
+from absl.testing import absltest, parameterized
+from scipy import special
+
+from nsl_jax import errors, methods
+from nsl_jax.compose import combinators, weak_strong
+from nsl_jax.methods import fixmatch, flexmatch, freematch, softmatch
+from nsl_jax.terms import fairness
+from nsl_jax.types import Batch, Components, Model, Outputs
+
+K, ROWS, IMAGES, UNLABELED = 4, 6, 20, 15
+DECAY = 0.9
+
+
+def batches(count=5, seed=0):
+  """Logits of weak views f64[count, ROWS, K] and rows of the images; the last
+  image of a batch occurs twice in it.
+  """
+  rng = np.random.default_rng(seed)
+  logits = 2.5 * rng.normal(size=(count, ROWS, K)) + [1.0, 0.3, 0.0, -0.5]
+  index = np.stack([rng.choice(UNLABELED, ROWS, False) for _ in range(count)])
+  index[:, 0] = index[:, -1]
+  return logits, index
+
+
+class Averages:
+  """The moving averages that every rule sees, in NumPy."""
+
+  def __init__(self):
+    self.mean = self.histogram = np.full(K, 1 / K)
+    self.prior = None
+
+  def add(self, probs, shares):
+    move = lambda old, new: DECAY * old + (1 - DECAY) * new
+    self.mean = move(self.mean, probs.mean(0))
+    counts = np.bincount(probs.argmax(-1), minlength=K)
+    self.histogram = move(self.histogram, counts / len(probs))
+    self.prior = shares if self.prior is None else move(self.prior, shares)
+
+
+def run(rule, logits, index, shares):
+  """(Predictions, Targets) of a rule over several batches."""
+  rule = rule if isinstance(rule, weak_strong.Rule) else rule()
+  state = combinators.State(
+    step=jnp.zeros((), jnp.int32),
+    key=None,
+    params={},
+    stats={},
+    opt=(),
+    slots=weak_strong.initial_slots(rule, K, IMAGES),
+  )
+
+  @jax.jit
+  def one(state, logits, rows, shares):
+    batch = Batch(None, None, None, rows, {}, num_unlabeled=jnp.asarray(15))
+    seen = weak_strong.see(state, batch, logits, shares, DECAY)
+    found = rule.targets(seen)
+    names = weak_strong.MEAN, weak_strong.HISTOGRAM, weak_strong.PRIOR
+    kept = dict(zip(names, (seen.mean, seen.histogram, seen.prior)))
+    slots = {**state.slots, **kept, **found.slots}
+    return state.replace(step=state.step + 1, slots=slots), seen, found
+
+  for parts in zip(logits.astype(np.float32), index, shares):
+    state, seen, found = one(state, *map(jnp.asarray, parts))
+    yield jax.device_get((seen, found))
+
+
+def class_shares(count=5):
+  rng = np.random.default_rng(7)
+  return rng.dirichlet(np.ones(K), count).astype(np.float32)
+
+
+def aligned_by_hand(probs, mean, target):
+  scaled = probs * (target + 1e-6) / (mean + 1e-6)
+  return scaled / scaled.sum(-1, keepdims=True)
+
+
+class RuleTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.logits, self.index = batches()
+    self.probs = special.softmax(self.logits, -1)
+    self.shares = class_shares()
+
+  def check(self, rule, expected):
+    """`expected` yields (weights, further slots) of each batch."""
+    averages = Averages()
+    found = list(run(rule, self.logits, self.index, self.shares))
+    wanted = list(expected(averages))
+    self.assertLen(found, len(wanted))
+    total = 0.0
+    for (seen, made), (weights, slots) in zip(found, wanted):
+      np.testing.assert_allclose(made.weights, weights, atol=1e-6)
+      for name, value in slots.items():
+        np.testing.assert_allclose(made.slots[name], value, atol=1e-6)
+      total += weights.sum()
+    np.testing.assert_allclose(seen.mean, averages.mean, atol=1e-6)
+    np.testing.assert_allclose(seen.histogram, averages.histogram, atol=1e-6)
+    np.testing.assert_allclose(seen.prior, averages.prior, atol=1e-6)
+    self.assertBetween(total / self.logits[..., 0].size, 0.1, 0.95)
+    return found
+
+  def each(self, averages):
+    for at, probs in enumerate(self.probs):
+      averages.add(probs, self.shares[at])
+      yield at, probs
+
+  @parameterized.parameters('none', 'uniform', 'labels')
+  def test_fixmatch(self, kind):
+    def expected(averages):
+      mean = None
+      for _, probs in self.each(averages):
+        new = probs.mean(0)
+        mean = new if mean is None else DECAY * mean + (1 - DECAY) * new
+        target = averages.prior if kind == 'labels' else np.full(K, 1 / K)
+        if kind != 'none':
+          probs = aligned_by_hand(probs, mean, target)
+        aligned.append(probs)
+        yield (probs.max(-1) >= 0.7) * 1.0, {}
+
+    aligned = []
+    rule = functools.partial(fixmatch.rule, threshold=0.7, dist_align=kind)
+    found = self.check(rule, expected)
+    for (_, made), probs in zip(found, aligned):
+      np.testing.assert_allclose(made.probs, probs, atol=1e-6)
+
+  @parameterized.parameters(True, False)
+  def test_flexmatch(self, warmup):
+    def expected(averages):
+      table = np.full(IMAGES, -1)
+      for at, probs in self.each(averages):
+        count = np.bincount(table[table >= 0], minlength=K)
+        most = (
+          max(count.max(), UNLABELED - count.sum())
+          if warmup
+          else (max(count.max(), 1))
+        )
+        beta = count / most
+        limit = 0.7 * beta / (2 - beta)
+        top = probs.max(-1)
+        for row, p, k in zip(self.index[at], top, probs.argmax(-1)):
+          if p >= 0.7:
+            table[row] = k  # the last one stays
+        yield (
+          (top >= limit[probs.argmax(-1)]) * 1.0,
+          {flexmatch.PREDICTED: table.copy()},
+        )
+
+    rule = functools.partial(
+      flexmatch.rule, threshold=0.7, thresh_warmup=warmup
+    )
+    self.logits, self.index = batches(count=14)
+    self.probs = special.softmax(self.logits, -1)
+    self.shares = class_shares(14)
+    self.check(rule, expected)
+
+  @parameterized.parameters((False, False), (True, False), (False, True))
+  def test_freematch(self, quantile, clip):
+    def expected(averages):
+      limit = 1 / K
+      for _, probs in self.each(averages):
+        top = probs.max(-1)
+        level = np.quantile(top, 0.8) if quantile else top.mean()
+        limit = DECAY * limit + (1 - DECAY) * level
+        limit = min(limit, 0.95) if clip else limit
+        limits = limit * averages.mean / averages.mean.max()
+        yield (top >= limits[probs.argmax(-1)]) * 1.0, {freematch.GLOBAL: limit}
+
+    self.logits, self.index = batches(count=14)
+    self.probs = special.softmax(self.logits, -1)
+    self.shares = class_shares(14)
+    rule = functools.partial(
+      freematch.rule, use_quantile=quantile, clip_thresh=clip
+    )
+    self.check(rule, expected)
+
+  def test_freematch_clips(self):
+    rule = freematch.rule(clip_thresh=True)
+    seen = weak_strong.Predictions(
+      *[jnp.eye(K)] + 3 * [jnp.full(K, 0.25)],
+      jnp.arange(K),
+      None,
+      {freematch.GLOBAL: jnp.asarray(0.99)},
+      jnp.asarray(5),
+      DECAY,
+    )
+    self.assertAlmostEqual(
+      float(rule.targets(seen).slots[freematch.GLOBAL]), 0.95
+    )
+
+  @parameterized.parameters((1.0, 'none'), (2.0, 'uniform'), (2.0, 'labels'))
+  def test_softmatch(self, n_sigma, kind):
+    def expected(averages):
+      center, variance, mean = 1 / K, 1.0, None
+      for _, probs in self.each(averages):
+        new = probs.mean(0)
+        mean = new if mean is None else DECAY * mean + (1 - DECAY) * new
+        target = averages.prior if kind == 'labels' else np.full(K, 1 / K)
+        if kind != 'none':
+          probs = aligned_by_hand(probs, mean, target)
+        top = probs.max(-1)
+        center = DECAY * center + (1 - DECAY) * top.mean()
+        variance = DECAY * variance + (1 - DECAY) * top.var(ddof=1)
+        scale = 2 * variance / n_sigma**2
+        yield (
+          np.where(top < center, np.exp(-((top - center) ** 2) / scale), 1.0),
+          {softmatch.CENTER: center, softmatch.VARIANCE: variance},
+        )
+
+    self.logits = 0.4 * self.logits
+    self.probs = special.softmax(self.logits, -1)
+    rule = functools.partial(softmatch.rule, n_sigma=n_sigma, dist_align=kind)
+    averages = Averages()
+    found = list(run(rule, self.logits, self.index, self.shares))
+    for (seen, made), (weights, slots) in zip(found, expected(averages)):
+      np.testing.assert_allclose(made.weights, weights, atol=1e-6)
+      for name, value in slots.items():
+        np.testing.assert_allclose(made.slots[name], value, atol=1e-6)
+      # Labels are those of the predictions as they are.
+      np.testing.assert_array_equal(made.probs, seen.probs)
+
+  def test_softmatch_of_a_single_row(self):
+    self.logits, self.index = self.logits[:, :1], self.index[:, :1]
+    for _, made in run(softmatch.rule, self.logits, self.index, self.shares):
+      self.assertTrue(np.isfinite(made.weights).all())
+
+  def test_flexmatch_thresholds_by_hand(self):
+    """Two, one and no images: beta is 1, 1/2, 0; T = tau beta / (2 - beta)."""
+    table = jnp.array([0, 1, 0, -1, -1])
+    found = flexmatch.thresholds(table, 3, 3, threshold=0.9, thresh_warmup=True)
+    np.testing.assert_allclose(found, [0.9, 0.3, 0.0], rtol=1e-6)
+    # Eight unused images are the most: beta is 2/8 and 1/8.
+    found = flexmatch.thresholds(
+      table, 3, 11, threshold=0.9, thresh_warmup=True
+    )
+    np.testing.assert_allclose(found, [0.9 / 7, 0.9 / 15, 0.0], rtol=1e-6)
+
+  def test_flexmatch_needs_the_number_of_images(self):
+    seen = weak_strong.Predictions(
+      *[jnp.eye(K)] + 3 * [jnp.full(K, 0.25)], None, None, {}, 0, DECAY
+    )
+    slots = flexmatch.rule().slots(K, IMAGES)
+    with self.assertRaisesRegex(errors.UserError, 'number of unlabeled images'):
+      flexmatch.rule().targets(seen._replace(slots=slots))
+
+
+def fairness_by_hand(logits, weights, mean, histogram):
+  probs = special.softmax(logits, -1)
+  predicted = np.eye(K)[probs.argmax(-1)]
+  share = lambda x: x / x.sum()
+  over = lambda x, y: np.divide(x, y, out=np.zeros(K), where=y > 0)
+  target = share(over(mean, histogram))
+  batch = (weights[:, None] * probs).sum(0) / weights.sum()
+  counts = (weights[:, None] * predicted).sum(0) / weights.sum()
+  return (target * np.log(share(over(batch, counts)) + 1e-12)).sum()
+
+
+class FairnessTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    rng = np.random.default_rng(3)
+    self.logits = rng.normal(size=(7, K))
+    self.logits[:, 3] -= 5.0  # a class that is never predicted
+    self.mean, self.histogram = rng.dirichlet(np.ones(K), 2)
+
+  @parameterized.parameters(
+    ([1, 0, 1, 1, 0, 1, 1],), ([1, 0.5, 0.2] + [0.7] * 4,)
+  )
+  def test_equation_and_gradient(self, weights):
+    weights = np.array(weights, float)
+    by_hand = lambda logits: fairness_by_hand(
+      logits, weights, self.mean, self.histogram
+    )
+    loss = lambda logits: fairness.fairness_loss(
+      logits, *map(jnp.float32, (weights, self.mean, self.histogram))
+    )
+    found, gradient = jax.value_and_grad(loss)(jnp.float32(self.logits))
+    np.testing.assert_allclose(found, by_hand(self.logits), rtol=1e-5)
+    np.testing.assert_allclose(
+      gradient, numeric.slope(by_hand, self.logits), atol=1e-5
+    )
+    np.testing.assert_array_equal(gradient[weights == 0.0], 0.0)
+
+  def test_two_classes_by_hand(self):
+    """Both means are even: the target is (1/2, 1/2), the batch's share too."""
+    logits = jnp.log(jnp.array([[0.8, 0.2], [0.2, 0.8]]))
+    even = jnp.full(2, 0.5)
+    found = fairness.fairness_loss(logits, jnp.ones(2), even, even)
+    np.testing.assert_allclose(found, np.log(0.5), rtol=1e-6)
+
+  def test_without_a_confident_image(self):
+    loss = lambda logits: fairness.fairness_loss(
+      logits, jnp.zeros(7), *map(jnp.float32, (self.mean, self.histogram))
+    )
+    found, gradient = jax.value_and_grad(loss)(jnp.float32(self.logits))
+    self.assertEqual(found, 0.0)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+  def test_averages_are_constant(self):
+    args = (
+      jnp.float32(self.logits),
+      jnp.ones(7),
+      *map(jnp.float32, (self.mean, self.histogram)),
+    )
+    for which in (1, 2, 3):
+      gradient = jax.grad(fairness.fairness_loss, which)(*args)
+      np.testing.assert_array_equal(gradient, 0.0)
+
+
+SHAPE = (3, 3, 1)
+
+
+class Linear:
+  """Logits are flattened images times a matrix; `centered` subtracts the mean
+  of the batch, as batch normalization does.
+  """
+
+  def __init__(self, centered=False):
+    self.centered, self.calls = centered, []
+
+  def init(self, key, image_shape):
+    stats = {'mean': jnp.zeros(K)} if self.centered else {}
+    return {'w': jax.random.normal(key, (9, K))}, stats
+
+  def apply(self, params, stats, images, *, train, key=None):
+    self.calls.append(images)
+    logits = images.reshape(images.shape[0], -1) @ params['w']
+    if self.centered:
+      logits = logits - logits.mean(0, keepdims=True)
+      stats = {'mean': logits.mean(0)}
+    return Outputs(logits, logits, logits), stats
+
+  def components(self):
+    return Components(
+      model=Model(self.init, self.apply),
+      tx=optax.sgd(0.1),
+      augment=lambda images, key: 1.5 * images,
+      strong=lambda images, key: jnp.flip(images, 1) - 0.1,
+      image_shape=SHAPE,
+      num_images=IMAGES,
+    )
+
+
+def make_batch(labeled=5, unlabeled=8):
+  rng = np.random.default_rng(0)
+  draw = lambda n: jnp.asarray(rng.normal(size=(n, *SHAPE)), jnp.float32)
+  return Batch(
+    x=draw(labeled),
+    y=jnp.arange(labeled) % K,
+    u=draw(unlabeled),
+    u_index=jnp.arange(unlabeled),
+    per_image_tables={},
+    num_unlabeled=jnp.asarray(UNLABELED),
+  )
+
+
+def loss_by_hand(w, batch, *, centered, threshold, hard, weight, tau=0.0):
+  """FixMatch's loss with constant targets; logits of the weak view too."""
+  x, weak = 1.5 * np.asarray(batch.x), 1.5 * np.asarray(batch.u)
+  strong = np.asarray(batch.u)[:, ::-1] - 0.1
+  images = np.concatenate([x, weak, strong]).astype(float)
+  logits = images.reshape(len(images), -1) @ w
+  if centered:
+    logits = logits - logits.mean(0)
+  known, first, second = np.split(logits, [5, 13])
+  shares = np.bincount(np.asarray(batch.y), minlength=K) / len(batch.y)
+  known = known + tau * np.log(shares)
+  log_x, log_u = (special.log_softmax(part, -1) for part in (known, second))
+  supervised = -log_x[np.arange(5), np.asarray(batch.y)].mean()
+
+  def of(targets):
+    labels, mask = targets
+    return supervised - weight * (mask * (labels * log_u).sum(-1)).mean()
+
+  probs = special.softmax(first, -1)
+  mask = probs.max(-1) >= threshold
+  sharp = probs**2.0 / (probs**2.0).sum(-1, keepdims=True)
+  labels = np.eye(K)[probs.argmax(-1)] if hard else sharp
+  return of, (labels, mask)
+
+
+class LossTest(parameterized.TestCase):
+  @parameterized.product(centered=(False, True), hard=(True, False))
+  def test_value_and_gradient(self, centered, hard):
+    """Also through the statistics that the views share, and not through the
+    targets.
+    """
+    fields = dict(threshold=0.6, weight=0.7, hard=hard, temperature=0.5)
+    toy = Linear(centered)
+    method = methods.build(
+      {'name': 'fixmatch', 'terms': {}, 'logit_adjustment': 0.5, **fields},
+      toy.components(),
+    )
+    state, batch = method.init(jax.random.key(0)), make_batch()
+    toy.calls.clear()
+    moved, metrics = method.update(state, batch, jax.random.key(1))
+    # One batch, or the weak views apart where nothing is shared.
+    sizes = [len(images) for images in toy.calls]
+    self.assertEqual(sizes, [21] if centered else [13, 8])
+    w = np.asarray(state.params['w'], float)
+    fields = dict(
+      centered=centered, threshold=0.6, hard=hard, weight=0.7, tau=0.5
+    )
+    _, targets = loss_by_hand(w, batch, **fields)
+    value = lambda w: loss_by_hand(w, batch, **fields)[0](targets)
+    self.assertBetween(targets[1].sum(), 1, 7)
+    np.testing.assert_allclose(metrics['loss'], value(w), rtol=1e-6)
+    np.testing.assert_allclose(metrics['confident'], targets[1].mean())
+    gradient = (w - np.asarray(moved.params['w'])) / 0.1
+    np.testing.assert_allclose(gradient, numeric.slope(value, w), atol=2e-5)
+
+  def test_mixed_views(self):
+    """The label of a mixed view is the mixture of labels times weights."""
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(9, 8, 6, 2)))
+    for kind in ('mixup', 'cutmix'):
+      mixed = weak_strong.mixed_views(
+        kind, images, jax.random.key(2), alpha=1.0
+      )
+      ratio = np.asarray(mixed.ratio)
+      self.assertBetween(ratio.min(), 0.4, 0.95)
+      others = np.asarray(images)[mixed.other]
+      if kind == 'mixup':
+        share = ratio.reshape(-1, 1, 1, 1)
+        wanted = share * images + (1 - share) * others
+        np.testing.assert_allclose(mixed.images, wanted, atol=1e-6)
+      for row in range(9 if kind == 'cutmix' else 0):
+        kept = np.asarray(mixed.images)[row] == np.asarray(images)[row]
+        taken = np.asarray(mixed.images)[row] == others[row]
+        self.assertTrue((kept | taken).all())
+        if mixed.other[row] != row:
+          self.assertAlmostEqual(kept.all(-1).mean(), ratio[row], places=5)
+          box = np.argwhere(~kept.all(-1))
+          if len(box):
+            sides = box.max(0) - box.min(0) + 1
+            self.assertEqual(len(box), sides.prod())
+      rows = np.random.default_rng(1).normal(size=(9, 3))
+      np.testing.assert_allclose(
+        mixed.of(jnp.asarray(rows)),
+        ratio[:, None] * rows + (1 - ratio)[:, None] * rows[mixed.other],
+        atol=1e-6,
+      )
+
+  @parameterized.parameters('mixup', 'cutmix')
+  def test_training_on_mixed_views(self, mix):
+    method = methods.build(
+      {'name': 'fixmatch', 'terms': {}, 'threshold': 0.5, 'mix': mix},
+      Linear().components(),
+    )
+    state, batch = method.init(jax.random.key(0)), make_batch()
+    _, metrics = method.update(state, batch, jax.random.key(1))
+    self.assertTrue(np.isfinite(metrics['loss']))
+    self.assertGreater(metrics['strong_view'], 0.0)
+
+  @parameterized.parameters('fixmatch', 'flexmatch', 'freematch', 'softmatch')
+  def test_terms_go_on_every_host(self, name):
+    """NS3L where there is no label, entropy, VAT, fairness: a finite sum."""
+    terms = {
+      'ns3l': dict(where='unconfident', passes=1, threshold=0.2, ramp='none'),
+      'entropy': {},
+      'vat': dict(ramp='none'),
+      **({'fairness': {}} if name != 'freematch' else {}),
+    }
+    method = methods.build(
+      {'name': name, 'terms': terms}, Linear().components()
+    )
+    state = method.init(jax.random.key(0))
+    moved, metrics = method.update(state, make_batch(), jax.random.key(1))
+    names = 'cross_entropy', 'strong_view', 'ns3l', 'entropy', 'vat', 'fairness'
+    weights = {n: metrics.get(f'{n}_weight', 1.0) for n in names}
+    total = sum(weights[n] * metrics[n] for n in names)
+    np.testing.assert_allclose(metrics['loss'], total, rtol=1e-5)
+    self.assertEqual(
+      jax.tree.structure(moved.slots), jax.tree.structure(state.slots)
+    )
+
+  def test_ns3l_of_images_without_a_label(self):
+    """Rows are multiplied by 1 minus the weight of the label."""
+    found = {}
+    for where in ('all', 'unconfident'):
+      ns3l = dict(where=where, passes=1, threshold=0.2, ramp='none')
+      method = methods.build(
+        {'name': 'fixmatch', 'terms': {'ns3l': ns3l}, 'threshold': 0.6},
+        Linear().components(),
+      )
+      state, batch = method.init(jax.random.key(0)), make_batch()
+      _, metrics = method.update(state, batch, jax.random.key(1))
+      found[where] = float(metrics['ns3l'])
+    w = np.asarray(state.params['w'], float)
+    flat = lambda images: np.asarray(images, float).reshape(8, -1) @ w
+    weak = special.softmax(flat(1.5 * batch.u), -1)
+    strong = special.softmax(flat(jnp.flip(batch.u, 1) - 0.1), -1)
+    each = -np.log(1 - np.where(weak < 0.2, strong, 0).sum(-1))
+    without = weak.max(-1) < 0.6
+    self.assertBetween(without.sum(), 1, 7)
+    np.testing.assert_allclose(found['all'], each.mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+      found['unconfident'], (each * without).mean(), rtol=1e-5
+    )
+
+  @parameterized.parameters(
+    (
+      'supervised',
+      {'ns3l': dict(where='unconfident')},
+      'where=unconfident needs',
+    ),
+    ('supervised', {'fairness': {}}, 'fairness needs a method that averages'),
+    ('mixmatch', {'fairness': {}}, 'fairness needs a method that averages'),
+    ('freematch', {'fairness': {}}, 'freematch has the term fairness already'),
+    ('fixmatch', {'mean_teacher': {}}, 'mean_teacher needs the method'),
+  )
+  def test_a_term_that_the_host_cannot_serve(self, name, terms, message):
+    with self.assertRaisesRegex(errors.UserError, message) as caught:
+      method = methods.build(
+        {'name': name, 'terms': terms}, Linear().components()
+      )
+      jax.eval_shape(
+        method.update,
+        jax.eval_shape(method.init, jax.random.key(0)),
+        make_batch(8, 8),
+        jax.random.key(1),
+      )
+    self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(
+    (
+      dict(name='fixmatch', threshold=1.5),
+      r'threshold=1.5: must be in \[0, 1\]',
+    ),
+    (dict(name='flexmatch', threshold=-0.1), r'must be in \[0, 1\]'),
+    (dict(name='fixmatch', mix='cutmx'), "fixmatch mix='cutmx': did you mean"),
+    (dict(name='softmatch', n_sigma=0.0), 'must be > 0'),
+    (dict(name='freematch', threshold=0.9), "'threshold'"),
+  )
+  def test_wrong_options(self, fields, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      methods.build({'terms': {}, **fields}, Linear().components())
+
+  def test_needs_unlabeled_images(self):
+    method = methods.build(
+      {'name': 'fixmatch', 'terms': {}}, Linear().components()
+    )
+    state = method.init(jax.random.key(0))
+    with self.assertRaisesRegex(errors.UserError, 'fixmatch needs unlabeled'):
+      method.update(state, make_batch(5, 0), jax.random.key(1))
+
+
+class OnTopTest(parameterized.TestCase):
+  @parameterized.parameters('v1', 'v2')
+  def test_learning_to_impute(self, variant):
+    """The labels of FixMatch's views are imputed, and one more step follows."""
+    host = dict(name='fixmatch', terms={}, threshold=0.6)
+    method = methods.build(
+      {'name': 'l2i', 'host': host, 'variant': variant}, Linear().components()
+    )
+    state = method.init(jax.random.key(0))
+    batch = make_batch()
+    batch = batch._replace(meta_x=batch.x, meta_y=batch.y)
+    update = jax.jit(method.update)
+    moved, metrics = update(state, batch, jax.random.key(1))
+    alone = methods.build(host, Linear().components())
+    after, _ = alone.update(state, batch, jax.random.key(1))
+    self.assertGreater(float(metrics['held']), 0.0)
+    self.assertEqual(moved.slots.keys(), after.slots.keys())
+    self.assertGreater(
+      np.abs(moved.params['w'] - after.params['w']).max(), 1e-6
+    )
+
+  @parameterized.parameters('all', 'unconfident')
+  def test_a_pair_of_students(self, where):
+    """Each has FixMatch's loss on its own labels, and negative labels."""
+    positives = dict(threshold=0.6, weight=0.7, where=where)
+    method = methods.build(
+      dict(
+        name='dnll',
+        terms={},
+        positives=positives,
+        count=1,
+        weight=0.5,
+        ramp='none',
+        selection='ep',
+        unsupervised='cross',
+      ),
+      Linear().components(),
+    )
+    state, batch = method.init(jax.random.key(0)), make_batch()
+    _, metrics = jax.jit(method.update)(state, batch, jax.random.key(1))
+    for name in ('a', 'b'):
+      w = np.asarray(state.params[name]['w'], float)
+      of, targets = loss_by_hand(
+        w, batch, centered=False, threshold=0.6, hard=True, weight=0.7
+      )
+      np.testing.assert_allclose(
+        metrics[f'loss_{name}'],
+        of(targets) + 0.5 * metrics[f'cross_{name}'],
+        rtol=1e-5,
+      )
+      flat = np.asarray(jnp.flip(batch.u, 1) - 0.1, float).reshape(8, -1)
+      least = (-np.log(1 - special.softmax(flat @ w, -1))).min(-1)
+      share = ~targets[1] if where == 'unconfident' else np.ones(8)
+      self.assertGreaterEqual(
+        metrics[f'cross_{name}'] + 1e-6, (share * least).mean()
+      )
+
+
+if __name__ == '__main__':
+  absltest.main()
