@@ -108,7 +108,17 @@ def base(data: str, *, steps: int) -> ml_collections.ConfigDict:
     unlabeled_includes_labeled=False,
     normalize='unit',  # or signed, standard, gcn_zca
     augment='',  # such as 'flip,translate:2,noise:0.15'
-    strong='',  # the strong view of methods with two; '' for augment
+    # The strong view of methods with two, such as 'randaugment:2,cutout:0.5';
+    # '' for augment.
+    strong='',
+    # Size of the largest class divided by that of the smallest one, of the
+    # labeled and of the unlabeled images: 1 leaves them as they are.
+    imbalance=1.0,
+    imbalance_unlabeled=1.0,
+    # Classes of which no label is known, and those that unlabeled images may
+    # have; () for all.
+    unknown_classes=(),
+    unlabeled_classes=(),
     limit=0,  # images kept of each split; 0 for all
     on_device_mb=0,  # of images; more are streamed. 0 for half of its memory
   )

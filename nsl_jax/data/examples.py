@@ -72,6 +72,31 @@ class Source(NamedTuple):
     return self.classes or tuple(map(str, range(self.num_classes)))
 
 
+def take(source: Source, train: np.ndarray, test: np.ndarray) -> Source:
+  """The data at these rows, in order; they have all validation images.
+
+  Args:
+    source: the data.
+    train: int[n], rows of the training examples.
+    test: int[m], rows of the test examples.
+  """
+  validation = source.validation
+  if validation is not None:
+    validation = np.searchsorted(train, validation).astype(np.int32)
+  files = Files(
+    *(
+      tuple(paths[row] for row in rows) if paths else ()
+      for paths, rows in zip(source.files, (train, test))
+    )
+  )
+  return source._replace(
+    train=Arrays(*(part[train] for part in source.train)),
+    test=Arrays(*(part[test] for part in source.test)),
+    validation=validation,
+    files=files,
+  )
+
+
 def has_label(labels: np.ndarray) -> np.ndarray:
   """Which labels, int32[N] or f32[N, P], are known: bool[N]."""
   if labels.ndim > 1:

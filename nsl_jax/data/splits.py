@@ -70,6 +70,51 @@ def _proportional(
   return counts
 
 
+def long_tail(num_classes: int, imbalance: float) -> np.ndarray:
+  """Relative sizes of classes that fall exponentially, f64[K], the largest 1.
+
+  Args:
+    num_classes: K.
+    imbalance: gamma, size of the first class divided by that of the last; below
+      1 the last class is the largest.
+
+  >>> print(long_tail(3, 100.0))
+  [1.   0.1  0.01]
+  """
+  sizes = imbalance ** -np.linspace(0.0, 1.0, num_classes)
+  return sizes / sizes.max()
+
+
+def _imbalanced(num_classes: int, size: int, imbalance: float) -> np.ndarray:
+  """`size` in the shares of a long tail, at least 1 of each class."""
+  shares = long_tail(num_classes, imbalance)
+  counts = np.ones(num_classes, int)
+  while counts.sum() < size:  # by the largest remainder
+    counts[(shares * (size / shares.sum()) - counts).argmax()] += 1
+  return counts
+
+
+def _thinned(
+  rows: np.ndarray,
+  labels: np.ndarray,
+  num_classes: int,
+  imbalance: float,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Rows of a long tail: all of the largest class, fewer of the others."""
+  if (labels[rows] < 0).any():
+    raise errors.UserError(
+      f'config.data.imbalance_unlabeled={imbalance} needs the classes of all '
+      f'unlabeled images, and {(labels[rows] < 0).sum():,} have none: set it '
+      'to 1'
+    )
+  shares = long_tail(num_classes, imbalance)
+  rows = rng.permutation(rows)
+  largest = np.bincount(labels[rows], minlength=num_classes)[shares.argmax()]
+  counts = np.maximum(np.round(shares * largest), 1)
+  return rows[_rank(labels[rows]) < counts[labels[rows]]]
+
+
 def _rank(labels: np.ndarray) -> np.ndarray:
   """Number of earlier entries of the same class: i32[N] -> int[N]."""
   order = np.argsort(labels, kind='stable')
@@ -89,10 +134,12 @@ def _draw(
   rng: np.random.Generator,
   *,
   leave: int = 0,
+  imbalance: float = 1.0,
 ) -> np.ndarray:
   """`size` rows of the pool by the rule, unordered.
 
-  At least `leave` rows of every class remain in the pool.
+  At least `leave` rows of every class remain in the pool. An `imbalance` other
+  than 1 stands for the rule.
   """
   if rule not in RULES:
     field = 'rule' if what == 'labeled' else f'{what}_rule'
@@ -113,9 +160,11 @@ def _draw(
       f'can be taken{kept}: lower config.data.{what}'
     )
   rank = _rank(labels[pool])
-  if rule == 'uniform':
+  if imbalance != 1.0:
+    rule, counts = 'imbalanced', _imbalanced(num_classes, size, imbalance)
+  elif rule == 'uniform':
     return pool[rank < takeable[labels[pool]]][:size]
-  if rule == 'balanced':
+  elif rule == 'balanced':
     counts = _balanced(takeable, size, rng)
   else:
     counts = _proportional(available, takeable, size)
@@ -141,6 +190,9 @@ def make(
   seed: int,
   holdout: int = 0,
   unlabeled_includes_labeled: bool = False,
+  imbalance: float = 1.0,
+  imbalance_unlabeled: float = 1.0,
+  unlabeled_classes: Sequence[int] | None = None,
 ) -> Split:
   """Draws the validation images first, then the labeled ones.
 
@@ -160,6 +212,12 @@ def make(
     unlabeled_includes_labeled: whether the unlabeled images include the labeled
       ones, as in the loader of Oliver et al.; NS3L's counts exclude them
       (F-N9).
+    imbalance: gamma of a long tail of the labeled images, see `long_tail`; 1
+      for none.
+    imbalance_unlabeled: the same of the unlabeled images, of which the largest
+      class keeps all.
+    unlabeled_classes: classes that unlabeled images may have, beside those
+      whose class is -1; None for all.
 
   Raises:
     errors.UserError: if there are too few images, fewer labeled ones than
@@ -193,9 +251,24 @@ def make(
       labels, held_out, holdout, num_classes, rule, 'holdout', stream
     )
     held_out = np.setdiff1d(held_out, apart)
-  chosen = _draw(labels, pool, labeled, num_classes, rule, 'labeled', rng)
-  if not unlabeled_includes_labeled:
-    rest = np.setdiff1d(rest, chosen)
+  chosen = _draw(
+    labels,
+    pool,
+    labeled,
+    num_classes,
+    rule,
+    'labeled',
+    rng,
+    imbalance=imbalance,
+  )
+  rest = np.setdiff1d(rest, chosen)
+  if unlabeled_classes is not None:
+    rest = rest[np.isin(labels[rest], [-1, *unlabeled_classes])]
+  if imbalance_unlabeled != 1.0:
+    stream = np.random.default_rng([seed, 0x7A11])
+    rest = _thinned(rest, labels, num_classes, imbalance_unlabeled, stream)
+  if unlabeled_includes_labeled:
+    rest = np.union1d(rest, chosen)
   return Split(
     *(
       np.sort(rows).astype(np.int32) for rows in (chosen, rest, held_out, apart)

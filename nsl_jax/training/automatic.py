@@ -31,6 +31,9 @@ _LINES = 100
 # with 16 labels a class of CIFAR-10 validation errors stayed at 78 %, where 10,
 # reached at the end of the run, led to 54 %, and supervised training to 62 %.
 _GENTLE = {'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}}
+# Methods whose strong view is a harder one than that of all images.
+_OF_STRONG_VIEWS = ('fixmatch', 'flexmatch', 'freematch', 'softmatch')
+_STRONG = 'randaugment:2,cutout:0.5'
 _AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
 _FIELDS = (
   'steps',
@@ -38,6 +41,7 @@ _FIELDS = (
   'data.labeled',
   'data.validation',
   'data.augment',
+  'data.strong',
   'data.normalize',
   'batch.labeled',
   'batch.unlabeled',
@@ -126,6 +130,10 @@ def _set_method(
     config.model = dict(name=name, **{**fields, **given})
   if config.data.augment == AUTO:
     config.data.augment = _view(shape)
+  if config.data.strong == AUTO:
+    learner = config.method.get('host', config.method).name
+    harder = learner in _OF_STRONG_VIEWS and shape[:2] != (1, 1)
+    config.data.strong = f'{config.data.augment},{_STRONG}' if harder else ''
   if config.data.normalize == AUTO:
     config.data.normalize = _normalization(source.train.images)
   if config.batch.labeled == OPEN:

@@ -406,6 +406,7 @@ def check(config: Config) -> None:
     value = operator.attrgetter(field)(config)
     if not value >= least:
       raise errors.UserError(f'config.{field}={value}: must be >= {least}')
+  _check_imbalance(config.data)
   if config.ema_decay >= 1.0:
     raise errors.UserError(
       f'config.ema_decay={config.ema_decay}: must be below 1'
@@ -437,6 +438,19 @@ def _check_method(fields: Mapping[str, Any], where: str) -> None:
     _check_part(term, term_options(name, term), f'{where}.terms.{name}')
   if 'host' in fields:
     _check_method(fields['host'], f'{where}.host')
+
+
+def _check_imbalance(fields: Config) -> None:
+  for name in ('imbalance', 'imbalance_unlabeled'):
+    if not fields[name] > 0.0:
+      raise errors.UserError(
+        f'config.data.{name}={fields[name]}: must be > 0, 1 for none'
+      )
+  if fields.imbalance != 1.0 and fields.rule != 'balanced':
+    raise errors.UserError(
+      f'config.data.imbalance={fields.imbalance} sets the shares of the '
+      f'classes, and so does config.data.rule={fields.rule}: set it to balanced'
+    )
 
 
 def _check_unlabeled(config: Config) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ STATISTICS = ('running', 'recomputed')  # of batch normalization, to evaluate by
 RECOMPUTED_BATCHES = 20
 _NO_STEP = 2**32 - 2  # steps fold their number into the key of the run, too
 BY_CLASS = 'by_class'
+BALANCED = 'balanced_error'  # 100 % minus the balanced accuracy
 _NEARLY_ALL, _MANY = 95.0, 80.0  # % of the predictions, of the labels
 _PERCENT = ('error', 'failure')
 _BESIDE = ('test_cross_entropy', 'test_failure')  # what else there may be
@@ -235,7 +236,8 @@ def report(
   out: DNLL does not say which network it reports, and its released code takes
   the better one on test images (F-D12); those of each and of the ensemble are
   included. Of classes also `by_class`, of that network: `test_error` and
-  `test_predicted` by class, and the same of the validation images.
+  `test_predicted` by class, and the same of the validation images; and
+  `test_balanced_error`, the mean of the errors of the classes.
 
   Args:
     tested: what `make_evaluate`'s function found of the test images; None where
@@ -279,7 +281,17 @@ def report(
       for prefix, values in found.items()
       for name, numbers in values.get(chosen, {}).items()
     }
+    for prefix in found:
+      errors = line[BY_CLASS].get(f'{prefix}_error')
+      if errors is not None:
+        line[f'{prefix}_{BALANCED}'] = _balanced(errors)
   return line
+
+
+def _balanced(errors: Sequence[float | None]) -> float | None:
+  """Mean of the errors of the classes that have images, in %."""
+  known = [error for error in errors if error is not None]
+  return math.fsum(known) / len(known) if known else None
 
 
 def collapse(

@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 
 from nsl_jax import errors, memory, options
-from nsl_jax.data import examples, sampler, sources, splits
+from nsl_jax.data import examples, open_set, sampler, sources, splits
 from nsl_jax.terms import negative_samplers
 
 
@@ -21,7 +21,21 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
   values = {k: config.data[k] for k in known if k in config.data}
   options.check_values(known, values, 'config.data.')
   source = sources.load(name, config.data.dir or None, **values)
-  return limited(source, config.data.limit)
+  return selected(source, config.data)
+
+
+def selected(
+  source: sources.Source, fields: ml_collections.ConfigDict
+) -> sources.Source:
+  """A source with the classes and images that `config.data` asks for.
+
+  Raises:
+    errors.UserError: if a class does not exist, or no image remains.
+  """
+  source = open_set.without_classes(
+    source, fields.unknown_classes, fields.unlabeled_classes
+  )
+  return limited(source, fields.limit)
 
 
 def limited(source: sources.Source, limit: int) -> sources.Source:
@@ -32,22 +46,10 @@ def limited(source: sources.Source, limit: int) -> sources.Source:
     rows = _first(source.train.labels, limit, 'train')
     if source.validation is not None:  # all of which are kept
       rows = np.union1d(rows, source.validation)
-      fixed = np.searchsorted(rows, source.validation).astype(np.int32)
-      source = source._replace(validation=fixed)
     tested = np.arange(len(source.test.labels))
     if len(tested):
       tested = _first(source.test.labels, limit, 'test')
-    files = examples.Files(
-      *(
-        tuple(paths[row] for row in kept) if paths else ()
-        for paths, kept in zip(source.files, (rows, tested))
-      )
-    )
-    source = source._replace(
-      train=sources.Arrays(*(part[rows] for part in source.train)),
-      test=sources.Arrays(*(part[tested] for part in source.test)),
-      files=files,
-    )
+    source = examples.take(source, rows, tested)
   if not isinstance(source.train.images, np.ndarray):
     return source  # decoded as it is read
   images = memory.shared(source.train.images)
@@ -98,6 +100,13 @@ def split_of(
     unlabeled_includes_labeled=config.data.unlabeled_includes_labeled,
     holdout=config.data.holdout,
     seed=seed,
+    imbalance=config.data.imbalance,
+    imbalance_unlabeled=config.data.imbalance_unlabeled,
+    unlabeled_classes=open_set.renumbered(
+      config.data.unlabeled_classes, config.data.unknown_classes
+    )
+    if config.data.unlabeled_classes
+    else None,
   )
   if fixed is None:
     return split

@@ -12,10 +12,10 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Args:
     evaluations: `{'step', 'test_error', 'validation_error'}` in order of
-      step; errors in %, None where there are no such images. Of
-      several networks also `submodel`, the one whose errors these are, and the
-      errors of each, as `test_error_a`, and of the ensemble. Of points also
-      `test_failure` and `validation_failure`.
+      step; errors in %, None where there are no such images. Of classes also
+      `test_balanced_error`. Of several networks also `submodel`, the one whose
+      errors these are, and the errors of each, as `test_error_a`, and of the
+      ensemble. Of points also `test_failure` and `validation_failure`.
 
   Returns:
     `last`, `best_validation` (the earliest of the lowest validation errors;
@@ -30,6 +30,8 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     'submodel',
     'test_failure',
     'validation_failure',
+    'test_balanced_error',
+    'validation_balanced_error',
   )
   keys = ['step', *(k for k in evaluations[-1] if k.startswith(kept))]
   pick = lambda e: None if e is None else {key: e[key] for key in keys}

@@ -336,6 +336,9 @@ def split_config(**numbers):
         validation_rule='uniform',
         holdout=0,
         unlabeled_includes_labeled=False,
+        imbalance=1.0,
+        imbalance_unlabeled=1.0,
+        unlabeled_classes=(),
         **numbers,
       )
     }
@@ -345,7 +348,15 @@ def split_config(**numbers):
 class LimitTest(FolderTest):
   def limited(self, limit):
     config = ml_collections.ConfigDict(
-      {'data': dict(name='mnist', dir=str(self.data_dir), limit=limit)}
+      {
+        'data': dict(
+          name='mnist',
+          dir=str(self.data_dir),
+          limit=limit,
+          unknown_classes=(),
+          unlabeled_classes=(),
+        )
+      }
     )
     with mock.patch.dict(os.environ, NSL_JAX_CACHE=str(self.cache_dir)):
       return pipeline.load_source(config)

@@ -146,6 +146,8 @@ def of(
 
     * `images`, `correct`: counts; `classes`: the names;
     * `accuracy`, `accuracy_interval` (95 % Wilson), `error`, `top5_accuracy`;
+    * `balanced_accuracy`: the mean recall of the classes that have images, in
+      %;
     * `macro_f1`: the mean over the classes with an `f1`, `macro_f1_classes` of
       them;
     * `per_class`: by class `class`, `precision`, `recall`, `f1`, `support`
@@ -174,6 +176,7 @@ def of(
   predicted = probabilities.argmax(1)
   right = predicted == labels
   per_class = _per_class(labels, predicted, names)
+  recalls = [e['recall'] for e in per_class if e['recall'] is not None]
   defined = [e['f1'] for e in per_class if e['f1'] is not None]
   of_true = probabilities[np.arange(count), labels]
   top5 = None
@@ -191,6 +194,7 @@ def of(
     'accuracy_interval': [100.0 * low, 100.0 * high],
     'error': 100.0 * float((~right).mean()),
     'top5_accuracy': None if top5 is None else float(top5),
+    'balanced_accuracy': 100.0 * float(np.mean(recalls)),
     'macro_f1': float(np.mean(defined)),
     'macro_f1_classes': len(defined),
     'per_class': per_class,

@@ -62,6 +62,7 @@ def _header(title: str, measures: Mapping[str, Any]) -> str:
   wrong = measures['images'] - measures['correct']
   cards = {
     'Error': f'{measures["error"]:.1f}\u00a0%',
+    'Balanced accuracy': f'{measures["balanced_accuracy"]:.1f}\u00a0%',
     'Macro F1': f'{measures["macro_f1"]:.3f}',
     'ECE': _percent(measures['calibration']['ece']),
     'NLL': f'{measures["nll"]:.3f}\u00a0nats',
