@@ -14,7 +14,9 @@ Arguments: dir=photos, method (auto: mixmatch; or ns3l, mean_teacher, vat,
 supervised, ...), size (pixels; 0: by the images), fit=crop or pad, steps (0: by
 the number of images), validation (number of labeled images to hold out; -1: a
 fifth), skip_damaged=true. What is left open follows from the images, and the
-run prints what it chose.
+run prints what it chose. The strong view of fixmatch, flexmatch, freematch and
+softmatch is that of all methods with RandAugment and Cutout on top; another one
+is --config.data.strong=flip,randaugment:2,cutout:0.5.
 """
 
 from configs import common
@@ -46,6 +48,7 @@ def get_config(arg=None):
     validation_rule='proportional',
     normalize='auto',
     augment='auto',
+    strong='auto',
   )
   if not features:
     config.data.update(

@@ -24,8 +24,19 @@ from nsl_jax.training import (
 )
 
 # --config arguments: every file, and every row of the papers it runs.
+_CIFAR = 'configs/cifar_fixmatch.py:'
+_SETTINGS = (
+  'labels=250,method=flexmatch',
+  'labels=4000,method=freematch,ns3l=all',
+  'data=cifar100,labels=400,method=softmatch,ns3l=unconfident',
+  'data=cifar100,labels=2500,smoke=true',
+)
 ARGUMENTS = sorted(
-  {*NAMES, *(row.config for row in rows.read().values() if row.config)}
+  {
+    *NAMES,
+    *(row.config for row in rows.read().values() if row.config),
+    *(_CIFAR + setting for setting in _SETTINGS),
+  }
 )
 # Name of a data set -> image shape, number of classes (0 where there are five
 # points), of training images, of those with a label.
@@ -155,7 +166,8 @@ def outline(config):
 def network_on_images(config):
   """What decides over whether the network can take the images."""
   model = json.dumps(config.model.to_dict(), sort_keys=True)
-  return model, config.data.name, config.data.normalize
+  unknown = tuple(config.data.unknown_classes)
+  return model, config.data.name, unknown, config.data.normalize
 
 
 def data_and_batch(config):
@@ -316,6 +328,7 @@ class SizeTest(parameterized.TestCase):
     labels[known:] = -1
     train = sources.Arrays(labels, labels)
     source = sources.Source(config.data.name, classes, train, train, '')
+    source = pipeline.selected(source, config.data)
     split = pipeline.split_of(config, source, seed=0)
     self.assertLen(split.labeled, config.data.labeled)
     streams = pipeline.index_iterators(config, split, seed=0)
