@@ -84,6 +84,16 @@ def _forget_programs(above: int) -> None:
       _MALLOC_TRIM(0)
 
 
+@pytest.fixture(autouse=True)
+def same_settings():
+  """A benchmark, which sets these, does not slow down the tests behind it."""
+  names = 'jax_disable_most_optimizations', 'jax_enable_compilation_cache'
+  before = {name: getattr(jax.config, name) for name in names}
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def start_small():
   """What one file compiles is of little use to the next."""

@@ -24,15 +24,6 @@ real_configs = table7.configs
 METHODS = ('mean_teacher', 'dual_student', 'dnll')
 
 
-def setUpModule():
-  # Compiling takes most of the time of these tests.
-  jax.config.update('jax_disable_most_optimizations', True)
-
-
-def tearDownModule():
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 def small_configs():
   """The rows' methods on a network that compiles fast."""
   found = real_configs()
