@@ -97,6 +97,7 @@ def _pair():
     positives=dict(threshold=0.95, weight=1.0, where='unconfident'),
     ramp='none',
     ramp_steps=0,
+    hold_steps=0,
   )
 
 

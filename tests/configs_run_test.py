@@ -328,7 +328,7 @@ class SizeTest(parameterized.TestCase):
     labels[known:] = -1
     train = sources.Arrays(labels, labels)
     source = sources.Source(config.data.name, classes, train, train, '')
-    source = pipeline.selected(source, config.data)
+    source = pipeline.selected(source, config)
     split = pipeline.split_of(config, source, seed=0)
     self.assertLen(split.labeled, config.data.labeled)
     streams = pipeline.index_iterators(config, split, seed=0)

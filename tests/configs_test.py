@@ -18,7 +18,7 @@ from nsl_jax.training import config as config_lib, experiment
 
 NOT_MIRRORED = ('digits', 'mnist', 'usps', 'svhn', 'svhn_extra')
 # Sections that go whole to the part that takes their fields by name.
-PASSED_ON = ('model', 'method', 'optimizer')
+PASSED_ON = ('model', 'method', 'optimizer', 'log')
 
 
 def flat(config):

@@ -88,7 +88,7 @@ def _forget_programs(above: int) -> None:
 def same_settings():
   """A benchmark, which sets these, does not slow down the tests behind it."""
   names = 'jax_disable_most_optimizations', 'jax_enable_compilation_cache'
-  before = {name: getattr(jax.config, name) for name in names}
+  before = {name: jax.config.values[name] for name in names}
   yield
   for name, value in before.items():
     jax.config.update(name, value)

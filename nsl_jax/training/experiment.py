@@ -527,7 +527,7 @@ def _run(
   deadline: float | None,
 ) -> dict[str, Any]:
   if source is not None:
-    source = pipeline.selected(source, config.data)
+    source = pipeline.selected(source, config)
     config = config.copy_and_resolve_references().unlock()
     config.data.name, config.data.dir = source.name, ''
     config.lock()

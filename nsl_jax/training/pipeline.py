@@ -21,11 +21,11 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
   values = {k: config.data[k] for k in known if k in config.data}
   options.check_values(known, values, 'config.data.')
   source = sources.load(name, config.data.dir or None, **values)
-  return selected(source, config.data)
+  return selected(source, config)
 
 
 def selected(
-  source: sources.Source, fields: ml_collections.ConfigDict
+  source: sources.Source, config: ml_collections.ConfigDict
 ) -> sources.Source:
   """A source with the classes and images that `config.data` asks for.
 
@@ -33,9 +33,9 @@ def selected(
     errors.UserError: if a class does not exist, or no image remains.
   """
   source = open_set.without_classes(
-    source, fields.unknown_classes, fields.unlabeled_classes
+    source, config.data.unknown_classes, config.data.unlabeled_classes
   )
-  return limited(source, fields.limit)
+  return limited(source, config.data.limit)
 
 
 def limited(source: sources.Source, limit: int) -> sources.Source:

@@ -146,7 +146,7 @@ class OpenSetTest(parameterized.TestCase):
       labeled=12,
       validation=0,
     )
-    found = pipeline.selected(self.source, config.data)
+    found = pipeline.selected(self.source, config)
     split = pipeline.split_of(config, found, 0)
     rows = found.train.images[split.unlabeled].ravel()  # as they were numbered
     self.assertEqual(counts(self.labels, rows), left)

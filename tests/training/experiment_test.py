@@ -47,7 +47,7 @@ class VersionTest(absltest.TestCase):
         errors.UserError, r'is too old: .* install jax>=0\.8\.3'
       ):
         experiment._check_version()
-    requirements = pathlib.Path(__file__).parents[1] / 'setup.cfg'
+    requirements = pathlib.Path(__file__).parents[2] / 'setup.cfg'
     self.assertIn('jax>=0.8.3\n', requirements.read_text())
 
 
