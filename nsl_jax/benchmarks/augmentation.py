@@ -31,7 +31,7 @@ def with_pillow(image: np.ndarray, name: str, amount: float) -> np.ndarray:
   affine = lambda *matrix: picture.transform(
     picture.size, Image.Transform.AFFINE, matrix
   )
-  found = {
+  levels_out = {
     'autocontrast': lambda: ImageOps.autocontrast(picture),
     'brightness': lambda: ImageEnhance.Brightness(picture).enhance(amount),
     'color': lambda: ImageEnhance.Color(picture).enhance(amount),
@@ -47,7 +47,7 @@ def with_pillow(image: np.ndarray, name: str, amount: float) -> np.ndarray:
     'translate_x': lambda: affine(1, 0, amount * width, 0, 1, 0),
     'translate_y': lambda: affine(1, 0, 0, 0, 1, amount * height),
   }[name]()
-  return np.asarray(found).reshape(image.shape)
+  return np.asarray(levels_out).reshape(image.shape)
 
 
 def _by_pillow(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -83,15 +83,15 @@ def measure(batch: int, shape: tuple[int, int, int]) -> Result:
   rows = []
   for _ in range(_ROUNDS):
     key = next(keys)
-    taken = []
+    seconds = []
     for call in (
       lambda: jax.block_until_ready(view(on_device, key)),
       lambda: _by_pillow(levels, rng),
     ):
       clock, processor = time.perf_counter(), time.process_time()
       call()
-      taken += [time.perf_counter() - clock, time.process_time() - processor]
-    rows.append(taken)
+      seconds += [time.perf_counter() - clock, time.process_time() - processor]
+    rows.append(seconds)
   ours, ours_cpu, pillow, pillow_cpu = np.array(rows).T
   rate = lambda seconds: float(batch / np.median(seconds))
   return {
@@ -110,11 +110,11 @@ def table(measured: Mapping[str, Result]) -> str:
     '| images | images/s | Pillow | ratio | of a core | Pillow | ratio |',
     '| --- ' * 7 + '|',
   ]
-  for name, one in measured.items():
+  for name, rates in measured.items():
     lines.append(
-      f'| {name} | {one["images_per_s"]:,.0f} | '
-      f'{one["pillow_images_per_s"]:,.0f} | {one["ratio"]:.2f} | '
-      f'{one["cpu_images_per_s"]:,.0f} | '
-      f'{one["pillow_cpu_images_per_s"]:,.0f} | {one["cpu_ratio"]:.2f} |'
+      f'| {name} | {rates["images_per_s"]:,.0f} | '
+      f'{rates["pillow_images_per_s"]:,.0f} | {rates["ratio"]:.2f} | '
+      f'{rates["cpu_images_per_s"]:,.0f} | '
+      f'{rates["pillow_cpu_images_per_s"]:,.0f} | {rates["cpu_ratio"]:.2f} |'
     )
   return '\n'.join(lines)

@@ -95,8 +95,8 @@ def moving_average(
   old: Array, new: Array, decay: float, step: Array | None = None
 ) -> Array:
   """decay * old + (1 - decay) * new; `new` at step 0 if a step is given."""
-  moved = decay * old + (1.0 - decay) * new
-  return moved if step is None else jnp.where(step == 0, new, moved)
+  average = decay * old + (1.0 - decay) * new
+  return average if step is None else jnp.where(step == 0, new, average)
 
 
 def alignment_slots(kind: str, classes: int) -> dict[str, Array]:
@@ -104,7 +104,9 @@ def alignment_slots(kind: str, classes: int) -> dict[str, Array]:
   return {} if kind == 'none' else {_ALIGNED: jnp.zeros(classes)}
 
 
-def align(kind: str, seen: Predictions) -> tuple[Array, dict[str, Array]]:
+def align(
+  kind: str, predictions: Predictions
+) -> tuple[Array, dict[str, Array]]:
   """Predictions scaled so that their mean is near a target distribution.
 
   Distribution alignment of ReMixMatch (Berthelot et al. 2020), with a moving
@@ -113,27 +115,37 @@ def align(kind: str, seen: Predictions) -> tuple[Array, dict[str, Array]]:
   Args:
     kind: `none`; `uniform`, the target is 1 / K; `labels`, it is the class
       shares of the labeled images.
-    seen: the predictions.
+    predictions: the predictions.
 
   Returns:
     f32[N, K], whose rows sum to 1, and the new slots.
   """
   if kind == 'none':
-    return seen.probs, {}
+    return predictions.probs, {}
   mean = moving_average(
-    seen.slots[_ALIGNED], seen.probs.mean(0), seen.decay, seen.step
+    predictions.slots[_ALIGNED],
+    predictions.probs.mean(0),
+    predictions.decay,
+    predictions.step,
   )
-  classes = seen.probs.shape[-1]
-  target = seen.prior if kind == 'labels' else jnp.full(classes, 1.0 / classes)
-  scaled = seen.probs * ((target + _SMALL) / (mean + _SMALL))[None]
+  classes = predictions.probs.shape[-1]
+  target = (
+    predictions.prior if kind == 'labels' else jnp.full(classes, 1.0 / classes)
+  )
+  scaled = predictions.probs * ((target + _SMALL) / (mean + _SMALL))[None]
   return scaled / scaled.sum(-1, keepdims=True), {_ALIGNED: mean}
 
 
 def initial_slots(rule: Rule, classes: int, images: int) -> dict[str, Array]:
   """All slots before the first step."""
   even = jnp.full(classes, 1.0 / classes, jnp.float32)
-  own = rule.slots(classes, images)
-  return {MEAN: even, HISTOGRAM: even, PRIOR: jnp.zeros(classes), **own}
+  slots_of_rule = rule.slots(classes, images)
+  return {
+    MEAN: even,
+    HISTOGRAM: even,
+    PRIOR: jnp.zeros(classes),
+    **slots_of_rule,
+  }
 
 
 def label_of(probs: Array, *, hard: bool, temperature: float) -> Array:
@@ -172,23 +184,23 @@ def mixed_views(kind: str, images: Array, key: Key, *, alpha: float) -> Mix:
     alpha: parameter of the Beta distribution of mixing ratios, of which the
       larger share remains.
   """
-  order, drawn, place = jax.random.split(key, 3)
+  order, ratio_key, place = jax.random.split(key, 3)
   rows = images.shape[0]
-  other = jax.random.permutation(order, rows)
-  ratio = mixing.mix_ratio(drawn, alpha, rows, per_batch=False)
-  others = images[other]
+  partner = jax.random.permutation(order, rows)
+  ratio = mixing.mix_ratio(ratio_key, alpha, rows, per_batch=False)
+  partners = images[partner]
   if kind == 'mixup':
-    return Mix(mixing.mix(images, others, ratio), other, ratio)
+    return Mix(mixing.mix(images, partners, ratio), partner, ratio)
   hits, area = [], jnp.ones(rows)
-  for length, own in zip(images.shape[1:3], jax.random.split(place)):
+  for length, axis_key in zip(images.shape[1:3], jax.random.split(place)):
     side = jnp.round(jnp.sqrt(1.0 - ratio) * length)
     free = length - side + 1.0
-    start = jnp.floor(jax.random.uniform(own, (rows,)) * free)[:, None]
+    start = jnp.floor(jax.random.uniform(axis_key, (rows,)) * free)[:, None]
     pixel = jnp.arange(length, dtype=start.dtype)[None]
     hits.append((pixel >= start) & (pixel < start + side[:, None]))
     area = area * side / length
   inside = hits[0][:, :, None, None] & hits[1][:, None, :, None]
-  return Mix(jnp.where(inside, others, images), other, 1.0 - area)
+  return Mix(jnp.where(inside, partners, images), partner, 1.0 - area)
 
 
 def weak_strong_loss(
@@ -238,52 +250,58 @@ def weak_strong_loss(
       raise errors.UserError(
         f'{name} needs unlabeled images: set config.batch.unlabeled'
       )
-    *drawn, mixing_key, passing = jax.random.split(key, 5)
-    x = components.augment(batch.x, drawn[0])
-    weak = components.augment(batch.u, drawn[1])
-    strong, mixed = strong_view(batch.u, drawn[2]), None
+    *view_keys, mixing_key, passing = jax.random.split(key, 5)
+    x = components.augment(batch.x, view_keys[0])
+    weak = components.augment(batch.u, view_keys[1])
+    strong, mixed = strong_view(batch.u, view_keys[2]), None
     if mix != 'none':
       mixed = mixed_views(mix, strong, mixing_key, alpha=alpha)
       strong = mixed.images
     views = Views(x, strong, weak, batch.y)
-    found = _forward(
+    logits = _forward(
       components, params, state, batch, views, passing, linearize=linearize
     )
-    known = jax.nn.one_hot(batch.y, found.labeled.shape[-1])
-    constant = jax.lax.stop_gradient(found.weak)
-    seen = see(state, batch, constant, known.mean(0), decay)
-    made = jax.lax.stop_gradient(rule.targets(seen))
-    label = label_of(made.probs, hard=hard, temperature=temperature)
-    label = made.weights[:, None] * label
-    probs, weights = made.probs, made.weights
+    labels_x = jax.nn.one_hot(batch.y, logits.labeled.shape[-1])
+    constant = jax.lax.stop_gradient(logits.weak)
+    predictions = see(state, batch, constant, labels_x.mean(0), decay)
+    targets = jax.lax.stop_gradient(rule.targets(predictions))
+    label = label_of(targets.probs, hard=hard, temperature=temperature)
+    label = targets.weights[:, None] * label
+    probs, weights = targets.probs, targets.weights
     if mixed is not None:
       label, probs, weights = map(mixed.of, (label, probs, weights))
-    prior = jnp.log(jnp.maximum(seen.prior, _SMALL))[None]
+    prior = jnp.log(jnp.maximum(predictions.prior, _SMALL))[None]
     parts = {
       'cross_entropy': losses.cross_entropy(
-        found.labeled + logit_adjustment * prior, batch.y
+        logits.labeled + logit_adjustment * prior, batch.y
       ).mean(),
-      'strong_view': losses.cross_entropy(found.strong, label).mean(),
-      'confident': made.weights.mean(),
+      'strong_view': losses.cross_entropy(logits.strong, label).mean(),
+      'confident': targets.weights.mean(),
     }
-    own = {MEAN: seen.mean, HISTOGRAM: seen.histogram, PRIOR: seen.prior}
+    averages = {
+      MEAN: predictions.mean,
+      HISTOGRAM: predictions.histogram,
+      PRIOR: predictions.prior,
+    }
     single = mixed is None  # whether each row is one image
     second_pass = two_networks.second_pass_of(
       components, params, state.stats, batch
     )
     inputs = TermInputs(
-      found.strong,
+      logits.strong,
       target_probs=probs,
       normalizer=batch.u.shape[0],
-      consistency_u=found.strong_pass.unlabeled(found.strong_pass.consistency),
+      consistency_u=logits.strong_pass.unlabeled(
+        logits.strong_pass.consistency
+      ),
       second_pass=second_pass if single else None,
-      forward_pass=found.strong_pass if single else None,
+      forward_pass=logits.strong_pass if single else None,
       weights=weights,
-      prediction_mean=seen.mean,
-      prediction_histogram=seen.histogram,
+      prediction_mean=predictions.mean,
+      prediction_histogram=predictions.histogram,
     )
-    slots = {**state.slots, **own, **made.slots}
-    aux = Aux(inputs, found.stats, slots, parts, views)
+    slots = {**state.slots, **averages, **targets.slots}
+    aux = Aux(inputs, logits.stats, slots, parts, views)
     return parts['cross_entropy'] + weight * parts['strong_view'], aux
 
   return loss
@@ -333,8 +351,8 @@ def _forward(
     return (outputs.logits, outputs.consistency), stats
 
   def apply_new_augmentation(images: Array, key: Key) -> Array:
-    drawn, noise = jax.random.split(key)
-    return apply(params, components.augment(images, drawn), noise)[0][0]
+    view_key, noise = jax.random.split(key)
+    return apply(params, components.augment(images, view_key), noise)[0][0]
 
   def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
     return apply(params, view, noise)

@@ -128,8 +128,8 @@ def turn_hue(images: Array, turns: Array) -> Array:
   )
   # A channel is `value` minus a part of `chroma` that grows with the distance
   # to its hue.
-  own = jnp.array([5.0, 3.0, 1.0]).reshape(1, 1, 1, 3)
-  away = (own + sixths + 6.0 * turns) % 6.0
+  offsets = jnp.array([5.0, 3.0, 1.0]).reshape(1, 1, 1, 3)
+  away = (offsets + sixths + 6.0 * turns) % 6.0
   return value - chroma * jnp.clip(jnp.minimum(away, 4.0 - away), 0.0, 1.0)
 
 
@@ -153,11 +153,11 @@ def recolor(images: Array, amounts: Array, order: Array) -> Array:
     amount = jnp.take_along_axis(amounts, order[:, place : place + 1], axis=1)
     amount = amount.reshape(-1, 1, 1, 1)
     gray = (images * luma).sum(-1, keepdims=True)
-    other = jnp.where(
+    degenerate = jnp.where(
       which == _SATURATION, gray, gray.mean((1, 2), keepdims=True)
     )
-    other = jnp.where(which == _BRIGHTNESS, 0.0, other)
-    blend = jnp.clip(amount * images + (1.0 - amount) * other, 0.0, 1.0)
+    degenerate = jnp.where(which == _BRIGHTNESS, 0.0, degenerate)
+    blend = jnp.clip(amount * images + (1.0 - amount) * degenerate, 0.0, 1.0)
     images = jnp.where(which == _HUE, turn_hue(images, amount), blend)
   return images
 
@@ -205,8 +205,8 @@ def jitter(
       'out of config.data.augment and config.data.strong'
     )
   unit = jnp.clip(pixels.unit(images), 0.0, 1.0)
-  drawn = draw_jitter(key, images.shape[0], strengths)
-  return pixels.normalized(recolor(unit, *drawn))
+  draws = draw_jitter(key, images.shape[0], strengths)
+  return pixels.normalized(recolor(unit, *draws))
 
 
 def randaugment(
@@ -384,7 +384,7 @@ def _parse(
   steps: str, field: str
 ) -> Iterator[tuple[str, Operation, str, errors.UserError]]:
   """Yields each step, its operation, its value, and the error for it."""
-  usages = ', '.join(one.usage for one in OPERATIONS.values())
+  usages = ', '.join(operation.usage for operation in OPERATIONS.values())
   for step in filter(None, (step.strip() for step in steps.split(','))):
     name, colon, value = step.partition(':')
     wrong = errors.UserError(

@@ -111,7 +111,7 @@ class Images:
   def _decode(self, rows: np.ndarray) -> None:
     new = rows[~self._there[rows]].tolist()
 
-    def one(row: int) -> None:
+    def decode_row(row: int) -> None:
       path = self._folder / self._paths[row]
       try:
         values = resize.read(path, self._form).values
@@ -124,7 +124,7 @@ class Images:
 
     if new:
       with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        collections.deque(pool.map(one, new), maxlen=0)
+        collections.deque(pool.map(decode_row, new), maxlen=0)
       self._there[new] = True
 
 
@@ -150,7 +150,7 @@ def inspect(
   facts: collections.Counter[str] = collections.Counter()
   histogram = np.zeros((form.channels, 256), int)
 
-  def one(row: int) -> resize.Image | str:
+  def decode_row(row: int) -> resize.Image | str:
     try:
       return resize.read(folder / paths[row], form)
     except ValueError as error:
@@ -166,15 +166,15 @@ def inspect(
   ):
     for start in range(0, len(mine), _TOGETHER):
       some = mine[start : start + _TOGETHER]
-      for row, found in zip(some, pool.map(one, some)):
-        if isinstance(found, str):
-          damaged[row] = found
+      for row, decoded_image in zip(some, pool.map(decode_row, some)):
+        if isinstance(decoded_image, str):
+          damaged[row] = decoded_image
           continue
-        facts.update(found.facts)
+        facts.update(decoded_image.facts)
         if hashed[row]:
-          codes[row] = code(found.values)
+          codes[row] = code(decoded_image.values)
         if counted[row]:
-          histogram += levels(found.values[None])
+          histogram += levels(decoded_image.values[None])
       bar.update(len(some))
   return _merged(_gather(pickle.dumps((damaged, facts, codes, histogram))))
 
@@ -216,5 +216,5 @@ def _gather(content: bytes) -> list[bytes]:
   sizes = multihost_utils.process_allgather(np.int32(len(content)))
   padded = np.zeros(sizes.max(), np.uint8)
   padded[: len(content)] = np.frombuffer(content, np.uint8)
-  found = multihost_utils.process_allgather(padded)
-  return [row[:size].tobytes() for row, size in zip(found, sizes)]
+  gathered = multihost_utils.process_allgather(padded)
+  return [row[:size].tobytes() for row, size in zip(gathered, sizes)]

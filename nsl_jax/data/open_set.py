@@ -32,26 +32,29 @@ def without_classes(
     return source
   for name, classes in (('unknown', unknown), ('unlabeled', unlabeled)):
     _check(f'{_FIELD}{name}_classes={tuple(classes)}', classes, source)
-  known = [k for k in range(source.num_classes) if k not in unknown]
-  if len(known) < 2:
+  known_classes = [k for k in range(source.num_classes) if k not in unknown]
+  if len(known_classes) < 2:
     raise errors.UserError(
-      f'{_FIELD}unknown_classes={tuple(unknown)}: leaves {len(known)} of '
-      f'{source.num_classes} classes, and at least two are needed: name fewer'
+      f'{_FIELD}unknown_classes={tuple(unknown)}: leaves {len(known_classes)} '
+      f'of {source.num_classes} classes, and at least two are needed: name '
+      'fewer'
     )
   number = np.full(source.num_classes + 1, -1, np.int32)  # that of -1 is last
-  number[known] = np.arange(len(known))
+  number[known_classes] = np.arange(len(known_classes))
   labels = source.train.labels
   hidden = np.isin(labels, np.setdiff1d(unknown, unlabeled or unknown))
-  kept = np.flatnonzero(~(hidden & bool(unlabeled)))
+  train_rows = np.flatnonzero(~(hidden & bool(unlabeled)))
   source = examples.take(
-    source, kept, np.flatnonzero(number[source.test.labels] >= 0)
+    source, train_rows, np.flatnonzero(number[source.test.labels] >= 0)
   )
-  names = tuple(source.classes[k] for k in known) if source.classes else ()
+  names = (
+    tuple(source.classes[k] for k in known_classes) if source.classes else ()
+  )
   text = ', '.join(source.class_names[k] for k in unknown)
   note = f'no label of class {text}' if unknown else ''
   return source._replace(
-    num_classes=len(known),
-    classes=names or tuple(map(str, known)),
+    num_classes=len(known_classes),
+    classes=names or tuple(map(str, known_classes)),
     train=source.train._replace(labels=number[source.train.labels]),
     test=source.test._replace(labels=number[source.test.labels]),
     note='; '.join(filter(None, (source.note, note))),

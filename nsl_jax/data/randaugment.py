@@ -77,8 +77,8 @@ def randaugment(levels: Array, key: Key, *, operations: int) -> Array:
     u8[B, H, W, C].
   """
   low, high = jnp.array(list(RANGES.values())).T
-  for drawn in jax.random.split(key, operations):
-    names, sizes = jax.random.split(drawn)
+  for draw in jax.random.split(key, operations):
+    names, sizes = jax.random.split(draw)
     which = jax.random.randint(names, levels.shape[:1], 0, len(NAMES))
     share = jax.random.uniform(sizes, levels.shape[:1])
     amount = low[which] + share * (high - low)[which]
@@ -103,11 +103,11 @@ def apply(levels: Array, which: Array, amount: Array) -> Array:
     jnp.arange(_LEVELS, dtype=jnp.uint8)[None, None],
     (levels.shape[0], levels.shape[-1], _LEVELS),
   )
-  drawn = which, amount
-  levels = _if_needed(needs['move'], _move, same, levels, *drawn)
-  table = _if_needed(needs['table'], _tables, no_table, levels, *drawn)
+  operation = which, amount
+  levels = _if_needed(needs['move'], _move, same, levels, *operation)
+  table = _if_needed(needs['table'], _tables, no_table, levels, *operation)
   levels = _look_up(levels, table)
-  return _if_needed(needs['blend'], _blend, same, levels, *drawn)
+  return _if_needed(needs['blend'], _blend, same, levels, *operation)
 
 
 def _if_needed(
@@ -124,8 +124,8 @@ def _if_needed(
   """
   if jax.default_backend() != 'cpu':
     return stage(*arguments)
-  found: Array = jax.lax.cond(needed, stage, otherwise, *arguments)
-  return found
+  result: Array = jax.lax.cond(needed, stage, otherwise, *arguments)
+  return result
 
 
 def _needs(which: Array) -> dict[str, Array]:
@@ -163,7 +163,9 @@ def _tables(levels: Array, which: Array, amount: Array) -> Array:
   mean = jnp.floor(luma.astype(jnp.float32).mean((1, 2)) + 0.5)
   bits = 8 - jnp.floor(share).astype(jnp.int32)
   inverted = jnp.where(level < share, level, _LEVELS - 1 - level)
-  pick = lambda name, table, other: jnp.where(_is(which, name, 1), table, other)
+  pick = lambda name, table, otherwise: jnp.where(
+    _is(which, name, 1), table, otherwise
+  )
   table = pick(
     'brightness', _between(jnp.zeros_like(level), level, share), level
   )
@@ -258,8 +260,8 @@ def _move(levels: Array, which: Array, amount: Array) -> Array:
   start = jnp.arange(batch).reshape(-1, 1, 1) * (height * width)
   place = jnp.where(inside, start + row * width + column, 0)
   pixels = levels.reshape(-1, channels)
-  moved = pixels.at[place].get(mode='promise_in_bounds')
-  return jnp.where(inside[..., None], moved, 0)
+  gathered = pixels.at[place].get(mode='promise_in_bounds')
+  return jnp.where(inside[..., None], gathered, 0)
 
 
 def _blend(levels: Array, which: Array, amount: Array) -> Array:
@@ -267,8 +269,8 @@ def _blend(levels: Array, which: Array, amount: Array) -> Array:
   sharpness = _is(which, 'sharpness', 3)
   blends = sharpness | _is(which, 'color', 3)
   share = jnp.where(blends, amount.reshape(-1, 1, 1, 1), 1.0)
-  other = jnp.where(sharpness, _smooth(levels), _luma(levels))
-  return _between(other, levels, share).astype(jnp.uint8)
+  degenerate = jnp.where(sharpness, _smooth(levels), _luma(levels))
+  return _between(degenerate, levels, share).astype(jnp.uint8)
 
 
 def _smooth(levels: Array) -> Array:
@@ -276,19 +278,19 @@ def _smooth(levels: Array) -> Array:
   and the border as it was.
   """
   _, height, width, _ = levels.shape
-  whole = levels.astype(jnp.float32)
-  summed = whole
+  values = levels.astype(jnp.float32)
+  summed = values
   for axis in (1, 2):
     widths = [(0, 0)] * 4
     widths[axis] = (1, 1)
     padded = jnp.pad(summed, widths)
     size = summed.shape[axis]
-    before, here, after = (
+    before, center, after = (
       jax.lax.slice_in_dim(padded, at, at + size, axis=axis) for at in range(3)
     )
-    summed = before + here + after
-  mean = jnp.floor((summed + 4.0 * whole) / 13.0 + 0.5)
+    summed = before + center + after
+  mean = jnp.floor((summed + 4.0 * values) / 13.0 + 0.5)
   rows, columns = jnp.arange(height), jnp.arange(width)
   inner_rows = ((rows > 0) & (rows < height - 1)).reshape(1, -1, 1, 1)
   inner_columns = ((columns > 0) & (columns < width - 1)).reshape(1, 1, -1, 1)
-  return jnp.where(inner_rows & inner_columns, mean, whole)
+  return jnp.where(inner_rows & inner_columns, mean, values)

@@ -76,10 +76,10 @@ def load(
     return _digits()
   recipe = prepare.recipe(name)
   layout = _find(name, data_dir, cache_dir)
-  read = functools.partial(_read_split, name, layout, data_dir, cache_dir)
+  read_split = functools.partial(_read_split, name, layout, data_dir, cache_dir)
   splits = *recipe.labeled, *recipe.unlabeled, 'test'
-  found, counts = zip(*map(read, splits))
-  parts = dict(zip(splits, found))
+  arrays, counts = zip(*map(read_split, splits))
+  parts = dict(zip(splits, arrays))
   _check_sizes(layout, parts)
   for split in recipe.labeled:
     _check_labels(layout, split, parts[split].labels)
@@ -93,7 +93,11 @@ def load(
     parts[split] = Arrays(images, _without_labels(len(images), labels))
   train = Arrays(*map(_joined, zip(*parts.values())))
   sizes = len(train.images), len(test.images)
-  notes = [_note(layout), _sizes_note(recipe, sizes), *_counted(layout, counts)]
+  notes = [
+    _note(layout),
+    _sizes_note(recipe, sizes),
+    *_total_facts(layout, counts),
+  ]
   if unknown:
     notes.append(f'{unknown:,} training images without a label')
   return Source(
@@ -130,13 +134,16 @@ def _check_sizes(layout: prepare.Layout, parts: Mapping[str, Arrays]) -> None:
       )
 
 
-def _counted(
+def _total_facts(
   layout: prepare.Layout, counts: Iterable[Mapping[str, int]]
 ) -> list[str]:
   """Notes on images that are not read as they are."""
-  every = layout.counts, *counts
+  all_counts = layout.counts, *counts
   return pictures.counted(
-    {fact: sum(one.get(fact, 0) for one in every) for fact in pictures.FACTS}
+    {
+      fact: sum(counts_of.get(fact, 0) for counts_of in all_counts)
+      for fact in pictures.FACTS
+    }
   )
 
 
@@ -150,17 +157,17 @@ def _adaptation(
   from_name, to_name = ADAPTATIONS[name]
   for part in (to_name, from_name):
     _find(part, data_dir, cache_dir)  # Fails before anything is decoded.
-  known = load(from_name, data_dir, cache_dir=cache_dir)
+  source = load(from_name, data_dir, cache_dir=cache_dir)
   target = load(to_name, data_dir, cache_dir=cache_dir)
   images = target.train.images
-  resized = _resized(known.train.images, *images.shape[1:3])
+  resized = _resized(source.train.images, *images.shape[1:3])
   train = Arrays(
     np.concatenate([resized, images]),
     np.concatenate(
-      [known.train.labels, _without_labels(len(images), known.train.labels)]
+      [source.train.labels, _without_labels(len(images), source.train.labels)]
     ),
   )
-  note = '; '.join(filter(None, (known.note, target.note)))
+  note = '; '.join(filter(None, (source.note, target.note)))
   return Source(name, target.num_classes, train, target.test, note)
 
 
@@ -168,18 +175,18 @@ def _joined(parts: tuple[np.ndarray, ...]) -> np.ndarray:
   if len(parts) == 1:
     return parts[0]
   rows = sum(map(len, parts))
-  whole = memory.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
-  return np.concatenate(parts, out=whole)
+  joined = memory.empty((rows, *parts[0].shape[1:]), parts[0].dtype)
+  return np.concatenate(parts, out=joined)
 
 
-def _points(name: str, known: Source) -> Source:
+def _points(name: str, source: Source) -> Source:
   """Every image at a random place and size, the same in every run."""
-  parts = (known.train, known.test)
+  parts = (source.train, source.test)
   train, test = (
     Arrays(*points_lib.scatter(part.images, seed=seed))
     for seed, part in enumerate(parts)
   )
-  return Source(name, 0, train, test, known.note)
+  return Source(name, 0, train, test, source.note)
 
 
 def _resized(images: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -240,8 +247,8 @@ def _read_split(
 ) -> tuple[Arrays, cache.Facts]:
   """One split, from the cache if it is there; how often facts hold for it."""
   folder = layout.folder
-  where = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-  entry = f'{folder.parent.name}-{split}-{where}.arrays'
+  folder_digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+  entry = f'{folder.parent.name}-{split}-{folder_digest}.arrays'
   key = cache.fingerprint(path for path in folder.iterdir() if path.is_file())
 
   def make() -> tuple[cache.ArrayPair, cache.Facts]:
@@ -304,8 +311,8 @@ def _check_points(
 ) -> None:
   """Raises UserError unless f32[N, P] are positions, or NaN for whole rows."""
   points = labels.reshape(len(labels), -1, 2)
-  known = ~np.isnan(labels).all(1)
-  absent = face_lists.no_position(points) & known[:, None]
+  labeled = ~np.isnan(labels).all(1)
+  absent = face_lists.no_position(points) & labeled[:, None]
   if absent.any():
     row, point = np.argwhere(absent)[0]
     x, y = points[row, point]

@@ -48,9 +48,9 @@ def _balanced(
 ) -> np.ndarray:
   """n/K of every class; the remainder goes to larger classes."""
   num_classes = len(takeable)
-  each, extra = divmod(size, num_classes)
-  counts = np.full(num_classes, each)
-  larger = np.flatnonzero(takeable > each)
+  per_class, extra = divmod(size, num_classes)
+  counts = np.full(num_classes, per_class)
+  larger = np.flatnonzero(takeable > per_class)
   if len(larger) < extra:  # the caller reports the class that is too small
     larger = np.arange(num_classes)
   counts[rng.choice(larger, extra, replace=False)] += 1
@@ -130,7 +130,7 @@ def _draw(
   size: int,
   num_classes: int,
   rule: str,
-  what: str,
+  part: str,
   rng: np.random.Generator,
   *,
   leave: int = 0,
@@ -142,22 +142,24 @@ def _draw(
   than 1 stands for the rule.
   """
   if rule not in RULES:
-    field = 'rule' if what == 'labeled' else f'{what}_rule'
+    field = 'rule' if part == 'labeled' else f'{part}_rule'
     raise errors.UserError(
       f'config.data.{field}={rule!r}: {errors.did_you_mean(rule, RULES)}'
     )
   if size < 0:
-    raise errors.UserError(f'config.data.{what}={size}: must not be negative')
+    raise errors.UserError(f'config.data.{part}={size}: must not be negative')
   pool = rng.permutation(pool)
   if not size:
     return pool[:0]
   available = np.bincount(labels[pool], minlength=num_classes)
   takeable = np.maximum(available - leave, 0)
-  kept = f' if {leave} of each class must remain for labels' * bool(leave)
+  remainder_text = f' if {leave} of each class must remain for labels' * bool(
+    leave
+  )
   if size > takeable.sum():
     raise errors.UserError(
-      f'config.data.{what}={size}: only {takeable.sum()} labeled images '
-      f'can be taken{kept}: lower config.data.{what}'
+      f'config.data.{part}={size}: only {takeable.sum()} labeled images '
+      f'can be taken{remainder_text}: lower config.data.{part}'
     )
   rank = _rank(labels[pool])
   if imbalance != 1.0:
@@ -172,9 +174,9 @@ def _draw(
   if len(short):
     k = short[0]
     raise errors.UserError(
-      f'config.data.{what}={size}: the {rule} rule needs {counts[k]} images '
-      f'of class {k}, of which {takeable[k]} can be taken{kept}: lower '
-      f'config.data.{what}, or use another rule'
+      f'config.data.{part}={size}: the {rule} rule needs {counts[k]} images '
+      f'of class {k}, of which {takeable[k]} can be taken{remainder_text}: '
+      f'lower config.data.{part}, or use another rule'
     )
   return pool[rank < counts[labels[pool]]]
 
@@ -243,7 +245,7 @@ def make(
     leave=1,
   )
   pool = np.setdiff1d(pool, held_out)
-  rest = np.setdiff1d(np.arange(len(labels)), held_out)
+  remaining = np.setdiff1d(np.arange(len(labels)), held_out)
   apart = held_out[:0]
   if holdout:
     stream = np.random.default_rng([seed, 0x401D])
@@ -261,17 +263,20 @@ def make(
     rng,
     imbalance=imbalance,
   )
-  rest = np.setdiff1d(rest, chosen)
+  remaining = np.setdiff1d(remaining, chosen)
   if unlabeled_classes is not None:
-    rest = rest[np.isin(labels[rest], [-1, *unlabeled_classes])]
+    remaining = remaining[np.isin(labels[remaining], [-1, *unlabeled_classes])]
   if imbalance_unlabeled != 1.0:
     stream = np.random.default_rng([seed, 0x7A11])
-    rest = _thinned(rest, labels, num_classes, imbalance_unlabeled, stream)
+    remaining = _thinned(
+      remaining, labels, num_classes, imbalance_unlabeled, stream
+    )
   if unlabeled_includes_labeled:
-    rest = np.union1d(rest, chosen)
+    remaining = np.union1d(remaining, chosen)
   return Split(
     *(
-      np.sort(rows).astype(np.int32) for rows in (chosen, rest, held_out, apart)
+      np.sort(rows).astype(np.int32)
+      for rows in (chosen, remaining, held_out, apart)
     )
   )
 

@@ -158,11 +158,11 @@ def dnll_loss(
     metrics['weight'] = jnp.asarray(weight(state.step))
     share = jnp.ones(logits_u.shape[0])
     if positives is not None:
-      own = beliefs[name]
-      weights = confident(own)
+      probs_of_network = beliefs[name]
+      weights = confident(probs_of_network)
       share = 1.0 - weights if positives.where == 'unconfident' else share
-      each = losses.cross_entropy(logits_u, own.argmax(-1))
-      metrics['strong_view'] = (weights * each).mean()
+      row_losses = losses.cross_entropy(logits_u, probs_of_network.argmax(-1))
+      metrics['strong_view'] = (weights * row_losses).mean()
       metrics['confident'] = weights.mean()
       value = value + positives.weight * metrics['strong_view']
     teacher = {'cross': two_networks.other(name), 'self': name}
@@ -171,8 +171,8 @@ def dnll_loss(
       negative = error_perception.sample_negatives(
         draw, table, predicted, logits.shape[-1], count
       )
-      each = losses.complementary_label_loss(logits_u, negative)
-      metrics[part] = (share * each).mean()
+      row_losses = losses.complementary_label_loss(logits_u, negative)
+      metrics[part] = (share * row_losses).mean()
       value = value + metrics['weight'] * metrics[part]
     return value, slots, metrics
 

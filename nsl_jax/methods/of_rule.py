@@ -59,8 +59,8 @@ def build(
   """
   if mix != 'none':
     terms_lib.refuse_single_images(f'mix={mix}', terms)
-  for own, fields in rule.terms.items():
-    terms = terms_lib.with_own(own, fields, terms, method=name)
+  for term_name, fields in rule.terms.items():
+    terms = terms_lib.with_own(term_name, fields, terms, method=name)
   loss = weak_strong.weak_strong_loss(
     components,
     rule,
@@ -92,7 +92,7 @@ def builder(
   Args:
     rule: `(**options) -> Rule`, in the file of the method.
   """
-  own = inspect.signature(rule).parameters
+  rule_options = inspect.signature(rule).parameters
   name = rule.__module__.rpartition('.')[2]
 
   def build_method(
@@ -102,16 +102,16 @@ def builder(
     **fields: Any,
   ) -> combinators.SingleNetworkMethod:
     options.check(build_method, fields, f'{name} ')
-    made = rule(**{k: fields.pop(k) for k in own if k in fields})
-    found: combinators.SingleNetworkMethod = build(
-      components, made, name, terms=terms, **fields
+    built_rule = rule(**{k: fields.pop(k) for k in rule_options if k in fields})
+    method: combinators.SingleNetworkMethod = build(
+      components, built_rule, name, terms=terms, **fields
     )
-    return found
+    return method
 
   shared = inspect.signature(build).parameters
   arguments = {k: p for k, p in shared.items() if k not in ('rule', 'name')}
   build_method.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [*arguments.values(), *own.values()]
+    [*arguments.values(), *rule_options.values()]
   )
   build_method.__doc__ = f'{_before_args(rule)}\n\nArgs:\n' + '\n'.join(
     f'  {option.name}: {option.doc}'

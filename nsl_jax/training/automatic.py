@@ -84,7 +84,7 @@ def _set_split(
   labels, data = source.train.labels, config.data
   if source.form is not None:
     data.size, data.channels = source.form.height, source.form.channels
-  known = sources.has_label(labels)
+  labeled = sources.has_label(labels)
   if source.validation is not None:
     if data.validation not in (OPEN, len(source.validation)):
       raise errors.UserError(
@@ -93,8 +93,8 @@ def _set_split(
         'them to the labeled ones'
       )
     data.validation = len(source.validation)
-    known[source.validation] = False
-  counts = np.bincount(labels[known], minlength=source.num_classes)
+    labeled[source.validation] = False
+  counts = np.bincount(labels[labeled], minlength=source.num_classes)
   total = int(counts.sum())
   if data.validation == OPEN:
     held = min(total // _HELD_OUT, int(np.maximum(counts - 1, 0).sum()))
@@ -126,8 +126,8 @@ def _set_method(
     name, fields, reason = models.choose(
       shape, accelerator=jax.default_backend() != 'cpu'
     )
-    given = {k: v for k, v in config.model.items() if k != 'name'}
-    config.model = dict(name=name, **{**fields, **given})
+    model_options = {k: v for k, v in config.model.items() if k != 'name'}
+    config.model = dict(name=name, **{**fields, **model_options})
   if config.data.augment == AUTO:
     config.data.augment = _view(shape)
   if config.data.strong == AUTO:
@@ -184,29 +184,31 @@ def _set_length(config: ml_collections.ConfigDict, images: int) -> None:
   config.full_steps = config.scheduled_steps = config.steps
   if config.ema_decay == OPEN:
     config.ema_decay = max(1.0 - _AVERAGED / config.steps, 0.0)
-  every = max(config.steps // _EVALUATIONS // 10 * 10, 10)
+  eval_interval = max(config.steps // _EVALUATIONS // 10 * 10, 10)
   if config.eval.every_steps == OPEN:
-    config.eval.every_steps = every
+    config.eval.every_steps = eval_interval
   if config.log_every == OPEN:
     config.log_every = max(config.steps // _LINES // 10 * 10, 10)
   if config.checkpoint.every == OPEN:
-    config.checkpoint.every = 5 * every
+    config.checkpoint.every = 5 * eval_interval
 
 
 def _set_ramps(fields: Any, steps: int) -> None:
-  whole = fields.get('name') in _GENTLE
+  full_length = fields.get('name') in _GENTLE
   for name, value in fields.items():
     if isinstance(value, ml_collections.ConfigDict):
       _set_ramps(value, steps)
     elif name == 'ramp_steps' and value == OPEN:
-      fields[name] = steps if whole else steps // config_lib.RAMP_SHARE
+      fields[name] = steps if full_length else steps // config_lib.RAMP_SHARE
 
 
 def _chosen(
   config: ml_collections.ConfigDict, source: sources.Source, reason: str
 ) -> tuple[str, ...]:
   held = config.data.validation
-  given = source.validation is not None
+  origin = 'held out of the labeled ones'
+  if source.validation is not None:
+    origin = 'given'
   network = reason or f'network {config.model.name}'
   batch = f'{config.batch.labeled} labeled'
   if config.batch.unlabeled:
@@ -215,7 +217,7 @@ def _chosen(
     f'trains {config.method.name}, {network}, {config.steps:,} steps of '
     f'{batch} images',
     f'{config.data.labeled:,} labeled images to train on, {held:,} for '
-    f'validation ({"given" if given else "held out of the labeled ones"})',
+    f'validation ({origin})',
   ]
   unlabeled = _unlabeled(config, source)
   if not unlabeled:

@@ -68,9 +68,9 @@ def log_no_errors() -> None:
   std_logging.getLogger('absl').addFilter(_is_told_once)
   call = asyncio.BaseEventLoop.call_soon_threadsafe
 
-  def call_while_open(loop: Any, *words: Any, **named: Any) -> Any:
+  def call_while_open(loop: Any, *words: Any, **options: Any) -> Any:
     try:
-      return call(loop, *words, **named)
+      return call(loop, *words, **options)
     except RuntimeError:
       # Once one writer has failed the loop is closed, and each of the others
       # that reports to it after that would print a traceback.
@@ -104,10 +104,10 @@ def _is_whole(path: files.Path) -> bool:
   On a disk it has its name only then. In a bucket, which cannot rename, orbax
   writes one more file at the end.
   """
-  whole = path.name.isdigit()
-  if whole and files.in_bucket(path):
+  has_name = path.name.isdigit()
+  if has_name and files.in_bucket(path):
     return ocp.utils.is_checkpoint_finalized(path)
-  return whole
+  return has_name
 
 
 def read_state(folder: files.Path, step: int, like: State) -> State:
@@ -210,7 +210,7 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     for step in steps:
       try:
-        found = self._manager.restore(
+        restored = self._manager.restore(
           step,
           args=ocp.args.Composite(
             state=ocp.args.StandardRestore(like),
@@ -228,7 +228,7 @@ class Checkpoints:
             f'the processes cannot all read the same checkpoint in '
             f'{self._folder}: they must share that folder'
           )
-        return found.state, found.position
+        return restored.state, restored.position
     if steps:
       raise errors.UserError(
         f'no checkpoint in {self._folder} can be read (the oldest, '
@@ -324,8 +324,10 @@ class Best:
   def _drop(self) -> None:
     """Removes all that no checkpoint names any more."""
     if self._store is not None:
-      named = [one['step'] for one in (self._named, self.seen) if one]
-      self._store.keep_only(named)
+      steps = [
+        position['step'] for position in (self._named, self.seen) if position
+      ]
+      self._store.keep_only(steps)
 
   def offer(self, step: int, state: State, error: float | None) -> None:
     """Starts to write this state if its validation error is the lowest; the

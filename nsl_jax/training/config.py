@@ -88,14 +88,17 @@ def find(name: str) -> pathlib.Path:
     if path.is_file():
       return path
   stem = pathlib.Path(name).stem
-  known = sorted(
+  stems = sorted(
     path.stem
     for path in (root() / 'configs').glob('*.py')
     if 'def get_config' in path.read_text(encoding='utf-8')
   )
-  near = difflib.get_close_matches(stem, known, n=3)
-  near = near or [one for one in known if stem.split('_')[0] in one][:8]
-  hint = ', '.join(f'configs/{one}.py' for one in near)
+  near = difflib.get_close_matches(stem, stems, n=3)
+  near = (
+    near
+    or [stem_near for stem_near in stems if stem.split('_')[0] in stem_near][:8]
+  )
+  hint = ', '.join(f'configs/{stem_near}.py' for stem_near in near)
   raise errors.UserError(
     f'no config file {name}: '
     + (f'did you mean {hint}?' if hint else 'see the folder configs/')
@@ -122,8 +125,8 @@ def _import_as_configs(folder: pathlib.Path) -> None:
   path = [str(folder)]
   shared = str((root() / 'configs').resolve())
   path += [shared] * (shared not in path)
-  known = sys.modules.get('configs')
-  if known is not None and list(known.__path__) == path:
+  loaded = sys.modules.get('configs')
+  if loaded is not None and list(loaded.__path__) == path:
     return
   for name in [n for n in sys.modules if n.split('.')[0] == 'configs']:
     del sys.modules[name]
@@ -155,10 +158,10 @@ def load(
   name, _, words = argument.partition(':')
   path = find(name)
   _import_as_configs(path.resolve().parent)
-  more = [f'{key}={value}' for key, value in extra.items()]
+  arguments = [f'{key}={value}' for key, value in extra.items()]
   try:
     get_config = runpy.run_path(str(path))['get_config']
-    config = get_config(','.join(filter(None, [words, *more]))).unlock()
+    config = get_config(','.join(filter(None, [words, *arguments]))).unlock()
   except ValueError as error:
     raise errors.UserError(f'{name}: {error}') from error
   except errors.UserError:
@@ -188,7 +191,7 @@ def _text(value: Any) -> str:
   if callable(value):
     return references.name_of(value)
   if isinstance(value, (list, tuple)) and any(
-    isinstance(one, str) or callable(one) for one in value
+    isinstance(item, str) or callable(item) for item in value
   ):
     return ','.join(map(_text, value))
   return str(value)
@@ -218,31 +221,31 @@ def _replace_part(config: Config, field: str, text: str) -> None:
         del fields[name]
     fields.sampler = text
     return
-  kept = {k: fields[k] for k in ('terms', 'host', 'lr') if k in fields}
+  carried_over = {k: fields[k] for k in ('terms', 'host', 'lr') if k in fields}
   if text != 'l2i':
-    kept.pop('host', None)
-  elif 'host' not in kept:
-    kept = {'host': {'name': 'pseudo_label_l2i', **kept}}
+    carried_over.pop('host', None)
+  elif 'host' not in carried_over:
+    carried_over = {'host': {'name': 'pseudo_label_l2i', **carried_over}}
   for name in list(fields):
     del fields[name]
-  fields.update({'name': text, **kept})
+  fields.update({'name': text, **carried_over})
 
 
 def _section(config: Config, section: str, field: str) -> Config:
-  found = config
+  fields = config
   for name in filter(None, section.split('.')):
-    if name not in found or not isinstance(found[name], Config):
-      raise errors.UserError(_no_field(field, name, found, section))
-    found = found[name]
-  return found
+    if name not in fields or not isinstance(fields[name], Config):
+      raise errors.UserError(_no_field(field, name, fields, section))
+    fields = fields[name]
+  return fields
 
 
 def _no_field(field: str, name: str, fields: Config, section: str) -> str:
-  where = '.'.join(['config', *filter(None, [section])])
+  parent = '.'.join(['config', *filter(None, [section])])
   near = difflib.get_close_matches(name, fields, n=1)
   hint = f'did you mean {near[0]}? ' if near else ''
-  known = ', '.join(sorted(fields))
-  return f'no such field config.{field}: {hint}{where} has {known}'
+  names = ', '.join(sorted(fields))
+  return f'no such field config.{field}: {hint}{parent} has {names}'
 
 
 def _add_term(config: Config, section: str, *, module: bool = False) -> None:
@@ -314,8 +317,10 @@ def convert(field: str, text: str, like: Any) -> Any:
     value = float(value)
   if isinstance(like, tuple) and not isinstance(value, tuple):
     value = (value,)
-  both = type(value) in (int, tuple) and type(like) in (int, tuple)
-  if like is not None and not both and type(value) is not type(like):
+  scalar_and_tuple = type(value) in (int, tuple) and type(like) in (int, tuple)
+  if (
+    like is not None and not scalar_and_tuple and type(value) is not type(like)
+  ):
     raise wrong
   return value
 
@@ -344,8 +349,10 @@ def _complete_method(fields: Config, steps: int) -> None:
     _fill(term, term_options(name, term), steps)
 
 
-def _fill(fields: Config, known: Mapping[str, Option], steps: int = 0) -> None:
-  for name, option in known.items():
+def _fill(
+  fields: Config, declared: Mapping[str, Option], steps: int = 0
+) -> None:
+  for name, option in declared.items():
     if name not in fields:
       value = option.default
       if name == 'ramp_steps':
@@ -357,10 +364,10 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
   """The builders of those options of a method that are set and have options
   themselves.
   """
-  known = method_options(fields)
+  declared = method_options(fields)
   return {
     name: option.limit
-    for name, option in known.items()
+    for name, option in declared.items()
     if callable(option.limit) and fields.get(name)
   }
 
@@ -368,22 +375,24 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
 def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
   """The options of the method `fields['name']`."""
   name = fields['name']
-  found = options.of(methods.find(name))
+  declared = options.of(methods.find(name))
   if name in methods.OF_ONE_TERM:
-    found |= term_options(name, fields)
-  return found
+    declared |= term_options(name, fields)
+  return declared
 
 
 def term_options(name: str, fields: Mapping[str, Any]) -> dict[str, Option]:
   """The options of a term, of its weight and of its sampler."""
   term = terms_lib.find(fields.get('module') or name)
-  found = options.of(schedules.ramped)
+  declared = options.of(schedules.ramped)
   for field, value in term.DEFAULTS.items():
-    found[field] = found[field]._replace(default=value)
-  found |= options.of(term.build)
-  if 'sampler' in found:
-    found |= _sampler_options({'sampler': found['sampler'].default, **fields})
-  return found
+    declared[field] = declared[field]._replace(default=value)
+  declared |= options.of(term.build)
+  if 'sampler' in declared:
+    declared |= _sampler_options(
+      {'sampler': declared['sampler'].default, **fields}
+    )
+  return declared
 
 
 def _sampler_options(fields: Mapping[str, Any]) -> dict[str, Option]:
@@ -396,16 +405,18 @@ def check(config: Config) -> None:
   Raises:
     errors.UserError: naming an invalid field.
   """
-  for field, known in _CHOICES.items():
+  for field, choices in _CHOICES.items():
     value = operator.attrgetter(field)(config)
-    if value not in known:
+    if value not in choices:
       raise errors.UserError(
-        f'config.{field}={value!r}: {errors.did_you_mean(value, known)}'
+        f'config.{field}={value!r}: {errors.did_you_mean(value, choices)}'
       )
-  for field, least in _LOWEST.items():
+  for field, lower_bound in _LOWEST.items():
     value = operator.attrgetter(field)(config)
-    if not value >= least:
-      raise errors.UserError(f'config.{field}={value}: must be >= {least}')
+    if not value >= lower_bound:
+      raise errors.UserError(
+        f'config.{field}={value}: must be >= {lower_bound}'
+      )
   _check_imbalance(config.data)
   if config.ema_decay >= 1.0:
     raise errors.UserError(
@@ -425,19 +436,19 @@ def check(config: Config) -> None:
 
 
 def _check_part(
-  fields: Mapping[str, Any], known: Mapping[str, Option], where: str
+  fields: Mapping[str, Any], declared: Mapping[str, Option], section: str
 ) -> None:
-  others = ('name', 'terms', 'host', 'module')
-  values = {k: v for k, v in fields.items() if k not in others}
-  options.check_values(known, values, f'config.{where}.')
+  nested = ('name', 'terms', 'host', 'module')
+  values = {k: v for k, v in fields.items() if k not in nested}
+  options.check_values(declared, values, f'config.{section}.')
 
 
-def _check_method(fields: Mapping[str, Any], where: str) -> None:
-  _check_part(fields, method_options(fields), where)
+def _check_method(fields: Mapping[str, Any], section: str) -> None:
+  _check_part(fields, method_options(fields), section)
   for name, term in fields.get('terms', {}).items():
-    _check_part(term, term_options(name, term), f'{where}.terms.{name}')
+    _check_part(term, term_options(name, term), f'{section}.terms.{name}')
   if 'host' in fields:
-    _check_method(fields['host'], f'{where}.host')
+    _check_method(fields['host'], f'{section}.host')
 
 
 def _check_imbalance(fields: Config) -> None:
@@ -459,11 +470,11 @@ def _check_unlabeled(config: Config) -> None:
     not terms and config.method.name in _LABELED_ONLY
   ):
     return
-  what = f'config.method.name={config.method.name}'
+  part = f'config.method.name={config.method.name}'
   if terms:
-    what = f'config.method.terms {", ".join(terms)}'
+    part = f'config.method.terms {", ".join(terms)}'
   raise errors.UserError(
-    f'config.batch.unlabeled=0, but {what} needs unlabeled images: set '
+    f'config.batch.unlabeled=0, but {part} needs unlabeled images: set '
     f'it, such as to {config.batch.labeled}'
   )
 
@@ -474,9 +485,11 @@ def check_task_of_data(task: Task, source: sources.Source) -> None:
   Raises:
     errors.UserError: if it does not.
   """
-  found = tasks.CLASSIFICATION if source.num_classes else tasks.REGRESSION
-  if task is not found:
+  task_of_data = (
+    tasks.CLASSIFICATION if source.num_classes else tasks.REGRESSION
+  )
+  if task is not task_of_data:
     raise errors.UserError(
-      f'config.task={task.name}, but {source.name} is for {found.name}: set '
-      'config.task, or another config.data.name'
+      f'config.task={task.name}, but {source.name} is for '
+      f'{task_of_data.name}: set config.task, or another config.data.name'
     )

@@ -72,14 +72,14 @@ def on_device(
     chosen = np.arange(at, min(at + batch, count))
     if rows is not None:
       chosen = rows[chosen]
-    known = labels[chosen]
+    batch_labels = labels[chosen]
     real = np.arange(batch) < len(chosen)
     short = batch - len(chosen)
     padding = np.full((short, *labels.shape[1:]), -1, labels.dtype)
     chosen = np.concatenate([chosen, np.full(short, -1, chosen.dtype)])
-    found = mesh_lib.put_rows(images, chosen, sharding)
-    known = np.concatenate([known, padding])
-    return (found, *mesh_lib.put((known, real), sharding))
+    on_devices = mesh_lib.put_rows(images, chosen, sharding)
+    batch_labels = np.concatenate([batch_labels, padding])
+    return (on_devices, *mesh_lib.put((batch_labels, real), sharding))
 
   starts = range(0, count, batch)
   if stream:
@@ -87,13 +87,15 @@ def on_device(
   return Batches([cut(at) for at in starts], count)
 
 
-def _named(logits: Array | dict[str, Array]) -> dict[str, Array]:
+def _by_network(logits: Array | dict[str, Array]) -> dict[str, Array]:
   """Logits by the suffix of their metrics; several networks also together."""
   if not isinstance(logits, dict):
     return {'': logits}
-  log_probs = jnp.stack([jax.nn.log_softmax(one) for one in logits.values()])
+  log_probs = jnp.stack(
+    [jax.nn.log_softmax(network_logits) for network_logits in logits.values()]
+  )
   return {
-    **{f'_{name}': one for name, one in logits.items()},
+    **{f'_{name}': network_logits for name, network_logits in logits.items()},
     ENSEMBLE: jax.nn.logsumexp(log_probs, axis=0),  # but for a constant
   }
 
@@ -116,7 +118,7 @@ def _shares(counts: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
   """From `_counts` over the whole split to what is reported by class: the
   error in %, None where there are no images of it, and the counts."""
   images, wrong, predicted = (
-    [int(one) for one in counts[name]]
+    [int(count) for count in counts[name]]
     for name in ('images', 'wrong', 'predicted')
   )
   error = [100.0 * w / n if n else None for w, n in zip(wrong, images)]
@@ -146,7 +148,7 @@ def make_evaluate(
   def count(state, fitted, images, labels, real):
     sums, counts = {}, {}
     predicted = method.predict(state, normalize(fitted, images))
-    for name, outputs in _named(predicted).items():
+    for name, outputs in _by_network(predicted).items():
       for metric, values in task.metrics(outputs, labels, fitted).items():
         sums[f'{metric}{name}'] = jnp.where(real, values, 0).sum()
       if task is tasks.CLASSIFICATION:
@@ -158,24 +160,24 @@ def make_evaluate(
       count(state, fitted, *batch)
     )
     if isinstance(split.batches, list):
-      found = jax.device_get([measure(batch) for batch in split.batches])
+      measured = jax.device_get([measure(batch) for batch in split.batches])
     else:  # one batch on the devices at a time
-      found = [jax.device_get(measure(batch)) for batch in split.batches()]
-    sums, counts = zip(*found)
-    totals = {k: math.fsum(float(one[k]) for one in sums) for k in sums[0]}
+      measured = [jax.device_get(measure(batch)) for batch in split.batches()]
+    sums, counts = zip(*measured)
+    totals = {k: math.fsum(float(part[k]) for part in sums) for k in sums[0]}
     means = {
       name: (100.0 if name.startswith(_PERCENT) else 1.0) * total / split.size
       for name, total in totals.items()
     }
-    whole = jax.tree.map(lambda *parts: sum(parts), *counts)
-    return means | {name: _shares(one) for name, one in whole.items()}
+    total_counts = jax.tree.map(lambda *parts: sum(parts), *counts)
+    return means | {name: _shares(part) for name, part in total_counts.items()}
 
   return evaluate
 
 
 def make_recompute(
   method: Method,
-  read: Read,
+  make_batch: Read,
   mesh: Mesh,
   *,
   compiler_options: dict[str, Any] | None = None,
@@ -189,30 +191,30 @@ def make_recompute(
 
   Args:
     method: with `recompute`; training does not see what it returns.
-    read: `(data, rows) -> Batch`.
+    make_batch: `(data, rows) -> Batch`.
     mesh: the devices.
 
   Returns:
     The function; `rows` are those of several steps, i32[N, B] each.
   """
 
-  def one(mean, state, data, rows, index):
-    batch = read(data, jax.tree.map(lambda r: r[index], rows))
+  def add_batch(mean, state, data, rows, index):
+    batch = make_batch(data, jax.tree.map(lambda r: r[index], rows))
     key = jax.random.fold_in(jax.random.fold_in(state.key, _NO_STEP), index)
-    found = method.recompute(state, jnp.concatenate([batch.x, batch.u]), key)
+    updated = method.recompute(state, jnp.concatenate([batch.x, batch.u]), key)
     return mean.replace(
       **{
         name: jax.tree.map(
           lambda m, f: m + (f - m) / (index + 1.0),
           getattr(mean, name),
-          getattr(found, name),
+          getattr(updated, name),
         )
         for name in ('stats', 'slots')
       }
     )
 
   step = jax.jit(
-    one,
+    add_batch,
     out_shardings=mesh_lib.replicated_sharding(mesh),
     compiler_options=compiler_options,
   )
@@ -247,9 +249,9 @@ def report(
   if tested is None and held_out is None:
     return {'validation_error': None, 'test_error': None}
   line: dict[str, Any] = {}
-  found = {'validation': held_out or {}, 'test': tested or {}}
+  values_of = {'validation': held_out or {}, 'test': tested or {}}
   evaluated = tested or held_out or {}
-  for prefix, values in found.items():
+  for prefix, values in values_of.items():
     line.update(
       {
         f'{prefix}_{k}': v
@@ -267,21 +269,21 @@ def report(
     validation = held_out or {f'error_{name}': 0.0 for name in names}
     line['submodel'] = best = min(names, key=lambda n: validation[f'error_{n}'])
     chosen = f'{BY_CLASS}_{best}'
-    for prefix, values in found.items():
+    for prefix, values in values_of.items():
       for metric in ('error', 'cross_entropy') if values else ():
         line[f'{prefix}_{metric}'] = line[f'{prefix}_{metric}_{best}']
   if held_out is None:
-    named = [k for k in line if k in ('test_error', *_BESIDE)]
-    line.update({k.replace('test', 'validation', 1): None for k in named})
+    test_fields = [k for k in line if k in ('test_error', *_BESIDE)]
+    line.update({k.replace('test', 'validation', 1): None for k in test_fields})
   if tested is None:
     line['test_error'] = None
   if chosen in evaluated:
     line[BY_CLASS] = {
       f'{prefix}_{name}': numbers
-      for prefix, values in found.items()
+      for prefix, values in values_of.items()
       for name, numbers in values.get(chosen, {}).items()
     }
-    for prefix in found:
+    for prefix in values_of:
       errors = line[BY_CLASS].get(f'{prefix}_error')
       if errors is not None:
         line[f'{prefix}_{BALANCED}'] = _balanced(errors)
@@ -290,8 +292,8 @@ def report(
 
 def _balanced(errors: Sequence[float | None]) -> float | None:
   """Mean of the errors of the classes that have images, in %."""
-  known = [error for error in errors if error is not None]
-  return math.fsum(known) / len(known) if known else None
+  present = [error for error in errors if error is not None]
+  return math.fsum(present) / len(present) if present else None
 
 
 def collapse(
@@ -307,16 +309,16 @@ def collapse(
     One line if a class is more than 95 % of the predictions and less than 80 %
     of the labels; else None.
   """
-  for prefix, known in labels.items():
+  for prefix, split_labels in labels.items():
     predicted = line.get(BY_CLASS, {}).get(f'{prefix}_predicted')
     if not predicted:
       continue
     top = int(np.argmax(predicted))
     share = 100.0 * predicted[top] / sum(predicted)
-    wanted = 100.0 * float(np.mean(known == top))
-    if share > _NEARLY_ALL and wanted < _MANY:
+    true_share = 100.0 * float(np.mean(split_labels == top))
+    if share > _NEARLY_ALL and true_share < _MANY:
       return (
         f'class {top} is {share:.1f} % of the {prefix} predictions and '
-        f'{wanted:.1f} % of the labels'
+        f'{true_share:.1f} % of the labels'
       )
   return None

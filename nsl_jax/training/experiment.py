@@ -193,19 +193,19 @@ def prepare(
   )
   chosen = kernels.of_run(config.kernels, workdir)
   compiled = kernels.options(chosen)
-  whole = mesh_lib.replicated_sharding(mesh)
+  replicated = mesh_lib.replicated_sharding(mesh)
   streamed = source.train.images.nbytes > memory.device_limit(
     config.data.on_device_mb
   )
   images = source.train.images[: 0 if streamed else None]
-  read = functools.partial(train_step.make_batch, apply)
+  make_batch = functools.partial(train_step.make_batch, apply)
   shapes = jax.eval_shape(method.init, jax.random.key(0))
   recompute = None
   if config.eval.batch_norm == 'recomputed' and (
     method.recompute and jax.tree.leaves(shapes.stats)
   ):
     recompute = evaluate.make_recompute(
-      method, read, mesh, compiler_options=compiled
+      method, make_batch, mesh, compiler_options=compiled
     )
   return Parts(
     source=source,
@@ -213,13 +213,15 @@ def prepare(
     kernels=chosen,
     normalize=apply,
     parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
-    fitted=mesh_lib.put(fitted(), whole),
-    images=mesh_lib.put(images, whole),
+    fitted=mesh_lib.put(fitted(), replicated),
+    images=mesh_lib.put(images, replicated),
     streamed=streamed,
     task=task,
     plan=plan,
     chunk=train_step.make_train_steps(
-      train_step.one_step(method, read), mesh=mesh, compiler_options=compiled
+      train_step.one_step(method, make_batch),
+      mesh=mesh,
+      compiler_options=compiled,
     ),
     evaluate=evaluate.make_evaluate(
       method, apply, task, compiler_options=compiled
@@ -245,7 +247,7 @@ def _check_version() -> None:
 
 def data_of(parts: Parts, split: splits.Split) -> Data:
   """What the steps of a seed read."""
-  whole = mesh_lib.replicated_sharding(parts.mesh)
+  replicated = mesh_lib.replicated_sharding(parts.mesh)
   tables = mesh_lib.broadcast_from_first_process(
     pipeline.per_image_tables(
       parts.method.per_image_tables, parts.source, split
@@ -260,19 +262,19 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
         'log_test_loss=true of this method needs test images, and there are '
         'none: add some, or set it to false'
       )
-    images, known = (
+    images, probe_labels = (
       part[: parts.method.num_probe_images] for part in parts.source.test
     )
     probe_images = mesh_lib.put(
-      (images, parts.task.encode(fitted, known)), whole
+      (images, parts.task.encode(fitted, probe_labels)), replicated
     )
   return Data(
     images=parts.images,
-    labels=mesh_lib.put(parts.task.encode(fitted, labels), whole),
-    normalization={**parts.fitted, **mesh_lib.put(fitted, whole)},
-    per_image_tables=mesh_lib.put(tables, whole),
+    labels=mesh_lib.put(parts.task.encode(fitted, labels), replicated),
+    normalization={**parts.fitted, **mesh_lib.put(fitted, replicated)},
+    per_image_tables=mesh_lib.put(tables, replicated),
     probe_images=probe_images,
-    num_unlabeled=mesh_lib.put(np.int32(len(split.unlabeled)), whole),
+    num_unlabeled=mesh_lib.put(np.int32(len(split.unlabeled)), replicated),
   )
 
 
@@ -345,9 +347,9 @@ def _keep_split(
   if path.exists():
     before = splits.load(path).sha256(), splits.load_content(path)
     if before != (split.sha256(), content):
-      what = 'images or labels' if before[0] == split.sha256() else 'rows'
+      difference = 'images or labels' if before[0] == split.sha256() else 'rows'
       raise errors.UserError(
-        f'{path} has other {what} than this data gives: the data set has '
+        f'{path} has other {difference} than this data gives: the data set has '
         'changed since; use another --workdir'
       )
   splits.save(split, path, content=content)
@@ -537,8 +539,8 @@ def _run(
     source = source or pipeline.load_source(config)
     config, chosen = automatic.resolve(config, source)
   parts = prepare(config, workdir, source)
-  shown = verbose and jax.process_index() == 0
-  if shown:
+  printed = verbose and jax.process_index() == 0
+  if printed:
     init_from = config.model.get('init_from')
     weights = (f'starts from the weights in {init_from}',) if init_from else ()
     for line in (*parts.source.report, *chosen, *weights):
@@ -551,7 +553,7 @@ def _run(
       config.objects = objects
   seeds = range(config.seed, config.seed + config.seeds)
   warnings += _warnings(config, parts, seeds)
-  if shown:
+  if printed:
     for line in warnings:
       print(f'warning: {line}', file=sys.stderr)
   files.make_folder(workdir, '--workdir')
@@ -561,9 +563,9 @@ def _run(
   for seed in seeds:
     title = f'seed {seed}' if len(seeds) > 1 else config.method.name
     folder = workdir / f'seed_{seed}'
-    one = train_seed(config, parts, seed, folder, title, verbose, deadline)
-    logging.info('seed %d: %s', seed, one)
-    per_seed.append(one)
+    report = train_seed(config, parts, seed, folder, title, verbose, deadline)
+    logging.info('seed %d: %s', seed, report)
+    per_seed.append(report)
   if jax.process_index():
     return {}
   content = results.of_run(

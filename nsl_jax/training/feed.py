@@ -41,13 +41,13 @@ def rows_at(
     for name, stream in streams.items()
   }
   sharding = mesh_lib.batch_sharding(mesh, axis=1)
-  found = mesh_lib.put(stacked, sharding)
+  indices = mesh_lib.put(stacked, sharding)
   if images is not None:
-    found |= {
+    indices |= {
       name + IMAGES: mesh_lib.put_rows(images, rows, sharding)
       for name, rows in stacked.items()
     }
-  return found
+  return indices
 
 
 def calls(

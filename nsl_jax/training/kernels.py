@@ -34,34 +34,34 @@ _CLEARLY = 0.9  # relative time below which the gain exceeds noise
 
 def options(kernels: str) -> Options:
   """`compiler_options` of `jax.jit` for a choice of kernels."""
-  return dict(_EIGEN) if kernels == 'eigen' and _known('eigen') else {}
+  return dict(_EIGEN) if kernels == 'eigen' and _has_option('eigen') else {}
 
 
 def once() -> Options:
   """`compiler_options` of a program that takes longer to compile than to run:
   less optimization, the same results.
   """
-  return dict(_ONCE) if _known('once') else {}
+  return dict(_ONCE) if _has_option('once') else {}
 
 
 @functools.cache
-def _known(name: str) -> bool:
+def _has_option(name: str) -> bool:
   """Whether this XLA has the option."""
-  wanted: Options = {'eigen': _EIGEN, 'once': _ONCE}[name]
+  compiler_options: Options = {'eigen': _EIGEN, 'once': _ONCE}[name]
   if name == 'eigen' and jax.default_backend() != 'cpu':
     return False
   try:
-    jax.jit(jnp.sin, compiler_options=wanted).lower(1.0).compile()
+    jax.jit(jnp.sin, compiler_options=compiler_options).lower(1.0).compile()
   except Exception:  # the type depends on the version
     return False
   return True
 
 
-def choose(wanted: str, before: str | None = None) -> str:
+def choose(choice: str, before: str | None = None) -> str:
   """The kernels of a run: `default` of XLA, or `eigen`.
 
   Args:
-    wanted: one of `CHOICES`; `measured` takes the faster one on this machine
+    choice: one of `CHOICES`; `measured` takes the faster one on this machine
       with this number of cores, measured once and cached.
     before: choice of an earlier start of the same run, which `measured` keeps
       if possible, since other kernels round differently.
@@ -69,28 +69,28 @@ def choose(wanted: str, before: str | None = None) -> str:
   Raises:
     errors.UserError: for an unknown choice, or kernels that are not available.
   """
-  if wanted not in CHOICES:
+  if choice not in CHOICES:
     raise errors.UserError(
-      f'kernels={wanted!r}: {errors.did_you_mean(wanted, CHOICES)}'
+      f'kernels={choice!r}: {errors.did_you_mean(choice, CHOICES)}'
     )
-  if wanted == 'eigen' and not _known('eigen'):
+  if choice == 'eigen' and not _has_option('eigen'):
     raise errors.UserError(
       f'kernels=eigen: not on this device ({jax.default_backend()}) with '
       f'jaxlib {jax.lib.__version__}; use default'
     )
-  if wanted != 'measured':
-    return wanted
+  if choice != 'measured':
+    return choice
   # All of several processes must choose the same.
-  if not _known('eigen') or jax.process_count() > 1:
+  if not _has_option('eigen') or jax.process_count() > 1:
     return 'default'
   if before:
     return before
-  kept = _read(_file()).get(_machine())
-  if kept in CHOICES:
-    return kept
-  found = 'eigen' if _ratio() < _CLEARLY else 'default'
-  remember(found)
-  return found
+  measured = _read(_file()).get(_machine())
+  if measured in CHOICES:
+    return measured
+  faster = 'eigen' if _ratio() < _CLEARLY else 'default'
+  remember(faster)
+  return faster
 
 
 def remember(choice: str) -> None:
@@ -98,8 +98,8 @@ def remember(choice: str) -> None:
   path = _file()
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {**_read(path), _machine(): choice}
-    files.write(path, json.dumps(kept, indent=1).encode())
+    choices = {**_read(path), _machine(): choice}
+    files.write(path, json.dumps(choices, indent=1).encode())
   except (OSError, errors.UserError) as error:
     logging.warning('the choice of kernels is not cached: %s', error)
 
@@ -110,10 +110,10 @@ def _file() -> pathlib.Path:
 
 def _read(path: files.Path) -> dict[str, str]:
   try:
-    kept = json.loads(path.read_text())
+    choices = json.loads(path.read_text())
   except (OSError, ValueError):
     return {}
-  return kept if isinstance(kept, dict) else {}
+  return choices if isinstance(choices, dict) else {}
 
 
 def _machine() -> str:
@@ -152,25 +152,28 @@ def _ratio() -> float:
   images = jnp.ones((32, 32, 32, 32))
   kernel = jnp.ones((3, 3, 32, 32))
   step = jax.grad(loss, argnums=(0, 1))
-  programs = [jax.jit(step, compiler_options=wanted) for wanted in ({}, _EIGEN)]
+  programs = [
+    jax.jit(step, compiler_options=compiler_options)
+    for compiler_options in ({}, _EIGEN)
+  ]
   ratios = []
   for at in range(-2, _ROUNDS):
-    taken = []
+    seconds = []
     for program in programs:
       begun = time.perf_counter()
       jax.block_until_ready(program(images, kernel))
-      taken.append(time.perf_counter() - begun)
+      seconds.append(time.perf_counter() - begun)
     if at >= 0:
-      ratios.append(taken[1] / taken[0])
+      ratios.append(seconds[1] / seconds[0])
   return statistics.median(ratios)
 
 
-def of_run(wanted: str, workdir: files.Path | None) -> str:
+def of_run(choice: str, workdir: files.Path | None) -> str:
   """`choose` for a run, which keeps the kernels in its folder's config.
 
   A config without a choice means the default.
   """
   if workdir is None or not (workdir / 'config.json').exists():
-    return choose(wanted)
+    return choose(choice)
   before = _read(workdir / 'config.json').get('kernels')
-  return choose(wanted, before if before in CHOICES[1:] else 'default')
+  return choose(choice, before if before in CHOICES[1:] else 'default')

@@ -56,15 +56,15 @@ class Lock:
     if self._taken:
       return
     # A single process fails before it takes a device.
-    alone = not jax.distributed.is_initialized()
+    single_process = not jax.distributed.is_initialized()
     refusal = None
-    if alone or jax.process_index() == 0:
+    if single_process or jax.process_index() == 0:
       try:
         self._take()
       except errors.UserError as error:
         refusal = error
     if (
-      not alone
+      not single_process
       and sharding.process_max(refusal is not None)
       and refusal is None
     ):
@@ -155,8 +155,8 @@ class Lock:
           raise self._in_use(holder, remedy)
         return
     print(
-      f'{self._path} is of {_who(holder)}: waiting {_LEASE_S:.0f} s to see '
-      'whether it is renewed',
+      f'{self._path} is of {_describe(holder)}: waiting {_LEASE_S:.0f} s to '
+      'see whether it is renewed',
       file=sys.stderr,
       flush=True,
     )
@@ -168,8 +168,8 @@ class Lock:
 
   def _in_use(self, holder: dict[str, Any], remedy: str) -> errors.UserError:
     return errors.UserError(
-      f'{self._path.parent} is in use by {_who(holder)}: {remedy}, or use '
-      'another --workdir'
+      f'{self._path.parent} is in use by {_describe(holder)}: {remedy}, or '
+      'use another --workdir'
     )
 
   def _create(self, holder: dict[str, Any]) -> None:
@@ -210,8 +210,8 @@ class Lock:
         holder = self._read()
         if holder and holder.get('token') != self._mine['token']:
           print(
-            f'error: {self._path} was taken over by {_who(holder)} while this '
-            'process stood still: the run goes on there',
+            f'error: {self._path} was taken over by {_describe(holder)} while '
+            'this process stood still: the run goes on there',
             file=sys.stderr,
             flush=True,
           )
@@ -240,10 +240,10 @@ class Lock:
   def __enter__(self) -> 'Lock':
     """Takes the lock if the folder exists; otherwise no run can be in it."""
     # Of a bucket only writing to it tells whether it can be used.
-    there = files.in_bucket(self._path) or self._path.parent.is_dir()
+    exists = files.in_bucket(self._path) or self._path.parent.is_dir()
     if jax.distributed.is_initialized():  # all processes take it, or none
-      there = bool(sharding.process_max(there))
-    if there:
+      exists = bool(sharding.process_max(exists))
+    if exists:
       self.take()
     return self
 
@@ -256,7 +256,7 @@ def _text(content: dict[str, Any]) -> bytes:
   return json.dumps(content).encode() + b'\n'
 
 
-def _who(holder: dict[str, Any]) -> str:
+def _describe(holder: dict[str, Any]) -> str:
   return 'process {pid} on {host} since {since}'.format(
     **{'pid': '?', 'host': '?', 'since': '?', **holder}
   )

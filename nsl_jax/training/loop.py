@@ -62,9 +62,9 @@ class Plan(NamedTuple):
   steps_per_call: int
   keep: int
 
-  def is_due(self, every: int, step: int) -> bool:
+  def is_due(self, interval: int, step: int) -> bool:
     """Whether what happens at this interval happens after `step` steps."""
-    return step % every == 0 or step == self.steps
+    return step % interval == 0 or step == self.steps
 
   def steps_until_next_event(self, step: int) -> int:
     """Steps of the next call, which ends before or when something is due.
@@ -80,8 +80,10 @@ class Plan(NamedTuple):
     fitting = max(n for n in range(1, several + 1) if common % n == 0)
     if fitting >= _WORTH_A_CALL:
       several = fitting
-    left = min([self.steps - step] + [every - step % every for every in marks])
-    return several if several <= left else 1
+    remaining = min(
+      [self.steps - step] + [interval - step % interval for interval in marks]
+    )
+    return several if several <= remaining else 1
 
   def calls(self, step: int) -> Iterator[range]:
     """The steps of every call from `step` to the end."""
@@ -153,8 +155,8 @@ def _stop_signals(
   caught: list[int] = []
   before = {}
   if threading.current_thread() is threading.main_thread():
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-      before[wanted] = signal.signal(wanted, lambda n, _: caught.append(n))
+    for number in (signal.SIGTERM, signal.SIGINT):
+      before[number] = signal.signal(number, lambda n, _: caught.append(n))
 
   def requested(together: bool) -> int:
     number = caught[0] if caught else 0
@@ -206,12 +208,12 @@ class _Record:
         self._check_lines(self._lines.count, position.get('lines'))
       self._opened = opened.pop_all()
 
-  def _check_lines(self, count: int, wanted: int | None) -> None:
-    if wanted not in (None, count):
+  def _check_lines(self, count: int, expected: int | None) -> None:
+    if expected not in (None, count):
       raise errors.UserError(
         f'{self.folder / "metrics.jsonl"} has {count} lines up to the '
         f'checkpoint of step {int(self.state.step)}, which knows of '
-        f'{wanted}: restore the file, or use a new --workdir'
+        f'{expected}: restore the file, or use a new --workdir'
       )
 
   def seconds(self) -> float:
@@ -316,7 +318,7 @@ def run(
     desc=title,
     disable=jax.process_index() > 0 or not verbose,
   )
-  shown: dict[str, str] = {}
+  postfix: dict[str, str] = {}
   try:
     with (
       _stop_signals(deadline) as requested,
@@ -331,7 +333,7 @@ def run(
         if plan.is_due(plan.log_every, step):
           means = record.meter.flush_means()
           record.write('train', step, means)
-          shown['loss'] = f'{means["loss"]:.4f}'
+          postfix['loss'] = f'{means["loss"]:.4f}'
         if plan.is_due(plan.eval_every, step):
           record.meter.fetch()
           evaluated_state = recompute(state) if recompute else state
@@ -340,8 +342,8 @@ def run(
           if step == plan.steps:
             record.end(step, evaluated_state)
           if values['validation_error'] is not None:
-            shown['validation'] = f'{values["validation_error"]:.2f}%'
-        bar.set_postfix(shown, refresh=False)
+            postfix['validation'] = f'{values["validation_error"]:.2f}%'
+        bar.set_postfix(postfix, refresh=False)
         stopped = requested(plan.is_due(plan.log_every, step))
         if plan.is_due(plan.checkpoint_every, step) or stopped:
           record.save(step, state)

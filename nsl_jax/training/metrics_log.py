@@ -119,14 +119,14 @@ class Log:
       self._temporary = tempfile.TemporaryDirectory(prefix='nsl_jax_')
       local = pathlib.Path(self._temporary.name)
     self._local = pathlib.Path(local)
-    kept = [
+    lines = [
       line for line in read(folder / 'metrics.jsonl') if line['step'] <= step
     ]
-    self.count = len(kept)
+    self.count = len(lines)
     self._path = self._local / 'metrics.jsonl'
     part = self._path.with_suffix('.part')
     with _writing(self._path):
-      part.write_text(''.join(json.dumps(line) + '\n' for line in kept))
+      part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
       part.replace(self._path)
       self._file = self._path.open('ab', buffering=0)
     events = folder / 'tb'

@@ -59,7 +59,7 @@ def write(folder: files.Path, facts: Facts) -> None:
   if jax.process_index():
     return
   buffer = io.BytesIO()
-  arrays = {name: np.asarray(one) for name, one in facts.arrays.items()}
+  arrays = {name: np.asarray(array) for name, array in facts.arrays.items()}
   np.savez(buffer, **arrays)  # type: ignore[arg-type]
   files.write(folder / _ARRAYS, buffer.getvalue())
   content = {k: v for k, v in facts._asdict().items() if k != 'arrays'}

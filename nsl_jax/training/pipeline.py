@@ -17,9 +17,9 @@ def load_source(config: ml_collections.ConfigDict) -> sources.Source:
     errors.UserError: if it is not there.
   """
   name = config.data.name
-  known = sources.options_of(name)
-  values = {k: config.data[k] for k in known if k in config.data}
-  options.check_values(known, values, 'config.data.')
+  declared = sources.options_of(name)
+  values = {k: config.data[k] for k in declared if k in config.data}
+  options.check_values(declared, values, 'config.data.')
   source = sources.load(name, config.data.dir or None, **values)
   return selected(source, config)
 
@@ -62,11 +62,11 @@ def _first(labels: np.ndarray, limit: int, split: str) -> np.ndarray:
   Raises:
     errors.UserError: if that is no row.
   """
-  known = sources.has_label(labels)
-  if known.all():
-    rows = np.arange(len(known))[:limit]
+  labeled = sources.has_label(labels)
+  if labeled.all():
+    rows = np.arange(len(labeled))[:limit]
   else:
-    halves = (np.flatnonzero(known), np.flatnonzero(~known))
+    halves = (np.flatnonzero(labeled), np.flatnonzero(~labeled))
     rows = np.concatenate([half[: limit // 2] for half in halves])
   if not len(rows):
     raise errors.UserError(
@@ -110,8 +110,8 @@ def split_of(
   )
   if fixed is None:
     return split
-  rest = np.setdiff1d(split.unlabeled, fixed).astype(np.int32)
-  return split._replace(unlabeled=rest, validation=fixed)
+  unlabeled = np.setdiff1d(split.unlabeled, fixed).astype(np.int32)
+  return split._replace(unlabeled=unlabeled, validation=fixed)
 
 
 def counts_by_class(source: sources.Source, split: splits.Split) -> list[int]:

@@ -61,8 +61,8 @@ def join(
     errors.UserError: if only some of the first three are given, or they are
       invalid.
   """
-  given = [value is not None for value in (coordinator, processes, index)]
-  if any(given) and not all(given):
+  are_set = [value is not None for value in (coordinator, processes, index)]
+  if any(are_set) and not all(are_set):
     raise errors.UserError(
       'give all of --coordinator_address, --num_processes and --process_id, '
       'or none of them'
@@ -73,8 +73,8 @@ def join(
   else:
     assert processes is not None and index is not None
     _check(coordinator, processes, index)
-  where = coordinator or 'the address that the cluster gives'
-  joined = _supervise(where, within_s)
+  address = coordinator or 'the address that the cluster gives'
+  joined = _supervise(address, within_s)
   if coordinator is not None and index:
     _wait_for(coordinator, within_s)
   jax.distributed.initialize(
@@ -159,7 +159,7 @@ def _wait_for(coordinator: str, within_s: int) -> None:
     time.sleep(0.5)
 
 
-def _supervise(where: str, within_s: int) -> int | None:
+def _supervise(address: str, within_s: int) -> int | None:
   """Goes on in a child process; what remains here ends as that does.
 
   Returns:
@@ -188,7 +188,7 @@ def _supervise(where: str, within_s: int) -> int | None:
     signal.signal(number, lambda n, _: os.kill(child, n))
   fatal, status = _relay(said, child)
   if os.WIFSIGNALED(status) and fatal:
-    line = _lost_line(fatal, where, within_s, bool(os.read(joined, 1)))
+    line = _lost_line(fatal, address, within_s, bool(os.read(joined, 1)))
     os.write(2, f'error: {line}\n'.encode())
     os._exit(LOST)
   os.write(2, fatal)
@@ -254,10 +254,10 @@ def _relay(said: int, child: int) -> tuple[bytes, int]:
   return held, status
 
 
-def _lost_line(fatal: bytes, where: str, within_s: int, joined: bool) -> str:
+def _lost_line(fatal: bytes, address: str, within_s: int, joined: bool) -> str:
   if not joined:
     return (
-      f'the processes did not all meet at {where} within {within_s} s: start '
+      f'the processes did not all meet at {address} within {within_s} s: start '
       'all of them, and give each the same --num_processes'
     )
   remedy = 'the same command resumes from the last checkpoint'
@@ -265,10 +265,10 @@ def _lost_line(fatal: bytes, where: str, within_s: int, joined: bool) -> str:
   if silent:
     numbers = sorted({int(n) for n in re.findall(rb'(\d+)\s', silent[1])})
     names = ', '.join(map(str, numbers))
-    what = (
+    subject = (
       f'process {names} is' if len(numbers) == 1 else (f'processes {names} are')
     )
-    return f'{what} lost (silent for {_HEARTBEAT_S} s): {remedy}'
+    return f'{subject} lost (silent for {_HEARTBEAT_S} s): {remedy}'
   if b'PollForError' in fatal or b'Heartbeat' in fatal:
-    return f'process 0, the coordinator at {where}, is lost: {remedy}'
+    return f'process 0, the coordinator at {address}, is lost: {remedy}'
   return f'another process is lost: {remedy}'

@@ -29,15 +29,17 @@ def _difference(config: ml_collections.ConfigDict, row_id: str) -> str:
   """The fields that differ from the row's config; '' for none."""
   row = rows.find(row_id)
   reduced = config.steps if config.steps < config.full_steps else 0
-  own = _flat(config_lib.load(row.config, reduced=reduced))
+  row_fields = _flat(config_lib.load(row.config, reduced=reduced))
   now = _flat(config)
-  found = [
-    f'{name} is {now.get(name)!r} and not {own.get(name)!r}'
-    for name in sorted(own.keys() | now.keys())
-    if name not in _FREE and own.get(name) != now.get(name)
+  differences = [
+    f'{name} is {now.get(name)!r} and not {row_fields.get(name)!r}'
+    for name in sorted(row_fields.keys() | now.keys())
+    if name not in _FREE and row_fields.get(name) != now.get(name)
   ]
-  more = f' and {len(found) - _SHOWN} more fields' * (len(found) > _SHOWN)
-  return ', '.join(found[:_SHOWN]) + more
+  omitted = f' and {len(differences) - _SHOWN} more fields' * (
+    len(differences) > _SHOWN
+  )
+  return ', '.join(differences[:_SHOWN]) + omitted
 
 
 def confirm_row(
@@ -51,26 +53,28 @@ def confirm_row(
   Returns:
     The config, and a warning for each removed row.
   """
-  known, kept, warnings = rows.read(), [], []
+  table, confirmed, warnings = rows.read(), [], []
   for row_id in config.row.split():
     try:
-      what = _difference(config, row_id) if row_id in known else ''
+      difference = _difference(config, row_id) if row_id in table else ''
     except errors.UserError as error:
-      what = str(error)
-    if what:
-      warnings.append(f'the results are not those of row {row_id}: {what}')
+      difference = str(error)
+    if difference:
+      warnings.append(
+        f'the results are not those of row {row_id}: {difference}'
+      )
     else:
-      kept.append(row_id)
+      confirmed.append(row_id)
   if not warnings:
     return config, []
   config = config.copy_and_resolve_references().unlock()
-  config.row = ' '.join(kept)
+  config.row = ' '.join(confirmed)
   return config.lock(), warnings
 
 
 def _horizons(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Fields that depend on the length of the run, by their dotted names."""
-  found = {
+  horizons = {
     name: value
     for name, value in _flat(config).items()
     if name.endswith('_steps')
@@ -80,19 +84,19 @@ def _horizons(config: ml_collections.ConfigDict) -> dict[str, Any]:
     not in ('full_steps', 'scheduled_steps', 'every_steps')
   }
   if config.ema_decay:
-    found['ema_decay'] = config.ema_decay
+    horizons['ema_decay'] = config.ema_decay
   if config.eval.batch_norm == 'running' and (
     config.steps < config.scheduled_steps
   ):
-    found['eval.batch_norm'] = 'running'
-  return found
+    horizons['eval.batch_norm'] = 'running'
+  return horizons
 
 
 def of_horizons(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Warnings of horizons that do not fit the length of the run."""
-  found = _horizons(config)
-  if config.steps != config.scheduled_steps and found:
-    fields = ', '.join(f'{k}={v}' for k, v in found.items())
+  horizons = _horizons(config)
+  if config.steps != config.scheduled_steps and horizons:
+    fields = ', '.join(f'{k}={v}' for k, v in horizons.items())
     remedy = 'set them too'
     if config.steps < config.scheduled_steps:
       remedy = (
@@ -115,19 +119,20 @@ def of_split(source: sources.Source, split: splits.Split) -> Iterator[str]:
   counts = pipeline.counts_by_class(source, split)
   if not counts:
     return
-  shown = ' '.join(map(str, counts))
+  counts_text = ' '.join(map(str, counts))
   if len(counts) > 20:
-    shown = f'{min(counts)} to {max(counts)} each'
+    counts_text = f'{min(counts)} to {max(counts)} each'
   empty = [str(k) for k, count in enumerate(counts) if not count]
   if empty:
     yield (
       f'no labeled image of class {", ".join(empty)} (of the classes: '
-      f'{shown}): raise config.data.labeled or use config.data.rule=balanced'
+      f'{counts_text}): raise config.data.labeled or use '
+      'config.data.rule=balanced'
     )
   elif max(counts) - min(counts) == 1:
     yield (
       f'{sum(counts)} labeled images are not the same number of each of '
-      f'{len(counts)} classes: {shown}'
+      f'{len(counts)} classes: {counts_text}'
     )
 
 

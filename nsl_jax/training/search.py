@@ -125,17 +125,17 @@ def validation_errors(
   Returns:
     In %: that of the last evaluation, the lowest, or the median of the last 20.
   """
-  found = []
+  error_of_seeds = []
   for report in results['reports']:
     if results['protocol'] != 'median_last_20':
-      found.append(report[results['protocol']]['validation_error'])
+      error_of_seeds.append(report[results['protocol']]['validation_error'])
       continue
     lines = metrics_log.read(
       workdir / f'seed_{report["seed"]}' / 'metrics.jsonl'
     )
-    every = [e['validation_error'] for e in lines if e['kind'] == 'eval']
-    found.append(statistics.median(every[-20:]))
-  return found
+    series = [e['validation_error'] for e in lines if e['kind'] == 'eval']
+    error_of_seeds.append(statistics.median(series[-20:]))
+  return error_of_seeds
 
 
 def _train(
@@ -145,8 +145,8 @@ def _train(
     results = experiment.run(with_fields(config, cell), workdir)
   except errors.TrainingError as error:
     return Outcome(cell, None, {}, str(error))
-  found = validation_errors(results, workdir)
-  score = summary.score(found, 'validation_error', '%')
+  error_of_seeds = validation_errors(results, workdir)
+  score = summary.score(error_of_seeds, 'validation_error', '%')
   return Outcome(cell, score, results, '')
 
 
@@ -198,23 +198,23 @@ def lines_of(
   blank = {'mean': None, 'std': None}
   return [
     {
-      **one.cell,
-      'validation_error': (one.validation or blank)['mean'],
-      'validation_std': (one.validation or blank)['std'],
+      **outcome.cell,
+      'validation_error': (outcome.validation or blank)['mean'],
+      'validation_std': (outcome.validation or blank)['std'],
       'seeds': config.seeds,
       'steps': config.steps,
       'full_steps': config.full_steps,
-      'failure': one.failure,
+      'failure': outcome.failure,
     }
-    for one in outcomes
+    for outcome in outcomes
   ]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
   """A table of validation error in % and cell, to print."""
   lines = ['validation error %   cell']
-  for one in outcomes:
-    score = one.validation or {'mean': None, 'std': None}
+  for outcome in outcomes:
+    score = outcome.validation or {'mean': None, 'std': None}
     text = summary.plus_minus(score['mean'], score['std']) or 'failed'
-    lines.append(f'{text:<18}   {name_of(one.cell)}')
+    lines.append(f'{text:<18}   {name_of(outcome.cell)}')
   return '\n'.join(lines)

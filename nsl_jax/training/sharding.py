@@ -25,14 +25,14 @@ def make(devices: int = 0) -> Mesh:
       f'config.devices={devices}: several processes use all their devices; '
       'set it to 0'
     )
-  found = jax.devices()
-  if devices > len(found):
+  available = jax.devices()
+  if devices > len(available):
     raise errors.UserError(
-      f'config.devices={devices}, but only {len(found)} are there'
+      f'config.devices={devices}, but only {len(available)} are there'
     )
-  found = found[: devices or None]
+  available = available[: devices or None]
   return jax.make_mesh(
-    (len(found),), (_AXIS,), axis_types=(AxisType.Auto,), devices=found
+    (len(available),), (_AXIS,), axis_types=(AxisType.Auto,), devices=available
   )
 
 
@@ -112,10 +112,10 @@ def process_max(number: int) -> int:
   return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
-def sync_processes(where: str) -> None:
+def sync_processes(name: str) -> None:
   """Waits for all processes."""
   if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(where)
+    multihost_utils.sync_global_devices(name)
 
 
 def block_until_ready(result: Any) -> Any:

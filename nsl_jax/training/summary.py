@@ -24,7 +24,7 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   """
   held_out = [e for e in evaluations if e['validation_error'] is not None]
   best = min(held_out, key=lambda e: e['validation_error'], default=None)
-  kept = (
+  prefixes = (
     'test_error',
     'validation_error',
     'submodel',
@@ -33,7 +33,7 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     'test_balanced_error',
     'validation_balanced_error',
   )
-  keys = ['step', *(k for k in evaluations[-1] if k.startswith(kept))]
+  keys = ['step', *(k for k in evaluations[-1] if k.startswith(prefixes))]
   pick = lambda e: None if e is None else {key: e[key] for key in keys}
   final = evaluations[-20:]
   tested = [
@@ -72,30 +72,32 @@ def scores(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     `a`, `b` and the ensemble, `validation_error` if there is one, for points
     also `test_failure` and `validation_failure`.
   """
-  found: dict[str, Any] = {}
+  by_protocol: dict[str, Any] = {}
   for protocol in PROTOCOLS:
-    every = [report[protocol] for report in per_seed]
-    if None not in every:
-      found[protocol] = {
-        name: score([one[name] for one in every], name, '%')
-        for name, value in every[0].items()
+    reports_of = [report[protocol] for report in per_seed]
+    if None not in reports_of:
+      by_protocol[protocol] = {
+        name: score(
+          [report_of_seed[name] for report_of_seed in reports_of], name, '%'
+        )
+        for name, value in reports_of[0].items()
         if name.startswith(('test_', 'validation_')) and value is not None
       }
-  return found
+  return by_protocol
 
 
-def headline(found: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+def headline(by_protocol: Mapping[str, Any], protocol: str) -> dict[str, Any]:
   """The score of a run: the test error, the validation error without test
   images, and None without either.
 
   Args:
-    found: what `scores` gives.
+    by_protocol: what `scores` gives.
     protocol: one of `PROTOCOLS`.
   """
-  named = found.get(protocol, {})
+  by_metric = by_protocol.get(protocol, {})
   for metric in ('test_error', 'validation_error'):
-    if metric in named:
-      return named[metric]
+    if metric in by_metric:
+      return by_metric[metric]
   return {
     'metric': None,
     'unit': '%',
@@ -105,12 +107,12 @@ def headline(found: Mapping[str, Any], protocol: str) -> dict[str, Any]:
   }
 
 
-def text_of(found: Mapping[str, Any]) -> str:
+def text_of(score_fields: Mapping[str, Any]) -> str:
   """A score as `test_error 12.34 ± 0.56 %`."""
-  if found['metric'] is None:
+  if score_fields['metric'] is None:
     return 'no error measured'
-  value = plus_minus(found['mean'], found['std'])
-  return f'{found["metric"]} {value} {found["unit"]}'
+  value = plus_minus(score_fields['mean'], score_fields['std'])
+  return f'{score_fields["metric"]} {value} {score_fields["unit"]}'
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:

@@ -82,9 +82,11 @@ def _mlflow(
 
   client = tracking.MlflowClient(tracking_uri=uri)
   if not key:
-    known = client.get_experiment_by_name(_EXPERIMENT)
+    existing = client.get_experiment_by_name(_EXPERIMENT)
     number = (
-      known.experiment_id if known else client.create_experiment(_EXPERIMENT)
+      existing.experiment_id
+      if existing
+      else client.create_experiment(_EXPERIMENT)
     )
     key = client.create_run(number, run_name=title).info.run_id
     flat = traverse_util.flatten_dict(config, sep='.')
@@ -195,7 +197,7 @@ class Trackers:
 
 def _read(path: files.Path) -> dict[str, str]:
   try:
-    found = json.loads(path.read_bytes())
+    content = json.loads(path.read_bytes())
   except (OSError, ValueError):
     return {}
-  return found if isinstance(found, dict) else {}
+  return content if isinstance(content, dict) else {}

@@ -62,12 +62,12 @@ def make_batch(normalize: Normalize, data: Data, rows: Rows) -> Batch:
   )
 
 
-def one_step(method: Method, read: Read) -> Step:
+def one_step(method: Method, make_batch: Read) -> Step:
   """Read, update, step + 1. Keys come from (state.key, state.step) alone."""
 
   def step(state: State, data: Any, rows: Rows) -> tuple[State, Metrics]:
     key = jax.random.fold_in(state.key, state.step)
-    state, metrics = method.update(state, read(data, rows), key)
+    state, metrics = method.update(state, make_batch(data, rows), key)
     # The norm is there to notice parameters that are no longer finite.
     metrics = {**metrics, 'params_norm': optax.tree.norm(state.params)}
     return state.replace(step=state.step + 1), metrics

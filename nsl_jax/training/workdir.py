@@ -98,11 +98,11 @@ def _why_not_longer(
       'optimizer.cosine_steps scheduled the learning rate for the old length'
     )
   for name in ('eval.every_steps', 'log_every'):
-    every = now.get(name, 1)
-    if before['steps'] % every:
+    interval = now.get(name, 1)
+    if before['steps'] % interval:
       return (
-        f'{before["steps"]} is not a multiple of {name}={every}, so a longer '
-        'run would not write there'
+        f'{before["steps"]} is not a multiple of {name}={interval}, so a '
+        'longer run would not write there'
       )
   return None
 
@@ -123,8 +123,8 @@ def lock_workdir_to_config(
   config = json.loads(json.dumps(config))
   files.make_folder(workdir, '--workdir')
   flat = functools.partial(traverse_util.flatten_dict, sep='.')
-  known = read_json(path) if path.exists() else config
-  before, now = ({**_ADDED, **flat(fields)} for fields in (known, config))
+  stored = read_json(path) if path.exists() else config
+  before, now = ({**_ADDED, **flat(fields)} for fields in (stored, config))
   changed = [
     name
     for name in sorted(before.keys() | now.keys())
@@ -140,12 +140,12 @@ def lock_workdir_to_config(
         f'{name.removeprefix("objects.")}: restore it (its source is in '
         f'{path}, under objects) or use another --workdir'
       )
-    why = _why_not_longer(before, now) if changed == ['steps'] else ''
-    if why is not None:
+    reason = _why_not_longer(before, now) if changed == ['steps'] else ''
+    if reason is not None:
       raise errors.UserError(
         f'{workdir} belongs to another config: {name} was '
         f'{before.get(name)!r} there and is {now.get(name)!r} here'
-        + (f' ({why})' if why else '')
+        + (f' ({reason})' if reason else '')
         + '; use another --workdir'
       )
   write_json(path, config)
@@ -168,13 +168,13 @@ def _commit() -> str | None:
 
 def versions() -> dict[str, str | None]:
   """Versions of Python, of this package and of those that it is made with."""
-  found: dict[str, str | None] = {'python': platform.python_version()}
+  version_of: dict[str, str | None] = {'python': platform.python_version()}
   for package in ('nsl-jax', *_PACKAGES):
     try:
-      found[package] = importlib.metadata.version(package)
+      version_of[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-      found[package] = None
-  return found
+      version_of[package] = None
+  return version_of
 
 
 def provenance(devices: int) -> dict[str, Any]:

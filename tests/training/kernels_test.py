@@ -45,7 +45,7 @@ class ChooseTest(temporary.FolderTestCase):
       mock.patch.object(kernels, '_ratio', return_value=0.6)
     )
     self.known = self.enterContext(
-      mock.patch.object(kernels, '_known', return_value=True)
+      mock.patch.object(kernels, '_has_option', return_value=True)
     )
 
   @parameterized.parameters((0.6, 'eigen'), (0.95, 'default'), (1.3, 'default'))
@@ -107,10 +107,10 @@ class ChooseTest(temporary.FolderTestCase):
 class OptionTest(absltest.TestCase):
   def test_an_unknown_option_breaks_nothing(self):
     with mock.patch.object(kernels, '_EIGEN', {'xla_no_such_option': ''}):
-      kernels._known.cache_clear()
+      kernels._has_option.cache_clear()
       self.assertEqual(kernels.options('eigen'), {})
       self.assertEqual(kernels.choose('measured'), 'default')
-    kernels._known.cache_clear()
+    kernels._has_option.cache_clear()
 
   def test_the_measurement_runs(self):
     if kernels.options('eigen'):

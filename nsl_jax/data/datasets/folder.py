@@ -114,7 +114,7 @@ def _decode(
     folder, paths, form, hashed=(part_of != 2) | few, counted=part_of < 3
   )
   good = [row for row in range(len(paths)) if row not in facts.damaged]
-  kept = on_demand.Images(
+  images_on_demand = on_demand.Images(
     folder,
     [paths[row] for row in good],
     form,
@@ -122,7 +122,9 @@ def _decode(
     facts.histogram,
   )
   # It has what of an array is used.
-  return decoded.Decoded(cast(Any, kept), facts.damaged, facts.facts)
+  return decoded.Decoded(
+    cast(Any, images_on_demand), facts.damaged, facts.facts
+  )
 
 
 def choose_form(
