@@ -302,15 +302,7 @@ class EveryMethodTest(parameterized.TestCase):
     np.testing.assert_array_equal(run(1), run(1))
     self.assertGreater(np.abs(run(1) - run(2)).max(), 1e-4)
 
-  # In bfloat16 those of which the steps differ most; that of every method is
-  # lowered in accelerator_test.
-  @parameterized.parameters(
-    *((name, 'float32') for name in CONFIGS),
-    *(
-      (name, 'bfloat16')
-      for name in ('dnll', 'l2i', 'mean_teacher', 'mixmatch', 'ns3l', 'vat')
-    ),
-  )
+  @parameterized.product(name=list(CONFIGS), precision=('float32', 'bfloat16'))
   def test_learns_digits(self, name, precision):
     """40 steps on 50 labels: most of the test digits are read."""
     source, split = digits()
