@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     types,
   )
   from nsl_jax.inference.classifier import SemiSupervisedClassifier
-  from nsl_jax.inference.predictor import load
+  from nsl_jax.inference.loading import load
   from nsl_jax.training.config import load as load_config
   from nsl_jax.training.experiment import run
 
@@ -45,7 +45,7 @@ _HOMES = {
     'nsl_jax.inference.classifier',
     'SemiSupervisedClassifier',
   ),
-  'load': ('nsl_jax.inference.predictor', 'load'),
+  'load': ('nsl_jax.inference.loading', 'load'),
   'load_config': ('nsl_jax.training.config', 'load'),
   'run': ('nsl_jax.training.experiment', 'run'),
 }

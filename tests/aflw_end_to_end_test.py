@@ -93,7 +93,7 @@ class AflwTest(absltest.TestCase):
       )
 
   def mean_error(self):
-    """Of always saying where the labeled points are on average, in %."""
+    """Of always predicting where the labeled points are on average, in %."""
     split = splits_lib.load(self.workdir / 'seed_0' / 'split.npz')
     known = np.stack(self.points['training.txt'])[split.labeled] * 60
     mean, errors = known.mean(0), []

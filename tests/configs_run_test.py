@@ -17,8 +17,8 @@ from config_files import NAMES
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
 from nsl_jax.training import (
+  assembly,
   config as config_lib,
-  experiment,
   pipeline,
   sharding as mesh_lib,
 )
@@ -119,7 +119,7 @@ def prepare(argument, network=True):
   config.devices = 1
   source = source_of(config.data.name, shape, classes)
   with mock.patch.object(sources, 'load', return_value=source) as load:
-    parts = experiment.prepare(config)
+    parts = assembly.prepare(config)
   load.assert_called_once()
   return config, parts
 
@@ -127,7 +127,7 @@ def prepare(argument, network=True):
 def data_and_rows(config, parts):
   """The data on the devices, and the rows of the first two calls."""
   split = pipeline.split_of(config, parts.source, seed=0)
-  data = experiment.data_of(parts, split)
+  data = assembly.data_of(parts, split)
   streams = pipeline.index_iterators(config, split, seed=0)
   calls = [
     {

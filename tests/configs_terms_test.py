@@ -53,7 +53,7 @@ class WeightTest(parameterized.TestCase):
 class RunTest(parameterized.TestCase):
   @parameterized.parameters(*common.TERMS)
   def test_acts_on_digits(self, name):
-    """Weight and value are logged, and the last weight is the one asked for."""
+    """Weight and value are logged; the last weight is that of the config."""
     config = with_term('configs/digits_supervised.py', name, smoke='true')
     with config.unlocked():
       config.devices = 1

@@ -14,7 +14,7 @@ from configs import common
 from nsl_jax import errors
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
-from nsl_jax.training import config as config_lib, experiment
+from nsl_jax.training import assembly, config as config_lib
 
 NOT_MIRRORED = ('digits', 'mnist', 'usps', 'svhn', 'svhn_extra')
 # Sections that go whole to the part that takes their fields by name.
@@ -97,14 +97,14 @@ class TermsTest(absltest.TestCase):
     self.assertEqual(config.method.terms.ns3l.ramp_steps, 100)  # a quarter
     self.assertEqual(config.batch.unlabeled, 50)
     self.assertEqual(config.row, '')
-    experiment.build_method(config, 10, (8, 8, 1))
+    assembly.build_method(config, 10, (8, 8, 1))
 
   def test_of_a_host(self):
-    """What learns to impute has its terms where they are learnt."""
+    """What learns to impute has the terms of its host."""
     config = config_lib.load('configs/fashion_mnist_l2i.py:terms=entropy')
     self.assertNotIn('terms', config.method)
     self.assertEqual(set(config.method.host.terms), {'entropy'})
-    experiment.build_method(config, 10, (28, 28, 1))
+    assembly.build_method(config, 10, (28, 28, 1))
 
   def test_unknown_term(self):
     with self.assertRaisesRegex(errors.UserError, "did you mean 'ns3l'"):

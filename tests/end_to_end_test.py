@@ -170,7 +170,7 @@ class _RunTest(absltest.TestCase):
     self.assertIn(protocol, self.run_.first.out)
 
   def check_split(self, labeled: int, validation: int, total: int):
-    """Every image has one use; only labeled ones are learned or judged by."""
+    """Every image has one use; labels are of labeled and held-out ones."""
     parts = self.split
     self.assertEqual(self.results['split_sha256'], [parts.sha256()])
     self.assertLen(parts.labeled, labeled)

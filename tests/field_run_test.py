@@ -21,6 +21,7 @@ from tensorboardX import event_file_writer
 
 from nsl_jax import errors
 from nsl_jax.training import (
+  assembly,
   checkpoint,
   config as config_lib,
   experiment,
@@ -142,9 +143,9 @@ _DAMAGE = {
 @functools.cache
 def _problem():
   """What all runs share, the folder of an unbroken one, and its results."""
-  parts = experiment.prepare(_config())
+  parts = assembly.prepare(_config())
   folder = pathlib.Path(_FOLDER.name) / 'unbroken'
-  with mock.patch.object(experiment, 'prepare', lambda *given: parts):
+  with mock.patch.object(assembly, 'prepare', lambda *given: parts):
     return parts, folder, experiment.run(_config(), folder)
 
 
@@ -167,7 +168,7 @@ class FieldTest(parameterized.TestCase):
     """A start of the run, with some parts of the problem replaced."""
     deadline = parts.pop('deadline', None)
     found = self.parts._replace(**parts)
-    with mock.patch.object(experiment, 'prepare', lambda *given: found):
+    with mock.patch.object(assembly, 'prepare', lambda *given: found):
       return experiment.run(_config(), self.folder, deadline=deadline)
 
   def lines(self, folder):

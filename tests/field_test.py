@@ -44,7 +44,7 @@ CASES = {
   'balanced, a class of one': Case(
     (9, 9, 1), {'data.labeled': 3}, labeled=(1, 1, 1)
   ),
-  'balanced, a class of one, two of each asked for': Case(
+  'balanced, a class of one, two of each requested': Case(
     (9, 9, 1),
     {'data.labeled': 6},
     says=r'labeled=6: .* 2 images of class 2, of which 1 .*lower',

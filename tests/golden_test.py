@@ -28,8 +28,8 @@ from absl.testing import absltest, parameterized
 from nsl_jax import models
 from nsl_jax.data import augment, sources, splits
 from nsl_jax.training import (
+  assembly,
   config as config_lib,
-  experiment,
   feed,
   pipeline,
   train_step,
@@ -197,9 +197,9 @@ def numbers_of_run(name):
   config.devices = 1
   for field, value in changes.items():
     config.update_from_flattened_dict({field: value})
-  parts = experiment.prepare(config.lock())
+  parts = assembly.prepare(config.lock())
   split = pipeline.split_of(config, parts.source, config.seed)
-  data = experiment.data_of(parts, split)
+  data = assembly.data_of(parts, split)
   streams = pipeline.index_iterators(config, split, config.seed)
   state = train_step.initial_state(parts.method, config.seed, parts.mesh)
   found = []

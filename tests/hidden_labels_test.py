@@ -8,8 +8,8 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax.data import sources
 from nsl_jax.training import (
+  assembly,
   config as config_lib,
-  experiment,
   feed,
   pipeline,
   train_step,
@@ -56,8 +56,8 @@ class HiddenLabelsTest(parameterized.TestCase):
     results = []
     for one in (source, other):
       with mock.patch.object(pipeline, 'load_source', lambda config: one):
-        parts = experiment.prepare(config)
-      data = experiment.data_of(parts, split)
+        parts = assembly.prepare(config)
+      data = assembly.data_of(parts, split)
       streams = pipeline.index_iterators(config, split, 0)
       state = train_step.initial_state(parts.method, 0, parts.mesh)
       for step in range(2):

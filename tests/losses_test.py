@@ -57,20 +57,20 @@ def dnll_sum(logits, negative):
 
 
 # Two rows of four classes; the second one is confident of class 2.
-BELIEF = np.array([[0.4, 0.3, 0.2, 0.1], [0.01, 0.01, 0.97, 0.01]])
+PROBS = np.array([[0.4, 0.3, 0.2, 0.1], [0.01, 0.01, 0.97, 0.01]])
 LOSSES = {
   'classes': lambda z: losses.cross_entropy(z, np.array([3, 0])),
-  'soft': lambda z: losses.cross_entropy(z, BELIEF.astype(z.dtype)),
+  'soft': lambda z: losses.cross_entropy(z, PROBS.astype(z.dtype)),
   'kl_both': lambda z: losses.kl_divergence(z, z[::-1] * 0.5),
   'entropy': losses.entropy,
   'pseudo_label': lambda z: losses.pseudo_label(
-    z, jnp.asarray(BELIEF, z.dtype), threshold=0.95
+    z, jnp.asarray(PROBS, z.dtype), threshold=0.95
   ),
-  'none_of': lambda z: losses.negative_sampling_loss(z, BELIEF < 0.25),
+  'none_of': lambda z: losses.negative_sampling_loss(z, PROBS < 0.25),
   'negative_sampling': lambda z: negative_sampling(
-    z, jnp.asarray(BELIEF, z.dtype), threshold=0.25
+    z, jnp.asarray(PROBS, z.dtype), threshold=0.25
   ),
-  'each_not': lambda z: losses.complementary_label_loss(z, BELIEF < 0.35),
+  'each_not': lambda z: losses.complementary_label_loss(z, PROBS < 0.35),
 }
 
 
@@ -175,7 +175,7 @@ class PseudoLabelTest(parameterized.TestCase):
 
   @parameterized.parameters(0.5, 0.51)
   def test_unconfident_row_gives_exactly_nothing(self, threshold):
-    """Invariant 12; a belief that equals the threshold is not confident."""
+    """Invariant 12; a probability equal to the threshold is unsure."""
     target_probs = jnp.array([[0.5, 0.25, 0.25], [0.125, 0.375, 0.5]])
     logits = jnp.array([[1.0, -2.0, 0.5], [100.0, -100.0, 0.0]])
     loss = lambda z: losses.pseudo_label(z, target_probs, threshold=threshold)
@@ -183,7 +183,7 @@ class PseudoLabelTest(parameterized.TestCase):
     np.testing.assert_array_equal(gradient(loss, logits), 0.0)
 
   def test_certain_predictions(self):
-    """Invariant 12: p = one-hot, right and wrong; also no belief gradient."""
+    """Invariant 12: p = one-hot, right and wrong; targets have no gradient."""
     target_probs = jnp.array([[1.0, 0.0, 0.0]] * 2)
     logits = jnp.array([[200.0, 0.0, 0.0], [0.0, 200.0, 0.0]])
     loss = lambda z, b: losses.pseudo_label(z, b, threshold=0.95)
@@ -406,7 +406,7 @@ class NegativeSamplingTest(parameterized.TestCase):
     np.testing.assert_allclose(gradient(loss, logits), expected, rtol=1e-3)
 
   def test_no_gradient_to_the_belief(self):
-    """Invariant 6: tied to the logits or not, the belief is constant."""
+    """Invariant 6: tied to the logits or not, the target is constant."""
     logits = jnp.array([[1.0, -2.0, 0.5, 0.4]])
     target_probs = jax.nn.softmax(logits)
     loss = lambda z, b: negative_sampling(z, b, threshold=0.3)

@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from nsl_jax import memory
-from nsl_jax.training import config as config_lib, experiment
+from nsl_jax.training import assembly, config as config_lib
 
 _CODE = """
 import json, resource
@@ -67,7 +67,7 @@ class SharedTest(parameterized.TestCase):
     config = config_lib.load('configs/digits_supervised.py', smoke=True)
     with config.unlocked():
       config.devices = 1
-    parts = experiment.prepare(config)
+    parts = assembly.prepare(config)
     (shard,) = parts.images.addressable_shards
     self.assertEqual(
       shard.data.unsafe_buffer_pointer(), parts.source.train.images.ctypes.data

@@ -58,7 +58,7 @@ def run(words: Sequence[str], cache: str) -> dict[str, float]:
   """Runs `python -m nsl_jax` to its end.
 
   Returns:
-    `seconds`, and `peak_mb`: the most memory of its own that it had. Pages of
+    `seconds`, and `peak_mb`: its largest private memory. Pages of
     mapped files are not counted: the system takes them back when it needs them.
 
   Raises:

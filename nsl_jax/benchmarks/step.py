@@ -14,7 +14,7 @@ from nsl_jax.benchmarks import breakdown, step_times, stopwatch
 from nsl_jax.benchmarks.stopwatch import Setting, Subject
 from nsl_jax.compose import tasks
 from nsl_jax.data import augment, normalize
-from nsl_jax.training import config as config_lib, experiment, train_step
+from nsl_jax.training import assembly, config as config_lib, train_step
 from nsl_jax.types import Components, Method
 
 # Times in the results: with the data pipeline, without, of inference.
@@ -116,7 +116,7 @@ def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
   elif config.batch.get('holdout'):
     setting = setting._replace(holdout=setting.labeled)
   return Work(
-    lambda augmented: experiment.build_method(
+    lambda augmented: assembly.build_method(
       config if augmented else plain,
       setting.classes,
       setting.shape,

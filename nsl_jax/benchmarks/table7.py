@@ -19,8 +19,8 @@ from nsl_jax.benchmarks import step_times, stopwatch
 from nsl_jax.data import normalize
 from nsl_jax.papers import rows
 from nsl_jax.training import (
+  assembly,
   config as config_lib,
-  experiment,
   kernels,
   loop,
   sharding as mesh_lib,
@@ -122,7 +122,7 @@ def _subjects(
   """The steps of one method, by kind."""
   kind = config.data.normalize
   data = stopwatch.random_data((), setting, kind)
-  method = experiment.build_method(
+  method = assembly.build_method(
     config, setting.classes, setting.shape, lambda: data.normalization
   )
   apply = functools.partial(normalize.apply, kind)

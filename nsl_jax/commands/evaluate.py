@@ -17,7 +17,7 @@ import numpy as np
 from nsl_jax import errors, files, progress
 from nsl_jax.commands import cli, predict
 from nsl_jax.data import listing, pictures, resize
-from nsl_jax.inference import predictor
+from nsl_jax.inference import loading, predictor
 from nsl_jax.reports.evaluation import page
 from nsl_jax.training import metrics_log, workdir as workdir_lib
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     '--overwrite', action='store_true', help='replace an earlier report'
   )
   args = parser.parse_args(argv)
-  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
+  network = loading.load(args.workdir, weights=args.weights, seed=args.seed)
   if not network.classes:
     raise errors.UserError(
       f'{args.workdir} finds points: evaluate is for classes; use predict'

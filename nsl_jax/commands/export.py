@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Sequence
 
 from nsl_jax.commands import cli, predict
-from nsl_jax.inference import export, predictor
+from nsl_jax.inference import export, loading
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   args = parser.parse_args(argv)
   export.check_folder(args.out, args.overwrite)
-  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
+  network = loading.load(args.workdir, weights=args.weights, seed=args.seed)
   content = export.write(network, args.out, onnx=args.format == 'onnx')
   input_spec = content['input']
   shape = 'x'.join(map(str, input_spec['shape']))

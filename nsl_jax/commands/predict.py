@@ -21,7 +21,7 @@ import numpy as np
 from nsl_jax import errors, progress
 from nsl_jax.commands import cli
 from nsl_jax.data import listing
-from nsl_jax.inference import predictor, tables
+from nsl_jax.inference import loading, predictor, tables
 
 
 def add_network(parser: cli.Parser) -> None:
@@ -75,7 +75,7 @@ def _predict_arrays(args: argparse.Namespace) -> None:
       'numpy.savez(path, x=...)'
     ) from error
   tables.check_target(args.out, args.overwrite)
-  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
+  network = loading.load(args.workdir, weights=args.weights, seed=args.seed)
   outputs = network.outputs(network.images_of(x))
   predictions = (
     predictor.Read(str(row), output) for row, output in enumerate(outputs)
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       'GIF files'
     )
   tables.check_target(args.out, args.overwrite)
-  network = predictor.load(args.workdir, weights=args.weights, seed=args.seed)
+  network = loading.load(args.workdir, weights=args.weights, seed=args.seed)
   begun = time.perf_counter()
   predictions = progress.progress(
     network.read(paths), total=len(paths), unit='image', delay=2.0

@@ -24,7 +24,7 @@ from sklearn.utils.validation import (
 from nsl_jax import errors
 from nsl_jax.data import examples
 from nsl_jax.data.datasets import npz
-from nsl_jax.inference import predictor
+from nsl_jax.inference import loading
 from nsl_jax.training import checkpoint, config as config_lib, experiment, loop
 
 _CONFIG = 'configs/folder.py'
@@ -154,7 +154,7 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
       config, workdir, source, verbose=self.verbose
     )
     self.config_ = self.results_['config']
-    self.predictor_ = predictor.load(workdir)
+    self.predictor_ = loading.load(workdir)
     self._warn_of_collapse(source)
 
   def _warn_of_collapse(self, source: examples.Source) -> None:

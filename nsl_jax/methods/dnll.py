@@ -116,20 +116,20 @@ def dnll_loss(
       dict.fromkeys(two_networks.NAMES, weak),
       teach,
     )
-    beliefs = {n: jax.nn.softmax(t.logits) for n, t in teachers.items()}
+    probs_of = {n: jax.nn.softmax(t.logits) for n, t in teachers.items()}
     values, aux = {}, {}
     for n, own_key in two_networks.keys(draws).items():
       values[n], slots, metrics = network_loss(
-        n, outputs[n].logits, beliefs, state, batch, own_key
+        n, outputs[n].logits, probs_of, state, batch, own_key
       )
       inputs = TermInputs(
         outputs[n].logits[batch.x.shape[0] :],
-        target_probs=beliefs[n],
+        target_probs=probs_of[n],
         normalizer=batch.u.shape[0],
         second_pass=two_networks.second_pass_of(
           components, params[n], state.stats[n], batch
         ),
-        weights=None if positives is None else confident(beliefs[n]),
+        weights=None if positives is None else confident(probs_of[n]),
       )
       aux[n] = Aux(inputs, stats[n], slots, metrics)
     return values, aux
@@ -137,7 +137,7 @@ def dnll_loss(
   def network_loss(
     name: str,
     logits: Array,
-    beliefs: Mapping[str, Array],
+    probs_of: Mapping[str, Array],
     state: State,
     batch: Batch,
     key: Key,
@@ -158,16 +158,16 @@ def dnll_loss(
     metrics['weight'] = jnp.asarray(weight(state.step))
     share = jnp.ones(logits_u.shape[0])
     if positives is not None:
-      probs_of_network = beliefs[name]
-      weights = confident(probs_of_network)
+      own_probs = probs_of[name]
+      weights = confident(own_probs)
       share = 1.0 - weights if positives.where == 'unconfident' else share
-      row_losses = losses.cross_entropy(logits_u, probs_of_network.argmax(-1))
+      row_losses = losses.cross_entropy(logits_u, own_probs.argmax(-1))
       metrics['strong_view'] = (weights * row_losses).mean()
       metrics['confident'] = weights.mean()
       value = value + positives.weight * metrics['strong_view']
     teacher = {'cross': two_networks.other(name), 'self': name}
     for part, draw in zip(parts, jax.random.split(key, len(parts))):
-      predicted = beliefs[teacher[part]].argmax(-1)
+      predicted = probs_of[teacher[part]].argmax(-1)
       negative = error_perception.sample_negatives(
         draw, table, predicted, logits.shape[-1], count
       )

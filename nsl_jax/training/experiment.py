@@ -1,37 +1,24 @@
 """Composition root: from a config to trained seeds and their results."""
 
 import contextlib
-import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from absl import logging
 from flax import traverse_util
-from jax.sharding import Mesh
 
-from nsl_jax import (
-  errors,
-  files,
-  memory,
-  methods,
-  models,
-  optimizers,
-  references,
-  schedules,
-)
-from nsl_jax.compose import tasks
-from nsl_jax.data import duplicates, normalize, sampler, sources, splits, views
+from nsl_jax import errors, files, references
+from nsl_jax.data import duplicates, sampler, sources, splits
 from nsl_jax.training import (
+  assembly,
   automatic,
-  config as config_lib,
   evaluate,
   feed,
-  kernels,
   lock,
   loop,
   network_file,
@@ -43,244 +30,12 @@ from nsl_jax.training import (
   train_step,
   workdir as workdir_lib,
 )
-from nsl_jax.types import Components, Data, Method, State, Task
-
-_OLDEST = 0, 8, 3  # jax; as setup.cfg says
-
-
-class Parts(NamedTuple):
-  """What all seeds of a run share.
-
-  Attributes:
-    source: the images.
-    method: the method.
-    kernels: what convolutions run by, see `kernels.choose`.
-    parameters: number of trained parameters.
-    normalize: `(fitted, u8 images) -> f32 images`.
-    fitted: arrays of the normalization, on the devices.
-    images: all training images, on the devices; none where they are streamed.
-    streamed: whether the images of each step are read from the host.
-    task: what their labels are.
-    plan: when things happen.
-    chunk: the compiled step.
-    evaluate: the compiled evaluation.
-    recompute: gives a state the batch-normalization statistics to evaluate it
-      by; None where the running ones are used.
-    test: the test images; None where there are none.
-    mesh: the devices.
-  """
-
-  source: sources.Source
-  method: Method
-  kernels: str
-  parameters: int
-  normalize: train_step.Normalize
-  fitted: dict[str, jax.Array]
-  images: jax.Array
-  streamed: bool
-  task: Task
-  plan: loop.Plan
-  chunk: train_step.TrainSteps
-  evaluate: Any
-  recompute: Any
-  test: evaluate.Batches | None
-  mesh: Mesh
-
-
-def components_of(
-  config: ml_collections.ConfigDict,
-  outputs: int,
-  image_shape: tuple[int, int, int],
-  fitted: views.Fitted = dict,
-  num_images: int = 0,
-) -> Components:
-  """The network, optimizer and views of a config.
-
-  Args:
-    config: the config.
-    outputs: K, number of network outputs per image.
-    image_shape: (H, W, C).
-    fitted: see `views.build`.
-    num_images: number of training images.
-
-  Raises:
-    errors.UserError: for a name or a field that does not exist.
-  """
-  task = tasks.find(config.task)
-  weak, strong = views.build(config, image_shape, fitted)
-  moving = None
-  if task is tasks.REGRESSION:
-    moving = views.moving(config, fitted)
-  model = models.build(
-    config.model.to_dict(),
-    outputs,
-    precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
-  )
-  return Components(
-    model=model,
-    tx=optimizers.build(config.optimizer),
-    augment=weak,
-    strong=strong,
-    image_shape=image_shape,
-    ema_decay=config.ema_decay,
-    weight_decay=config.weight_decay,
-    weight_decay_on=config.weight_decay_on,
-    learning_rate=schedules.learning_rate(config.optimizer),
-    task=task,
-    moving=moving,
-    num_images=num_images,
-  )
-
-
-def build_method(
-  config: ml_collections.ConfigDict,
-  outputs: int,
-  image_shape: tuple[int, int, int],
-  fitted: views.Fitted = dict,
-  num_images: int = 0,
-) -> Method:
-  """The method of a config; arguments and errors as in `components_of`."""
-  components = components_of(config, outputs, image_shape, fitted, num_images)
-  return methods.build(config.method.to_dict(), components)
-
-
-def prepare(
-  config: ml_collections.ConfigDict,
-  workdir: files.Path | None = None,
-  source: sources.Source | None = None,
-) -> Parts:
-  """Loads the data and builds everything that the seeds share.
-
-  Args:
-    config: the config.
-    workdir: the run's folder, whose kernels it goes on with if it has begun.
-    source: the data, where they are loaded already.
-
-  Raises:
-    errors.UserError: for anything wrong in the config or the data.
-  """
-  _check_version()
-  config_lib.check(config)
-  trackers.check(config)
-  train_step.use_precision(config.precision)
-  task = tasks.find(config.task)
-  source = source or pipeline.load_source(config)  # before a device is taken
-  config_lib.check_task_of_data(task, source)
-  mesh = mesh_lib.make(config.devices)
-  mesh_lib.check_batch(
-    mesh, {f'batch.{name}': size for name, size in config.batch.items()}
-  )
-  shape = source.train.images.shape[1:]
-  kind = config.data.normalize
-
-  @functools.cache
-  def fitted() -> Mapping[str, Any]:
-    return mesh_lib.broadcast_from_first_process(
-      normalize.fit(kind, source.train.images)
-    )
-
-  method = build_method(
-    config, source.outputs, shape, fitted, len(source.train.labels)
-  )
-  apply = functools.partial(normalize.apply, kind)
-  plan = loop.Plan(
-    steps=config.steps,
-    log_every=config.log_every,
-    eval_every=config.eval.every_steps,
-    checkpoint_every=config.checkpoint.every,
-    steps_per_call=config.steps_per_call or loop.default_steps_per_call(),
-    keep=config.checkpoint.keep,
-  )
-  chosen = kernels.of_run(config.kernels, workdir)
-  compiled = kernels.options(chosen)
-  replicated = mesh_lib.replicated_sharding(mesh)
-  streamed = source.train.images.nbytes > memory.device_limit(
-    config.data.on_device_mb
-  )
-  images = source.train.images[: 0 if streamed else None]
-  make_batch = functools.partial(train_step.make_batch, apply)
-  shapes = jax.eval_shape(method.init, jax.random.key(0))
-  recompute = None
-  if config.eval.batch_norm == 'recomputed' and (
-    method.recompute and jax.tree.leaves(shapes.stats)
-  ):
-    recompute = evaluate.make_recompute(
-      method, make_batch, mesh, compiler_options=compiled
-    )
-  return Parts(
-    source=source,
-    method=method,
-    kernels=chosen,
-    normalize=apply,
-    parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
-    fitted=mesh_lib.put(fitted(), replicated),
-    images=mesh_lib.put(images, replicated),
-    streamed=streamed,
-    task=task,
-    plan=plan,
-    chunk=train_step.make_train_steps(
-      train_step.one_step(method, make_batch),
-      mesh=mesh,
-      compiler_options=compiled,
-    ),
-    evaluate=evaluate.make_evaluate(
-      method, apply, task, compiler_options=compiled
-    ),
-    recompute=recompute,
-    test=evaluate.on_device(
-      *source.test, config.eval.batch, mesh, stream=streamed
-    )
-    if len(source.test.labels)
-    else None,
-    mesh=mesh,
-  )
-
-
-def _check_version() -> None:
-  if jax.__version_info__ < _OLDEST:
-    oldest = '.'.join(map(str, _OLDEST))
-    raise errors.UserError(
-      f'jax {jax.__version__} is too old: on a CPU it evaluates weights '
-      f'wrongly (seen with 0.7.2 and 0.8.0); install jax>={oldest}'
-    )
-
-
-def data_of(parts: Parts, split: splits.Split) -> Data:
-  """What the steps of a seed read."""
-  replicated = mesh_lib.replicated_sharding(parts.mesh)
-  tables = mesh_lib.broadcast_from_first_process(
-    pipeline.per_image_tables(
-      parts.method.per_image_tables, parts.source, split
-    )
-  )
-  labels = parts.source.train.labels
-  fitted = parts.task.fit(labels[split.labeled])
-  probe_images = None
-  if parts.method.num_probe_images:
-    if parts.test is None:
-      raise errors.UserError(
-        'log_test_loss=true of this method needs test images, and there are '
-        'none: add some, or set it to false'
-      )
-    images, probe_labels = (
-      part[: parts.method.num_probe_images] for part in parts.source.test
-    )
-    probe_images = mesh_lib.put(
-      (images, parts.task.encode(fitted, probe_labels)), replicated
-    )
-  return Data(
-    images=parts.images,
-    labels=mesh_lib.put(parts.task.encode(fitted, labels), replicated),
-    normalization={**parts.fitted, **mesh_lib.put(fitted, replicated)},
-    per_image_tables=mesh_lib.put(tables, replicated),
-    probe_images=probe_images,
-    num_unlabeled=mesh_lib.put(np.int32(len(split.unlabeled)), replicated),
-  )
+from nsl_jax.types import Data, State
 
 
 def _evaluation(
   config: ml_collections.ConfigDict,
-  parts: Parts,
+  parts: assembly.Parts,
   split: splits.Split,
   data: Data,
   title: str,
@@ -313,12 +68,12 @@ def _evaluation(
   return run
 
 
-def _streamed_images(parts: Parts) -> np.ndarray | None:
+def _streamed_images(parts: assembly.Parts) -> np.ndarray | None:
   return parts.source.train.images if parts.streamed else None
 
 
 def _recompute(
-  parts: Parts, data: Data, streams: Mapping[str, sampler.Stream]
+  parts: assembly.Parts, data: Data, streams: Mapping[str, sampler.Stream]
 ) -> Callable[[State], State] | None:
   if parts.recompute is None:
     return None
@@ -368,7 +123,7 @@ def _labels(
 
 def train_seed(
   config: ml_collections.ConfigDict,
-  parts: Parts,
+  parts: assembly.Parts,
   seed: int,
   folder: files.Path,
   title: str,
@@ -391,7 +146,7 @@ def train_seed(
   ended = done.get('last', {}).get('step') == parts.plan.steps
   if mesh_lib.process_max(ended):  # not where the run was made longer since
     return done
-  data = data_of(parts, split)
+  data = assembly.data_of(parts, split)
   network_file.write(folder, _network_facts(config, parts, data))
   streams = pipeline.index_iterators(config, split, seed)
   sent = trackers.Trackers(config, folder, title) if first else None
@@ -430,7 +185,7 @@ def train_seed(
 
 
 def _network_facts(
-  config: ml_collections.ConfigDict, parts: Parts, data: Data
+  config: ml_collections.ConfigDict, parts: assembly.Parts, data: Data
 ) -> network_file.Facts:
   source = parts.source
   return network_file.Facts(
@@ -446,7 +201,7 @@ def _network_facts(
 
 
 def _warnings(
-  config: ml_collections.ConfigDict, parts: Parts, seeds: range
+  config: ml_collections.ConfigDict, parts: assembly.Parts, seeds: range
 ) -> list[str]:
   """Warnings of the run; also detects early a split that cannot be made."""
   lines = [
@@ -538,7 +293,7 @@ def _run(
   if automatic.is_open(config):
     source = source or pipeline.load_source(config)
     config, chosen = automatic.resolve(config, source)
-  parts = prepare(config, workdir, source)
+  parts = assembly.prepare(config, workdir, source)
   printed = verbose and jax.process_index() == 0
   if printed:
     init_from = config.model.get('init_from')

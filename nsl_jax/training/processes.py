@@ -170,23 +170,23 @@ def _supervise(address: str, within_s: int) -> int | None:
     return None
   sys.stdout.flush()
   sys.stderr.flush()
-  said, saying = os.pipe()
+  stderr_fd, child_fd = os.pipe()
   joined, joining = os.pipe()
   parent = os.getpid()
   with _without_warnings():
     child = os.fork()
   if not child:
-    os.close(said)
+    os.close(stderr_fd)
     os.close(joined)
-    os.dup2(saying, 2)
-    os.close(saying)
+    os.dup2(child_fd, 2)
+    os.close(child_fd)
     _die_with(parent)
     return joining
-  os.close(saying)
+  os.close(child_fd)
   os.close(joining)
   for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, lambda n, _: os.kill(child, n))
-  fatal, status = _relay(said, child)
+  fatal, status = _relay(stderr_fd, child)
   if os.WIFSIGNALED(status) and fatal:
     line = _lost_line(fatal, address, within_s, bool(os.read(joined, 1)))
     os.write(2, f'error: {line}\n'.encode())
@@ -218,7 +218,7 @@ def _die_with(parent: int) -> None:
     os._exit(LOST)
 
 
-def _relay(said: int, child: int) -> tuple[bytes, int]:
+def _relay(stderr_fd: int, child: int) -> tuple[bytes, int]:
   """Writes what the child says to the standard error until it ends.
 
   Returns:
@@ -227,8 +227,8 @@ def _relay(said: int, child: int) -> tuple[bytes, int]:
   held, line, newest = b'', b'', b'\n'
   status = None
   while True:
-    if select.select([said], [], [], 0.2)[0]:
-      content = os.read(said, 2**16)
+    if select.select([stderr_fd], [], [], 0.2)[0]:
+      content = os.read(stderr_fd, 2**16)
     elif status is not None:  # a child of the child may keep the pipe open
       break
     else:

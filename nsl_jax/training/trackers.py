@@ -1,6 +1,6 @@
 """The lines of a run, sent to Weights & Biases and MLflow.
 
-Each library works in a thread of its own, which training does not wait for; one
+Each library works in a separate thread, for which training does not wait; one
 that fails is warned of once and gets nothing more.
 """
 

@@ -1,4 +1,4 @@
-"""The benchmark beside scikit-learn measures once what is asked for."""
+"""The benchmark beside scikit-learn measures each cell once."""
 
 import contextlib
 import io

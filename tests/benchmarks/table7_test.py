@@ -17,7 +17,7 @@ from nsl_jax.benchmarks import stopwatch, table7
 from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
 from nsl_jax.reports import tables
-from nsl_jax.training import experiment, sharding as mesh_lib
+from nsl_jax.training import assembly, sharding as mesh_lib
 from nsl_jax.types import Batch
 
 real_configs = table7.configs
@@ -39,7 +39,7 @@ def small_configs():
 def flops(config, labeled, unlabeled):
   """Of an update and of a prediction of as many images, before compiling."""
   shape = (32, 32, 3)
-  method = experiment.build_method(config, 10, shape, dict)
+  method = assembly.build_method(config, 10, shape, dict)
   abstract = lambda *size: jax.ShapeDtypeStruct(size, jnp.float32)
   index = lambda size: jax.ShapeDtypeStruct((size,), jnp.int32)
   batch = Batch(

@@ -43,7 +43,7 @@ class CommandTest(parameterized.TestCase):
     *((kind, name) for kind, found in PARTS.items() for name in found)
   )
   def test_every_part(self, kind, name):
-    """Its title, and each of its own options with its default."""
+    """Its title, and each of its options with its default."""
     text = printed(name)
     self.assertRegex(text, rf'(?m)^{kind} {name}: \S')
     section = text[text.index(f'{kind} {name}: ') :]

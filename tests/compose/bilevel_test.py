@@ -180,10 +180,10 @@ class NetworkTest(Float64):
   def test_against_finite_differences(self):
     inner, held, impute, params = softmax_problem()
     z = impute(params)
-    judged = lambda z: held(inner_step(inner, params, z, rate=RATE))
+    held_loss = lambda z: held(inner_step(inner, params, z, rate=RATE))
     _, found = label_gradient(inner, held, params, z, rate=RATE)
     change = jnp.asarray(np.random.default_rng(1).normal(size=z.shape))
-    slope = (judged(z + 1e-6 * change) - judged(z - 1e-6 * change)) / 2e-6
+    slope = (held_loss(z + 1e-6 * change) - held_loss(z - 1e-6 * change)) / 2e-6
     self.assertGreater(abs(slope), 1e-3)
     np.testing.assert_allclose((found * change).sum(), slope, rtol=1e-6)
 
@@ -237,7 +237,7 @@ class NetworkTest(Float64):
       - inner_step(more, params, z, rate=RATE)['one']
     )
     self.assertGreater(jnp.abs(gap).max(), 0.01)
-    # So the gradient in z is the same where theta* is judged by one slope.
+    # So the gradient in z is the same where theta* has one slope.
     linear = lambda params: (params['one'] * 2.0).sum()
     one, two = (
       label_gradient(c, linear, params, z, rate=RATE)[1] for c in (inner, more)
@@ -321,7 +321,7 @@ class LastLayerTest(Float64):
         'b': layer['b'] - RATE * wrong.sum(0, keepdims=True),
       }
 
-    def judged(z):
+    def held_loss(z):
       scores = jax.nn.log_softmax(score(adapted(z), held_features))
       return -jnp.sum(labels * scores)
 
@@ -329,7 +329,7 @@ class LastLayerTest(Float64):
     found = bilevel.last_layer_gradient(
       features, held_features, probs, labels, rate=RATE, bias=bias
     )
-    np.testing.assert_allclose(found, jax.grad(judged)(z), atol=1e-12)
+    np.testing.assert_allclose(found, jax.grad(held_loss)(z), atol=1e-12)
 
   @parameterized.product(bias=(False, True), squared=(False, True))
   def test_other_inner_losses(self, bias, squared):

@@ -289,8 +289,8 @@ class StockTest(absltest.TestCase):
       average = {'w': jnp.ones((4, 3))}
       state = state.replace(slots={combinators.EMA: average})
       logits = combinators.predict_with_ema(components)(state, images)
-      judged = average if decay else state.params
-      np.testing.assert_allclose(logits, flat @ judged['w'], rtol=1e-5)
+      evaluated = average if decay else state.params
+      np.testing.assert_allclose(logits, flat @ evaluated['w'], rtol=1e-5)
 
 
 if __name__ == '__main__':

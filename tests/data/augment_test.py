@@ -308,7 +308,7 @@ class JitterTest(parameterized.TestCase):
       augment.build('jitter:0.1:0:0:0')
 
   def test_the_way_is_only_asked_for_where_it_is_needed(self):
-    augment.build('flip,translate:2', pixels=lambda: self.fail('asked for'))
+    augment.build('flip,translate:2', pixels=lambda: self.fail('requested'))
 
 
 class NoiseTest(parameterized.TestCase):

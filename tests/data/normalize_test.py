@@ -336,24 +336,24 @@ class KeptTest(parameterized.TestCase):
       self.assertEqual(got[name].tobytes(), value.tobytes(), name)
 
   def test_second_fit_reads_the_same_bits(self):
-    first, said = self.fit()
+    first, printed = self.fit()
     self.assertEqual(
-      said, 'fitting the whitening matrix of 300 images, once ...\n'
+      printed, 'fitting the whitening matrix of 300 images, once ...\n'
     )
     self.assert_same(first, normalize.whitening(self.images))
     self.assertLen(os.listdir(self.folder), 1)
     with mock.patch.object(normalize, 'whitening') as whitening:
-      second, said = self.fit(self.images.copy())
+      second, printed = self.fit(self.images.copy())
     whitening.assert_not_called()
-    self.assertEqual(said, '')
+    self.assertEqual(printed, '')
     self.assert_same(second, first)
 
   def test_one_changed_pixel_is_fitted_anew(self):
     first, _ = self.fit()
     images = self.images.copy()
     images[7, 3, 2, 1] ^= 1
-    second, said = self.fit(images)
-    self.assertIn('once', said)
+    second, printed = self.fit(images)
+    self.assertIn('once', printed)
     self.assert_same(second, normalize.whitening(images))
     self.assertFalse(np.array_equal(first['matrix'], second['matrix']))
     self.assertEqual(self.fit()[1], '')  # Both are kept.
@@ -367,8 +367,8 @@ class KeptTest(parameterized.TestCase):
   def test_another_way_of_fitting_is_fitted_anew(self, name):
     self.fit()
     with mock.patch.object(normalize, name, getattr(normalize, name) + 1):
-      fitted, said = self.fit()
-      self.assertIn('once', said)
+      fitted, printed = self.fit()
+      self.assertIn('once', printed)
       self.assert_same(fitted, normalize.whitening(self.images))
     self.assertEqual(self.fit()[1], '')
 
@@ -379,8 +379,8 @@ class KeptTest(parameterized.TestCase):
     content = bytearray(entry.read_bytes())
     content[place] ^= 255
     entry.write_bytes(content)
-    second, said = self.fit()
-    self.assertIn('once', said)
+    second, printed = self.fit()
+    self.assertIn('once', printed)
     self.assert_same(second, first)
     self.assertEqual(self.fit()[1], '')
 

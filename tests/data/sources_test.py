@@ -39,7 +39,7 @@ _SHAPES = {
 
 
 class TempDirTest(parameterized.TestCase):
-  """Gives each test a data folder and a cache folder of its own."""
+  """Gives each test a separate data folder and cache folder."""
 
   def setUp(self):
     super().setUp()

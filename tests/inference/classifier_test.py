@@ -461,7 +461,7 @@ class LazyNamesTest(absltest.TestCase):
     done = fresh_process.run('-c', code)
     self.assertEqual(
       done.stdout,
-      'SemiSupervisedClassifier nsl_jax.inference.predictor\n'
+      'SemiSupervisedClassifier nsl_jax.inference.loading\n'
       'nsl_jax.training.config nsl_jax.training.experiment\n',
       done.stderr,
     )

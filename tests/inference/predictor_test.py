@@ -17,7 +17,7 @@ from PIL import Image
 from nsl_jax import errors
 from nsl_jax.data import sources
 from nsl_jax.data.datasets import npz
-from nsl_jax.inference import export, predictor, tables
+from nsl_jax.inference import export, loading, tables
 from nsl_jax.models import weights
 from nsl_jax.reports.tables import of_runs as tables_of_runs
 from nsl_jax.training import config as config_lib, experiment
@@ -62,7 +62,7 @@ class RunTest(parameterized.TestCase):
     cls.photos = cls.root / 'moved'
     photos.rename(cls.photos)
     shutil.rmtree(cls.root / 'cache', ignore_errors=True)
-    cls.network = predictor.load(cls.root / 'run')
+    cls.network = loading.load(cls.root / 'run')
     cls.files = sorted(map(str, (cls.photos / 'test').glob('*/*.png')))
     cls.true = [pathlib.Path(path).parent.name for path in cls.files]
 
@@ -76,7 +76,7 @@ class RunTest(parameterized.TestCase):
   def test_predictions_have_the_test_error_of_the_run(self):
     report = self.results['reports'][0]
     for which, name in (('best', 'best_validation'), ('last', 'last')):
-      network = predictor.load(self.root / 'run', weights=which)
+      network = loading.load(self.root / 'run', weights=which)
       self.assertEqual(network.step, report[name]['step'])
       self.assertAlmostEqual(
         self.error_of(network), report[name]['test_error'], places=4
@@ -104,7 +104,7 @@ class RunTest(parameterized.TestCase):
     images = np.random.default_rng(0).integers(
       0, 256, (40, 12, 12, 3), np.uint8
     )
-    network = predictor.load(self.root / 'run')
+    network = loading.load(self.root / 'run')
     whole = network.predict_proba(images)
     for count in range(1, 41):
       np.testing.assert_allclose(
@@ -216,7 +216,7 @@ class RunTest(parameterized.TestCase):
     found = jax.tree.leaves(params)
     self.assertLen(found, len(student))
     self.assertFalse(all(np.array_equal(a, b) for a, b in zip(student, found)))
-    again = predictor.load(self.root / 'run')
+    again = loading.load(self.root / 'run')
     params, stats = again.network()
     outputs, _ = again._components.model.apply(
       params,
@@ -247,7 +247,7 @@ class RunTest(parameterized.TestCase):
   )
   def test_what_cannot_be_loaded(self, options, words):
     with self.assertRaises(errors.UserError) as caught:
-      predictor.load(self.root / 'run', **options)
+      loading.load(self.root / 'run', **options)
     self.assertIn(words, str(caught.exception))
 
   def test_folders_that_are_no_run(self):
@@ -256,24 +256,24 @@ class RunTest(parameterized.TestCase):
       (self.photos, 'no config.json'),
     ):
       with self.assertRaisesRegex(errors.UserError, words):
-        predictor.load(folder)
+        loading.load(folder)
 
   def test_a_run_that_has_not_ended(self):
     folder = self.root / 'begun'
     shutil.copytree(self.root / 'run', folder)
     shutil.rmtree(folder / 'seed_0' / 'final')
     with self.assertRaisesRegex(errors.UserError, 'has not ended'):
-      predictor.load(folder)
+      loading.load(folder)
     (folder / 'seed_0' / 'network.json').unlink()
     with self.assertRaisesRegex(errors.UserError, 'use a new --workdir'):
-      predictor.load(folder)
+      loading.load(folder)
 
   def test_damaged_facts(self):
     folder = self.root / 'damaged'
     shutil.copytree(self.root / 'run', folder)
     (folder / 'seed_0' / 'normalization.npz').write_bytes(b'junk')
     with self.assertRaisesRegex(errors.UserError, 'is damaged'):
-      predictor.load(folder)
+      loading.load(folder)
 
 
 class OtherRunsTest(parameterized.TestCase):
@@ -311,10 +311,10 @@ class OtherRunsTest(parameterized.TestCase):
     self.assertIsNone(results['score']['mean'])
     self.assertIn('no error measured', tables_of_runs([self.root / 'run']))
     self.assertEqual(results['protocol'], 'last')
-    network = predictor.load(self.root / 'run')
+    network = loading.load(self.root / 'run')
     self.assertEqual(network.weights, 'last')
     with self.assertRaisesRegex(errors.UserError, '--weights=last'):
-      predictor.load(self.root / 'run', weights='best')
+      loading.load(self.root / 'run', weights='best')
 
   def test_no_test_images(self):
     photos = folders.make(self.root / 'photos', test=0)
@@ -330,7 +330,7 @@ class OtherRunsTest(parameterized.TestCase):
       'method=dnll,validation=3',
       [('method.count', '1'), *_BY_VALIDATION[1:]],
     )
-    network = predictor.load(self.root / 'run')
+    network = loading.load(self.root / 'run')
     report = results['reports'][0]['best_validation']
     self.assertEqual(network.submodel, report['submodel'])
     files = sorted(map(str, (photos / 'test').glob('*/*.png')))
@@ -351,7 +351,7 @@ class OtherRunsTest(parameterized.TestCase):
     )
     results = experiment.run(config, self.root / 'run')
     self.assertLess(results['score']['mean'], 20)
-    network = predictor.load(self.root / 'run')
+    network = loading.load(self.root / 'run')
     self.assertEqual(network.classes, ('0', '1'))
     wrong = 100.0 * (network.predict(x[40:]) != y[40:].astype(str)).mean()
     self.assertAlmostEqual(wrong, results['score']['mean'], places=4)
@@ -377,7 +377,7 @@ class OtherRunsTest(parameterized.TestCase):
     ])  # fmt: skip
     image = sources.load('mnist_points', self.root / 'data').test.images[0]
     experiment.run(config, self.root / 'run')
-    network = predictor.load(self.root / 'run')
+    network = loading.load(self.root / 'run')
     self.assertEqual(network.classes, ())
     own = network.predict(image[None])[0].reshape(-1, 2)
     picture = Image.fromarray(image.squeeze())
@@ -418,7 +418,7 @@ class OtherRunsTest(parameterized.TestCase):
     with config.unlocked():
       config.steps = 40
     experiment.run(config, self.root / 'run')
-    network = predictor.load(self.root / 'run', weights='last')
+    network = loading.load(self.root / 'run', weights='last')
     self.assertEqual(network.step, 40)
 
   def test_a_paper_run_predicts_pictures(self):
@@ -427,7 +427,7 @@ class OtherRunsTest(parameterized.TestCase):
       ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
     ])  # fmt: skip
     experiment.run(config, self.root / 'run')
-    network = predictor.load(self.root / 'run')
+    network = loading.load(self.root / 'run')
     self.assertEqual(network.classes, tuple('0123456789'))
     test = sources.load('digits').test.images[:3]
     image = Image.fromarray(test[0, ..., 0])

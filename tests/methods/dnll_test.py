@@ -129,7 +129,7 @@ class DNLLTest(parameterized.TestCase):
       np.testing.assert_allclose(metrics[f'self_{n}'], np.mean(each), rtol=1e-5)
 
   def test_what_teaches_moves_the_statistics_after_what_learns(self):
-    """F-D20: half of the way to the batch learnt on, then to the weak one."""
+    """F-D20: half of the way to the batch trained on, then to the weak one."""
     method = build(
       'dnll',
       tools_of(Normed(), strong=lambda images, key: 3.0 * images),

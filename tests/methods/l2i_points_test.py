@@ -48,8 +48,8 @@ class Seen:
     at = lambda name: (rows(shown[name][0]), shift(shown[name][1]))
     self.x, move = at('x')
     self.y = np.asarray(batch.y) + move
-    self.student_view, one = at('learnt')
-    self.teacher_view, other = at('asked')
+    self.student_view, one = at('student')
+    self.teacher_view, other = at('teacher')
     self.change = one - other
     if 'held' in order:
       self.held, move = at('held')
@@ -71,7 +71,7 @@ def host_by_hand(w, seen, imputer=None):
 def label_slope(w, seen, rate, z, squash):
   """The held-out loss after the inner step and its d/dz, by differences."""
 
-  def judged(z):
+  def held_loss(z):
     out = seen.student_view @ w
     gap = out - z
     if squash:
@@ -79,7 +79,7 @@ def label_slope(w, seen, rate, z, squash):
     moved = w - rate * 2 * seen.student_view.T @ gap / z.size
     return np.mean((seen.held @ moved - seen.meta_y) ** 2)
 
-  return judged(z), numeric.slope(judged, z)
+  return held_loss(z), numeric.slope(held_loss, z)
 
 
 class HostTest(parameterized.TestCase):
@@ -93,7 +93,7 @@ class HostTest(parameterized.TestCase):
     if teacher:
       state = state.replace(slots={'teacher': {'w': -state.params['w']}})
     after, metrics = method.update(state, batch, jax.random.key(1))
-    seen = Seen(moving, batch, ('x', 'learnt', 'asked'))
+    seen = Seen(moving, batch, ('x', 'student', 'teacher'))
     self.assertGreater(np.abs(seen.change).max(), 2.0)
     imputer = -w if teacher else w
     gap = seen.student_view @ w - (seen.teacher_view @ imputer + seen.change)
@@ -119,7 +119,7 @@ class StepTest(parameterized.TestCase):
     method = build(host, tools_of(moving), variant=variant, label_rate=3.0)
     state, batch = method.init(jax.random.key(0)), batch_of()
     after, metrics = method.update(state, batch, jax.random.key(1))
-    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
+    seen = Seen(moving, batch, ('held', 'x', 'student', 'teacher'))
     w = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
     z = seen.teacher_view @ w + seen.change
     value, change = label_slope(w, seen, 0.3, z, variant == 'v2')
@@ -174,7 +174,7 @@ class StepTest(parameterized.TestCase):
       )
       ends.append(np.asarray(after.params['w']))
     np.testing.assert_array_equal(*ends)
-    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
+    seen = Seen(moving, batch, ('held', 'x', 'student', 'teacher'))
     middle = host_by_hand(np.asarray(state.params['w'], np.float64), seen)
     loss = lambda w: np.mean((rows(images) @ w - labels) ** 2)
     np.testing.assert_allclose(metrics['test_before'], loss(middle), rtol=1e-3)
@@ -187,7 +187,7 @@ class StepTest(parameterized.TestCase):
     method = build(STUDENT, tools_of(moving, ema_decay=0.8), variant=variant)
     state, batch = method.init(jax.random.key(0)), batch_of()
     after, _ = method.update(state, batch, jax.random.key(1))
-    seen = Seen(moving, batch, ('held', 'x', 'learnt', 'asked'))
+    seen = Seen(moving, batch, ('held', 'x', 'student', 'teacher'))
     w = np.asarray(state.params['w'], np.float64)
     middle, end = host_by_hand(w, seen), np.asarray(after.params['w'])
     expected = 0.8 * (0.8 * w + 0.2 * middle) + 0.2 * end

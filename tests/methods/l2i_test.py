@@ -55,18 +55,18 @@ def host_by_hand(w, y, x, student_view, teacher_view, lr=LR):
 
 
 def v2_slope(teacher_view, z, slope):
-  """A gradient in z = softmax(asked @ w) as one in w."""
+  """A gradient in z = softmax(teacher @ w) as one in w."""
   return teacher_view.T @ (z * (slope - (slope * z).sum(-1, keepdims=True)))
 
 
 def label_slope(w, u, h, y, rate, z):
   """The held-out loss after the inner step and its d/dz, by differences."""
 
-  def judged(z):
+  def held_loss(z):
     moved = w - rate * slope_of_squares(w, u, z, 1.0)
     return -np.log(softmax(h @ moved)[np.arange(len(y)), y]).mean()
 
-  return judged(z), numeric.slope(judged, z)
+  return held_loss(z), numeric.slope(held_loss, z)
 
 
 class StepTest(parameterized.TestCase):
@@ -110,7 +110,7 @@ class StepTest(parameterized.TestCase):
     grad = slope_of_squares(w, u, moved, 1 / z.size)
     np.testing.assert_allclose(found, w - LR * grad, atol=2e-6)
 
-  def test_labels_that_stay_are_learnt(self):
+  def test_labels_that_stay_are_trained_on(self):
     w, u, _, _, found, _ = self.start(variant='v1', label_rate=0.0)
     np.testing.assert_allclose(found, w, atol=2e-6)  # all views are the same
     view = Brighter()
@@ -171,7 +171,7 @@ class StepTest(parameterized.TestCase):
   @parameterized.product(
     variant=('v1', 'v2'), gradient=('nested', 'last_layer')
   )
-  def test_statistics_of_the_view_that_is_learnt_on(self, variant, gradient):
+  def test_statistics_of_the_student_view(self, variant, gradient):
     view = Brighter()
     method = build(
       STUDENT, tools_of(augment=view), variant=variant, gradient=gradient

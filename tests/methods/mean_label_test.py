@@ -12,7 +12,7 @@ from nsl_jax.compose import tasks
 
 class MeanTest(absltest.TestCase):
   def test_the_mean_of_the_labeled_points(self):
-    """Standardized points have mean 0; nothing is learnt, and the loss is that
+    """Standardized points have mean 0; nothing is trained, and the loss is that
     of 0."""
     labels = np.random.default_rng(3).uniform(0, 9, (7, P)).astype(np.float32)
     fitted = tasks.REGRESSION.fit(labels)

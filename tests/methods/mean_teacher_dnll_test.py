@@ -1,4 +1,4 @@
-"""DNLL on Mean Teacher: which head learns, which pass is asked."""
+"""DNLL on Mean Teacher: which head learns, which pass gives the labels."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from nsl_jax import errors
 
 
 class CombinationTest(absltest.TestCase):
-  """DNLL on Mean Teacher: the second head learns, the first is asked."""
+  """DNLL on Mean Teacher: the first head labels, the second one learns."""
 
   def test_against_a_loop(self):
     method = build(
@@ -53,8 +53,8 @@ class CombinationTest(absltest.TestCase):
     )
 
   def test_as_released(self):
-    """Teacher and asked student see the unlabeled images alone, a term is a
-    mean over these, the rest is divided by all; the asked student's pass moves
+    """Teacher and student, which give the labels, see the unlabeled images alone,
+    a term is a mean over these, the rest is divided by all; that pass of the student moves
     its statistics after the first one's (F-D11)."""
     method = build(
       'mean_teacher',

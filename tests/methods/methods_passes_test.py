@@ -166,7 +166,7 @@ class CombinationsTest(parameterized.TestCase):
 class ApartTest(parameterized.TestCase):
   @parameterized.parameters('pi', 'mean_teacher', 'vat', 'ns3l')
   def test_each_group_for_itself(self, name):
-    """Family M: each group is a batch and a mean of its own."""
+    """Family M: each group is a separate batch with a separate mean."""
     toy = Toy(noise=0.1)
     state, after, metrics = run(
       name, toy, make_batch(5, 7), shared_batch_norm=False, **OWN[name][0]

@@ -158,7 +158,7 @@ class StepTest(parameterized.TestCase):
       sums = sums_by_hand(toy.views, state.params)
       np.testing.assert_allclose(metrics['loss'], sum(sums) / 12, rtol=1e-5)
 
-  def test_belief_is_constant(self):
+  def test_target_is_constant(self):
     """Whatever a term makes of it, no gradient comes back."""
     loss = supervised.supervised_loss(Toy().components())
     state, batch = start(build('supervised')), make_batch()

@@ -12,6 +12,7 @@ from model_helpers import TINY, noisy, shapes, values
 from nsl_jax import errors, models
 from nsl_jax.models import weights
 from nsl_jax.training import (
+  assembly,
   config as config_lib,
   experiment,
   feed,
@@ -336,14 +337,14 @@ class RunTest(Folder):
     """The second run of the first file has a head of four classes there."""
     params = self.write()
     config = self.config(self.path, ema_decay='0.5')
-    parts = experiment.prepare(config)
+    parts = assembly.prepare(config)
     start = lambda: train_step.initial_state(parts.method, 0, parts.mesh)
     state = start()
     self.assertEqual(int(state.step), 0)
     assert_equal(state.params, params)
     assert_equal(state.slots['ema'], params)
     split = pipeline.split_of(config, parts.source, 0)
-    data = experiment.data_of(parts, split)
+    data = assembly.data_of(parts, split)
     streams = pipeline.index_iterators(config, split, 0)
     for step in range(2):
       rows = feed.rows_at(streams, range(step, step + 1), parts.mesh)
@@ -368,7 +369,7 @@ class RunTest(Folder):
     error = 100 * np.mean(np.argmax(logits, -1) != labels)
     self.assertAlmostEqual(error, best['test_error'], places=3)
 
-    again = experiment.prepare(self.config(folder))
+    again = assembly.prepare(self.config(folder))
     state = train_step.initial_state(again.method, 5, again.mesh)
     assert_equal(state.params, averaged)
     for name in ('run', 'run/seed_0', 'run/seed_0/best'):
@@ -387,7 +388,7 @@ class RunTest(Folder):
     config = self.config(
       self.path, 'digits_ns3l', **{'method.name': 'dual_student'}
     )
-    method = experiment.build_method(config, 10, (8, 8, 1))
+    method = assembly.build_method(config, 10, (8, 8, 1))
     state = method.init(jax.random.key(0))
     assert_equal(state.params, {'a': params, 'b': params})
 

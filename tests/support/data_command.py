@@ -1,4 +1,4 @@
-"""A data folder of its own for each test of the data command."""
+"""A separate data folder for each test of the data command."""
 
 import os
 from unittest import mock

@@ -16,7 +16,7 @@ SCALE = np.array([1.0, 2.0, 4.0, 8.0])
 
 class Moving:
   """A view that only says that it moved, and makes images brighter; keeps what
-  it showed and said."""
+  it showed and printed."""
 
   def __init__(self):
     self.shown = []

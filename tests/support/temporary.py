@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 
 class FolderTestCase(parameterized.TestCase):
-  """Has an empty folder of its own, `self.folder`, for each test."""
+  """Has a separate empty folder, `self.folder`, for each test."""
 
   def setUp(self):
     super().setUp()

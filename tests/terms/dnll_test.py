@@ -1,4 +1,4 @@
-"""DNLL as a term: which view is asked, which head learns."""
+"""DNLL as a term: which view gives the labels, which head learns."""
 
 import jax
 import jax.numpy as jnp

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
-from term_inputs import BELIEF, LOGITS, NEGATIVE, THRESHOLD, rows, shared
+from term_inputs import LOGITS, NEGATIVE, PROBS, THRESHOLD, rows, shared
 
 from nsl_jax import errors, losses, terms
 from nsl_jax.terms import negative_samplers
@@ -12,7 +12,7 @@ from nsl_jax.terms import negative_samplers
 
 class NS3LTest(parameterized.TestCase):
   def test_one_pass(self):
-    """Algorithm 1: negatives by belief, probabilities from the same pass."""
+    """Algorithm 1: negatives and probabilities from the same pass."""
     term = terms.build('ns3l', passes=1, **THRESHOLD)
     refused = lambda key: self.fail('one pass must not run a second one')
     value = term(shared(second_pass=refused), rows(), jax.random.key(0))
@@ -21,7 +21,7 @@ class NS3LTest(parameterized.TestCase):
     )
 
   def test_two_passes(self):
-    """F-N2: negatives by belief, probabilities from one more pass."""
+    """F-N2: negatives from the first pass, probabilities from another one."""
     views = []
 
     def second_pass(key):
@@ -40,14 +40,14 @@ class NS3LTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 2)
   def test_gradient(self, passes):
-    """Invariant 6: it comes from the pass that gives p, not by the belief."""
+    """Invariant 6: through the pass that gives p, not through the targets."""
     term = terms.build('ns3l', passes=passes, **THRESHOLD)
 
     def total(first, second, target_probs):
       aux = shared(first, target_probs, lambda key: second)
       return term(aux, rows(), jax.random.key(0)).sum()
 
-    found = jax.grad(total, (0, 1, 2))(LOGITS, LOGITS, BELIEF)
+    found = jax.grad(total, (0, 1, 2))(LOGITS, LOGITS, PROBS)
     expected = jax.grad(
       lambda z: losses.negative_sampling_loss(z, NEGATIVE).sum()
     )(LOGITS)
@@ -106,7 +106,7 @@ class NS3LTest(parameterized.TestCase):
     )
     self.assertLen(views, 1)
     negative = np.array([[0, 1, 0, 0], [1, 0, 1, 1]], bool)
-    np.testing.assert_array_equal(BELIEF < 0.04, negative)
+    np.testing.assert_array_equal(PROBS < 0.04, negative)
     np.testing.assert_allclose(
       value, losses.negative_sampling_loss(LOGITS, negative)
     )

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 from absl.testing import absltest
-from term_inputs import BELIEF, LOGITS, rows, shared
+from term_inputs import LOGITS, PROBS, rows, shared
 
 from nsl_jax import losses, terms
 
@@ -16,7 +16,7 @@ class PseudoLabelTest(absltest.TestCase):
     self.assertEqual(value[0], 0.0)
     self.assertGreater(value[1], 0.0)
     np.testing.assert_array_equal(
-      value, losses.pseudo_label(LOGITS, BELIEF, threshold=0.95)
+      value, losses.pseudo_label(LOGITS, PROBS, threshold=0.95)
     )
 
 

@@ -10,6 +10,7 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import models
 from nsl_jax.training import (
+  assembly,
   checkpoint,
   config as config_lib,
   evaluate,
@@ -32,9 +33,9 @@ def config_of(argument, **changed):
 
 def setting(config):
   """Parts, data, rows of training batches and the state at the start."""
-  parts = experiment.prepare(config)
+  parts = assembly.prepare(config)
   split = pipeline.split_of(config, parts.source, 0)
-  data = experiment.data_of(parts, split)
+  data = assembly.data_of(parts, split)
   rows = feed.rows_at(
     pipeline.index_iterators(config, split, 0), range(3), parts.mesh
   )
@@ -147,7 +148,7 @@ class RecomputeTest(parameterized.TestCase):
       ),
       ('configs/digits_supervised.py', {}, False),  # has no norm
     ):
-      parts = experiment.prepare(config_of(argument, **changed))
+      parts = assembly.prepare(config_of(argument, **changed))
       self.assertEqual(parts.recompute is not None, wanted, argument)
 
 

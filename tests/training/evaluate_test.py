@@ -56,8 +56,8 @@ def by_class(images, labels, weights):
 def run(images, labels, weights, batch, devices, scale=32.0):
   mesh = mesh_lib.make(devices)
   whole = mesh_lib.replicated_sharding(mesh)
-  judge = evaluate.make_evaluate(linear(), normalize)
-  return judge(
+  measure = evaluate.make_evaluate(linear(), normalize)
+  return measure(
     mesh_lib.put(weights, whole),
     mesh_lib.put({'scale': np.float32(scale)}, whole),
     evaluate.on_device(images, labels, batch, mesh),
@@ -92,16 +92,16 @@ class EvaluateTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 1, 2)
   def test_padding_is_neither_right_nor_wrong(self, label):
-    # Padding is black and would be judged as class 0.
+    # Padding is black and would be counted as class 0.
     images = np.ones((5, 2, 3, 1), np.uint8)
     labels = np.full(5, label, np.int32)
     weights = np.eye(6, CLASSES, dtype=np.float32)
     weights[:] = weights[::-1]
     for devices in (1, 4):
       found = run(images, labels, weights, 4, devices)
-      judged = by_hand(images, labels, weights, 32.0)[0]
-      self.assertEqual(found['error'], judged)
-      self.assertIn(judged, (0, 100))
+      expected = by_hand(images, labels, weights, 32.0)[0]
+      self.assertEqual(found['error'], expected)
+      self.assertIn(expected, (0, 100))
       self.assertEqual(sum(found['by_class']['predicted']), 5)
 
   def test_many_batches(self):
@@ -122,10 +122,10 @@ class EvaluateTest(parameterized.TestCase):
 
     images, labels, weights = problem(30)
     mesh = mesh_lib.make(4)
-    judge = evaluate.make_evaluate(linear(), counted)
+    measure = evaluate.make_evaluate(linear(), counted)
     split = evaluate.on_device(images, labels, 8, mesh)
     for _ in range(2):
-      judge(jnp.asarray(weights), {'scale': jnp.ones(())}, split)
+      measure(jnp.asarray(weights), {'scale': jnp.ones(())}, split)
     self.assertEqual(traces, [(8, 2, 3, 1)])
 
   def test_state_decides(self):
@@ -344,8 +344,8 @@ class PointsTest(parameterized.TestCase):
     errors[0], points[0] = 0.0, mean  # one that is found
     mesh = mesh_lib.make(devices)
     whole = mesh_lib.replicated_sharding(mesh)
-    judge = evaluate.make_evaluate(linear(), normalize, tasks.REGRESSION)
-    found = judge(
+    measure = evaluate.make_evaluate(linear(), normalize, tasks.REGRESSION)
+    found = measure(
       mesh_lib.put(np.zeros((6, 10), np.float32), whole),
       mesh_lib.put(
         {'scale': np.float32(32.0), **tasks.REGRESSION.fit(known)}, whole
@@ -368,12 +368,12 @@ class PointsTest(parameterized.TestCase):
       'target_std': np.ones(6, np.float32),
     }
     predict = lambda state, x: state[x[:, 0, 0, 0].astype(int)]
-    judge = evaluate.make_evaluate(
+    measure = evaluate.make_evaluate(
       Method(init=None, update=None, predict=predict),
       lambda fitted, images: images,
       tasks.REGRESSION,
     )
-    found = judge(
+    found = measure(
       jnp.asarray(known + np.array([6, 0] * 3)),
       fitted,
       evaluate.on_device(

@@ -14,6 +14,7 @@ from absl.testing import absltest, parameterized
 from nsl_jax import errors
 from nsl_jax.data import normalize
 from nsl_jax.training import (
+  assembly,
   checkpoint,
   config as config_lib,
   evaluate,
@@ -46,7 +47,7 @@ class VersionTest(absltest.TestCase):
       with self.assertRaisesRegex(
         errors.UserError, r'is too old: .* install jax>=0\.8\.3'
       ):
-        experiment._check_version()
+        assembly._check_version()
     requirements = pathlib.Path(__file__).parents[2] / 'setup.cfg'
     self.assertIn('jax>=0.8.3\n', requirements.read_text())
 
@@ -70,7 +71,7 @@ class ExperimentTest(parameterized.TestCase):
 
   def test_two_seeds_have_their_own_split_and_one_compilation(self):
     parts = []
-    prepare = experiment.prepare
+    prepare = assembly.prepare
     self.enterContext(
       absltest.mock.patch.object(
         experiment,
@@ -168,7 +169,7 @@ class ExperimentTest(parameterized.TestCase):
   def test_the_best_network_is_kept(self, ema_decay):
     """It is found again with the errors that are reported of it."""
     parts = []
-    prepare = experiment.prepare
+    prepare = assembly.prepare
     self.enterContext(
       absltest.mock.patch.object(
         experiment,
@@ -181,7 +182,7 @@ class ExperimentTest(parameterized.TestCase):
       steps=24,
       ema_decay=ema_decay,
       **{
-        # The last step undoes what was learnt, so that the best comes earlier.
+        # The last step undoes the training, so that the best comes earlier.
         'eval.every_steps': 4,
         'checkpoint.every': 7,
         'checkpoint.keep': 1,
@@ -205,14 +206,14 @@ class ExperimentTest(parameterized.TestCase):
       position, {'step': best['step'], 'error': best['validation_error']}
     )
     split = pipeline.split_of(config, parts[0].source, 0)
-    data = experiment.data_of(parts[0], split)
+    data = assembly.data_of(parts[0], split)
     images, labels = (part[split.validation] for part in parts[0].source.train)
     held_out = evaluate.on_device(images, labels, 1000, parts[0].mesh)
-    for name, judged in {
+    for name, batches in {
       'test_error': parts[0].test,
       'validation_error': held_out,
     }.items():
-      found = parts[0].evaluate(state, data.normalization, judged)
+      found = parts[0].evaluate(state, data.normalization, batches)
       self.assertEqual(found['error'], best[name])
 
   def test_no_network_is_kept_where_nothing_is_held_out(self):
@@ -248,7 +249,7 @@ class ExperimentTest(parameterized.TestCase):
     self.assertEqual(results['steps'], 20)
 
   def test_one_class_for_everything_is_told(self):
-    """A rate at which nothing is learnt but one class, from the first step."""
+    """A rate at which nothing is learned but one class, from the first step."""
     with self.assertLogs('absl', 'WARNING') as logs:
       results = experiment.run(
         _config(words='seeds=1', steps=20, **{'optimizer.lr': 10.0}),
@@ -275,14 +276,14 @@ class ExperimentTest(parameterized.TestCase):
     """All weights are 1 before the step; decay takes a twentieth of some."""
     norms = []
     for on in ('kernels', 'all'):
-      parts = experiment.prepare(
+      parts = assembly.prepare(
         _config(weight_decay=50.0, weight_decay_on=on, **{'data.limit': 500})
       )
       state = train_step.initial_state(parts.method, 0, parts.mesh)
       state = state.replace(params=jax.tree.map(jnp.ones_like, state.params))
       config = _config(**{'data.limit': 500})
       split = pipeline.split_of(config, parts.source, 0)
-      data = experiment.data_of(parts, split)
+      data = assembly.data_of(parts, split)
       rows = feed.rows_at(
         pipeline.index_iterators(config, split, 0), range(1), parts.mesh
       )
@@ -375,8 +376,8 @@ class ExperimentTest(parameterized.TestCase):
   def tools_of(self, image_shape, fitted, **changes):
     """What a config's method is built from."""
     config = _config(**changes)
-    with absltest.mock.patch.object(experiment.methods, 'build') as build:
-      experiment.build_method(config, 10, image_shape, fitted)
+    with absltest.mock.patch.object(assembly.methods, 'build') as build:
+      assembly.build_method(config, 10, image_shape, fitted)
     return build.call_args.args[1]
 
   def test_views(self):
@@ -439,7 +440,7 @@ class ExperimentTest(parameterized.TestCase):
 
   def test_side_tables_are_only_built_where_asked_for(self):
     config = _config(**{'method.sampler': 'threshold'})
-    parts = experiment.prepare(config)
+    parts = assembly.prepare(config)
     self.assertEqual(parts.method.per_image_tables, ())
     with config.unlocked():
       config.method = dict(
@@ -453,7 +454,7 @@ class ExperimentTest(parameterized.TestCase):
         passes=1,
         terms={},
       )
-    parts = experiment.prepare(config)
+    parts = assembly.prepare(config)
     split = pipeline.split_of(config, parts.source, 0)
     tables = pipeline.per_image_tables(
       parts.method.per_image_tables, parts.source, split

@@ -41,11 +41,11 @@ class FeedTest(absltest.TestCase):
         np.testing.assert_array_equal(rows[name], more[name])
 
   def test_reading_stops_with_the_run(self):
-    asked = []
+    requested = []
 
     class Slow:
       def __getitem__(self, rows):
-        asked.append(rows)
+        requested.append(rows)
         return IMAGES[rows]
 
     calls = feed.calls(
@@ -53,7 +53,7 @@ class FeedTest(absltest.TestCase):
     )
     next(calls)
     calls.close()
-    self.assertLess(len(asked), 2 * 10)
+    self.assertLess(len(requested), 2 * 10)
 
   def test_an_error_reaches_the_loop(self):
     class Gone:

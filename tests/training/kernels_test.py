@@ -13,12 +13,7 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, models
 from nsl_jax.data import cache
-from nsl_jax.training import (
-  config as config_lib,
-  experiment,
-  kernels,
-  train_step,
-)
+from nsl_jax.training import assembly, config as config_lib, kernels, train_step
 
 _ONCE = """
 import jax
@@ -120,7 +115,7 @@ class OptionTest(absltest.TestCase):
     config = config_lib.load('configs/digits_supervised.py', smoke=True)
     wanted = {'xla_cpu_experimental_ynn_fusion_type': 'nonsense'}
     with mock.patch.object(kernels, 'options', return_value=wanted):
-      parts = experiment.prepare(config)
+      parts = assembly.prepare(config)
     state = train_step.initial_state(parts.method, 0, parts.mesh)
     with self.assertRaisesRegex(Exception, 'nonsense|ynn'):
       parts.evaluate(state, parts.fitted, parts.test)

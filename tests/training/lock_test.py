@@ -171,8 +171,8 @@ class ProcessesTest(absltest.TestCase):
     with tempfile.TemporaryDirectory() as folder:
       words = ('-m', 'nsl_jax.main', *_SMOKE, f'--workdir={folder}')
       started = [fresh_process.start(*words) for _ in range(2)]
-      said = [p.communicate(timeout=240) for p in started]
-      ended = sorted((p.returncode, *s) for p, s in zip(started, said))
+      outputs = [p.communicate(timeout=240) for p in started]
+      ended = sorted((p.returncode, *s) for p, s in zip(started, outputs))
       (status, _, err), (refused, out, told) = ended
       self.assertEqual((status, refused), (0, 2), (err, told))
       self.assertEqual(out, '')

@@ -1,4 +1,4 @@
-"""Several processes: how they meet, and what is said when one is not there."""
+"""Several processes: how they join, and the message when one is missing."""
 
 import pathlib
 import re
@@ -88,9 +88,9 @@ class RelayTest(parameterized.TestCase):
       'the processes did not all meet at host:1 within 9 s: start all of them',
     ),
   )
-  def test_an_abort_of_jax_is_one_line(self, said, when, line):
+  def test_an_abort_of_jax_is_one_line(self, printed, when, line):
     with tempfile.NamedTemporaryFile('w') as file:
-      file.write(said)
+      file.write(printed)
       file.flush()
       done = _python('-c', _ABORT, file.name, when)
       _, err = done.communicate(timeout=60)

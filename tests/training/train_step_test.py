@@ -232,7 +232,7 @@ class DevicesTest(parameterized.TestCase):
     )
     assert_close(history, spread, 1e-5)
     assert_close(one, four, 1e-5)
-    # Something was learnt that could have differed.
+    # Training changed something that could have differed.
     self.assertGreater(np.ptp(history['loss']), 1e-2)
     self.assertGreater(history['ns3l'].min(), 0)
 

@@ -23,7 +23,7 @@ from repository import ROOT
 
 from nsl_jax import errors, files
 from nsl_jax.data import splits
-from nsl_jax.inference import predictor, tables
+from nsl_jax.inference import loading, predictor, tables
 from nsl_jax.training import checkpoint, lock, metrics_log
 
 _SERVER = fake_bucket.Bucket()
@@ -99,7 +99,7 @@ class RunTest(absltest.TestCase):
   def test_weights_are_the_same(self):
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
     one, two = (
-      predictor.load(folder).predict_proba(images)
+      loading.load(folder).predict_proba(images)
       for folder in (_DISK, str(_REMOTE))
     )
     np.testing.assert_array_equal(one, two)

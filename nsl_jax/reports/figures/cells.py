@@ -17,6 +17,7 @@ from nsl_jax import errors
 from nsl_jax.papers import rows
 from nsl_jax.reports import style
 from nsl_jax.training import (
+  assembly,
   checkpoint,
   config as config_lib,
   experiment,
@@ -91,9 +92,7 @@ def train(cells: Sequence[Cell], workdir: pathlib.Path) -> list[Trained]:
   return trained
 
 
-def last_state(
-  parts: experiment.Parts, seed: int, folder: pathlib.Path
-) -> State:
+def last_state(parts: assembly.Parts, seed: int, folder: pathlib.Path) -> State:
   """The state of a seed after its last step.
 
   Raises:

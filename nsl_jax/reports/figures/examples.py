@@ -18,7 +18,7 @@ from nsl_jax.data import splits
 from nsl_jax.papers import rows
 from nsl_jax.reports import style
 from nsl_jax.reports.figures import cells
-from nsl_jax.training import experiment
+from nsl_jax.training import assembly
 
 SHOWN = 8
 _SEED = 0  # seed of the choice of images
@@ -68,9 +68,9 @@ def strip_of(trained: cells.Trained) -> Strip:
   """
   report = trained.results['reports'][0]
   folder = trained.folder / f'seed_{report["seed"]}'
-  parts = experiment.prepare(trained.cell.config, trained.folder)
+  parts = assembly.prepare(trained.cell.config, trained.folder)
   state = cells.last_state(parts, report['seed'], folder)
-  fitted = experiment.data_of(
+  fitted = assembly.data_of(
     parts, splits.load(folder / 'split.npz')
   ).normalization
   images, labels = parts.source.test

@@ -19,7 +19,7 @@ from nsl_jax.compose import combinators
 from nsl_jax.papers import rows
 from nsl_jax.reports import style
 from nsl_jax.reports.figures import cells
-from nsl_jax.training import experiment
+from nsl_jax.training import assembly
 from nsl_jax.types import Array, Outputs, State
 
 IMAGES = 2000
@@ -73,7 +73,7 @@ def features(trained: cells.Trained) -> tuple[np.ndarray, np.ndarray, str]:
     networks, or ''.
   """
   config, report = trained.cell.config, trained.results['reports'][0]
-  parts = experiment.prepare(config, trained.folder)
+  parts = assembly.prepare(config, trained.folder)
   state = cells.last_state(
     parts, report['seed'], trained.folder / f'seed_{report["seed"]}'
   )

@@ -286,15 +286,15 @@ class ContentTest(PageTest):
     self.assertEqual(read.texts['td'].count('–'), 3)
 
   def test_images_shown(self):
-    asked = []
+    requested = []
 
     def thumbnail(row):
-      asked.append(row)
+      requested.append(row)
       return _image(row)
 
     read = self.write(images=200, thumbnail=thumbnail)
     self.assertLen(read.of('li'), 9 + 24 + 24 + 1)
-    self.assertLen(asked, 48)
+    self.assertLen(requested, 48)
     for name in ('mistakes', 'least_sure'):
       self.assertLen(self.content[name], 24)
     wrong = [e['probability'] for e in self.content['mistakes']]

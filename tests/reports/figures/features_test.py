@@ -16,7 +16,7 @@ from nsl_jax import errors, models
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells, curves, features
-from nsl_jax.training import config as config_lib, experiment
+from nsl_jax.training import assembly, config as config_lib, experiment
 
 STEPS = 3
 CONFIG = 'configs/mnist_dnll.py'
@@ -108,7 +108,7 @@ class FeaturesTest(absltest.TestCase):
     cell, _ = self._cells()
     folder = self.folder / cell.name
     report = json.loads((folder / 'seed_0' / 'result.json').read_text())
-    parts = experiment.prepare(cell.config)
+    parts = assembly.prepare(cell.config)
     state = cells.last_state(parts, 0, folder / 'seed_0')
     self.assertEqual(int(state.step), STEPS)
     images, labels = sources.load('digits').test
@@ -156,7 +156,7 @@ class FeaturesTest(absltest.TestCase):
 
   def test_a_lost_checkpoint(self):
     cell, _ = self._cells()
-    parts = experiment.prepare(cell.config)
+    parts = assembly.prepare(cell.config)
     with tempfile.TemporaryDirectory() as folder:
       copy = pathlib.Path(folder) / 'seed_0'
       shutil.copytree(self.folder / 'dnll' / 'seed_0', copy)
@@ -171,7 +171,7 @@ class FeaturesTest(absltest.TestCase):
       alone.config.batch.to_dict(), {'labeled': 128, 'unlabeled': 0}
     )
     self.assertEqual(alone.label, '20 labels alone')
-    experiment.build_method(alone.config, 10, (28, 28, 1))
+    assembly.build_method(alone.config, 10, (28, 28, 1))
 
 
 if __name__ == '__main__':
