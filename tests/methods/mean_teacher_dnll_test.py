@@ -53,8 +53,8 @@ class CombinationTest(absltest.TestCase):
     )
 
   def test_as_released(self):
-    """Teacher and student, which give the labels, see the unlabeled images alone,
-    a term is a mean over these, the rest is divided by all; that pass of the student moves
+    """Teacher and student label views of the unlabeled images alone. A term is
+    a mean over these, the rest is divided by all; that pass of the student moves
     its statistics after the first one's (F-D11)."""
     method = build(
       'mean_teacher',
