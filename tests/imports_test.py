@@ -101,7 +101,7 @@ class FloorTest(parameterized.TestCase):
 
   def test_the_reader_of_imports_sees_them(self):
     known = modules()
-    found = set(own_imports(known['training.experiment'], known))
+    found = set(own_imports(known['training.assembly'], known))
     self.assertContainsSubset(
       {'training.train_step', 'methods', 'data.splits', 'types'}, found
     )

@@ -54,8 +54,8 @@ class CombinationTest(absltest.TestCase):
 
   def test_as_released(self):
     """Teacher and student label views of the unlabeled images alone. A term is
-    a mean over these, the rest is divided by all; that pass of the student moves
-    its statistics after the first one's (F-D11)."""
+    a mean over these, the rest is divided by all. The student's pass moves
+    its statistics after the first one (F-D11)."""
     method = build(
       'mean_teacher',
       tools_of(Normed()),

@@ -1,5 +1,7 @@
 """The rules of FixMatch and its successors against equations in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
