@@ -14,8 +14,8 @@ Time: sl and pl 40,000 steps of the 13-layer network, mt and mm 1,048,576 of
 WRN-28-2. Not measured with 128 images of each kind.
 Arguments: labels=500; host=mt, or mm, pl, sl; variant=v2, or v1, none;
 separate=true for a hold-out set of as many validation images as there are
-labels; holdout=128, held-out images a step; quick=true for a quarter of the
-steps.
+labels; holdout=, held-out images a step, by default as many as labeled ones;
+quick=true for a quarter of the steps.
 
 Profiles L-13 and L-WRN (docs/readings.md): the median of the last 20
 epochs is taken for all methods, where the code takes the mean for L2I (F-L9).

@@ -16,8 +16,8 @@ WRN-28-2. Of these mt with v2 takes 2.6 s on two CPU cores, a month a
 seed; the others and a GPU are not measured (docs/speed.md).
 Arguments: labels=250; host=mt, or mm, pl, sl; variant=v2, or v1, none;
 separate=true for a hold-out set of as many validation images as there are
-labels; holdout=25, held-out images a step; quick=true for a quarter of the
-steps.
+labels; holdout=, held-out images a step, by default as many as labeled ones;
+quick=true for a quarter of the steps.
 
 Profiles L-13 and L-WRN (docs/readings.md): the batch of mt and mm is
 32 as in the paper (64 in the released code), and the median of the last 20

@@ -17,8 +17,8 @@ Ours: not run.
 Time: 1,048,576 steps of WRN-28-2 on 960 images; not measured.
 Arguments: data=cifar10, or cifar100; labels=, by default the fewest of the
 table; method=fixmatch, or flexmatch, freematch, softmatch; mu=7, unlabeled
-images for each of the 64 labeled ones of a step; ns3l=unconfident, or all,
-negative labels for the images without a label, or for all.
+images for each of the 64 labeled ones of a step; ns3l=, by default none, or
+unconfident or all: negative labels for the images without a label, or for all.
 
 Family F (docs/readings.md).
 """

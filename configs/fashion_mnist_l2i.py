@@ -5,8 +5,8 @@ python -m nsl_jax.main --config=configs/fashion_mnist_l2i.py:host=mt,variant=v2
 Paper: none, these rows are ours.
 Ours: FM-SSL100-1 ... -12 at 1,200 steps are outdated, for the reason in
 results/.
-Time: 20,000 steps; at 1,200 a seed took 1.5 minutes for a host alone and 4 to 5
-with a variant, on two CPU cores.
+Time: 20,000 steps; at 1,200 a seed took 1.5 minutes for pl and mt alone, 3 for
+mm, and 4 to 5 with a variant, on two CPU cores.
 Arguments: host=mt, or mm, pl; variant=v2, or v1, none, or still for V1's second
 update with unchanged labels; labels=100.
 

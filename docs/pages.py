@@ -186,8 +186,9 @@ def configs() -> str:
     'A config is a Python file with the numbers of an experiment; its first '
     'lines say what it costs and gives. Arguments follow the file, joined by '
     'commas: `--config=configs/digits_ns3l.py:labels=20,seeds=3`. Every config '
-    'also takes those of [Training](training.md), and any of its fields is set '
-    'by `--config.FIELD=VALUE`.',
+    'also takes those of [Training](training.md) (folder.py: steps=N in place '
+    'of reduced and quick), and any of its fields is set by '
+    '`--config.FIELD=VALUE`.',
     '*paper* and *ours* are errors on the test images (accuracies where it '
     'says so), mean ± standard deviation over seeds. *time* is that of all '
     'seeds on a CPU, two cores unless the result says otherwise, the only '

@@ -150,7 +150,7 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
   except Exception as error:
     # A file that could not be written may not be removable; clients of buckets
-    # raise errors of their own.
+    # raise other errors.
     if not in_bucket(path) and not isinstance(error, OSError):
       raise
 

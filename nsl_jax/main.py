@@ -8,8 +8,8 @@ of a method, term, network or optimizer, can be set from here:
   --config.model.width=4            --config.method.terms.ns3l.weight=0.3
 
 `python -m nsl_jax options vat` lists the options of a part. Each config file's
-first lines say which arguments it takes after the colon; all take seeds=N,
-smoke=true and reduced=STEPS (every horizon scaled).
+first lines say which arguments it takes after the colon; all take seeds=N and
+smoke=true, and all but folder.py reduced=STEPS (every horizon scaled).
 """
 
 import json

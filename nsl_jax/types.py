@@ -194,7 +194,7 @@ class ForwardPass(NamedTuple):
 
 
 class Views(NamedTuple):
-  """The views that a loss used, for an update that imputes labels again.
+  """The views of a loss, for an update that recomputes the imputed labels.
 
   Attributes:
     x: f32[B_l, H, W, C], the labeled images.
@@ -267,8 +267,8 @@ class Aux(NamedTuple):
     stats: batch-normalization statistics, updated by the passes of the loss.
     slots: the method's slots after this loss.
     metrics: scalars to report.
-    views: the views of the images, for an update that imputes labels again;
-      None unless the method has two views of the unlabeled ones.
+    views: the views of the images, for an update that recomputes the imputed
+      labels; None unless the method has two views of the unlabeled ones.
   """
 
   inputs: TermInputs

@@ -74,6 +74,12 @@ _RUNS = (
           'mixmatch_ns3l',
           'ns3l',
           'pi_ns3l',
+          'fixmatch',
+          'flexmatch',
+          'freematch',
+          'softmatch',
+          'fixmatch_ns3l',
+          'fixmatch_pair',
         )
       ],
       *[

@@ -4,7 +4,7 @@ from absl.testing import absltest
 from repository import ROOT
 
 PACKAGE, TESTS = ROOT / 'nsl_jax', ROOT / 'tests'
-# Modules without a file of tests of their own name, and where they are tested.
+# Modules without a test file of the same name, and where they are tested.
 ELSEWHERE = {
   '__main__': 'package_test, commands/cli_test',
   'errors': 'the errors of every part',

@@ -410,13 +410,13 @@ class ObjectsTest(parameterized.TestCase):
       network = nsl_jax.load(folder)
       probabilities = network.predict_proba(source.test.images)
       self.assertEqual(probabilities.shape, (20, 3))
-      again = pickle.loads(pickle.dumps(network))
+      unpickled = pickle.loads(pickle.dumps(network))
       np.testing.assert_allclose(
-        again.predict_proba(source.test.images), probabilities, atol=1e-6
+        unpickled.predict_proba(source.test.images), probabilities, atol=1e-6
       )
     with self.subTest('and goes on there'):
-      again = nsl_jax.run(config, folder, source, verbose=False)
-      self.assertEqual(again['reports'], results['reports'])
+      resumed = nsl_jax.run(config, folder, source, verbose=False)
+      self.assertEqual(resumed['reports'], results['reports'])
 
     _define(self, CELL.replace('flat = ', 'flat = 2 * '))
     with self.subTest('not with another network of that name'):

@@ -95,8 +95,8 @@ def run(words: Sequence[str], cache: str) -> dict[str, float]:
 
 
 def measure(counts: Iterable[int]) -> dict[str, dict[str, dict[str, float]]]:
-  """By number of images, what training, training again (the images are decoded
-  then) and predicting them take.
+  """By number of images, what training, training with a filled cache of decoded
+  images, and predicting them take.
   """
   measured = {}
   for count in counts:
@@ -111,11 +111,11 @@ def measure(counts: Iterable[int]) -> dict[str, dict[str, dict[str, float]]]:
         '--config.model.name=small_cnn',
       ]
       first = run([*train, f'--workdir={root}/first'], cache)
-      cached_run = run([*train, f'--workdir={root}/again'], cache)
+      cached_run = run([*train, f'--workdir={root}/cached'], cache)
       predict = run(
         [
           'predict',
-          f'--workdir={root}/again',
+          f'--workdir={root}/cached',
           f'--images={photos}',
           f'--out={root}/labels.csv',
         ],

@@ -63,7 +63,7 @@ def build(name: str, **fields: Any) -> Term:
   if not callable(term):
     raise errors.UserError(
       f'term {name!r} returns {type(term).__name__}: return a function '
-      '(aux, batch, key) -> f32[N]'
+      '(inputs, batch, key) -> f32[N]'
     )
   return term
 

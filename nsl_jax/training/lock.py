@@ -88,12 +88,12 @@ class Lock:
       if not files.in_bucket(self._path):
         self._file = self._open()
       holder = self._read()
-      self._judge(holder)
+      self._check_holder_is_dead(holder)
       self._create(holder)
     except errors.UserError:
       self._close()
       raise
-    except Exception as error:  # clients of buckets raise errors of their own
+    except Exception as error:  # clients of buckets raise other errors
       self._close()
       if not files.in_bucket(self._path) and not isinstance(error, OSError):
         raise
@@ -138,7 +138,7 @@ class Lock:
       if error.errno not in _NO_LOCKS:
         raise
 
-  def _judge(self, holder: dict[str, Any]) -> None:
+  def _check_holder_is_dead(self, holder: dict[str, Any]) -> None:
     """Returns once the process in the content is dead.
 
     Raises:

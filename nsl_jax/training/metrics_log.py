@@ -41,7 +41,7 @@ def _writing(path: files.Path) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    # Clients of buckets raise errors of their own.
+    # Clients of buckets raise other errors.
     if not files.in_bucket(path) and not isinstance(error, OSError):
       raise
     raise errors.WriteError(

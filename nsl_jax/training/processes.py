@@ -257,8 +257,8 @@ def _relay(stderr_fd: int, child: int) -> tuple[bytes, int]:
 def _lost_line(fatal: bytes, address: str, within_s: int, joined: bool) -> str:
   if not joined:
     return (
-      f'the processes did not all meet at {address} within {within_s} s: start '
-      'all of them, and give each the same --num_processes'
+      f'the processes did not all connect to {address} within {within_s} s: '
+      'start all of them, and give each the same --num_processes'
     )
   remedy = 'the same command resumes from the last checkpoint'
   silent = _SILENT.search(fatal)

@@ -85,7 +85,7 @@ class RelayTest(parameterized.TestCase):
     (
       f'{_F}DEADLINE_EXCEEDED\n\nRPC: /x/RegisterTask\n*** Check failure',
       'not yet',
-      'the processes did not all meet at host:1 within 9 s: start all of them',
+      'the processes did not all connect to host:1 within 9 s: start all',
     ),
   )
   def test_an_abort_of_jax_is_one_line(self, printed, when, line):
@@ -131,7 +131,7 @@ class JoinTest(parameterized.TestCase):
       self.assertLen(err.splitlines(), 1, err)
       self.assertStartsWith(
         err,
-        f'error: the processes did not all meet at localhost:{port} within 5 s',
+        f'error: the processes did not all connect to localhost:{port} within',
       )
     self.assertLess(time.monotonic() - begun, 100)
 
