@@ -50,7 +50,9 @@ def thresholds(
 
 
 def _without_repeats(index: Array, confident: Array) -> Array:
-  """bool[N]: `confident`, of an image drawn twice only at its last place, so that the order in which a table is written does not matter."""
+  """bool[N]: `confident`, of an image drawn twice only at its last place, so that
+  the order in which a table is written does not matter.
+  """
   place = jnp.arange(index.shape[0])
   later = place[None] > place[:, None]
   same = (index[None] == index[:, None]) & confident[None]
