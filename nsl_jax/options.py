@@ -172,6 +172,12 @@ def _check_value(option: Option, value: Any, text: str) -> None:
   if value is None and option.default is None:
     return
   if callable(option.limit):
+    if not hasattr(value, 'items'):  # a mapping, or a ConfigDict
+      fields = ', '.join(of(option.limit))
+      raise errors.UserError(
+        f'{text}: has the fields {fields}; set one of them, such as '
+        f'{text.partition("=")[0]}.{next(iter(of(option.limit)))}'
+      )
     check_values(of(option.limit), value, text.partition('=')[0] + '.')
     return
   if isinstance(option.limit, tuple):

@@ -104,6 +104,8 @@ class Data(NamedTuple):
       their loss and does not train on them. Usually None.
     num_unlabeled: i32[], number of rows that are drawn as unlabeled; None where
       it is not known.
+    label_shares: f32[K], share of each class in the labeled images; None for
+      points and where it is not known.
   """
 
   images: Array
@@ -112,6 +114,7 @@ class Data(NamedTuple):
   per_image_tables: Mapping[str, Array]
   probe_images: tuple[Array, Array] | None = None
   num_unlabeled: Array | None = None
+  label_shares: Array | None = None
 
 
 class Batch(NamedTuple):
@@ -129,6 +132,7 @@ class Batch(NamedTuple):
     scale: f32[P], pixels per unit of standardized points; None for classes.
     probe_images: `Data.probe_images`, normalized.
     num_unlabeled: `Data.num_unlabeled`.
+    label_shares: `Data.label_shares`.
   """
 
   x: Array
@@ -141,6 +145,7 @@ class Batch(NamedTuple):
   scale: Array | None = None
   probe_images: tuple[Array, Array] | None = None
   num_unlabeled: Array | None = None
+  label_shares: Array | None = None
 
 
 class State(struct.PyTreeNode):

@@ -42,6 +42,84 @@ class Forward(NamedTuple):
   totals: Callable[[Batch], tuple[int, int]]
 
 
+def perturbable_pass(
+  components: Components,
+  params: Params,
+  stats: Stats,
+  images: Array,
+  view: Array,
+  key: Key,
+  *,
+  linearize: bool,
+  unlabeled: Callable[[Array], Array],
+) -> tuple[ForwardPass, Stats]:
+  """A forward pass that terms may perturb, and the updated statistics.
+
+  Args:
+    components: network and augmentation.
+    params: parameters.
+    stats: batch-normalization statistics before the pass.
+    images: f32[N, H, W, C], not augmented.
+    view: f32[N, H, W, C], augmented: the input of the pass.
+    key: of the dropout.
+    linearize: linearize the pass, for `ForwardPass.jvp`.
+    unlabeled: selects the rows of terms.
+  """
+
+  def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
+    outputs, updated = components.model.apply(
+      params, stats, view, train=True, key=key
+    )
+    return (outputs.logits, outputs.consistency), updated
+
+  def apply_new_augmentation(images: Array, key: Key) -> Array:
+    view_key, noise_key = jax.random.split(key)
+    new_view, _ = tasks.view(components, images, view_key)
+    outputs, _ = components.model.apply(
+      params, stats, new_view, train=True, key=noise_key
+    )
+    logits: Array = outputs.logits
+    return logits
+
+  jvp = None
+  if linearize:
+    heads, linearized, updated = jax.linearize(network, view, has_aux=True)
+    jvp = lambda change: linearized(change)[0]
+  else:
+    heads, updated = network(view)
+  forward_pass = ForwardPass(
+    images=images,
+    view=view,
+    logits=heads[0],
+    consistency=heads[1],
+    jvp=jvp,
+    apply_same_dropout=lambda view: network(view)[0][0],
+    apply_new_augmentation=apply_new_augmentation,
+    unlabeled=unlabeled,
+  )
+  return forward_pass, updated
+
+
+def second_pass_of(
+  components: Components, params: Params, stats: Stats, batch: Batch
+) -> Callable[..., Array]:
+  """`TermInputs.second_pass` on a view of the unlabeled images alone."""
+
+  def second_pass(key: Key, given_params: Params | None = None) -> Array:
+    view_key, noise_key = jax.random.split(key)
+    outputs, _ = components.model.apply(
+      params if given_params is None else given_params,
+      stats,
+      components.augment(batch.u, view_key),
+      train=True,
+      key=noise_key,
+    )
+    logits: Array = outputs.logits
+    return logits
+
+  return second_pass
+
+
 SECOND_PASS_ROWS = ('all', 'unlabeled')
 
 
@@ -105,37 +183,24 @@ def forward_passes(
     images, cut = rows(batch, not shared_batch_norm)
     view, noise_key, shift = augment_with_shift(images, second)
 
-    def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
-      outputs, stats = forward(params, state.stats, view, noise_key)
-      return (outputs.logits, outputs.consistency), stats
-
-    def apply_new_augmentation(images: Array, key: Key) -> Array:
-      return forward(params, state.stats, *augmented(images, key))[0].logits
-
-    jvp = None
-    if linearize:
-      heads, linearized, stats = jax.linearize(network, view, has_aux=True)
-      jvp = lambda change: linearized(change)[0]
-    else:
-      heads, stats = network(view)
-    logits, consistency = heads
+    forward_pass, stats = perturbable_pass(
+      components,
+      params,
+      state.stats,
+      images,
+      view,
+      noise_key,
+      linearize=linearize,
+      unlabeled=lambda rows: rows[cut:],
+    )
     if shared_batch_norm:
-      labeled, shift = logits[:cut], None if shift is None else shift[:cut]
+      labeled = forward_pass.logits[:cut]
+      shift = None if shift is None else shift[:cut]
     else:
       labeled_view, labeled_noise, shift = augment_with_shift(batch.x, first)
       outputs, stats = forward(params, state.stats, labeled_view, labeled_noise)
       labeled = outputs.logits
     labels = tasks.shift_labels(batch.y, shift, batch.scale)
-    forward_pass = ForwardPass(
-      images=images,
-      view=view,
-      logits=logits,
-      consistency=consistency,
-      jvp=jvp,
-      apply_same_dropout=lambda view: network(view)[0][0],
-      apply_new_augmentation=apply_new_augmentation,
-      unlabeled=lambda rows: rows[cut:],
-    )
     return (labeled, labels), forward_pass, stats
 
   def second_pass_with_stats(

@@ -19,10 +19,8 @@ from nsl_jax.types import (
   Key,
   Metrics,
   Outputs,
-  Params,
   Schedule,
   State,
-  Stats,
   Term,
   Update,
 )
@@ -102,25 +100,6 @@ def init(
     )
 
   return start
-
-
-def second_pass_of(
-  components: Components, params: Params, stats: Stats, batch: Batch
-) -> Callable[..., Array]:
-  """`TermInputs.second_pass` of one network."""
-
-  def second_pass(key: Key, given_params: Params | None = None) -> Array:
-    view, noise = jax.random.split(key)
-    outputs, _ = components.model.apply(
-      params if given_params is None else given_params,
-      stats,
-      components.augment(batch.u, view),
-      train=True,
-      key=noise,
-    )
-    return outputs.logits
-
-  return second_pass
 
 
 def add_terms(

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from nsl_jax import errors, losses
-from nsl_jax.compose import mixing, two_networks
+from nsl_jax.compose import forward, mixing
 from nsl_jax.types import (
   Array,
   Aux,
@@ -27,7 +28,6 @@ from nsl_jax.types import (
 
 # Slots that every method of this structure keeps.
 MEAN, HISTOGRAM = 'prediction_mean', 'prediction_histogram'
-PRIOR = 'label_prior'
 _ALIGNED = 'alignment_mean'  # slot of a rule that aligns its predictions
 ALIGNMENTS = ('none', 'uniform', 'labels')
 MIXES = ('none', 'mixup', 'cutmix')
@@ -42,8 +42,7 @@ class Predictions(NamedTuple):
     mean: f32[K], moving average of their means, this step included; starts at
       1 / K.
     histogram: f32[K], the same of the shares of the predicted classes.
-    prior: f32[K], moving average of the class shares of the labeled batches;
-      starts at the first.
+    label_shares: f32[K], of the labeled images; None where they are not known.
     rows: i32[N], rows of the images in the data.
     num_unlabeled: i32[], number of unlabeled images in the data; None where it
       is not known.
@@ -55,7 +54,7 @@ class Predictions(NamedTuple):
   probs: Array
   mean: Array
   histogram: Array
-  prior: Array
+  label_shares: Array | None
   rows: Array
   num_unlabeled: Array | None
   slots: Mapping[str, Any]
@@ -91,12 +90,24 @@ class Rule(NamedTuple):
   terms: Mapping[str, Mapping[str, Any]] = {}
 
 
-def moving_average(
-  old: Array, new: Array, decay: float, step: Array | None = None
-) -> Array:
-  """decay * old + (1 - decay) * new; `new` at step 0 if a step is given."""
-  average = decay * old + (1.0 - decay) * new
-  return average if step is None else jnp.where(step == 0, new, average)
+def moving_average(old: Array, new: Array, decay: float) -> Array:
+  """decay * old + (1 - decay) * new."""
+  average: Array = optax.incremental_update(new, old, 1.0 - decay)
+  return average
+
+
+def known_shares(shares: Array | None, use: str) -> Array:
+  """The class shares of the labeled images.
+
+  Raises:
+    errors.UserError: if they are not known; `use` is what needs them.
+  """
+  if shares is None:
+    raise errors.UserError(
+      f'{use} needs the class shares of the labeled images: set '
+      'Data.label_shares'
+    )
+  return shares
 
 
 def alignment_slots(kind: str, classes: int) -> dict[str, Array]:
@@ -122,16 +133,16 @@ def align(
   """
   if kind == 'none':
     return predictions.probs, {}
-  mean = moving_average(
-    predictions.slots[_ALIGNED],
-    predictions.probs.mean(0),
-    predictions.decay,
-    predictions.step,
+  newest = predictions.probs.mean(0)
+  mean = jnp.where(
+    predictions.step == 0,
+    newest,
+    moving_average(predictions.slots[_ALIGNED], newest, predictions.decay),
   )
   classes = predictions.probs.shape[-1]
-  target = (
-    predictions.prior if kind == 'labels' else jnp.full(classes, 1.0 / classes)
-  )
+  target = jnp.full(classes, 1.0 / classes)
+  if kind == 'labels':
+    target = known_shares(predictions.label_shares, 'dist_align=labels')
   scaled = predictions.probs * ((target + _SMALL) / (mean + _SMALL))[None]
   return scaled / scaled.sum(-1, keepdims=True), {_ALIGNED: mean}
 
@@ -139,13 +150,7 @@ def align(
 def initial_slots(rule: Rule, classes: int, images: int) -> dict[str, Array]:
   """All slots before the first step."""
   even = jnp.full(classes, 1.0 / classes, jnp.float32)
-  slots_of_rule = rule.slots(classes, images)
-  return {
-    MEAN: even,
-    HISTOGRAM: even,
-    PRIOR: jnp.zeros(classes),
-    **slots_of_rule,
-  }
+  return {MEAN: even, HISTOGRAM: even, **rule.slots(classes, images)}
 
 
 def label_of(probs: Array, *, hard: bool, temperature: float) -> Array:
@@ -237,8 +242,8 @@ def weak_strong_loss(
     mix: whether to mix each strong view, and its target, with that of another
       image: one of `MIXES`.
     alpha: parameter of the Beta distribution of mixing ratios.
-    logit_adjustment: factor of log(prior) that is added to the logits of the
-      labeled images (Menon et al. 2021); 0 for none.
+    logit_adjustment: factor of the log of the class shares of the labeled
+      images, which is added to their logits (Menon et al. 2021); 0 for none.
     linearize: linearize the pass, for `ForwardPass.jvp`.
   """
   strong_view = components.strong or components.augment
@@ -253,40 +258,33 @@ def weak_strong_loss(
     *view_keys, mixing_key, passing = jax.random.split(key, 5)
     x = components.augment(batch.x, view_keys[0])
     weak = components.augment(batch.u, view_keys[1])
-    strong, mixed = strong_view(batch.u, view_keys[2]), None
+    views = Views(x, strong_view(batch.u, view_keys[2]), weak, batch.y)
+    mixed, trained_on = None, views
     if mix != 'none':
-      mixed = mixed_views(mix, strong, mixing_key, alpha=alpha)
-      strong = mixed.images
-    views = Views(x, strong, weak, batch.y)
+      mixed = mixed_views(mix, views.student_view, mixing_key, alpha=alpha)
+      trained_on = views._replace(student_view=mixed.images)
     logits = _forward(
-      components, params, state, batch, views, passing, linearize=linearize
+      components, params, state, batch, trained_on, passing, linearize=linearize
     )
-    labels_x = jax.nn.one_hot(batch.y, logits.labeled.shape[-1])
-    constant = jax.lax.stop_gradient(logits.weak)
-    predictions = see(state, batch, constant, labels_x.mean(0), decay)
-    targets = jax.lax.stop_gradient(rule.targets(predictions))
+    predictions = see(state, batch, jax.lax.stop_gradient(logits.weak), decay)
+    targets = rule.targets(predictions)
     label = label_of(targets.probs, hard=hard, temperature=temperature)
     label = targets.weights[:, None] * label
     probs, weights = targets.probs, targets.weights
     if mixed is not None:
       label, probs, weights = map(mixed.of, (label, probs, weights))
-    prior = jnp.log(jnp.maximum(predictions.prior, _SMALL))[None]
+    labeled = logits.labeled
+    if logit_adjustment:
+      shares = known_shares(batch.label_shares, 'logit_adjustment')
+      labeled += logit_adjustment * jnp.log(jnp.maximum(shares, _SMALL))[None]
     parts = {
-      'cross_entropy': losses.cross_entropy(
-        logits.labeled + logit_adjustment * prior, batch.y
-      ).mean(),
+      'cross_entropy': losses.cross_entropy(labeled, batch.y).mean(),
       'strong_view': losses.cross_entropy(logits.strong, label).mean(),
       'confident': targets.weights.mean(),
     }
-    averages = {
-      MEAN: predictions.mean,
-      HISTOGRAM: predictions.histogram,
-      PRIOR: predictions.prior,
-    }
+    averages = {MEAN: predictions.mean, HISTOGRAM: predictions.histogram}
     single = mixed is None  # whether each row is one image
-    second_pass = two_networks.second_pass_of(
-      components, params, state.stats, batch
-    )
+    second_pass = forward.second_pass_of(components, params, state.stats, batch)
     inputs = TermInputs(
       logits.strong,
       target_probs=probs,
@@ -340,71 +338,51 @@ def _forward(
   noise, weak_noise = jax.random.split(key)
   together = bool(jax.tree.leaves(state.stats))
   parts = [views.teacher_view] * together + [views.student_view]
-  view = jnp.concatenate([views.x, *parts])
-
-  def apply(
-    params: Params, view: Array, noise: Key
-  ) -> tuple[tuple[Array, Array], Stats]:
-    outputs, stats = components.model.apply(
-      params, state.stats, view, train=True, key=noise
-    )
-    return (outputs.logits, outputs.consistency), stats
-
-  def apply_new_augmentation(images: Array, key: Key) -> Array:
-    view_key, noise = jax.random.split(key)
-    return apply(params, components.augment(images, view_key), noise)[0][0]
-
-  def network(view: Array) -> tuple[tuple[Array, Array], Stats]:
-    return apply(params, view, noise)
-
-  jvp = None
-  if linearize:
-    heads, move, stats = jax.linearize(network, view, has_aux=True)
-    jvp = lambda change: move(change)[0]
-  else:
-    heads, stats = network(view)
-  logits, consistency = heads
-  weak = logits[labeled : labeled + count]
-  if not together:
-    constant = jax.lax.stop_gradient(params)
-    weak = apply(constant, views.teacher_view, weak_noise)[0][0]
-  strong_pass = ForwardPass(
-    images=jnp.concatenate([batch.x, *[batch.u] * len(parts)]),
-    view=view,
-    logits=logits,
-    consistency=consistency,
-    jvp=jvp,
-    apply_same_dropout=lambda view: network(view)[0][0],
-    apply_new_augmentation=apply_new_augmentation,
+  strong_pass, stats = forward.perturbable_pass(
+    components,
+    params,
+    state.stats,
+    jnp.concatenate([batch.x, *[batch.u] * len(parts)]),
+    jnp.concatenate([views.x, *parts]),
+    noise,
+    linearize=linearize,
     unlabeled=lambda rows: rows[-count:],
   )
+  logits = strong_pass.logits
+  weak = logits[labeled : labeled + count]
+  if not together:
+    outputs, _ = components.model.apply(
+      jax.lax.stop_gradient(params),
+      state.stats,
+      views.teacher_view,
+      train=True,
+      key=weak_noise,
+    )
+    weak = outputs.logits
   return _Logits(logits[:labeled], weak, logits[-count:], strong_pass, stats)
 
 
-def see(
-  state: State, batch: Batch, logits: Array, shares: Array, decay: float
-) -> Predictions:
+def see(state: State, batch: Batch, logits: Array, decay: float) -> Predictions:
   """What a rule sees, with the moving averages after this step.
 
   Args:
     state: the state before the step.
     batch: for the rows of the images in the data.
     logits: f32[N, K] of the weak views, constant.
-    shares: f32[K], class shares of the labeled images.
     decay: of the moving averages.
   """
   probs = jax.nn.softmax(logits)
   classes = probs.shape[-1]
   predicted = jax.nn.one_hot(probs.argmax(-1), classes, dtype=probs.dtype)
-  slots, step = state.slots, state.step
+  slots = state.slots
   return Predictions(
     probs=probs,
     mean=moving_average(slots[MEAN], probs.mean(0), decay),
     histogram=moving_average(slots[HISTOGRAM], predicted.mean(0), decay),
-    prior=moving_average(slots[PRIOR], shares, decay, step),
+    label_shares=batch.label_shares,
     rows=batch.u_index,
     num_unlabeled=batch.num_unlabeled,
     slots=slots,
-    step=step,
+    step=state.step,
     decay=decay,
   )

@@ -169,9 +169,12 @@ def _fit_features(kind: str, features: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:
-  """f32[B, H, W, C] in [0, 1] -> normalized, with arrays of `fit`; not for
-  `gcn_zca`.
+  """f32[B, H, W, C] in [0, 1] -> normalized, with arrays of `fit`.
+
+  Raises:
+    errors.UserError: for `gcn_zca`, which removes the contrast.
   """
+  _refuse_whitening(kind)
   if kind == 'signed':
     return unit * 2.0 - 1.0
   if kind in ('standard', 'common'):
@@ -186,17 +189,21 @@ def invert(kind: str, fitted: Mapping[str, Array], images: Array) -> Array:
   Raises:
     errors.UserError: for `gcn_zca`, which removes the contrast.
   """
-  if kind == 'gcn_zca':
-    raise errors.UserError(
-      'config.data.normalize=gcn_zca cannot be undone, which jitter, '
-      'randaugment and cutout require: use unit, signed or standard'
-    )
+  _refuse_whitening(kind)
   if kind == 'signed':
     return (images + 1.0) / 2.0
   if kind in ('standard', 'common'):
     mean, std = _of_channels(fitted)
     return images * std + mean
   return images
+
+
+def _refuse_whitening(kind: str) -> None:
+  if kind == 'gcn_zca':
+    raise errors.UserError(
+      'config.data.normalize=gcn_zca cannot be undone, which jitter, '
+      'randaugment and cutout require: use unit, signed or standard'
+    )
 
 
 def _of_channels(fitted: Mapping[str, Array]) -> tuple[Array, Array]:

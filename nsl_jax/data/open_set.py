@@ -43,7 +43,7 @@ def without_classes(
   number[known_classes] = np.arange(len(known_classes))
   labels = source.train.labels
   hidden = np.isin(labels, np.setdiff1d(unknown, unlabeled or unknown))
-  train_rows = np.flatnonzero(~(hidden & bool(unlabeled)))
+  train_rows = np.flatnonzero(~hidden)
   source = examples.take(
     source, train_rows, np.flatnonzero(number[source.test.labels] >= 0)
   )

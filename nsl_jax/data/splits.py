@@ -101,17 +101,20 @@ def _thinned(
   imbalance: float,
   rng: np.random.Generator,
 ) -> np.ndarray:
-  """Rows of a long tail: all of the largest class, fewer of the others."""
+  """Rows of a long tail: all of the largest class that there is, fewer of the
+  others.
+  """
   if (labels[rows] < 0).any():
     raise errors.UserError(
       f'config.data.imbalance_unlabeled={imbalance} needs the classes of all '
       f'unlabeled images, and {(labels[rows] < 0).sum():,} have none: set it '
       'to 1'
     )
-  shares = long_tail(num_classes, imbalance)
   rows = rng.permutation(rows)
-  largest = np.bincount(labels[rows], minlength=num_classes)[shares.argmax()]
-  counts = np.maximum(np.round(shares * largest), 1)
+  available = np.bincount(labels[rows], minlength=num_classes)
+  shares = np.where(available, long_tail(num_classes, imbalance), 0.0)
+  largest = available[shares.argmax()]
+  counts = np.maximum(np.round(shares / shares.max() * largest), 1)
   return rows[_rank(labels[rows]) < counts[labels[rows]]]
 
 
@@ -263,16 +266,19 @@ def make(
     rng,
     imbalance=imbalance,
   )
-  remaining = np.setdiff1d(remaining, chosen)
+  remaining, included = np.setdiff1d(remaining, chosen), chosen
   if unlabeled_classes is not None:
-    remaining = remaining[np.isin(labels[remaining], [-1, *unlabeled_classes])]
+    remaining, included = (
+      rows[np.isin(labels[rows], [-1, *unlabeled_classes])]
+      for rows in (remaining, included)
+    )
   if imbalance_unlabeled != 1.0:
     stream = np.random.default_rng([seed, 0x7A11])
     remaining = _thinned(
       remaining, labels, num_classes, imbalance_unlabeled, stream
     )
   if unlabeled_includes_labeled:
-    remaining = np.union1d(remaining, chosen)
+    remaining = np.union1d(remaining, included)
   return Split(
     *(
       np.sort(rows).astype(np.int32)

@@ -7,14 +7,15 @@ Algorithm 1 has only the latter (F-D1). Both networks are updated at once as in
 Algorithm 1; the abstract describes alternating roles (F-D21).
 """
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from nsl_jax import errors, losses, options, schedules, terms as terms_lib
-from nsl_jax.compose import combinators, two_networks
+from nsl_jax.compose import combinators, forward, two_networks
 from nsl_jax.terms import error_perception
 from nsl_jax.types import (
   Array,
@@ -41,20 +42,11 @@ def error_matrix_slot(name: str) -> str:
   return f'mistakes_{name}'
 
 
-class _Positives(NamedTuple):
-  """Options of the labels of FixMatch, see `_positives`."""
-
-  threshold: float
-  weight: float
-  where: str
-
-
 @options.declare(
   threshold='[0, 1]', weight='>= 0', where=('all', 'unconfident')
 )
-def _positives(
-  *, threshold: float = 0.95, weight: float = 1.0, where: str = 'all'
-) -> _Positives:
+@dataclasses.dataclass(frozen=True)
+class _Positives:
   """Each network is a FixMatch student.
 
   Args:
@@ -64,7 +56,10 @@ def _positives(
     where: the images with negative labels, `all`, or the `unconfident` ones,
       which have no label.
   """
-  return _Positives(threshold, weight, where)
+
+  threshold: float = 0.95
+  weight: float = 1.0
+  where: str = 'all'
 
 
 def dnll_loss(
@@ -126,7 +121,7 @@ def dnll_loss(
         outputs[n].logits[batch.x.shape[0] :],
         target_probs=probs_of[n],
         normalizer=batch.u.shape[0],
-        second_pass=two_networks.second_pass_of(
+        second_pass=forward.second_pass_of(
           components, params[n], state.stats[n], batch
         ),
         weights=None if positives is None else confident(probs_of[n]),
@@ -184,7 +179,7 @@ def dnll_loss(
   count='>= 1',
   unsupervised=tuple(_UNSUPERVISED),
   decay='[0, 1)',
-  positives=_positives,
+  positives=_Positives,
 )
 def build(
   components: Components,
@@ -208,7 +203,8 @@ def build(
   Args:
     components: network, optimizer and augmentation; `strong` is the view that
       is trained on.
-    terms: further terms, on the strong view of each network.
+    terms: further terms, on the strong view of each network; their second
+      passes see a new weak view.
     selection: `ep` draws negative labels uniformly, `epm` by the errors of the
       network that learns (section 3.5, F-D6).
     count: m, negative labels per image, 1 to K - 1.
@@ -221,7 +217,7 @@ def build(
     decay: decay of the moving average of the error-perception matrix; the paper
       states none (F-D6).
     positives: makes a pair of FixMatch students, which teach each other
-      negative labels: `threshold`, `weight` and `where` of `_positives`.
+      negative labels: `threshold`, `weight` and `where` of `_Positives`.
   """
   loss = dnll_loss(
     components,
@@ -232,7 +228,7 @@ def build(
       weight=weight, ramp=ramp, ramp_steps=ramp_steps, hold_steps=hold_steps
     ),
     parts=_UNSUPERVISED[unsupervised],
-    positives=None if positives is None else _positives(**positives),
+    positives=None if positives is None else _Positives(**positives),
   )
   loss = two_networks.add_terms(loss, terms_lib.from_config(terms))
   start = two_networks.init(components)

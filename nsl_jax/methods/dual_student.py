@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from nsl_jax import errors, losses, options, schedules, terms as terms_lib
-from nsl_jax.compose import combinators, two_networks
+from nsl_jax.compose import combinators, forward, two_networks
 from nsl_jax.terms import error_perception
 from nsl_jax.types import (
   Array,
@@ -120,7 +120,7 @@ def dual_student_loss(
         target_probs=jax.nn.softmax(elsewhere[n].logits[cut:]),
         normalizer=images.shape[0],
         consistency_u=outputs[n].consistency[cut:],
-        second_pass=two_networks.second_pass_of(
+        second_pass=forward.second_pass_of(
           components, params[n], state.stats[n], batch
         ),
       )

@@ -39,9 +39,7 @@ def thresholds(
   >>> print(thresholds(jnp.array([0, 0, 1, -1]), 2, 4, threshold=0.9))
   [0.9 0.3]
   """
-  count = jnp.where(
-    predicted[:, None] == jnp.arange(classes)[None], 1.0, 0.0
-  ).sum(0)
+  count = jax.nn.one_hot(predicted, classes).sum(0)  # -1 is a row of zeros
   most = count.max()
   if thresh_warmup:
     most = jnp.maximum(most, num_unlabeled - count.sum())
@@ -50,8 +48,8 @@ def thresholds(
 
 
 def _without_repeats(index: Array, confident: Array) -> Array:
-  """bool[N]: `confident`, of an image drawn twice only at its last place, so that
-  the order in which a table is written does not matter.
+  """bool[N]: `confident`, of an image drawn twice only at its last place: the
+  order in which a table is written must not matter.
   """
   place = jnp.arange(index.shape[0])
   later = place[None] > place[:, None]
@@ -93,6 +91,10 @@ def rule(*, threshold: float = 0.95, thresh_warmup: bool = True) -> Rule:
     return Targets(seen.probs, weights, {PREDICTED: table})
 
   def slots(classes: int, images: int) -> dict[str, jax.Array]:
+    if not images:
+      raise errors.UserError(
+        'flexmatch needs the number of images: set Components.num_images'
+      )
     return {PREDICTED: jnp.full(images, -1, jnp.int32)}
 
   return Rule(targets, slots)

@@ -41,7 +41,8 @@ def build(
       is trained on.
     rule: the rule.
     name: name of the method.
-    terms: further terms, on the strong views.
+    terms: further terms, on the strong views; their second passes see new weak
+      views.
     weight: weight of the unlabeled loss.
     hard: the label of an image is its most probable class; otherwise its
       sharpened probabilities.

@@ -11,6 +11,7 @@ from nsl_jax.compose import weak_strong
 from nsl_jax.compose.weak_strong import Predictions, Rule, Targets
 from nsl_jax.methods import of_rule
 
+_SMALL = 1e-12
 CENTER, VARIANCE = 'softmatch_mean', 'softmatch_variance'  # slots
 
 
@@ -30,14 +31,16 @@ def rule(*, n_sigma: float = 2.0, dist_align: str = 'uniform') -> Rule:
     probs, slots = weak_strong.align(dist_align, seen)
     probability = probs.max(-1)
     rows = probability.shape[0]
-    # The unbiased variance, of which a single row has none.
-    spread = probability.var() * rows / max(rows - 1, 1)
+    spread = probability.var(ddof=min(1, rows - 1))  # a single row has none
     center, variance = (
       weak_strong.moving_average(seen.slots[slot], new, seen.decay)
       for slot, new in ((CENTER, probability.mean()), (VARIANCE, spread))
     )
     below = jnp.minimum(probability - center, 0.0)
-    weights = jnp.exp(-(below**2) / (2.0 * variance / n_sigma**2))
+    # A single row may have a variance of 0.
+    weights = jnp.exp(
+      -((n_sigma * below) ** 2) / jnp.maximum(2.0 * variance, _SMALL)
+    )
     slots = {**slots, CENTER: center, VARIANCE: variance}
     return Targets(seen.probs, weights, slots)
 

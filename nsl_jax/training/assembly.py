@@ -255,6 +255,14 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
     probe_images = mesh_lib.put(
       (images, parts.task.encode(fitted, probe_labels)), replicated
     )
+  label_shares = None
+  if parts.source.num_classes:
+    counts = np.bincount(
+      labels[split.labeled], minlength=parts.source.num_classes
+    )
+    label_shares = mesh_lib.put(
+      (counts / counts.sum()).astype(np.float32), replicated
+    )
   return Data(
     images=parts.images,
     labels=mesh_lib.put(parts.task.encode(fitted, labels), replicated),
@@ -262,4 +270,5 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
     per_image_tables=mesh_lib.put(tables, replicated),
     probe_images=probe_images,
     num_unlabeled=mesh_lib.put(np.int32(len(split.unlabeled)), replicated),
+    label_shares=label_shares,
   )

@@ -234,6 +234,12 @@ def _replace_part(config: Config, field: str, text: str) -> None:
 def _section(config: Config, section: str, field: str) -> Config:
   fields = config
   for name in filter(None, section.split('.')):
+    if name in fields and fields[name] is None and fields is config.method:
+      # An option with fields that is off: setting one of them turns it on.
+      part = method_options(fields)[name].limit
+      if callable(part):
+        fields[name] = Config()
+        _fill(fields[name], options.of(part))
     if name not in fields or not isinstance(fields[name], Config):
       raise errors.UserError(_no_field(field, name, fields, section))
     fields = fields[name]
@@ -368,7 +374,7 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
   return {
     name: option.limit
     for name, option in declared.items()
-    if callable(option.limit) and fields.get(name)
+    if callable(option.limit) and hasattr(fields.get(name), 'items')
   }
 
 

@@ -58,6 +58,7 @@ def make_batch(normalize: Normalize, data: Data, rows: Rows) -> Batch:
     scale=tasks.scale_of(data.normalization),
     probe_images=probe_images,
     num_unlabeled=data.num_unlabeled,
+    label_shares=data.label_shares,
     **held,
   )
 

@@ -10,10 +10,11 @@ from scipy import special
 
 from nsl_jax import errors, methods
 from nsl_jax.compose import weak_strong
+from nsl_jax.methods import fixmatch
 from nsl_jax.types import Batch, Components, Model, Outputs
 
 K, IMAGES, UNLABELED = 4, 20, 15
-DECAY = 0.9
+SHARES = np.array([0.5, 0.3, 0.15, 0.05], np.float32)  # not those of a batch
 SHAPE = (3, 3, 1)
 
 
@@ -58,6 +59,7 @@ def make_batch(labeled=5, unlabeled=8):
     u_index=jnp.arange(unlabeled),
     per_image_tables={},
     num_unlabeled=jnp.asarray(UNLABELED),
+    label_shares=jnp.asarray(SHARES),
   )
 
 
@@ -70,8 +72,7 @@ def loss_by_hand(w, batch, *, centered, threshold, hard, weight, tau=0.0):
   if centered:
     logits = logits - logits.mean(0)
   known, first, second = np.split(logits, [5, 13])
-  shares = np.bincount(np.asarray(batch.y), minlength=K) / len(batch.y)
-  known = known + tau * np.log(shares)
+  known = known + tau * np.log(SHARES)
   log_x, log_u = (special.log_softmax(part, -1) for part in (known, second))
   supervised = -log_x[np.arange(5), np.asarray(batch.y)].mean()
 
@@ -116,6 +117,16 @@ class LossTest(parameterized.TestCase):
     gradient = (w - np.asarray(moved.params['w'])) / 0.1
     np.testing.assert_allclose(gradient, numeric.slope(value, w), atol=2e-5)
 
+  def test_logit_adjustment_needs_the_shares(self):
+    method = methods.build(
+      {'name': 'fixmatch', 'terms': {}, 'logit_adjustment': 1.0},
+      Linear().components(),
+    )
+    batch = make_batch()._replace(label_shares=None)
+    state = method.init(jax.random.key(0))
+    with self.assertRaisesRegex(errors.UserError, 'set Data.label_shares'):
+      method.update(state, batch, jax.random.key(1))
+
   def test_mixed_views(self):
     """The label of a mixed view is the mixture of labels times weights."""
     images = jnp.asarray(np.random.default_rng(0).normal(size=(9, 8, 6, 2)))
@@ -157,6 +168,18 @@ class LossTest(parameterized.TestCase):
     _, metrics = method.update(state, batch, jax.random.key(1))
     self.assertTrue(np.isfinite(metrics['loss']))
     self.assertGreater(metrics['strong_view'], 0.0)
+    # What imputes labels again needs two views of the same image.
+    loss = weak_strong.weak_strong_loss(
+      Linear().components(),
+      fixmatch.rule(),
+      **dict(name='fixmatch', weight=1.0, hard=True, temperature=0.5),
+      decay=0.9,
+      mix=mix,
+    )
+    _, aux = loss(state.params, state, batch, jax.random.key(1))
+    np.testing.assert_allclose(
+      aux.views.student_view, jnp.flip(batch.u, 1) - 0.1, rtol=1e-6
+    )
 
   @parameterized.parameters('fixmatch', 'flexmatch', 'freematch', 'softmatch')
   def test_terms_go_on_every_host(self, name):

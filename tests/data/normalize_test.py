@@ -309,6 +309,8 @@ class InvertTest(parameterized.TestCase):
       errors.UserError, 'gcn_zca cannot be undone.* use unit, signed'
     ):
       normalize.invert('gcn_zca', {}, jnp.zeros((1, 2, 2, 3)))
+    with self.assertRaisesRegex(errors.UserError, 'cutout'):
+      normalize.from_unit('gcn_zca', {}, jnp.zeros((1, 2, 2, 3)))
 
 
 class KeptTest(parameterized.TestCase):

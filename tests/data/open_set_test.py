@@ -32,6 +32,28 @@ def counts(labels, rows, num_classes=K):
   return np.bincount(labels[rows], minlength=num_classes).tolist()
 
 
+class UnlabeledTest(absltest.TestCase):
+  """Long tails and a choice of classes together."""
+
+  def test_the_largest_class_that_there_is_keeps_all(self):
+    labels = np.repeat(np.arange(5), 40)
+    split = make(
+      labels, labeled=5, unlabeled_classes=(2, 4), imbalance_unlabeled=16.0
+    )
+    # Shares of classes 2 and 4 are 1/4 and 1/16 of the first: 1 to 1/4.
+    self.assertEqual(counts(labels, split.unlabeled), [0, 0, 39, 0, 10])
+
+  def test_labeled_images_of_other_classes_stay_out(self):
+    labels = np.repeat(np.arange(5), 40)
+    split = make(
+      labels,
+      labeled=10,
+      unlabeled_classes=(2, 4),
+      unlabeled_includes_labeled=True,
+    )
+    self.assertEqual(counts(labels, split.unlabeled), [0, 0, 40, 0, 40])
+
+
 class LongTailTest(parameterized.TestCase):
   def test_labeled_by_hand(self):
     """gamma = 16 in five classes: 16, 8, 4, 2, 1, of 31."""

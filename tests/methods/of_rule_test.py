@@ -15,6 +15,7 @@ from nsl_jax.types import Batch
 
 K, ROWS, IMAGES, UNLABELED = 4, 6, 20, 15
 DECAY = 0.9
+SHARES = np.array([0.5, 0.3, 0.15, 0.05], np.float32)  # of labeled images
 
 
 def batches(count=5, seed=0):
@@ -33,17 +34,15 @@ class Averages:
 
   def __init__(self):
     self.mean = self.histogram = np.full(K, 1 / K)
-    self.prior = None
 
-  def add(self, probs, shares):
+  def add(self, probs):
     move = lambda old, new: DECAY * old + (1 - DECAY) * new
     self.mean = move(self.mean, probs.mean(0))
     counts = np.bincount(probs.argmax(-1), minlength=K)
     self.histogram = move(self.histogram, counts / len(probs))
-    self.prior = shares if self.prior is None else move(self.prior, shares)
 
 
-def run(rule, logits, index, shares):
+def run(rule, logits, index):
   """(Predictions, Targets) of a rule over several batches."""
   rule = rule if isinstance(rule, weak_strong.Rule) else rule()
   state = combinators.State(
@@ -56,23 +55,22 @@ def run(rule, logits, index, shares):
   )
 
   @jax.jit
-  def one(state, logits, rows, shares):
-    batch = Batch(None, None, None, rows, {}, num_unlabeled=jnp.asarray(15))
-    seen = weak_strong.see(state, batch, logits, shares, DECAY)
+  def one(state, logits, rows):
+    batch = Batch(
+      *(None, None, None, rows, {}),
+      num_unlabeled=jnp.asarray(15),
+      label_shares=jnp.asarray(SHARES),
+    )
+    seen = weak_strong.see(state, batch, logits, DECAY)
     found = rule.targets(seen)
-    names = weak_strong.MEAN, weak_strong.HISTOGRAM, weak_strong.PRIOR
-    kept = dict(zip(names, (seen.mean, seen.histogram, seen.prior)))
+    names = weak_strong.MEAN, weak_strong.HISTOGRAM
+    kept = dict(zip(names, (seen.mean, seen.histogram)))
     slots = {**state.slots, **kept, **found.slots}
     return state.replace(step=state.step + 1, slots=slots), seen, found
 
-  for parts in zip(logits.astype(np.float32), index, shares):
+  for parts in zip(logits.astype(np.float32), index):
     state, seen, found = one(state, *map(jnp.asarray, parts))
     yield jax.device_get((seen, found))
-
-
-def class_shares(count=5):
-  rng = np.random.default_rng(7)
-  return rng.dirichlet(np.ones(K), count).astype(np.float32)
 
 
 def aligned_by_hand(probs, mean, target):
@@ -85,12 +83,11 @@ class RuleTest(parameterized.TestCase):
     super().setUp()
     self.logits, self.index = batches()
     self.probs = special.softmax(self.logits, -1)
-    self.shares = class_shares()
 
   def check(self, rule, expected):
     """`expected` yields (weights, further slots) of each batch."""
     averages = Averages()
-    found = list(run(rule, self.logits, self.index, self.shares))
+    found = list(run(rule, self.logits, self.index))
     wanted = list(expected(averages))
     self.assertLen(found, len(wanted))
     total = 0.0
@@ -101,13 +98,12 @@ class RuleTest(parameterized.TestCase):
       total += weights.sum()
     np.testing.assert_allclose(seen.mean, averages.mean, atol=1e-6)
     np.testing.assert_allclose(seen.histogram, averages.histogram, atol=1e-6)
-    np.testing.assert_allclose(seen.prior, averages.prior, atol=1e-6)
     self.assertBetween(total / self.logits[..., 0].size, 0.1, 0.95)
     return found
 
   def each(self, averages):
     for at, probs in enumerate(self.probs):
-      averages.add(probs, self.shares[at])
+      averages.add(probs)
       yield at, probs
 
   @parameterized.parameters('none', 'uniform', 'labels')
@@ -117,7 +113,7 @@ class RuleTest(parameterized.TestCase):
       for _, probs in self.each(averages):
         new = probs.mean(0)
         mean = new if mean is None else DECAY * mean + (1 - DECAY) * new
-        target = averages.prior if kind == 'labels' else np.full(K, 1 / K)
+        target = SHARES if kind == 'labels' else np.full(K, 1 / K)
         if kind != 'none':
           probs = aligned_by_hand(probs, mean, target)
         aligned.append(probs)
@@ -156,7 +152,6 @@ class RuleTest(parameterized.TestCase):
     )
     self.logits, self.index = batches(count=14)
     self.probs = special.softmax(self.logits, -1)
-    self.shares = class_shares(14)
     self.check(rule, expected)
 
   @parameterized.parameters((False, False), (True, False), (False, True))
@@ -173,7 +168,6 @@ class RuleTest(parameterized.TestCase):
 
     self.logits, self.index = batches(count=14)
     self.probs = special.softmax(self.logits, -1)
-    self.shares = class_shares(14)
     rule = functools.partial(
       freematch.rule, use_quantile=quantile, clip_thresh=clip
     )
@@ -200,7 +194,7 @@ class RuleTest(parameterized.TestCase):
       for _, probs in self.each(averages):
         new = probs.mean(0)
         mean = new if mean is None else DECAY * mean + (1 - DECAY) * new
-        target = averages.prior if kind == 'labels' else np.full(K, 1 / K)
+        target = SHARES if kind == 'labels' else np.full(K, 1 / K)
         if kind != 'none':
           probs = aligned_by_hand(probs, mean, target)
         top = probs.max(-1)
@@ -216,7 +210,7 @@ class RuleTest(parameterized.TestCase):
     self.probs = special.softmax(self.logits, -1)
     rule = functools.partial(softmatch.rule, n_sigma=n_sigma, dist_align=kind)
     averages = Averages()
-    found = list(run(rule, self.logits, self.index, self.shares))
+    found = list(run(rule, self.logits, self.index))
     for (seen, made), (weights, slots) in zip(found, expected(averages)):
       np.testing.assert_allclose(made.weights, weights, atol=1e-6)
       for name, value in slots.items():
@@ -226,7 +220,7 @@ class RuleTest(parameterized.TestCase):
 
   def test_softmatch_of_a_single_row(self):
     self.logits, self.index = self.logits[:, :1], self.index[:, :1]
-    for _, made in run(softmatch.rule, self.logits, self.index, self.shares):
+    for _, made in run(softmatch.rule, self.logits, self.index):
       self.assertTrue(np.isfinite(made.weights).all())
 
   def test_flexmatch_thresholds_by_hand(self):
@@ -240,9 +234,20 @@ class RuleTest(parameterized.TestCase):
     )
     np.testing.assert_allclose(found, [0.9 / 7, 0.9 / 15, 0.0], rtol=1e-6)
 
-  def test_flexmatch_needs_the_number_of_images(self):
+  def test_a_single_row_without_variance(self):
+    """The Gaussian of a variance of 0 has weight 1 at and above its center."""
+    rule = softmatch.rule(dist_align='none')
     seen = weak_strong.Predictions(
-      *[jnp.eye(K)] + 3 * [jnp.full(K, 0.25)], None, None, {}, 0, DECAY
+      *[jnp.eye(K)[:1]] + 2 * [jnp.full(K, 0.25)],
+      *(None, jnp.arange(1), None, rule.slots(K, IMAGES), 0, 0.0),
+    )
+    np.testing.assert_array_equal(rule.targets(seen).weights, [1.0])
+
+  def test_flexmatch_needs_the_number_of_images(self):
+    with self.assertRaisesRegex(errors.UserError, 'set Components.num_images'):
+      flexmatch.rule().slots(K, 0)
+    seen = weak_strong.Predictions(
+      *[jnp.eye(K)] + 2 * [jnp.full(K, 0.25)], *(None, None, None, {}, 0, DECAY)
     )
     slots = flexmatch.rule().slots(K, IMAGES)
     with self.assertRaisesRegex(errors.UserError, 'number of unlabeled images'):

@@ -70,6 +70,7 @@ class Toy:
         'tx': optax.sgd(0.1),
         'augment': self.augment,
         'image_shape': SHAPE,
+        'num_images': B,
         **options,
       }
     )
