@@ -121,9 +121,14 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
 
 
 def copy(source: pathlib.Path, path: Path) -> None:
-  """Copies a local file, such as to a bucket."""
-  with source.open('rb') as file, path.open('wb') as out:
-    shutil.copyfileobj(file, out, 2**20)
+  """Copies a local file; to a bucket whole or not at all."""
+  if not in_bucket(path):
+    shutil.copyfile(source, path)
+    return
+  import fsspec
+
+  # A file object would commit what it has when an upload fails.
+  fsspec.filesystem('gs').put_file(str(source), str(path))
 
 
 def write(path: Path, content: bytes) -> None:

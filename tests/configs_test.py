@@ -192,7 +192,7 @@ class TwoNetworksTest(parameterized.TestCase):
     'configs/cifar10_dual_student.py:method=mean_teacher',
     'configs/cifar10_dual_student.py:method=mean_teacher_dnll',
   )
-  def test_the_teacher_is_judged(self, argument):
+  def test_the_teacher_is_evaluated(self, argument):
     config = config_lib.load(argument)
     self.assertEqual(config.method.eval_with, 'teacher')
     self.assertTrue(config.method.warm_up_decay)

@@ -22,12 +22,16 @@ OUT_OF_TIME = 75  # exit status of a run that --max_hours ends
 
 def fail(message: object, status: int) -> NoReturn:
   """Prints one line and exits; --verbosity=1 prints the traceback first."""
+  _print_error(message)
+  sys.exit(status)
+
+
+def _print_error(message: object) -> None:
   words = ' '.join(sys.argv[1:]).replace('=', ' ')
   if '--verbosity 1' in words:
     traceback.print_exc()
   line = ' '.join(str(message).split())
   print(f'error: {line}', file=sys.stderr)
-  sys.exit(status)
 
 
 def _keep_compilations() -> None:
@@ -78,37 +82,22 @@ def run_command(body: Callable[[], None], *, keep_memory: bool = True) -> None:
     _run(body)
 
 
-def _leave(status: int) -> None:
-  """Ends the process without waiting for threads; a writer may hang."""
-  for stream in (sys.stdout, sys.stderr):
-    try:
-      stream.flush()
-    except OSError:  # the reader is gone
-      pass
-  os._exit(status)
-
-
 def _run(body: Callable[[], None]) -> None:
   try:
     _keep_compilations()
     body()
   except errors.UserError as error:
-    try:
-      fail(error, 2)
-    finally:
-      if processes.is_joined():
-        processes.leave(2)
+    _print_error(error)
+    if processes.is_joined():
+      processes.leave(2)
+    sys.exit(2)
   except errors.UnreadableFiles as error:
     fail(error, 64 + min(error.count, 63))
   except (errors.TrainingError, errors.WriteError) as error:
     if processes.is_joined() and isinstance(error, errors.WriteError):
       processes.await_loss()  # which also is an error of writing
-    try:
-      fail(error, 1)
-    finally:
-      if processes.is_joined():
-        processes.leave(1)
-      _leave(1)
+    _print_error(error)
+    processes.leave(1)  # a writer may hang
   except BrokenPipeError:
     raise
   except loop.Interrupted as stop:
@@ -123,7 +112,7 @@ def _run(body: Callable[[], None]) -> None:
     if processes.is_joined():
       processes.await_loss()
     traceback.print_exc()
-    _leave(1)
+    processes.leave(1)
 
 
 # Common names of an option -> field of the config.

@@ -11,17 +11,15 @@ import os
 import pathlib
 import uuid
 from collections.abc import Sequence
-from concurrent import futures
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from nsl_jax import errors, files, progress
+from nsl_jax import errors, files
 from nsl_jax.data import cache, pictures, resize
 
 _FORMAT = 'nsl_jax images 1'  # changes whenever older files must not be read
 _LENGTH = 16  # digits, at the end, of the length of the text before them
-_TOGETHER = 256  # files that are given to the threads at once
 
 
 class Decoded(NamedTuple):
@@ -148,30 +146,13 @@ def _decode(
   """Writes the pixels of all good files, in their order."""
   damaged: dict[int, str] = {}
   facts = dict.fromkeys(pictures.FACTS, 0)
-
-  def decode_one(path: pathlib.Path) -> resize.Image | str:
-    try:
-      return resize.read(path, form)
-    except ValueError as error:
-      return str(error)
-    except MemoryError:
-      return 'too large for the memory'
-
-  workers = os.cpu_count() or 1
-  with (
-    futures.ThreadPoolExecutor(workers) as pool,
-    progress.progress(
-      total=len(images), desc='decoding images, once', unit='image', delay=2.0
-    ) as bar,
+  for row, image in enumerate(
+    resize.read_all(images, form, title='decoding images, once')
   ):
-    for start in range(0, len(images), _TOGETHER):
-      some = images[start : start + _TOGETHER]
-      for row, decoded_image in enumerate(pool.map(decode_one, some), start):
-        if isinstance(decoded_image, str):
-          damaged[row] = decoded_image
-          continue
-        for fact in decoded_image.facts:
-          facts[fact] += 1
-        out.write(decoded_image.values.tobytes())
-      bar.update(len(some))
+    if isinstance(image, str):
+      damaged[row] = image
+      continue
+    for fact in image.facts:
+      facts[fact] += 1
+    out.write(image.values.tobytes())
   return damaged, facts

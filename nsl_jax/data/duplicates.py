@@ -1,5 +1,6 @@
 """Detection of images that occur in two splits."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,8 +8,8 @@ import numpy as np
 from nsl_jax.data import on_demand
 from nsl_jax.data.examples import Files
 
-_JUDGED = ('validation', 'test')
-COMPARED = 2**32  # bytes of images that are all compared with one another
+_EVALUATED_ON = ('validation', 'test')
+_COMPARED = 2**32  # bytes of images that are all compared with one another
 
 
 def across(
@@ -37,11 +38,25 @@ def across(
   names, lines = list(splits), []
   for place, other_name in enumerate(names):
     for name in names[:place]:
-      if name in _JUDGED or other_name in _JUDGED:
+      if name in _EVALUATED_ON or other_name in _EVALUATED_ON:
         lines += _shared(
           name, splits[name], other_name, splits[other_name], files
         )
   return lines
+
+
+def are_few(shape: Sequence[int]) -> bool:
+  """Whether all images u8[N, H, W, C] are compared; otherwise the unlabeled
+  ones are not.
+  """
+  return math.prod(shape) <= _COMPARED
+
+
+def are_compared(images: np.ndarray) -> bool:
+  """Whether `across` compares all of these, also the unlabeled ones."""
+  if isinstance(images, on_demand.Images):
+    return len(images.codes) == len(images)
+  return are_few(images.shape)
 
 
 def hashes(images: np.ndarray, rows: np.ndarray) -> dict[int, bytes]:

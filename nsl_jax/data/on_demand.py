@@ -14,10 +14,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from nsl_jax import errors, progress
+from nsl_jax import errors
 from nsl_jax.data import cache, pictures, resize
-
-_TOGETHER = 256  # files that are given to the threads at once
 
 
 class Facts(NamedTuple):
@@ -65,14 +63,11 @@ class Images:
     place = cache.directory()
     try:
       place.mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryFile(dir=place) as file:
-        file.truncate(max(self.nbytes, 1))
-        self._kept = np.memmap(file, np.uint8, 'r+', shape=self.shape)
+      self._file = tempfile.TemporaryFile(dir=place)
+      self._file.truncate(max(self.nbytes, 1))
+      self._kept = np.memmap(self._file, np.uint8, 'r', shape=self.shape)
     except OSError as error:
-      raise errors.UserError(
-        f'cannot write decoded images to {place} ({error.strerror}): set '
-        'NSL_JAX_CACHE to a folder with enough space'
-      ) from error
+      raise _cannot_write(error) from error
 
   def __len__(self) -> int:
     return len(self._rows)
@@ -120,12 +115,28 @@ class Images:
           f'{path} was there at the start and cannot be read now '
           f'({error}): restore it'
         ) from error
-      self._kept[row] = values
+      try:  # not through the map, where a full disk ends the process
+        _write(self._file.fileno(), values.tobytes(), row * values.nbytes)
+      except OSError as error:
+        raise _cannot_write(error) from error
 
     if new:
-      with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      with futures.ThreadPoolExecutor(resize.num_threads()) as pool:
         collections.deque(pool.map(decode_row, new), maxlen=0)
       self._there[new] = True
+
+
+def _write(file: int, content: bytes, start: int) -> None:
+  done = 0
+  while done < len(content):
+    done += os.pwrite(file, content[done:], start + done)
+
+
+def _cannot_write(error: OSError) -> errors.UserError:
+  return errors.UserError(
+    f'cannot write decoded images to {cache.directory()} ({error.strerror}): '
+    'set NSL_JAX_CACHE to a folder with enough space'
+  )
 
 
 def inspect(
@@ -150,32 +161,18 @@ def inspect(
   facts: collections.Counter[str] = collections.Counter()
   histogram = np.zeros((form.channels, 256), int)
 
-  def decode_row(row: int) -> resize.Image | str:
-    try:
-      return resize.read(folder / paths[row], form)
-    except ValueError as error:
-      return str(error)
-    except MemoryError:
-      return 'too large for the memory'
-
-  with (
-    futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-    progress.progress(
-      total=len(mine), desc='looking at images', unit='image', delay=2.0
-    ) as bar,
+  files = [folder / paths[row] for row in mine]
+  for row, image in zip(
+    mine, resize.read_all(files, form, title='looking at images')
   ):
-    for start in range(0, len(mine), _TOGETHER):
-      some = mine[start : start + _TOGETHER]
-      for row, decoded_image in zip(some, pool.map(decode_row, some)):
-        if isinstance(decoded_image, str):
-          damaged[row] = decoded_image
-          continue
-        facts.update(decoded_image.facts)
-        if hashed[row]:
-          codes[row] = code(decoded_image.values)
-        if counted[row]:
-          histogram += levels(decoded_image.values[None])
-      bar.update(len(some))
+    if isinstance(image, str):
+      damaged[row] = image
+      continue
+    facts.update(image.facts)
+    if hashed[row]:
+      codes[row] = code(image.values)
+    if counted[row]:
+      histogram += levels(image.values[None])
   return _merged(_gather(pickle.dumps((damaged, facts, codes, histogram))))
 
 

@@ -1,12 +1,17 @@
 """Pictures of any size and shape as images of one."""
 
+import os
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nsl_jax import progress
 from nsl_jax.data import pictures
 
 FITS = ('crop', 'pad')
+_TOGETHER = 256  # files that are given to the threads at once
 _THUMBNAIL = 320  # pixels of the longer side
 PADDING = 128  # gray, of the borders that `pad` adds
 
@@ -132,6 +137,40 @@ def thumbnail(path: Any) -> Any:
     scale = min(1.0, _THUMBNAIL / max(width, height))
     form = Form(max(1, round(height * scale)), max(1, round(width * scale)), 3)
     return PIL.Image.fromarray(fit(picture, form).values)
+
+
+def num_threads() -> int:
+  """Threads that decode: the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def read_all(
+  paths: Sequence[Any], form: Form, *, title: str
+) -> Iterator[Image | str]:
+  """Each file as `read` gives it, or why it cannot be read, in order; by
+  threads, with a bar of that title.
+  """
+
+  def read_one(path: Any) -> Image | str:
+    try:
+      return read(path, form)
+    except ValueError as error:
+      return str(error)
+    except MemoryError:
+      return 'too large for the memory'
+
+  with (
+    futures.ThreadPoolExecutor(num_threads()) as pool,
+    progress.progress(
+      total=len(paths), desc=title, unit='image', delay=2.0
+    ) as bar,
+  ):
+    for start in range(0, len(paths), _TOGETHER):
+      some = paths[start : start + _TOGETHER]
+      yield from pool.map(read_one, some)
+      bar.update(len(some))
 
 
 def fit(picture: Any, form: Form) -> Image:

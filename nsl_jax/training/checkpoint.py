@@ -36,7 +36,7 @@ def reason_of(error: BaseException) -> str:
   full = 'RESOURCE_EXHAUSTED' in text and 'memory' not in text
   if full or os.strerror(errno.ENOSPC) in text:
     return 'no space left on device'
-  return text[:160]
+  return text.partition(' See full TensorStore details')[0][:160]
 
 
 def _of_orbax(file: str) -> bool:
@@ -132,6 +132,9 @@ def read_state(folder: files.Path, step: int, like: State) -> State:
     ) from error
 
 
+_copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+
+
 class Checkpoints:
   """The newest few states of one run, written in the background."""
 
@@ -141,13 +144,12 @@ class Checkpoints:
       max_to_keep=keep,
       enable_async_checkpointing=True,
       multiprocessing_options=ocp.options.MultiprocessingOptions(
-        # Two of these in one process must not meet one another's barriers.
+        # Two of these in one process must have different barriers.
         barrier_sync_key_prefix=folder.name
       ),
     )
     self._folder = files.absolute(folder)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
-    self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
     self._writing = 0  # the step that may still be under way
 
   @contextmanager
@@ -190,7 +192,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(self._copy(state)),
+          state=ocp.args.StandardSave(_copy(state)),
           position=ocp.args.JsonSave(position),
         ),
       )
@@ -222,12 +224,12 @@ class Checkpoints:
         logging.warning('checkpoint %d cannot be read: %s', step, reason)
         unreadable = (step, reason)
       else:
-        self._set_aside([s for s in steps if s > step])
         if sharding.process_max(step) != step:
           raise errors.UserError(
             f'the processes cannot all read the same checkpoint in '
             f'{self._folder}: they must share that folder'
           )
+        self._set_aside([s for s in steps if s > step])
         return restored.state, restored.position
     if steps:
       raise errors.UserError(

@@ -90,14 +90,9 @@ def _recompute(
 def _keep_split(
   split: splits.Split, source: sources.Source, path: files.Path
 ) -> str:
-  """Writes the split, or makes sure that it is the one written before.
-
-  Returns:
-    The hash of its images and labels; of several processes only the first has
-    it.
+  """Writes the split, or makes sure that it is the one written before; returns
+  the hash of its images and labels.
   """
-  if jax.process_index():  # it would read images of other processes' rows
-    return ''
   content = splits.content_sha256(split, *source.train)
   if path.exists():
     before = splits.load(path).sha256(), splits.load_content(path)
@@ -137,9 +132,13 @@ def train_seed(
   """
   file = folder / 'result.json'
   first = jax.process_index() == 0
-  files.make_folder(folder, '--workdir')
+  if not files.in_bucket(folder):  # which has no folders
+    files.make_folder(folder, '--workdir')
   split = pipeline.split_of(config, parts.source, seed)
-  content_sha256 = _keep_split(split, parts.source, folder / 'split.npz')
+  content_sha256 = mesh_lib.in_first_process(
+    lambda: _keep_split(split, parts.source, folder / 'split.npz'),
+    f'use the split in {folder}',
+  )
   done: dict[str, Any] = {}
   if first and file.exists():
     done = workdir_lib.read_json(file)
@@ -150,9 +149,7 @@ def train_seed(
   network_file.write(folder, _network_facts(config, parts, data))
   streams = pipeline.index_iterators(config, split, seed)
   sent = trackers.Trackers(config, folder, title) if first else None
-  with contextlib.ExitStack() as ended:
-    if sent is not None:
-      ended.callback(sent.close)
+  with contextlib.closing(sent) if sent else contextlib.nullcontext():
     _, seconds = loop.run(
       folder,
       plan=parts.plan,
@@ -233,7 +230,7 @@ def _copies(
 ) -> list[str]:
   """Images in two parts; of a large data set all but the unlabeled ones."""
   lines = []
-  if source.train.images.nbytes > duplicates.COMPARED:
+  if not duplicates.are_compared(source.train.images):
     rows = {k: v for k, v in rows.items() if k != 'unlabeled'}
     lines = ['unlabeled images are not compared with those to evaluate on']
   return lines + duplicates.across(
@@ -311,7 +308,8 @@ def _run(
   if printed:
     for line in warnings:
       print(f'warning: {line}', file=sys.stderr)
-  files.make_folder(workdir, '--workdir')
+  if not files.in_bucket(workdir):  # where taking the lock tries to write
+    files.make_folder(workdir, '--workdir')
   held.take()
   workdir_lib.lock_workdir_to_config(workdir, config.to_dict())
   per_seed = []

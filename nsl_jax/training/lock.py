@@ -1,5 +1,6 @@
 """One run at a time in a folder."""
 
+import contextlib
 import datetime
 import errno
 import json
@@ -24,24 +25,26 @@ except ImportError:  # Windows
 # Errors of flock on file systems that do not support it.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _BEAT_S = 10.0  # how often a holder renews its lock
+_SETTLE_S = 2.0  # a read, a removal and a write of another that takes over
 _LEASE_S = 45.0  # a lock that is not renewed for so long is of a dead run
 
 
 class Lock:
   """Holds `lock.json` in a folder until `release` or the end of the process.
 
-  The file names its holder: host, process id and start. On the same host flock
-  tells whether the holder is alive, and the file of a dead process is taken
-  over. Elsewhere, and in a bucket, a holder is alive as long as it renews the
-  file; that of a host that has died is taken over after 45 seconds, so that a
-  job may be restarted on another machine. In a run of several processes the
-  first one holds it for all.
+  The file names its holder: host, process id and start. On a disk of the same
+  host flock tells whether the holder is alive, and the file of a dead process
+  is taken over. Elsewhere, and in a bucket, a holder is alive as long as it
+  renews the file; that of one that has died is taken over after 45 seconds, so
+  that a job may be restarted on another machine. In a run of several processes
+  the first one holds it for all.
   """
 
   def __init__(self, folder: files.Path):
     """`folder`: that of the run. Does not take the lock."""
     self._path = folder / 'lock.json'
     self._file: int | None = None  # none in a bucket
+    self._flocked = False
     self._mine: dict[str, Any] = {}
     self._ended = threading.Event()
     self._renewing: threading.Thread | None = None
@@ -55,24 +58,7 @@ class Lock:
     """
     if self._taken:
       return
-    # A single process fails before it takes a device.
-    single_process = not jax.distributed.is_initialized()
-    refusal = None
-    if single_process or jax.process_index() == 0:
-      try:
-        self._take()
-      except errors.UserError as error:
-        refusal = error
-    if (
-      not single_process
-      and sharding.process_max(refusal is not None)
-      and refusal is None
-    ):
-      refusal = errors.UserError(
-        f'process 0 cannot use {self._path.parent}: see what it says'
-      )
-    if refusal is not None:
-      raise refusal
+    sharding.in_first_process(self._take, f'use {self._path.parent}')
     self._taken = True
 
   def _take(self) -> None:
@@ -110,7 +96,7 @@ class Lock:
     while True:
       file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
       try:
-        self._lock(file)
+        self._flocked = self._lock(file)
         if os.path.samestat(os.fstat(file), os.stat(self._path)):
           return file
       except FileNotFoundError:
@@ -120,23 +106,23 @@ class Lock:
         raise
       os.close(file)
 
-  def _lock(self, file: int) -> None:
-    """Locks the file; without flock its content decides."""
+  def _lock(self, file: int) -> bool:
+    """Locks the file; False without flock, where its content decides."""
     if fcntl is None:
-      return
+      return False
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-      for _ in range(
-        20
-      ):  # it may have started without having written its name yet
+      for _ in range(20):  # it may not have written its name yet
         if self._read():
           break
         time.sleep(0.05)
-      raise self._in_use(self._read(), 'wait for it') from error
+      raise self._in_use(self._read()) from error
     except OSError as error:
       if error.errno not in _NO_LOCKS:
         raise
+      return False
+    return True
 
   def _check_holder_is_dead(self, holder: dict[str, Any]) -> None:
     """Returns once the process in the content is dead.
@@ -144,16 +130,10 @@ class Lock:
     Raises:
       errors.UserError: if it is alive.
     """
-    if not holder:
+    same_host = holder.get('host', platform.node()) == platform.node()
+    if not holder or (self._flocked and same_host):
       return
-    if holder.get('host', platform.node()) == platform.node():
-      if self._file is not None and fcntl is not None:
-        return  # flock has told
-      if holder.get('pid') != os.getpid():  # as in two containers
-        if _alive(holder.get('pid')):
-          remedy = f'if that run is dead delete {self._path}'
-          raise self._in_use(holder, remedy)
-        return
+    # Two containers may have the same host name, and the same process ids.
     print(
       f'{self._path} is of {_describe(holder)}: waiting {_LEASE_S:.0f} s to '
       'see whether it is renewed',
@@ -164,11 +144,11 @@ class Lock:
     while time.monotonic() < begun + _LEASE_S:
       time.sleep(min(1.0, _LEASE_S / 10))
       if self._read() not in (holder, {}):
-        raise self._in_use(self._read(), 'wait for it')
+        raise self._in_use(self._read())
 
-  def _in_use(self, holder: dict[str, Any], remedy: str) -> errors.UserError:
+  def _in_use(self, holder: dict[str, Any]) -> errors.UserError:
     return errors.UserError(
-      f'{self._path.parent} is in use by {_describe(holder)}: {remedy}, or '
+      f'{self._path.parent} is in use by {_describe(holder)}: wait for it, or '
       'use another --workdir'
     )
 
@@ -179,13 +159,19 @@ class Lock:
       return
     import fsspec
 
+    if self._read() != holder:
+      raise self._in_use(self._read())
     if holder:
       self._path.unlink(missing_ok=True)
     try:
       with fsspec.open(str(self._path), 'xb') as file:
         file.write(_text(self._mine))
     except FileExistsError:
-      raise self._in_use(self._read(), 'wait for it') from None
+      raise self._in_use(self._read()) from None
+    # Another one may have removed it in place of the dead holder's.
+    time.sleep(_SETTLE_S * bool(holder))
+    if self._read().get('token') != self._mine['token']:
+      raise self._in_use(self._read())
 
   def _write(self) -> None:
     if self._file is None:
@@ -233,7 +219,9 @@ class Lock:
     if self._renewing is not None:  # only where this process holds it
       self._renewing.join()
       self._renewing = None
-      files.remove(self._path)
+      with contextlib.suppress(Exception):  # it is found dead in 45 s
+        if self._read().get('token') == self._mine['token']:
+          files.remove(self._path)
     self._close()
     self._taken = False
 
@@ -260,13 +248,3 @@ def _describe(holder: dict[str, Any]) -> str:
   return 'process {pid} on {host} since {since}'.format(
     **{'pid': '?', 'host': '?', 'since': '?', **holder}
   )
-
-
-def _alive(pid: Any) -> bool:
-  try:
-    os.kill(pid, 0)
-  except PermissionError:
-    return True
-  except (OSError, TypeError):
-    return False
-  return pid != os.getpid()

@@ -26,7 +26,7 @@ from nsl_jax.types import Data, Metrics, State
 
 Evaluate = Callable[[State], dict[str, Any]]
 
-OUT_OF_TIME = 14  # in place of a signal; that of SIGALRM, below all that stop
+OUT_OF_TIME = 14  # in place of a signal: that of SIGALRM, which stops no run
 _WORTH_A_CALL = 5  # steps; the start of a call is then a small part of it
 
 
@@ -201,29 +201,44 @@ class _Record:
       opened.callback(self._best.abandon)
       self._final = checkpoint.Checkpoints(folder / 'final', keep=1)
       opened.callback(self._final.abandon)
-      self._lines = None
-      if jax.process_index() == 0:
-        self._lines = metrics_log.Log(folder, step=int(self.state.step))
-        opened.callback(self._lines.close)
-        self._check_lines(self._lines.count, position.get('lines'))
+      self._lines = mesh_lib.in_first_process(
+        lambda: self._open_lines(opened, position.get('lines')),
+        f'use the metrics in {folder}',
+      )
       self._opened = opened.pop_all()
 
-  def _check_lines(self, count: int, expected: int | None) -> None:
-    if expected not in (None, count):
+  def _open_lines(
+    self, opened: ExitStack, expected: int | None
+  ) -> metrics_log.Log:
+    lines = metrics_log.Log(self.folder, step=int(self.state.step))
+    opened.callback(lines.close)
+    if expected not in (None, lines.count):
       raise errors.UserError(
-        f'{self.folder / "metrics.jsonl"} has {count} lines up to the '
+        f'{self.folder / "metrics.jsonl"} has {lines.count} lines up to the '
         f'checkpoint of step {int(self.state.step)}, which knows of '
         f'{expected}: restore the file, or use a new --workdir'
       )
+    return lines
+
+  def _with_lines(self, body: Callable[[metrics_log.Log], None]) -> None:
+    """Writes lines in process 0; that these cannot be written ends all."""
+
+    def write() -> None:
+      assert self._lines is not None  # in process 0
+      body(self._lines)
+
+    mesh_lib.in_first_process(write, f'write the metrics in {self.folder}')
 
   def seconds(self) -> float:
     """Spent so far, over all starts."""
     return round(time.perf_counter() - self._begun, 3)
 
   def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-    """One line of metrics."""
-    if self._lines is not None and values:
-      self._lines.write(kind, step, self.seconds(), values)
+    """One line of metrics; all processes must call this."""
+    if values:
+      self._with_lines(
+        lambda lines: lines.write(kind, step, self.seconds(), values)
+      )
       if self._sent is not None:
         self._sent.write(kind, step, values)
 
@@ -240,8 +255,7 @@ class _Record:
     """Starts to write a checkpoint."""
     self.meter.fetch()
     self._best.wait()
-    if self._lines is not None:
-      self._lines.sync()
+    self._with_lines(lambda lines: lines.sync())
     self._store.save(
       step,
       state,

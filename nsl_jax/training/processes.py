@@ -2,7 +2,7 @@
 
 jax ends a process whose coordinator or peer is gone by an abort in C++, with a
 dump of its stack. So each of several processes is the child of a small one,
-which relays what the child says and, in place of the dump, prints one line.
+which relays its standard error and, in place of the dump, prints one line.
 """
 
 import contextlib
@@ -26,14 +26,15 @@ from nsl_jax import errors
 LOST = 69  # exit status: another process is gone; the same command resumes
 JOIN_S = 300  # how long processes wait for one another at the start
 _HEARTBEAT_S = 20  # a process that is silent for so long is lost
+_HOLD_S = 10.0  # how long what may be fatal is held back from a living child
 _GRACE_S = 5.0  # how long one that fails waits for others to say why they do
 # What jax writes before it aborts, from the first line on, and what may be the
 # start of that.
-_LOG = rb'[WEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ '
+_LOG = rb'[EF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ '
 _FATAL = re.compile(
   _LOG + rb'(coordination_service|preemption_sync_manager|client\.h)'
 )
-_STARTED = re.compile(rb'[WEF](\d{0,4}|\d{4} [^\n]*)\Z')
+_STARTED = re.compile(rb'[EF](\d{0,4}|\d{4} [^\n]*)\Z')
 _SILENT = re.compile(rb'stopped sending heartbeats\):\s*((?:\S*\d+\s*)+)')
 
 
@@ -73,6 +74,8 @@ def join(
   else:
     assert processes is not None and index is not None
     _check(coordinator, processes, index)
+  if within_s < 1:
+    raise errors.UserError(f'--join_s={within_s}: must be at least 1')
   address = coordinator or 'the address that the cluster gives'
   joined = _supervise(address, within_s)
   if coordinator is not None and index:
@@ -94,15 +97,17 @@ def is_joined() -> bool:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends one of several processes that cannot go on.
+  """Ends a process that cannot go on, without waiting for threads.
 
-  It does not wait for the others at jax's barrier, where they may never come,
-  but for a moment: if they fail for the same reason each says so itself.
+  One of several does not wait for the others at jax's barrier, where they may
+  never come, but for a moment: if they fail for the same reason each says so
+  itself.
   """
   for stream in (sys.stdout, sys.stderr):
     with contextlib.suppress(OSError):  # the reader is gone
       stream.flush()
-  time.sleep(_GRACE_S)
+  if is_joined():
+    time.sleep(_GRACE_S)
   os._exit(status)
 
 
@@ -126,7 +131,7 @@ def _on_cluster() -> bool:
 
 def _check(coordinator: str, processes: int, index: int) -> None:
   host, _, port = coordinator.rpartition(':')
-  if not host or not port.isdigit():
+  if not host or not port.isdigit() or not 0 < int(port) < 2**16:
     raise errors.UserError(
       f'--coordinator_address={coordinator}: must be HOST:PORT of process 0'
     )
@@ -185,7 +190,7 @@ def _supervise(address: str, within_s: int) -> int | None:
   os.close(child_fd)
   os.close(joining)
   for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, lambda n, _: os.kill(child, n))
+    signal.signal(number, lambda n, _: _pass_on(child, n))
   fatal, status = _relay(stderr_fd, child)
   if os.WIFSIGNALED(status) and fatal:
     line = _lost_line(fatal, address, within_s, bool(os.read(joined, 1)))
@@ -193,9 +198,19 @@ def _supervise(address: str, within_s: int) -> int | None:
     os._exit(LOST)
   os.write(2, fatal)
   if os.WIFSIGNALED(status):
-    signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
-    os.kill(parent, os.WTERMSIG(status))
-  os._exit(os.waitstatus_to_exitcode(status))
+    ended_by = os.WTERMSIG(status)
+    if ended_by == signal.SIGKILL:
+      os.write(2, b'error: killed, as when the memory is exhausted\n')
+    else:
+      signal.signal(ended_by, signal.SIG_DFL)
+      os.kill(parent, ended_by)
+    os._exit(128 + ended_by)  # also where this is process 1, which ignores it
+  os._exit(os.WEXITSTATUS(status))
+
+
+def _pass_on(child: int, number: int) -> None:
+  with contextlib.suppress(ProcessLookupError):  # it has just ended
+    os.kill(child, number)
 
 
 @contextlib.contextmanager
@@ -219,14 +234,17 @@ def _die_with(parent: int) -> None:
 
 
 def _relay(stderr_fd: int, child: int) -> tuple[bytes, int]:
-  """Writes what the child says to the standard error until it ends.
+  """Writes the child's standard error to ours until it ends.
 
   Returns:
     What was held back, from the first line of a fatal error on, and the status.
   """
   held, line, newest = b'', b'', b'\n'
-  status = None
+  status, since = None, 0.0
   while True:
+    if held and status is None and time.monotonic() > since + _HOLD_S:
+      os.write(2, held)  # not fatal: the child lives on
+      held, newest = b'', held
     if select.select([stderr_fd], [], [], 0.2)[0]:
       content = os.read(stderr_fd, 2**16)
     elif status is not None:  # a child of the child may keep the pipe open
@@ -243,6 +261,7 @@ def _relay(stderr_fd: int, child: int) -> tuple[bytes, int]:
     line += content
     if fatal := _FATAL.search(line):
       held, line = line[fatal.start() :], line[: fatal.start()]
+      since = time.monotonic()
     started = _STARTED.search(line)
     end = started.start() if started else len(line)
     told, line = line[:end], line[end:]

@@ -1,7 +1,7 @@
 """Devices: the mesh, its shardings, and what processes tell one another."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from nsl_jax import errors
 
 _AXIS = 'data'
+Result = TypeVar('Result')
 
 
 def make(devices: int = 0) -> Mesh:
@@ -110,6 +111,41 @@ def process_max(number: int) -> int:
   if jax.process_count() == 1:
     return number
   return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
+def in_first_process(body: Callable[[], Result], what: str) -> Result | None:
+  """Calls `body` in process 0 alone; all processes must call this.
+
+  What only process 0 can see, such as a file that it cannot write, ends all
+  processes in the same way: one that ended alone would look like a lost one,
+  which a scheduler starts again.
+
+  Args:
+    body: what to do.
+    what: a text for the message of the others, 'process 0 cannot ...'.
+
+  Returns:
+    The result of `body`, in process 0.
+
+  Raises:
+    errors.UserError, errors.WriteError: if `body` does; in every process.
+  """
+  if not jax.distributed.is_initialized():
+    return body()
+  kinds = (errors.UserError, errors.WriteError)
+  result, failed = None, None
+  if jax.process_index() == 0:
+    try:
+      result = body()
+    except kinds as error:
+      failed = error
+  number = [isinstance(failed, kind) for kind in kinds]
+  kind = process_max(1 + number.index(True) if failed else 0)
+  if failed:
+    raise failed
+  if kind:
+    raise kinds[kind - 1](f'process 0 cannot {what}: see what it says')
+  return result
 
 
 def sync_processes(name: str) -> None:

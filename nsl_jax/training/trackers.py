@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import queue
-import sys
 import tempfile
 import threading
 import uuid
@@ -132,6 +131,10 @@ class Trackers:
     self.warnings: list[str] = []
     self._folder, self._title = folder, title
     self._config = config.to_dict()
+    self._local = str(folder)
+    if files.in_bucket(folder):
+      self._temporary = tempfile.TemporaryDirectory(prefix='nsl_jax_')
+      self._local = self._temporary.name
     self._keys = _read(folder / _FILE)
     self._lock = threading.Lock()
     self._queues: dict[str, queue.Queue[tuple[int, Values | None]]] = {}
@@ -147,11 +150,8 @@ class Trackers:
 
   def _run(self, name: str, target: str) -> None:
     try:
-      folder = str(self._folder)
-      if files.in_bucket(self._folder):
-        folder = tempfile.mkdtemp(prefix='nsl_jax_')
       key, send = _OPEN[name](
-        target, self._keys.get(name, ''), folder, self._title, self._config
+        target, self._keys.get(name, ''), self._local, self._title, self._config
       )
       with self._lock:
         self._keys[name] = key
@@ -192,7 +192,6 @@ class Trackers:
       thread.join(_PATIENCE_S)
       if thread.is_alive():
         self._warn(name, f'it is not done after {_PATIENCE_S:.0f} s')
-    sys.stderr.flush()
 
 
 def _read(path: files.Path) -> dict[str, str]:

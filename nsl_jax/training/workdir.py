@@ -121,7 +121,6 @@ def lock_workdir_to_config(
   """
   path = workdir / 'config.json'
   config = json.loads(json.dumps(config))
-  files.make_folder(workdir, '--workdir')
   flat = functools.partial(traverse_util.flatten_dict, sep='.')
   stored = read_json(path) if path.exists() else config
   before, now = ({**_ADDED, **flat(fields)} for fields in (stored, config))

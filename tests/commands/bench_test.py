@@ -13,7 +13,7 @@ from nsl_jax import errors
 from nsl_jax.benchmarks import startup, step, step_times, stopwatch
 from nsl_jax.commands import bench
 from nsl_jax.reports import tables
-from nsl_jax.training import experiment
+from nsl_jax.training import assembly
 
 _SETTING = stopwatch.Setting(2, 3, (8, 8, 1), 10, 1, 'float32', None)
 
@@ -116,7 +116,7 @@ class BenchTest(absltest.TestCase):
   def test_a_config_is_timed_with_its_views_and_without(self):
     made = []
     with mock.patch.object(
-      experiment,
+      assembly,
       'build_method',
       lambda config, *rest: made.append(config.data.augment),
     ):

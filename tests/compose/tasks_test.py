@@ -163,7 +163,7 @@ class RegressionTest(parameterized.TestCase):
     np.testing.assert_array_equal(fitted['target_mean'], [3.0, -5.0])
     np.testing.assert_array_equal(fitted['target_std'], [1.0, 1.0])
 
-  def test_judged_in_pixels(self):
+  def test_errors_are_in_pixels(self):
     """An error of 9 % of the distance of the eyes is none, one of 11 % is."""
     task, labels = tasks.REGRESSION, self.labels()[:2]
     fitted = task.fit(self.labels())

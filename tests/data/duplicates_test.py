@@ -33,7 +33,12 @@ class AcrossTest(absltest.TestCase):
   def test_none(self):
     self.assertEqual(self.across(), [])
 
-  def test_each_pair_with_images_that_are_judged(self):
+  def test_which_are_compared(self):
+    self.assertTrue(duplicates.are_few((2**20, 64, 64, 1)))
+    self.assertFalse(duplicates.are_few((2**20 + 1, 64, 64, 1)))
+    self.assertTrue(duplicates.are_compared(self.train))
+
+  def test_each_pair_with_images_to_evaluate_on(self):
     self.train[3] = self.train[9] = self.test[7]
     self.test[12] = self.test[7]
     self.train[21] = self.train[31] = self.test[2]

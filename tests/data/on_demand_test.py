@@ -1,5 +1,7 @@
 """Images that are decoded as they are read, beside those decoded at once."""
 
+import errno
+import os
 import pathlib
 import tempfile
 from unittest import mock
@@ -72,6 +74,17 @@ class ImagesTest(parameterized.TestCase):
         for each in (one, two)
       )
     )
+
+  def test_full_disk(self):
+    """Is one line; writing through a map would end the process."""
+    images = self.load(True).train.images
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with mock.patch.object(on_demand.os, 'pwrite', side_effect=error):
+      with self.assertRaisesRegex(
+        errors.UserError, 'cannot write decoded images .*No space left.*NSL_JAX'
+      ):
+        images[:2][np.arange(2)]
+    self.assertLen(images[np.arange(2)], 2)
 
   def test_only_what_is_read_is_decoded(self):
     images = self.load(True).train.images

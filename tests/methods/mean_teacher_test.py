@@ -122,7 +122,7 @@ class ConsistencyTest(parameterized.TestCase):
 
 
 class TeacherTest(parameterized.TestCase):
-  def test_the_teacher_is_judged(self):
+  def test_the_teacher_is_evaluated(self):
     """By averages of all that the student was, weights and statistics."""
     images = jax.random.normal(jax.random.key(1), (2, B, 8, 8, 1))
     batch = make_batch()._replace(x=images[0], u=images[1])

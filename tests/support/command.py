@@ -7,6 +7,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from nsl_jax.commands import cli
+from nsl_jax.training import processes
 
 
 class Done(NamedTuple):
@@ -29,7 +30,7 @@ def run(main: Callable[[list[str]], None], *words: str) -> Done:
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
     mock.patch.object(cli, '_keep_compilations'),
-    mock.patch.object(cli, '_leave', side_effect=SystemExit),
+    mock.patch.object(processes, 'leave', side_effect=SystemExit),
   ):
     try:
       cli.run_command(lambda: main(list(words)), keep_memory=False)

@@ -74,7 +74,7 @@ class ExperimentTest(parameterized.TestCase):
     prepare = assembly.prepare
     self.enterContext(
       absltest.mock.patch.object(
-        experiment,
+        assembly,
         'prepare',
         lambda *given: parts.append(prepare(*given)) or parts[-1],
       )
@@ -172,7 +172,7 @@ class ExperimentTest(parameterized.TestCase):
     prepare = assembly.prepare
     self.enterContext(
       absltest.mock.patch.object(
-        experiment,
+        assembly,
         'prepare',
         lambda *given: parts.append(prepare(*given)) or parts[-1],
       )
@@ -266,7 +266,7 @@ class ExperimentTest(parameterized.TestCase):
     self.assertRegex(warning, r'^at [12] of 2 evaluations one class is nearly')
     self.assertIn('of the labels', warning)
 
-  def test_averaged_weights_are_judged(self):
+  def test_averaged_weights_are_evaluated(self):
     slow = experiment.run(_config(ema_decay=0.999), self.folder)
     error = lambda r: r['reports'][0]['last']['test_error']
     self.assertGreater(error(slow), 70.0)  # hardly moved from its start

@@ -1,5 +1,6 @@
 """One run at a time in a folder, and none locked out by one that died."""
 
+import errno
 import json
 import os
 import pathlib
@@ -137,15 +138,29 @@ class LockTest(temporary.FolderTestCase):
     )
     self.assertLen(err.splitlines(), 1)
 
-  def test_where_the_kernel_has_no_locks(self):
-    with mock.patch.object(lock, 'fcntl', None):
-      with lock.Lock(self.folder):
-        pass
-      self.write()  # no process has such a number
-      with lock.Lock(self.folder):
-        pass
-      self.write(pid=os.getppid())
-      self.refused(f'process {os.getppid()}', f'delete {self.path}')
+  @parameterized.parameters('no module', 'an error')
+  def test_where_flock_is_missing(self, why):
+    """Only the beats tell who is alive: process ids may be of containers."""
+    if why == 'no module':
+      self.enterContext(mock.patch.object(lock, 'fcntl', None))
+    else:
+      error = OSError(errno.ENOLCK, 'No locks available')
+      self.enterContext(
+        mock.patch.object(lock.fcntl, 'flock', side_effect=error)
+      )
+    self.enterContext(mock.patch.object(lock, '_LEASE_S', 1.0))
+    self.enterContext(mock.patch.object(lock, '_BEAT_S', 0.05))
+    with lock.Lock(self.folder):
+      self.refused(f'process {os.getpid()} on')
+    self.assertFalse(self.path.exists())
+    self.write(beat=3)  # of a dead one
+    with lock.Lock(self.folder):
+      self.assertEqual(json.loads(self.path.read_text())['pid'], os.getpid())
+
+  def test_does_not_remove_that_of_another(self):
+    with lock.Lock(self.folder):
+      self.write(host='elsewhere', token='other')
+    self.assertEqual(json.loads(self.path.read_text())['token'], 'other')
 
   def test_of_several_processes_the_first_holds_it_for_all(self):
     agreed = []

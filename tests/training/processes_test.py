@@ -109,6 +109,37 @@ class RelayTest(parameterized.TestCase):
     self.assertEqual(done.returncode, -signal.SIGABRT)
     self.assertEqual(err, '\nbar 10%terminate called\n')  # \r, as text
 
+  def test_killed(self):
+    code = (
+      'import os, signal\n'
+      'from nsl_jax.training import processes\n'
+      'processes._supervise("host:1", 9)\n'
+      'os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    done = _python('-c', code)
+    _, err = done.communicate(timeout=60)
+    self.assertEqual(done.returncode, 128 + signal.SIGKILL)
+    self.assertRegex(
+      err, '^\n?error: killed, as when the memory is exhausted\n$'
+    )
+
+  def test_what_is_not_fatal_is_held_back_for_a_moment_only(self):
+    code = (
+      'import os, sys, time\n'
+      'from nsl_jax.training import processes\n'
+      'processes._HOLD_S = 0.5\n'
+      'processes._supervise("host:1", 9)\n'
+      f'os.write(2, {_E!r}.encode())\n'
+      'time.sleep(1.5)\n'
+      'os.write(1, b"alive")\n'
+      'time.sleep(100)\n'
+    )
+    done = _python('-c', code)
+    self.addCleanup(done.communicate)
+    self.addCleanup(done.kill)
+    self.assertEqual(done.stderr.readline(), _E)
+    self.assertEqual(done.stdout.read(5), 'alive')
+
 
 class JoinTest(parameterized.TestCase):
   def test_nobody_or_too_few_are_there(self):
@@ -140,12 +171,17 @@ class JoinTest(parameterized.TestCase):
     ((None, None, 1), 'give all of'),
     (('h', 2, 0), '--coordinator_address=h: must be HOST:PORT'),
     (('h:x', 2, 0), '--coordinator_address=h:x: must be HOST:PORT'),
+    (('h:65536', 2, 0), '--coordinator_address=h:65536: must be HOST:PORT'),
     (('h:1', 2, 2), '--process_id=2: must be from 0 to .* = 1'),
     (('h:1', 2, -1), '--process_id=-1: must be'),
   )
   def test_invalid(self, words, message):
     with self.assertRaisesRegex(errors.UserError, message):
       processes.join(*words)
+
+  def test_no_time_to_join(self):
+    with self.assertRaisesRegex(errors.UserError, '^--join_s=0: must be at'):
+      processes.join('h:1', 2, 0, within_s=0)
 
   def test_two_tasks_of_slurm(self):
     """Joined by the variables of Slurm alone, which jax reads."""
@@ -178,6 +214,34 @@ class JoinTest(parameterized.TestCase):
       out, err = process.communicate(timeout=120)
       self.assertEqual(process.returncode, 0, err)
       self.assertEqual(out.splitlines()[-1], f'{index} 2')
+
+
+class FirstProcessTest(absltest.TestCase):
+  def test_an_error_of_the_first_ends_all_in_the_same_way(self):
+    code = (
+      'import sys\n'
+      'from nsl_jax import errors\n'
+      'from nsl_jax.commands import cli\n'
+      'from nsl_jax.training import processes, sharding\n'
+      'def fail():\n'
+      '  raise getattr(errors, sys.argv[3])("the split is damaged")\n'
+      'def body():\n'
+      '  processes.join(sys.argv[1], 2, int(sys.argv[2]))\n'
+      '  assert sharding.in_first_process(lambda: 3, "count") in (3, None)\n'
+      '  sharding.in_first_process(fail, "use the split")\n'
+      'cli.run_command(body)\n'
+    )
+    for kind, status in (('UserError', 2), ('WriteError', 1)):
+      where = f'localhost:{_port()}'
+      started = [_python('-c', code, where, str(i), kind) for i in range(2)]
+      ended = [(p.communicate(timeout=120)[1], p.returncode) for p in started]
+      self.assertEqual(
+        ended,
+        [
+          ('error: the split is damaged\n', status),
+          ('error: process 0 cannot use the split: see what it says\n', status),
+        ],
+      )
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ class LockTest(parameterized.TestCase):
         lock.Lock(self.folder).take()
 
   def test_of_two_at_once_one_gets_it(self):
-    with mock.patch.object(lock.Lock, '_judge', lambda *_: None):
+    with mock.patch.object(lock.Lock, '_check_holder_is_dead', lambda *_: None):
       with lock.Lock(self.folder) as first:
         with mock.patch.object(lock.Lock, '_read', lambda _: {}):
           with self.assertRaisesRegex(errors.UserError, 'is in use by'):

@@ -11,7 +11,7 @@ import jax
 import temporary
 from absl.testing import absltest, parameterized
 
-from nsl_jax import errors
+from nsl_jax import errors, files
 from nsl_jax.training import workdir
 
 CONFIG = {
@@ -51,10 +51,9 @@ class WorkdirTest(temporary.FolderTestCase):
 
 
 class ClaimTest(WorkdirTest):
-  def test_makes_folders(self):
-    folder = self.folder / 'runs' / 'one'
-    workdir.lock_workdir_to_config(folder, CONFIG)
-    self.assertEqual(workdir.read_json(folder / 'config.json'), CONFIG)
+  def test_is_written(self):
+    workdir.lock_workdir_to_config(self.folder, CONFIG)
+    self.assertEqual(workdir.read_json(self.path), CONFIG)
 
   def test_again(self):
     workdir.lock_workdir_to_config(self.folder, CONFIG)
@@ -143,19 +142,6 @@ class ClaimTest(WorkdirTest):
     self.refused(CONFIG, 'config.json cannot be read')
     self.assertEqual(self.path.read_bytes(), content)
 
-  def test_not_a_folder(self):
-    self.path.write_text('{}')
-    self.folder = self.path
-    self.refused(CONFIG, 'cannot make the folder .*config.json')
-    self.folder = self.path / 'below'
-    self.refused(CONFIG, 'cannot make the folder .*below')
-
-  @absltest.skipIf(os.geteuid() == 0, 'root may write everywhere')
-  def test_unwritable(self):
-    self.folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    self.addCleanup(self.folder.chmod, stat.S_IRWXU)
-    self.refused(CONFIG, 'cannot write to ')
-
   def test_full_disk(self):
     error = OSError(28, 'No space left on device')
     with mock.patch.object(pathlib.Path, 'write_bytes', side_effect=error):
@@ -163,6 +149,31 @@ class ClaimTest(WorkdirTest):
         errors.UserError, 'cannot write .*config.json .No space left'
       ):
         workdir.lock_workdir_to_config(self.folder, CONFIG)
+
+
+class MakeFolderTest(temporary.FolderTestCase):
+  def refused(self, folder, message):
+    with self.assertRaisesRegex(
+      errors.UserError, f'{message}.*choose another --workdir$'
+    ):
+      files.make_folder(folder, '--workdir')
+
+  def test_makes_parents(self):
+    for _ in range(2):  # it may exist
+      files.make_folder(self.folder / 'runs' / 'one', '--workdir')
+    self.assertTrue((self.folder / 'runs' / 'one').is_dir())
+
+  def test_not_a_folder(self):
+    file = self.folder / 'file'
+    file.write_text('')
+    self.refused(file, 'cannot make the folder .*file')
+    self.refused(file / 'below', 'cannot make the folder .*below')
+
+  @absltest.skipIf(os.geteuid() == 0, 'root may write everywhere')
+  def test_unwritable(self):
+    self.folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    self.addCleanup(self.folder.chmod, stat.S_IRWXU)
+    self.refused(self.folder, 'cannot write to ')
 
 
 class JsonTest(WorkdirTest):

@@ -109,7 +109,7 @@ def _decode(
   """All images; of several processes each decodes those that it reads."""
   if not jax.distributed.is_initialized() or jax.process_count() == 1:
     return decoded.read(folder, paths, form, cache_dir)
-  few = len(paths) * np.prod(form.shape) <= duplicates.COMPARED
+  few = duplicates.are_few((len(paths), *form.shape))
   facts = on_demand.inspect(
     folder, paths, form, hashed=(part_of != 2) | few, counted=part_of < 3
   )
