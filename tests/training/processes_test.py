@@ -1,5 +1,6 @@
 """Several processes: how they join, and the message when one is missing."""
 
+import json
 import pathlib
 import re
 import signal
@@ -10,6 +11,7 @@ import tempfile
 import time
 
 import fresh_process
+import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 from repository import ROOT
@@ -242,6 +244,56 @@ class FirstProcessTest(absltest.TestCase):
           ('error: process 0 cannot use the split: see what it says\n', status),
         ],
       )
+
+
+# Evaluates by several processes, and prints what a single one found, too.
+_EVALUATE = """
+import json, sys
+import numpy as np
+from nsl_jax.training import evaluate, processes, sharding
+from nsl_jax.types import Method
+
+def found():
+  mesh = sharding.make()
+  predict = lambda state, x: x.reshape(x.shape[0], -1) @ state
+  measure = evaluate.make_evaluate(
+    Method(init=None, update=None, predict=predict), lambda _, x: x / 255
+  )
+  results = []
+  for count, batch in ((16, 6), (17, 6), (13, 5), (2, 8), (1, 1), (500, 64)):
+    rng = np.random.default_rng(count)
+    images = rng.integers(0, 256, (count, 2, 3, 1)).astype(np.uint8)
+    labels = rng.integers(0, 3, count).astype(np.int32)
+    weights = rng.normal(size=(6, 3)).astype(np.float32)
+    for stream in (False, True):
+      results.append(measure(
+        sharding.put(weights, sharding.replicated_sharding(mesh)),
+        {},
+        evaluate.on_device(images, labels, batch, mesh, stream=stream),
+      ))
+  return results
+
+if len(sys.argv) > 1:
+  processes.join(sys.argv[1], 3, int(sys.argv[2]))
+print(json.dumps(found()))
+"""
+
+
+class EvaluateTest(absltest.TestCase):
+  def test_uneven_shards_give_the_numbers_of_a_single_process(self):
+    where = f'localhost:{_port()}'
+    started = [_python('-c', _EVALUATE, where, str(i)) for i in range(3)]
+    started.append(_python('-c', _EVALUATE))
+    ended = [p.communicate(timeout=120) for p in started]
+    self.assertEqual([p.returncode for p in started], [0] * 4, ended)
+    *several, single = [json.loads(out.splitlines()[-1]) for out, _ in ended]
+    for results in several:
+      for found, expected in zip(results, single, strict=True):
+        self.assertEqual(found['error'], expected['error'])
+        self.assertEqual(found['by_class'], expected['by_class'])
+        np.testing.assert_allclose(
+          found['cross_entropy'], expected['cross_entropy'], rtol=1e-6
+        )
 
 
 @pytest.mark.slow
