@@ -125,8 +125,8 @@ def build(
   )
 
 
-def _rate(components: Components, value: float, ema_update: bool) -> Schedule:
-  if not ema_update:
+def _rate(components: Components, value: float, follows: bool) -> Schedule:
+  if not follows:
     constant: Schedule = optax.constant_schedule(value)
     return constant
   rate = components.learning_rate
