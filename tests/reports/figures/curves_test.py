@@ -69,6 +69,7 @@ def write_seed(config, seed, folder):
 
 def run(config, workdir):
   """`experiment.run` without training."""
+  workdir.mkdir(parents=True, exist_ok=True)
   workdir_lib.lock_workdir_to_config(workdir, config.to_dict())
   seeds = list(range(config.seeds))
   reports = [
