@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ except ImportError:  # Windows
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _BEAT_S = 10.0  # how often a holder renews its lock
 _SETTLE_S = 2.0  # a read, a removal and a write of another that takes over
+_PATIENCE_S = 8.0  # without an answer of a bucket
 _LEASE_S = 45.0  # a lock that is not renewed for so long is of a dead run
 
 
@@ -73,7 +75,8 @@ class Lock:
     try:
       if not files.in_bucket(self._path):
         self._file = self._open()
-      holder = self._read()
+      with _telling_if_slow(self._path):
+        holder = self._read()
       self._check_holder_is_dead(holder)
       self._create(holder)
     except errors.UserError:
@@ -238,6 +241,19 @@ class Lock:
   def __exit__(self, *_: object) -> None:
     """Releases it."""
     self.release()
+
+
+@contextlib.contextmanager
+def _telling_if_slow(path: files.Path) -> Iterator[None]:
+  """Says so if a bucket does not answer; its client tries for a minute."""
+  line = f'no answer yet from {path}: trying again'
+  slow = threading.Timer(_PATIENCE_S, lambda: print(line, file=sys.stderr))
+  slow.daemon = True
+  slow.start()
+  try:
+    yield
+  finally:
+    slow.cancel()
 
 
 def _text(content: dict[str, Any]) -> bytes:

@@ -1,6 +1,8 @@
 """One run at a time in a folder, and none locked out by one that died."""
 
+import contextlib
 import errno
+import io
 import json
 import os
 import pathlib
@@ -156,6 +158,25 @@ class LockTest(temporary.FolderTestCase):
     self.write(beat=3)  # of a dead one
     with lock.Lock(self.folder):
       self.assertEqual(json.loads(self.path.read_text())['pid'], os.getpid())
+
+  def test_one_that_does_not_answer_is_told_of(self):
+    printed = io.StringIO()
+    read = lock.Lock._read
+
+    def slowly(held):
+      time.sleep(0.3)
+      return read(held)
+
+    with (
+      mock.patch.object(lock, '_PATIENCE_S', 0.1),
+      mock.patch.object(lock.Lock, '_read', slowly),
+      contextlib.redirect_stderr(printed),
+      lock.Lock(self.folder),
+    ):
+      pass
+    self.assertEqual(
+      printed.getvalue(), f'no answer yet from {self.path}: trying again\n'
+    )
 
   def test_does_not_remove_that_of_another(self):
     with lock.Lock(self.folder):
