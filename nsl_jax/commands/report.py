@@ -8,7 +8,8 @@ accuracies are converted to errors. A result marked † is outdated for the reas
 below the table. --match DN-T7 prints the times of its rows. --bench NAME prints
 the step times in bench/NAME.json, with ratios to the first. --figure FILE.png
 draws reported against measured differences, and writes their numbers to
-FILE.csv.
+FILE.csv; with --match FM-OPEN --by mismatch the scores of those rows against
+that argument of their configs.
 """
 
 import pathlib
@@ -16,16 +17,24 @@ from collections.abc import Sequence
 
 from nsl_jax import errors, files
 from nsl_jax.commands import cli
-from nsl_jax.reports import differences, tables
+from nsl_jax.reports import against, differences, tables
 
 
-def _draw(path: pathlib.Path, folder: pathlib.Path) -> None:
-  """Writes the figure of differences and its numbers."""
+def _draw(
+  path: pathlib.Path, folder: pathlib.Path, match: str, by: str
+) -> None:
+  """Writes a figure and its numbers."""
   if path.suffix != '.png':
     raise errors.UserError(f'--figure {path}: name a .png file')
-  drawn = differences.of_results(tables.read(folder))
-  files.write(path, differences.picture(drawn))
-  files.write_csv(path.with_suffix('.csv'), differences.lines(drawn))
+  results = tables.read(folder)
+  if by:
+    points = against.of_results(results, match, by)
+    picture, lines = against.picture(points, by), against.lines(points)
+  else:
+    drawn = differences.of_results(results)
+    picture, lines = differences.picture(drawn), differences.lines(drawn)
+  files.write(path, picture)
+  files.write_csv(path.with_suffix('.csv'), lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     help='draw reported against measured differences',
   )
   parser.add_argument(
+    '--by',
+    default='',
+    metavar='ARGUMENT',
+    help='with --figure: draw scores against this argument of the configs',
+  )
+  parser.add_argument(
     '--results',
     default='results',
     type=pathlib.Path,
@@ -76,8 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     files.write(options.fill, tables.fill(text, folder).encode())
     return
   if options.figure is not None:
-    _draw(options.figure, folder)
+    _draw(options.figure, folder, options.match, options.by)
     return
+  if options.by:
+    raise errors.UserError('--by needs --figure FILE.png')
   if options.workdirs:
     text = tables.of_runs(options.workdirs)
   elif options.bench is None:

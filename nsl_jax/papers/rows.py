@@ -27,9 +27,7 @@ class Row(NamedTuple):
   unit: str
   reported: float | None
   reported_std: float | None
-  baseline: (
-    str  # the row that differences are from, or ''; may be the row itself
-  )
+  baseline: str  # row of which differences are taken, also its own id, or ''
   note: str
 
 
