@@ -87,7 +87,7 @@ class DocstringsTest(absltest.TestCase):
   def test_each_field_of_a_tuple_is_described(self):
     for name, value in objects():
       for field in getattr(value, '_fields', ()):
-        self.assertRegex(value.__doc__, rf'(?m)^    {field}: ', name)
+        self.assertRegex(inspect.getdoc(value), rf'(?m)^  {field}: ', name)
 
   def test_shapes_of_losses(self):
     for name in module('losses').__all__:

@@ -18,6 +18,7 @@ import unittest
 if __name__ == '__main__':
   import conftest  # noqa: F401 - the cache of the suite, before JAX starts
 
+import pytest
 from absl.testing import absltest, parameterized
 
 import nsl_jax
@@ -223,6 +224,7 @@ class StoredTest(parameterized.TestCase):
     self.assertTrue(any(isinstance(node, ast.Assert) for node in nodes))
 
 
+@pytest.mark.slow
 @unittest.skipIf(
   _MISSING, f'{", ".join(_MISSING)} not installed: pip install -e ".[test]"'
 )

@@ -233,10 +233,15 @@ class FirstProcessTest(absltest.TestCase):
       '  sharding.in_first_process(fail, "use the split")\n'
       'cli.run_command(body)\n'
     )
-    for kind, status in (('UserError', 2), ('WriteError', 1)):
-      where = f'localhost:{_port()}'
-      started = [_python('-c', code, where, str(i), kind) for i in range(2)]
-      ended = [(p.communicate(timeout=120)[1], p.returncode) for p in started]
+    kinds = {'UserError': 2, 'WriteError': 1}
+    started = {
+      kind: [_python('-c', code, where, str(i), kind) for i in range(2)]
+      for kind, where in ((kind, f'localhost:{_port()}') for kind in kinds)
+    }
+    for kind, status in kinds.items():
+      ended = [
+        (p.communicate(timeout=120)[1], p.returncode) for p in started[kind]
+      ]
       self.assertEqual(
         ended,
         [

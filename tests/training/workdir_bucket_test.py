@@ -35,11 +35,20 @@ _WORDS = (
   '--config.log_every=4',
   '--config.eval.every_steps=15',
 )
+# Without the wait of a minute for one that was killed.
+_TRAIN = (
+  'import sys\n'
+  'from nsl_jax import __main__ as commands\n'
+  'from nsl_jax.training import lock\n'
+  'lock._LEASE_S = 1.0\n'
+  'sys.argv.insert(1, "train")\n'
+  'commands.main()\n'
+)
 
 
 def _start(workdir):
   return subprocess.Popen(
-    [sys.executable, '-m', 'nsl_jax', 'train', *_WORDS, f'--workdir={workdir}'],
+    [sys.executable, '-c', _TRAIN, *_WORDS, f'--workdir={workdir}'],
     cwd=ROOT,
     text=True,
     env=fresh_process.environment(),
@@ -170,6 +179,7 @@ class LockTest(parameterized.TestCase):
       self.assertEqual(json.loads(self.path.read_text())['pid'], os.getpid())
     self.assertFalse(self.path.exists())
 
+  @mock.patch.object(lock, '_LEASE_S', 1.0)
   def test_of_a_dead_process_of_this_host(self):
     self.write()
     with lock.Lock(self.folder):
