@@ -60,7 +60,6 @@ try:
 except (OSError, AttributeError):  # another libc
   _MALLOC_TRIM = None
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_disable_most_optimizations', True)
 jax.config.update('jax_compilation_cache_dir', os.environ[_SHARED])
 kernels.remember('default')  # no test waits for, or depends on, a measurement
@@ -92,6 +91,25 @@ def same_settings():
   yield
   for name, value in before.items():
     jax.config.update(name, value)
+
+
+# Files that together trace every method, term, sampler and augmentation. That
+# no random key is used twice is checked in these; in all it takes a third of
+# the time.
+_CHECK_KEYS = {
+  'augment_test.py',
+  'configs_run_test.py',
+  'golden_test.py',
+  'negative_samplers_test.py',
+  'randaugment_test.py',
+}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def no_key_twice(request):
+  """An error where a program uses a random key twice, in some files."""
+  with jax.debug_key_reuse(request.path.name in _CHECK_KEYS):
+    yield
 
 
 @pytest.fixture(scope='module', autouse=True)

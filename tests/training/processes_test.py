@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from unittest import mock
 
 import fresh_process
 import numpy as np
@@ -17,7 +18,7 @@ from absl.testing import absltest, parameterized
 from repository import ROOT
 
 from nsl_jax import errors
-from nsl_jax.training import metrics_log, processes
+from nsl_jax.training import metrics_log, processes, sharding
 
 _JOIN = (
   'import os, sys, time\n'
@@ -218,7 +219,7 @@ class JoinTest(parameterized.TestCase):
       self.assertEqual(out.splitlines()[-1], f'{index} 2')
 
 
-class FirstProcessTest(absltest.TestCase):
+class FirstProcessTest(parameterized.TestCase):
   def test_an_error_of_the_first_ends_all_in_the_same_way(self):
     code = (
       'import sys\n'
@@ -226,29 +227,43 @@ class FirstProcessTest(absltest.TestCase):
       'from nsl_jax.commands import cli\n'
       'from nsl_jax.training import processes, sharding\n'
       'def fail():\n'
-      '  raise getattr(errors, sys.argv[3])("the split is damaged")\n'
+      '  raise errors.WriteError("the disk is full")\n'
       'def body():\n'
       '  processes.join(sys.argv[1], 2, int(sys.argv[2]))\n'
       '  assert sharding.in_first_process(lambda: 3, "count") in (3, None)\n'
-      '  sharding.in_first_process(fail, "use the split")\n'
+      '  sharding.in_first_process(fail, "write the split")\n'
       'cli.run_command(body)\n'
     )
-    kinds = {'UserError': 2, 'WriteError': 1}
-    started = {
-      kind: [_python('-c', code, where, str(i), kind) for i in range(2)]
-      for kind, where in ((kind, f'localhost:{_port()}') for kind in kinds)
-    }
-    for kind, status in kinds.items():
-      ended = [
-        (p.communicate(timeout=120)[1], p.returncode) for p in started[kind]
-      ]
-      self.assertEqual(
-        ended,
-        [
-          ('error: the split is damaged\n', status),
-          ('error: process 0 cannot use the split: see what it says\n', status),
-        ],
-      )
+    where = f'localhost:{_port()}'
+    started = [_python('-c', code, where, str(i)) for i in range(2)]
+    self.assertEqual(
+      [(p.communicate(timeout=120)[1], p.returncode) for p in started],
+      [
+        ('error: the disk is full\n', 1),
+        ('error: process 0 cannot write the split: see what it says\n', 1),
+      ],
+    )
+
+  @parameterized.parameters(errors.UserError, errors.WriteError)
+  def test_others_raise_the_same_kind(self, kind):
+    told = []
+
+    def fail():
+      raise kind('no')
+
+    for index in (0, 1):
+      with (
+        mock.patch.object(sharding.jax, 'process_index', lambda: index),
+        mock.patch.object(
+          sharding.jax.distributed, 'is_initialized', lambda: True
+        ),
+        mock.patch.object(
+          sharding, 'process_max', lambda n: told.append(n) or max(told)
+        ),
+        self.assertRaisesRegex(kind, 'process 0 cannot x' if index else '^no$'),
+      ):
+        sharding.in_first_process(fail, 'x')
+    self.assertEqual(told[1], 0)
 
 
 # Evaluates by several processes, and prints what a single one found, too.
