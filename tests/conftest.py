@@ -94,7 +94,7 @@ def same_settings():
 
 
 # Files that together trace every method, term, sampler and augmentation. That
-# no random key is used twice is checked in these; in all it takes a third of
+# no random key is used twice is checked in these; in all it takes a tenth of
 # the time.
 _CHECK_KEYS = {
   'augment_test.py',

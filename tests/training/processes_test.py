@@ -227,11 +227,11 @@ class FirstProcessTest(parameterized.TestCase):
       'from nsl_jax.commands import cli\n'
       'from nsl_jax.training import processes, sharding\n'
       'def fail():\n'
-      '  raise errors.WriteError("the disk is full")\n'
+      '  raise errors.UserError("the split is damaged")\n'
       'def body():\n'
       '  processes.join(sys.argv[1], 2, int(sys.argv[2]))\n'
       '  assert sharding.in_first_process(lambda: 3, "count") in (3, None)\n'
-      '  sharding.in_first_process(fail, "write the split")\n'
+      '  sharding.in_first_process(fail, "use the split")\n'
       'cli.run_command(body)\n'
     )
     where = f'localhost:{_port()}'
@@ -239,8 +239,8 @@ class FirstProcessTest(parameterized.TestCase):
     self.assertEqual(
       [(p.communicate(timeout=120)[1], p.returncode) for p in started],
       [
-        ('error: the disk is full\n', 1),
-        ('error: process 0 cannot write the split: see what it says\n', 1),
+        ('error: the split is damaged\n', 2),
+        ('error: process 0 cannot use the split: see what it says\n', 2),
       ],
     )
 
