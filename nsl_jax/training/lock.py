@@ -246,7 +246,7 @@ class Lock:
 @contextlib.contextmanager
 def _telling_if_slow(path: files.Path) -> Iterator[None]:
   """Says so if a bucket does not answer; its client tries for a minute."""
-  line = f'no answer yet from {path}: trying again'
+  line = f'no answer yet from {path}: retrying'
   slow = threading.Timer(_PATIENCE_S, lambda: print(line, file=sys.stderr))
   slow.daemon = True
   slow.start()

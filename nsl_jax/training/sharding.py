@@ -118,7 +118,7 @@ def in_first_process(body: Callable[[], Result], what: str) -> Result | None:
 
   What only process 0 can see, such as a file that it cannot write, ends all
   processes in the same way: one that ended alone would look like a lost one,
-  which a scheduler starts again.
+  which a scheduler restarts.
 
   Args:
     body: what to do.

@@ -168,7 +168,7 @@ class LossTest(parameterized.TestCase):
     _, metrics = method.update(state, batch, jax.random.key(1))
     self.assertTrue(np.isfinite(metrics['loss']))
     self.assertGreater(metrics['strong_view'], 0.0)
-    # What imputes labels again needs two views of the same image.
+    # What recomputes imputed labels needs two views of the same image.
     loss = weak_strong.weak_strong_loss(
       Linear().components(),
       fixmatch.rule(),

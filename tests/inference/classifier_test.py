@@ -107,12 +107,12 @@ class FitTest(parameterized.TestCase):
   def test_is_pickled_as_arrays(self):
     content = pickle.dumps(self.fitted)
     self.assertLess(len(content), 2**20)
-    again = pickle.loads(content)
+    loaded = pickle.loads(content)
     np.testing.assert_allclose(
-      again.predict_proba(self.x), self.fitted.predict_proba(self.x), atol=1e-6
+      loaded.predict_proba(self.x), self.fitted.predict_proba(self.x), atol=1e-6
     )
-    self.assertEqual(again.get_params(), self.fitted.get_params())
-    self.assertEqual(again.predictor_.step, self.fitted.predictor_.step)
+    self.assertEqual(loaded.get_params(), self.fitted.get_params())
+    self.assertEqual(loaded.predictor_.step, self.fitted.predictor_.step)
 
   def test_pickle_in_another_process(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))

@@ -216,18 +216,18 @@ class RunTest(parameterized.TestCase):
     found = jax.tree.leaves(params)
     self.assertLen(found, len(student))
     self.assertFalse(all(np.array_equal(a, b) for a, b in zip(student, found)))
-    again = loading.load(self.root / 'run')
-    params, stats = again.network()
-    outputs, _ = again._components.model.apply(
+    loaded = loading.load(self.root / 'run')
+    params, stats = loaded.network()
+    outputs, _ = loaded._components.model.apply(
       params,
       stats,
-      (again.images_of(self.files[:3]) / 255.0 - again.facts.arrays['mean'])
-      / again.facts.arrays['std'],
+      (loaded.images_of(self.files[:3]) / 255.0 - loaded.facts.arrays['mean'])
+      / loaded.facts.arrays['std'],
       train=False,
     )
     np.testing.assert_allclose(
       jax.nn.softmax(outputs.logits),
-      again.predict_proba(self.files[:3]),
+      loaded.predict_proba(self.files[:3]),
       atol=1e-5,
     )
 

@@ -106,16 +106,19 @@ class RuleTest(parameterized.TestCase):
       averages.add(probs)
       yield at, probs
 
+  def each_aligned(self, averages, kind):
+    """The probabilities of each batch, aligned by one of `ALIGNMENTS`."""
+    mean = None
+    target = SHARES if kind == 'labels' else np.full(K, 1 / K)
+    for _, probs in self.each(averages):
+      new = probs.mean(0)
+      mean = new if mean is None else DECAY * mean + (1 - DECAY) * new
+      yield probs if kind == 'none' else aligned_by_hand(probs, mean, target)
+
   @parameterized.parameters('none', 'uniform', 'labels')
   def test_fixmatch(self, kind):
     def expected(averages):
-      mean = None
-      for _, probs in self.each(averages):
-        new = probs.mean(0)
-        mean = new if mean is None else DECAY * mean + (1 - DECAY) * new
-        target = SHARES if kind == 'labels' else np.full(K, 1 / K)
-        if kind != 'none':
-          probs = aligned_by_hand(probs, mean, target)
+      for probs in self.each_aligned(averages, kind):
         aligned.append(probs)
         yield (probs.max(-1) >= 0.7) * 1.0, {}
 
@@ -190,13 +193,8 @@ class RuleTest(parameterized.TestCase):
   @parameterized.parameters((1.0, 'none'), (2.0, 'uniform'), (2.0, 'labels'))
   def test_softmatch(self, n_sigma, kind):
     def expected(averages):
-      center, variance, mean = 1 / K, 1.0, None
-      for _, probs in self.each(averages):
-        new = probs.mean(0)
-        mean = new if mean is None else DECAY * mean + (1 - DECAY) * new
-        target = SHARES if kind == 'labels' else np.full(K, 1 / K)
-        if kind != 'none':
-          probs = aligned_by_hand(probs, mean, target)
+      center, variance = 1 / K, 1.0
+      for probs in self.each_aligned(averages, kind):
         top = probs.max(-1)
         center = DECAY * center + (1 - DECAY) * top.mean()
         variance = DECAY * variance + (1 - DECAY) * top.var(ddof=1)

@@ -369,8 +369,8 @@ class RunTest(Folder):
     error = 100 * np.mean(np.argmax(logits, -1) != labels)
     self.assertAlmostEqual(error, best['test_error'], places=3)
 
-    again = assembly.prepare(self.config(folder))
-    state = train_step.initial_state(again.method, 5, again.mesh)
+    second = assembly.prepare(self.config(folder))
+    state = train_step.initial_state(second.method, 5, second.mesh)
     assert_equal(state.params, averaged)
     for name in ('run', 'run/seed_0', 'run/seed_0/best'):
       self.assert_refused(

@@ -175,7 +175,7 @@ class LockTest(temporary.FolderTestCase):
     ):
       pass
     self.assertEqual(
-      printed.getvalue(), f'no answer yet from {self.path}: trying again\n'
+      printed.getvalue(), f'no answer yet from {self.path}: retrying\n'
     )
 
   def test_does_not_remove_that_of_another(self):
