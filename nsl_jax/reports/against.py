@@ -72,7 +72,7 @@ def of_results(
   if not chosen:
     raise errors.UserError(
       f'no result of a row {prefix}… whose config has a number as {argument}: '
-      'run them by python -m nsl_jax reproduce'
+      'correct --match or --by, or run them by python -m nsl_jax reproduce'
     )
   budgets = {(point.steps, point.seeds) for point in chosen.values()}
   if len(budgets) > 1 or len(metrics) > 1:
