@@ -18,8 +18,8 @@ _OFF = 'NSL_JAX_RETURN_MEMORY'
 # Parameters of glibc's mallopt, with values at which it returns no memory.
 _SETTINGS = {
   -8: 1,  # M_ARENA_MAX: with one arena per thread each would keep buffers
-  -3: 2**30,  # M_MMAP_THRESHOLD
-  -1: 2**31 - 1,  # M_TRIM_THRESHOLD
+  -3: -1,  # M_MMAP_THRESHOLD: no buffer is mapped alone, whatever its size
+  -1: -1,  # M_TRIM_THRESHOLD: none is returned
   -2: 2**26,  # M_TOP_PAD
 }
 

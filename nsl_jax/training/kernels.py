@@ -30,6 +30,7 @@ _ONCE: Options = {'xla_backend_optimization_level': 1}
 CHOICES = ('measured', 'default', 'eigen')
 _ROUNDS = 7
 _CLEARLY = 0.9  # relative time below which the gain exceeds noise
+_QUIET = 0.1  # of the cores: what others may use during a measurement
 
 
 def options(kernels: str) -> Options:
@@ -62,7 +63,9 @@ def choose(choice: str, before: str | None = None) -> str:
 
   Args:
     choice: one of `CHOICES`; `measured` takes the faster one on this machine
-      with this number of cores, measured once and cached.
+      with this number of cores, measured once and cached. A measurement beside
+      other programs is used, and not cached: a busy second core hides the
+      difference.
     before: choice of an earlier start of the same run, which `measured` keeps
       if possible, since other kernels round differently.
 
@@ -88,8 +91,16 @@ def choose(choice: str, before: str | None = None) -> str:
   measured = _read(_file()).get(_machine())
   if measured in CHOICES:
     return measured
-  faster = 'eigen' if _ratio() < _CLEARLY else 'default'
-  remember(faster)
+  ratio, others = _measure()
+  faster = 'eigen' if ratio < _CLEARLY else 'default'
+  if others < _QUIET:
+    remember(faster)
+  else:
+    logging.warning(
+      'kernels=%s (measured beside other programs, so the next run measures '
+      'again; --config.kernels=eigen or default sets it)',
+      faster,
+    )
   return faster
 
 
@@ -131,6 +142,30 @@ def cores() -> int | None:
   """The number of cores of this process, which affects the rounding of sums."""
   allowed = getattr(os, 'sched_getaffinity', None)  # not on every system
   return len(allowed(0)) if allowed else os.cpu_count()
+
+
+def _measure() -> tuple[float, float]:
+  """`_ratio`, and the share of the cores that others used meanwhile."""
+  begun, before = time.perf_counter(), _others()
+  ratio = _ratio()
+  seconds = (time.perf_counter() - begun) * (cores() or 1)
+  return ratio, (_others() - before) / seconds
+
+
+def _others() -> float:
+  """Seconds in which this process's cores ran others; 0 where unknown."""
+  try:
+    allowed = {f'cpu{core}' for core in os.sched_getaffinity(0)}
+    lines = pathlib.Path('/proc/stat').read_text().splitlines()
+  except (AttributeError, OSError):  # not Linux
+    return 0.0
+  ticks = 0
+  for name, *fields in map(str.split, lines):
+    if name in allowed:
+      user, nice, system, _, _, *stolen = map(int, fields[:8])
+      ticks += user + nice + system + sum(stolen)
+  own = os.times()
+  return ticks / os.sysconf('SC_CLK_TCK') - own.user - own.system
 
 
 def _ratio() -> float:

@@ -2,6 +2,10 @@
 
 import json
 import os
+import pathlib
+import subprocess
+import sys
+import time
 from unittest import mock
 
 import fresh_process
@@ -39,6 +43,9 @@ class ChooseTest(temporary.FolderTestCase):
     self.ratio = self.enterContext(
       mock.patch.object(kernels, '_ratio', return_value=0.6)
     )
+    self.others = self.enterContext(
+      mock.patch.object(kernels, '_others', return_value=0.0)
+    )
     self.known = self.enterContext(
       mock.patch.object(kernels, '_has_option', return_value=True)
     )
@@ -51,6 +58,16 @@ class ChooseTest(temporary.FolderTestCase):
     self.ratio.assert_called_once()
     kept = json.loads((cache.directory() / 'kernels.json').read_text())
     self.assertEqual(list(kept.values()), [expected])
+
+  def test_beside_other_programs_it_is_measured_again(self):
+    self.ratio.return_value = 1.0
+    self.others.side_effect = [0.0, 1e6]
+    self.assertEqual(kernels.choose('measured'), 'default')
+    self.assertFalse((cache.directory() / 'kernels.json').exists())
+    self.ratio.return_value, self.others.side_effect = 0.6, None
+    self.assertEqual(kernels.choose('measured'), 'eigen')
+    self.assertEqual(kernels.choose('measured'), 'eigen')
+    self.assertEqual(self.ratio.call_count, 2)
 
   def test_another_machine_measures_again(self):
     kernels.choose('measured')
@@ -110,6 +127,15 @@ class OptionTest(absltest.TestCase):
   def test_the_measurement_runs(self):
     if kernels.options('eigen'):
       self.assertBetween(kernels._ratio(), 0.05, 20.0)
+
+  def test_others_are_seen_and_this_process_is_not(self):
+    if not pathlib.Path('/proc/stat').exists():
+      self.skipTest('no /proc/stat')
+    before = kernels._others()
+    with subprocess.Popen([sys.executable, '-c', 'while True: pass']) as other:
+      time.sleep(1.0)
+      other.kill()
+    self.assertGreater(kernels._others() - before, 0.4)
 
   def test_reaches_the_step(self):
     config = config_lib.load('configs/digits_supervised.py', smoke=True)
