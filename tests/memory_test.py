@@ -1,6 +1,7 @@
 """Freed memory stays with the process, and a data set is held once."""
 
 import json
+import pathlib
 
 import fresh_process
 import numpy as np
@@ -25,6 +26,25 @@ print(json.dumps([kept, (faults() - before) / 5, values]))
 """
 
 
+# A block that would be mapped alone reads as zeros when it is mapped again.
+_LARGE = """
+import ctypes, pathlib
+from nsl_jax import memory
+assert memory.keep()
+library = ctypes.CDLL(None)
+library.malloc.argtypes = [ctypes.c_size_t]
+library.malloc.restype = library.calloc.restype = ctypes.c_void_p
+library.free.argtypes = [ctypes.c_void_p]
+block = library.malloc(3 * 2**30)
+ctypes.memset(block + 2**31, 7, 4096)
+library.free(block)
+again = library.malloc(3 * 2**30)
+print(ctypes.string_at(again + 2**31, 2))
+heap = pathlib.Path('/proc/self/smaps').read_text().split('[heap]')[1:]
+print(any('hg' in part.split('VmFlags:')[1].split() for part in heap))
+"""
+
+
 def faults(**variables):
   done = fresh_process.run('-c', _CODE, **variables)
   done.check_returncode()
@@ -40,6 +60,13 @@ class KeepTest(absltest.TestCase):
     if kept:  # with glibc
       self.assertGreater(many, 8000)  # pages of 64 MiB are 16,384
       self.assertLess(few, many / 2)
+
+  def test_of_any_size_and_on_huge_pages(self):
+    if not pathlib.Path('/sys/kernel/mm/transparent_hugepage').exists():
+      self.skipTest('no huge pages')
+    done = fresh_process.run('-c', _LARGE)
+    self.assertEqual(done.stdout.split('\n')[0], str(b'\7\7'), done.stderr)
+    self.assertEqual(done.stdout.split('\n')[1], 'True')
 
 
 class SharedTest(parameterized.TestCase):
