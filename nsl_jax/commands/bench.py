@@ -207,18 +207,8 @@ _ACTS_IN = {
 
 def _refuse_ignored(parser: cli.Parser, options: Any) -> None:
   """Raises UserError if an option would have no effect."""
-  set_flags = {
-    name
-    for name, value in vars(options).items()
-    if value != parser.get_default(name) and name != 'verbosity'
-  }
-  for mode in set_flags & _ACTS_IN.keys():
-    ignored = sorted(
-      f'--{name}' for name in set_flags - _ACTS_IN[mode] - {mode}
-    )
-    if ignored:
-      raise errors.UserError(f'--{mode} ignores {", ".join(ignored)}: omit it')
-  if 'seeds' in set_flags and not options.classifiers:
+  given = parser.refuse_ignored(options, _ACTS_IN)
+  if 'seeds' in given and not options.classifiers:
     raise errors.UserError('--seeds is for --classifiers: omit it')
   if options.seeds < 1:
     raise errors.UserError(f'--seeds={options.seeds}: must be at least 1')

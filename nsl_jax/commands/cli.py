@@ -6,7 +6,7 @@ import pathlib
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -166,9 +166,43 @@ class Parser(argparse.ArgumentParser):
         self.error(f'no such option: {name}; {hint}')
     options, unknown = super().parse_known_args(args, namespace)
     for name, value in vars(options).items():
-      if isinstance(value, pathlib.Path):
-        errors.refuse_address(value, f'--{name}')
+      for path in value if isinstance(value, list) else [value]:
+        if isinstance(path, pathlib.Path):
+          errors.refuse_address(path, f'--{name}')
     return options, unknown
+
+  def _options(self) -> set[str]:
+    """Names of options, without positional arguments."""
+    return {action.dest for action in self._actions if action.option_strings}
+
+  def refuse_ignored(
+    self, options: argparse.Namespace, acts_in: Mapping[str, Collection[str]]
+  ) -> set[str]:
+    """Checks that every argument that is set has an effect.
+
+    Args:
+      options: the parsed arguments.
+      acts_in: by argument that selects a mode, the others that act in it.
+
+    Returns:
+      Names of the arguments that are set.
+
+    Raises:
+      errors.UserError: for arguments without an effect.
+    """
+    given = {
+      name
+      for name, value in vars(options).items()
+      if value not in (self.get_default(name), []) and name != 'verbosity'
+    }
+    word = lambda name: f'--{name}' if name in self._options() else name
+    for mode, acts in acts_in.items():
+      ignored = sorted(map(word, given - {mode, *acts}))
+      if mode in given and ignored:
+        raise errors.UserError(
+          f'{word(mode)} ignores {", ".join(ignored)}: omit it'
+        )
+    return given
 
   def hint(self, name: str) -> str:
     """A suggestion for an unknown option."""

@@ -19,6 +19,14 @@ from nsl_jax import errors, files
 from nsl_jax.commands import cli
 from nsl_jax.reports import against, differences, tables
 
+# By what selects a mode: what else acts in it. All others print a table.
+_ACTS_IN = {
+  'fill': ['results'],
+  'figure': ['match', 'by', 'results'],
+  'workdirs': ['out'],
+  'bench': ['out', 'results'],
+}
+
 
 def _draw(
   path: pathlib.Path, folder: pathlib.Path, match: str, by: str
@@ -60,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     '--fill',
     type=pathlib.Path,
+    nargs='+',
     metavar='FILE.md',
-    help='update the marked tables of a file, such as README.md',
+    help='update the marked tables of files, such as README.md',
   )
   parser.add_argument(
     '--figure',
@@ -82,13 +91,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     help='folder of the ledger (default: results)',
   )
   options = parser.parse_args(argv)
+  parser.refuse_ignored(options, _ACTS_IN)
   folder = options.results
-  if options.fill is not None:
+  for path in options.fill or ():
     try:
-      text = options.fill.read_text('utf-8')
+      text = path.read_text('utf-8')
     except (OSError, UnicodeDecodeError) as error:
-      raise errors.UserError(f'--fill {options.fill}: {error}') from error
-    files.write(options.fill, tables.fill(text, folder).encode())
+      raise errors.UserError(f'--fill {path}: {error}') from error
+    files.write(path, tables.fill(text, folder).encode())
+  if options.fill:
     return
   if options.figure is not None:
     _draw(options.figure, folder, options.match, options.by)

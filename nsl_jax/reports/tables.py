@@ -6,7 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nsl_jax import errors
-from nsl_jax.benchmarks import classifiers, growth, startup, step_times, table7
+from nsl_jax.benchmarks import (
+  augmentation,
+  classifiers,
+  growth,
+  startup,
+  step_times,
+  table7,
+)
 from nsl_jax.papers import rows
 from nsl_jax.training import summary, workdir as workdir_lib
 
@@ -225,6 +232,8 @@ def times(folder: pathlib.Path, name: str) -> str:
   content = workdir_lib.read_json(path_of[name])
   if content['kind'] == 'startup':
     return startup.table(content['configs'])
+  if content['kind'] == 'randaugment':
+    return augmentation.table(content['images'])
   if content['kind'] == 'growth':
     return growth.table(content['images'])
   if content['kind'] == 'classifiers':

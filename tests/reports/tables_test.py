@@ -120,6 +120,26 @@ class ReportTest(temporary.FolderTestCase):
     with self.assertRaisesRegex(errors.UserError, r'--fill .*missing\.md'):
       report.main([f'--fill={missing}'])
 
+  def test_several_pages(self):
+    pages = [self.folder / name for name in ('a.md', 'b.md')]
+    mark = '<!-- table: python -m nsl_jax report --match NS-T1 -->\n'
+    self._write(result_of('NS-T1-1', [20.0]))
+    for page in pages:
+      page.write_text(f'{mark}old\n<!-- end -->')
+    report.main([f'--results={self.folder}', '--fill', *map(str, pages)])
+    for page in pages:
+      self.assertIn('| NS-T1-1 |', page.read_text())
+
+  @parameterized.parameters(
+    (['--fill', 'a.md', '--match=NS'], '--fill ignores --match'),
+    (['runs/a', '--bench=x'], 'workdirs ignores --bench'),
+    (['--figure=a.png', '--out=b.md'], '--figure ignores --out'),
+    (['--bench=x', '--match=NS'], '--bench ignores --match'),
+  )
+  def test_an_argument_without_an_effect(self, words, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      report.main(words)
+
   def test_every_measurement_of_a_table_of_times(self):
     step = {'median_ms': 2.0, 'ratio': 1.0, 'floor': 1.0, 'expected': 1.0}
     kinds = dict.fromkeys(('training', 'inference', 'evaluation'), step)
