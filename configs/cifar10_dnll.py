@@ -8,8 +8,7 @@ Paper, accuracy in %: 13-layer network (model=cnn13) DN-T1-1 ... -3: 87.87,
 (EP 92.9, 93.76, 94.01, 93.78; EPM 93.12, 93.84, 94.29, 93.77 for m = 1 ... 4)
 and DN-T6 omits the other network (92.78 with EP, 93.03 with EPM). DN-T7-3: a
 step of model=cnn13 takes 0.143 s on a GTX 3060.
-Ours: not run, but for the time of DN-T7-3, which is outdated for the reason in
-results/.
+Ours: not run, but for the time of DN-T7-3 (docs/speed.md).
 Time: 262,144 steps of two WRN-28-2 on 128 + 128 images, or about 96,000 of two
 13-layer networks; not measured (64 + 64 images take a WRN-28-2 4.6 s on two
 CPU cores, docs/speed.md).

@@ -5,9 +5,9 @@ python -m nsl_jax.main \
 
 Paper, DN-T7: seconds a step of Mean Teacher, Dual Student and DNLL, 0.072,
 0.145, 0.143 on a GTX 3060; Figure 6 (DN-F6) has test curves without numbers.
-Ours: DN-T7 is outdated, for the reason in results/; DN-F6 is not run.
-Time: 88,000 steps of the 13-layer network; mean_teacher takes 3.3 s on two CPU
-cores, dual_student 6.4 s, three and seven days a seed; not measured on a GPU
+Ours: DN-T7 is timed (docs/speed.md); DN-F6 is not run.
+Time: 88,000 steps of the 13-layer network; mean_teacher takes 2.9 s on two CPU
+cores, dual_student 6.7 s, three and seven days a seed; not measured on a GPU
 (docs/speed.md).
 Arguments: method=dual_student, dual_student_dnll, mean_teacher or
 mean_teacher_dnll; labels=1000; quick=true for a quarter of the steps.
