@@ -41,7 +41,7 @@ def keep() -> bool:
     return False
   try:
     library = ctypes.CDLL(None)
-    kept = all(library.mallopt(*setting) for setting in _SETTINGS.items())
+    kept = all([library.mallopt(*setting) for setting in _SETTINGS.items()])
   except (OSError, AttributeError):  # another C library
     return False
   if kept:

@@ -26,20 +26,20 @@ print(json.dumps([kept, (faults() - before) / 5, values]))
 """
 
 
-# A block that would be mapped alone reads as zeros when it is mapped again.
+# A block that is mapped alone reads as zeros the second time.
 _LARGE = """
 import ctypes, pathlib
 from nsl_jax import memory
 assert memory.keep()
 library = ctypes.CDLL(None)
 library.malloc.argtypes = [ctypes.c_size_t]
-library.malloc.restype = library.calloc.restype = ctypes.c_void_p
+library.malloc.restype = ctypes.c_void_p
 library.free.argtypes = [ctypes.c_void_p]
 block = library.malloc(3 * 2**30)
 ctypes.memset(block + 2**31, 7, 4096)
 library.free(block)
-again = library.malloc(3 * 2**30)
-print(ctypes.string_at(again + 2**31, 2))
+second = library.malloc(3 * 2**30)
+print(ctypes.string_at(second + 2**31, 2))
 heap = pathlib.Path('/proc/self/smaps').read_text().split('[heap]')[1:]
 print(any('hg' in part.split('VmFlags:')[1].split() for part in heap))
 """

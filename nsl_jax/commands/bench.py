@@ -177,7 +177,6 @@ def _parser() -> cli.Parser:
     '--randaugment',
     metavar='BATCH',
     type=int,
-    default=0,
     help='images per second of RandAugment beside Pillow',
   )
   add('--json', type=pathlib.Path, help='file for the time of every call')
@@ -267,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(growth.table(grown))
     _write(options.json, kind='growth', images=grown)
     return
-  if options.randaugment:
+  if options.randaugment is not None:
     _measure_randaugment(options)
     return
   if options.classifiers:

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument(
     '--results',
-    default='results',
+    default=pathlib.Path('results'),
     type=pathlib.Path,
     help='folder of the ledger (default: results)',
   )

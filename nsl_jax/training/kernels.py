@@ -64,8 +64,8 @@ def choose(choice: str, before: str | None = None) -> str:
   Args:
     choice: one of `CHOICES`; `measured` takes the faster one on this machine
       with this number of cores, measured once and cached. A measurement beside
-      other programs is used, and not cached: a busy second core hides the
-      difference.
+      other programs is used in this process alone: a busy second core hides
+      the difference.
     before: choice of an earlier start of the same run, which `measured` keeps
       if possible, since other kernels round differently.
 
@@ -97,8 +97,8 @@ def choose(choice: str, before: str | None = None) -> str:
     remember(faster)
   else:
     logging.warning(
-      'kernels=%s (measured beside other programs, so the next run measures '
-      'again; --config.kernels=eigen or default sets it)',
+      'kernels=%s (measured beside other programs, so the next run repeats '
+      'the measurement; --config.kernels=eigen or default sets it)',
       faster,
     )
   return faster
@@ -144,6 +144,7 @@ def cores() -> int | None:
   return len(allowed(0)) if allowed else os.cpu_count()
 
 
+@functools.cache  # all seeds of a process have the same kernels
 def _measure() -> tuple[float, float]:
   """`_ratio`, and the share of the cores that others used meanwhile."""
   begun, before = time.perf_counter(), _others()
@@ -162,8 +163,9 @@ def _others() -> float:
   ticks = 0
   for name, *fields in map(str.split, lines):
     if name in allowed:
-      user, nice, system, _, _, *stolen = map(int, fields[:8])
-      ticks += user + nice + system + sum(stolen)
+      # user, nice, system, idle, waiting for disks, two of interrupts, stolen
+      times = list(map(int, fields[:8]))
+      ticks += sum(times) - sum(times[3:5])
   own = os.times()
   return ticks / os.sysconf('SC_CLK_TCK') - own.user - own.system
 

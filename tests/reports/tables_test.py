@@ -30,6 +30,9 @@ class RunsTest(absltest.TestCase):
     result = result_of('', [4.0, 6.0], protocol='best_validation')
     (folder / 'a' / 'results.json').write_text(json.dumps(result))
     text = tables.of_runs([folder / 'a', folder / 'b'])
+    page = folder / 'page.md'
+    report.main([str(folder / 'a'), str(folder / 'b'), f'--out={page}'])
+    self.assertEqual(page.read_text(), text + '\n')
     self.assertLen(text.splitlines(), 3)
     self.assertIn(f'| {folder}/a | vat + ns3l | digits@50 | ', text)
     self.assertIn('5.00 ± 0.50', text)
