@@ -14,7 +14,12 @@ from configs import common
 from nsl_jax import errors
 from nsl_jax.data import sources
 from nsl_jax.papers import rows
-from nsl_jax.training import assembly, config as config_lib
+from nsl_jax.training import (
+  assembly,
+  config as config_lib,
+  config_checks,
+  config_options,
+)
 
 NOT_MIRRORED = ('digits', 'mnist', 'usps', 'svhn', 'svhn_extra')
 # Sections that go whole to the part that takes their fields by name.
@@ -58,9 +63,9 @@ class LoadTest(parameterized.TestCase):
         self.assertTrue(config.is_locked)
         self.assertEqual(config.steps, config.full_steps)
         self.assertIn(config.data.name, sources.NAMES)
-        config_lib.check(config)
+        config_checks.check(config)
         second_pass = config.copy_and_resolve_references().unlock()
-        config_lib.complete(second_pass)
+        config_options.complete(second_pass)
         self.assertEqual(second_pass.to_dict(), config.to_dict())
         for row_id in config.row.split():  # one run may be several rows
           row = rows.find(row_id)

@@ -50,6 +50,8 @@ ELSEWHERE = {
   'reports/style': 'reports/figures/figures_test',
   'terms/mean_teacher': 'terms/pi_test',
   'training/assembly': 'training/experiment_test',
+  'training/config_checks': 'training/config_test',
+  'training/config_options': 'training/config_test',
   'training/network_file': 'inference/predictor_test',
   'training/pipeline': 'training/train_step_test, training/experiment_test',
   'training/results': 'training/experiment_test',

@@ -20,7 +20,7 @@ from absl.testing import absltest, parameterized
 import nsl_jax
 from nsl_jax import errors, methods, models, references, terms
 from nsl_jax.data import augment, of_arrays, sources
-from nsl_jax.training import config as config_lib, metrics_log
+from nsl_jax.training import config as config_lib, config_checks, metrics_log
 
 FILES = {
   'twice': '''
@@ -175,14 +175,14 @@ class OutsideTest(parameterized.TestCase):
     self.assertEqual(config.model.scale, 0.5)
     term = config.method.terms.sure
     self.assertEqual((term.weight, term.ramp, term.power), (0.5, 'none', 2.0))
-    config_lib.check(config)
+    config_checks.check(config)
     for pair, message in (
       ('method.factor=0', 'config.method.factor=0.0: must be > 0'),
       ('method.terms.sure.power=0', 'terms.sure.power=0.0: must be > 0'),
       ('model.scale=true', 'scale=true: must be float'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):
-        config_lib.check(
+        config_checks.check(
           config_lib.load(
             'configs/digits_ns3l.py',
             [one.split('=') for one in (*OVERRIDES, pair)],

@@ -14,7 +14,7 @@ from nsl_jax import errors, methods, models, optimizers, options, terms
 from nsl_jax.commands import cli
 from nsl_jax.data import sources
 from nsl_jax.terms import negative_samplers
-from nsl_jax.training import config
+from nsl_jax.training import config_options
 
 # Kinds whose parts are described themselves, others by their file.
 _BY_PART = ('network', 'sampler', 'optimizer', 'data')
@@ -66,9 +66,9 @@ def _options(
   kind: str, name: str, part: Callable[..., Any]
 ) -> dict[str, options.Option]:
   if kind == 'method':
-    return config.method_options({'name': name})
+    return config_options.method_options({'name': name})
   if kind == 'term':
-    return config.term_options(name, {})
+    return config_options.term_options(name, {})
   if kind == 'network':
     return models.options_of(name)
   if kind == 'optimizer':

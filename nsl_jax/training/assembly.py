@@ -21,7 +21,7 @@ from nsl_jax import (
 from nsl_jax.compose import tasks
 from nsl_jax.data import normalize, sources, splits, views
 from nsl_jax.training import (
-  config as config_lib,
+  config_checks,
   evaluate,
   kernels,
   loop,
@@ -147,12 +147,12 @@ def prepare(
     errors.UserError: for anything wrong in the config or the data.
   """
   _check_version()
-  config_lib.check(config)
+  config_checks.check(config)
   trackers.check(config)
   train_step.use_precision(config.precision)
   task = tasks.find(config.task)
   source = source or pipeline.load_source(config)  # before a device is taken
-  config_lib.check_task_of_data(task, source)
+  config_checks.check_task_of_data(task, source)
   mesh = mesh_lib.make(config.devices)
   mesh_lib.check_batch(
     mesh, {f'batch.{name}': size for name, size in config.batch.items()}

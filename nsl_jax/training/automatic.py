@@ -13,9 +13,9 @@ import numpy as np
 
 from nsl_jax import errors, models
 from nsl_jax.data import sources
-from nsl_jax.training import config as config_lib
+from nsl_jax.training import config_options
 
-OPEN, AUTO = -1, 'auto'
+OPEN = -1
 _HELD_OUT = 5  # one of so many labeled images is held out for validation
 _BATCH = 32
 _PASSES = 10  # over the training images, within these numbers of steps:
@@ -57,7 +57,7 @@ _FIELDS = (
 def is_open(config: ml_collections.ConfigDict) -> bool:
   """Whether a config leaves settings open."""
   values = (operator.attrgetter(name)(config) for name in _FIELDS)
-  return any(value in (OPEN, AUTO) for value in values)
+  return any(value in (OPEN, config_options.AUTO) for value in values)
 
 
 def resolve(
@@ -73,7 +73,7 @@ def resolve(
   _set_split(config, source)
   reason = _set_method(config, source)
   _set_length(config, len(source.train.labels))
-  config_lib.complete(config)
+  config_options.complete(config)
   _set_ramps(config.method, config.steps)
   return config.lock(), _chosen(config, source, reason)
 
@@ -102,7 +102,7 @@ def _set_split(
   if data.labeled == OPEN:
     held = 0 if source.validation is not None else data.validation
     data.labeled = total - held
-  if config.protocol == AUTO:
+  if config.protocol == config_options.AUTO:
     chooses = data.validation >= _CHOOSING
     config.protocol = 'best_validation' if chooses else 'last'
 
@@ -113,7 +113,7 @@ def _set_method(
   """Sets method, network, views and batch; gives the reason for the network."""
   shape = source.train.images.shape[1:]
   unlabeled = _unlabeled(config, source)
-  if config.method.name == AUTO:
+  if config.method.name == config_options.AUTO:
     of_features = shape[0] == shape[1] == 1
     # With two labels a class of digits MixMatch on features came to 53 to 86 %
     # accuracy on the unlabeled rows, Mean Teacher to 71 to 79.
@@ -122,19 +122,19 @@ def _set_method(
     terms = config.method.get('terms', {})
     config.method = dict(name=name, terms=terms, **_GENTLE.get(name, {}))
   reason = ''
-  if config.model.name == AUTO:
+  if config.model.name == config_options.AUTO:
     name, fields, reason = models.choose(
       shape, accelerator=jax.default_backend() != 'cpu'
     )
     model_options = {k: v for k, v in config.model.items() if k != 'name'}
     config.model = dict(name=name, **{**fields, **model_options})
-  if config.data.augment == AUTO:
+  if config.data.augment == config_options.AUTO:
     config.data.augment = _view(shape)
-  if config.data.strong == AUTO:
+  if config.data.strong == config_options.AUTO:
     learner = config.method.get('host', config.method).name
     harder = learner in _OF_STRONG_VIEWS and shape[:2] != (1, 1)
     config.data.strong = f'{config.data.augment},{_STRONG}' if harder else ''
-  if config.data.normalize == AUTO:
+  if config.data.normalize == config_options.AUTO:
     config.data.normalize = _normalization(source.train.images)
   if config.batch.labeled == OPEN:
     config.batch.labeled = _BATCH
@@ -199,7 +199,9 @@ def _set_ramps(fields: Any, steps: int) -> None:
     if isinstance(value, ml_collections.ConfigDict):
       _set_ramps(value, steps)
     elif name == 'ramp_steps' and value == OPEN:
-      fields[name] = steps if full_length else steps // config_lib.RAMP_SHARE
+      fields[name] = (
+        steps if full_length else steps // config_options.RAMP_SHARE
+      )
 
 
 def _chosen(

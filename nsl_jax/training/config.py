@@ -1,13 +1,7 @@
-"""The config of a run: read from its file, overridden, completed, checked.
-
-`complete` adds every option of the method, terms, network and optimizer that
-the file does not set at its default, so that each can be set from the command
-line and is stored with the run.
-"""
+"""The config of a run: found, read from its file, completed, overridden."""
 
 import ast
 import difflib
-import operator
 import pathlib
 import runpy
 import sys
@@ -17,51 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict as Config
 
-from nsl_jax import (
-  errors,
-  methods,
-  models,
-  optimizers,
-  options,
-  references,
-  schedules,
-  terms as terms_lib,
-)
-from nsl_jax.compose import tasks
-from nsl_jax.data import sources
-from nsl_jax.options import Option
-from nsl_jax.terms import negative_samplers
-from nsl_jax.training import evaluate, kernels, summary
-from nsl_jax.types import Task
-
-_AUTO = 'auto'  # a name that follows from the images, see `automatic`
-_LABELED_ONLY = ('supervised', 'mean_label')  # methods
-RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
-_CHOICES = {
-  'precision': ('float32', 'tf32', 'bfloat16'),
-  'eval.batch_norm': evaluate.STATISTICS,
-  'kernels': kernels.CHOICES,
-  'protocol': summary.PROTOCOLS,
-  'weight_decay_on': ('kernels', 'all'),
-}
-_LOWEST = {
-  'steps': 1,
-  'seeds': 1,
-  'seed': 0,
-  'devices': 0,
-  'steps_per_call': 0,
-  'log_every': 1,
-  'checkpoint.every': 1,
-  'checkpoint.keep': 1,
-  'eval.every_steps': 1,
-  'eval.batch': 1,
-  'batch.labeled': 1,
-  'batch.unlabeled': 0,
-  'data.limit': 0,
-  'data.on_device_mb': 0,
-  'ema_decay': 0.0,
-  'weight_decay': 0.0,
-}
+from nsl_jax import errors, options, references, terms as terms_lib
+from nsl_jax.training import config_options
 
 
 def root() -> pathlib.Path:
@@ -176,11 +127,11 @@ def load(
   names = [pair for pair in overrides if is_name(pair[0])]
   for field, text in names:
     _replace_part(config, field, text)
-  complete(config)
+  config_options.complete(config)
   for field, text in overrides:
     if (field, text) not in names:
       _set(config, field, text)
-  complete(config)
+  config_options.complete(config)
   return config.lock()
 
 
@@ -216,7 +167,8 @@ def _replace_part(config: Config, field: str, text: str) -> None:
     fields.module = text
     return
   if last == 'sampler':
-    for name in _sampler_options({'sampler': 'threshold', **fields}):
+    previous = {'sampler': 'threshold', **fields}
+    for name in config_options.sampler_options(previous):
       if name in fields:
         del fields[name]
     fields.sampler = text
@@ -236,10 +188,10 @@ def _section(config: Config, section: str, field: str) -> Config:
   for name in filter(None, section.split('.')):
     if name in fields and fields[name] is None and fields is config.method:
       # An option with fields that is off: setting one of them turns it on.
-      part = method_options(fields)[name].limit
+      part = config_options.method_options(fields)[name].limit
       if callable(part):
         fields[name] = Config()
-        _fill(fields[name], options.of(part))
+        config_options.fill(fields[name], options.of(part))
     if name not in fields or not isinstance(fields[name], Config):
       raise errors.UserError(_no_field(field, name, fields, section))
     fields = fields[name]
@@ -271,9 +223,10 @@ def _add_term(config: Config, section: str, *, module: bool = False) -> None:
 def _set(config: Config, field: str, text: str) -> None:
   section, _, name = field.rpartition('.')
   _add_term(config, section)
-  complete(config)
+  config_options.complete(config)
   fields = _section(config, section, field)
-  if section == 'model' and fields.name == _AUTO:  # checked once it is chosen
+  if section == 'model' and fields.name == config_options.AUTO:
+    # Checked once the network is chosen.
     fields[name] = _value(text)
     return
   if name not in fields:
@@ -329,173 +282,3 @@ def convert(field: str, text: str, like: Any) -> Any:
   ):
     raise wrong
   return value
-
-
-def complete(config: Config) -> None:
-  """Adds the options of each part that the config does not set."""
-  if config.model.name != _AUTO:
-    _fill(config.model, models.options_of(config.model.name))
-  _fill(config.data, sources.options_of(config.data.name))
-  _fill(config.optimizer, optimizers.options_of(config.optimizer.name))
-  if config.method.name != _AUTO:
-    _complete_method(config.method, config.steps)
-  if 'host' in config.method and 'holdout' not in config.batch:
-    config.batch.holdout = config.batch.labeled
-
-
-def _complete_method(fields: Config, steps: int) -> None:
-  _fill(fields, method_options(fields), steps)
-  if 'host' in fields:
-    _complete_method(fields.host, steps)
-  elif 'terms' not in fields:
-    fields.terms = Config()
-  for name, part in _nested(fields).items():
-    _fill(fields[name], options.of(part), steps)
-  for name, term in fields.get('terms', {}).items():
-    _fill(term, term_options(name, term), steps)
-
-
-def _fill(
-  fields: Config, declared: Mapping[str, Option], steps: int = 0
-) -> None:
-  for name, option in declared.items():
-    if name not in fields:
-      value = option.default
-      if name == 'ramp_steps':
-        value = min(value, steps // RAMP_SHARE)  # -1 while steps are open
-      fields[name] = value
-
-
-def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
-  """The builders of those options of a method that are set and have options
-  themselves.
-  """
-  declared = method_options(fields)
-  return {
-    name: option.limit
-    for name, option in declared.items()
-    if callable(option.limit) and hasattr(fields.get(name), 'items')
-  }
-
-
-def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
-  """The options of the method `fields['name']`."""
-  name = fields['name']
-  declared = options.of(methods.find(name))
-  if name in methods.OF_ONE_TERM:
-    declared |= term_options(name, fields)
-  return declared
-
-
-def term_options(name: str, fields: Mapping[str, Any]) -> dict[str, Option]:
-  """The options of a term, of its weight and of its sampler."""
-  term = terms_lib.find(fields.get('module') or name)
-  declared = options.of(schedules.ramped)
-  for field, value in term.DEFAULTS.items():
-    declared[field] = declared[field]._replace(default=value)
-  declared |= options.of(term.build)
-  if 'sampler' in declared:
-    declared |= _sampler_options(
-      {'sampler': declared['sampler'].default, **fields}
-    )
-  return declared
-
-
-def _sampler_options(fields: Mapping[str, Any]) -> dict[str, Option]:
-  return options.of(negative_samplers.find(fields['sampler']))
-
-
-def check(config: Config) -> None:
-  """Checks the values of all fields.
-
-  Raises:
-    errors.UserError: naming an invalid field.
-  """
-  for field, choices in _CHOICES.items():
-    value = operator.attrgetter(field)(config)
-    if value not in choices:
-      raise errors.UserError(
-        f'config.{field}={value!r}: {errors.did_you_mean(value, choices)}'
-      )
-  for field, lower_bound in _LOWEST.items():
-    value = operator.attrgetter(field)(config)
-    if not value >= lower_bound:
-      raise errors.UserError(
-        f'config.{field}={value}: must be >= {lower_bound}'
-      )
-  _check_imbalance(config.data)
-  if config.ema_decay >= 1.0:
-    raise errors.UserError(
-      f'config.ema_decay={config.ema_decay}: must be below 1'
-    )
-  _check_part(config.model, models.options_of(config.model.name), 'model')
-  _check_part(
-    config.optimizer, optimizers.options_of(config.optimizer.name), 'optimizer'
-  )
-  _check_method(config.method, 'method')
-  _check_unlabeled(config)
-  if config.protocol == 'best_validation' and not config.data.validation:
-    raise errors.UserError(
-      'config.protocol=best_validation needs validation images: set '
-      'config.data.validation, or another protocol'
-    )
-
-
-def _check_part(
-  fields: Mapping[str, Any], declared: Mapping[str, Option], section: str
-) -> None:
-  nested = ('name', 'terms', 'host', 'module')
-  values = {k: v for k, v in fields.items() if k not in nested}
-  options.check_values(declared, values, f'config.{section}.')
-
-
-def _check_method(fields: Mapping[str, Any], section: str) -> None:
-  _check_part(fields, method_options(fields), section)
-  for name, term in fields.get('terms', {}).items():
-    _check_part(term, term_options(name, term), f'{section}.terms.{name}')
-  if 'host' in fields:
-    _check_method(fields['host'], f'{section}.host')
-
-
-def _check_imbalance(fields: Config) -> None:
-  for name in ('imbalance', 'imbalance_unlabeled'):
-    if not fields[name] > 0.0:
-      raise errors.UserError(
-        f'config.data.{name}={fields[name]}: must be > 0, 1 for none'
-      )
-  if fields.imbalance != 1.0 and fields.rule != 'balanced':
-    raise errors.UserError(
-      f'config.data.imbalance={fields.imbalance} sets the shares of the '
-      f'classes, and so does config.data.rule={fields.rule}: set it to balanced'
-    )
-
-
-def _check_unlabeled(config: Config) -> None:
-  terms = config.method.get('host', config.method).get('terms', {})
-  if config.batch.unlabeled or (
-    not terms and config.method.name in _LABELED_ONLY
-  ):
-    return
-  part = f'config.method.name={config.method.name}'
-  if terms:
-    part = f'config.method.terms {", ".join(terms)}'
-  raise errors.UserError(
-    f'config.batch.unlabeled=0, but {part} needs unlabeled images: set '
-    f'it, such as to {config.batch.labeled}'
-  )
-
-
-def check_task_of_data(task: Task, source: sources.Source) -> None:
-  """Checks that a data set fits a task.
-
-  Raises:
-    errors.UserError: if it does not.
-  """
-  task_of_data = (
-    tasks.CLASSIFICATION if source.num_classes else tasks.REGRESSION
-  )
-  if task is not task_of_data:
-    raise errors.UserError(
-      f'config.task={task.name}, but {source.name} is for '
-      f'{task_of_data.name}: set config.task, or another config.data.name'
-    )

@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
 from nsl_jax.data import open_set, sources, splits
-from nsl_jax.training import config as config_lib, pipeline
+from nsl_jax.training import config as config_lib, config_checks, pipeline
 
 K = 5
 
@@ -111,7 +111,7 @@ class LongTailTest(parameterized.TestCase):
   def test_wrong_values(self, field, value, message):
     config = config_lib.load('configs/digits_ns3l.py', [(field, value)])
     with self.assertRaisesRegex(errors.UserError, message):
-      config_lib.check(config)
+      config_checks.check(config)
 
   def test_a_rule_and_an_imbalance(self):
     config = config_lib.load(
@@ -119,7 +119,7 @@ class LongTailTest(parameterized.TestCase):
       [('data.imbalance', '9'), ('data.rule', 'uniform')],
     )
     with self.assertRaisesRegex(errors.UserError, 'set it to balanced'):
-      config_lib.check(config)
+      config_checks.check(config)
 
 
 def source_of(labels, test):

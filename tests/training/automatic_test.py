@@ -5,7 +5,12 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
 from nsl_jax.data import examples, sources
-from nsl_jax.training import automatic, config as config_lib, pipeline
+from nsl_jax.training import (
+  automatic,
+  config as config_lib,
+  config_checks,
+  pipeline,
+)
 
 
 def source(counts, unlabeled=0, shape=(32, 32, 3), validation=0):
@@ -54,7 +59,7 @@ class ResolveTest(parameterized.TestCase):
   def test_everything_is_resolved_and_allowed(self):
     found, lines = automatic.resolve(config(), source((8, 8), 100))
     self.assertFalse(automatic.is_open(found))
-    config_lib.check(found)
+    config_checks.check(found)
     self.assertEqual(found.method.name, 'mixmatch')
     self.assertIn(f'{found.steps:,} steps', ' '.join(lines))
     self.assertNotIn('-1', ' '.join(lines))
@@ -131,7 +136,7 @@ class ResolveTest(parameterized.TestCase):
       config('', [('model.depth', '64')]), source((5, 5), 10, (1, 1, 3))
     )
     with self.assertRaisesRegex(errors.UserError, 'config.model.depth is not'):
-      config_lib.check(wrong)
+      config_checks.check(wrong)
 
   def test_another_number_than_the_given_validation_images(self):
     with self.assertRaisesRegex(errors.UserError, 'validation=3, but'):

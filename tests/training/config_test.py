@@ -4,7 +4,7 @@ from absl.testing import absltest, parameterized
 from config_files import NAMES
 
 from nsl_jax import errors, methods
-from nsl_jax.training import config as config_lib
+from nsl_jax.training import config as config_lib, config_checks, config_options
 
 
 class OverrideTest(parameterized.TestCase):
@@ -25,7 +25,7 @@ class OverrideTest(parameterized.TestCase):
   @parameterized.parameters(*methods.names())
   def test_any_method_with_all_of_its_options(self, name):
     config = self.load('optimizer.lr=0.1', f'method.name={name}')
-    known = config_lib.method_options(config.method)
+    known = config_options.method_options(config.method)
     self.assertContainsSubset(known, config.method)
     self.assertContainsSubset(config.method, {*known, 'name', 'terms', 'host'})
     if 'ramp_steps' in config.method:
@@ -88,7 +88,7 @@ class OverrideTest(parameterized.TestCase):
   )
   def test_checked_before_data_are_read(self, pair, message):
     with self.assertRaises(errors.UserError) as e:
-      config_lib.check(self.load(pair))
+      config_checks.check(self.load(pair))
     self.assertIn(message, str(e.exception))
 
 

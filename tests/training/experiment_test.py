@@ -17,6 +17,7 @@ from nsl_jax.training import (
   assembly,
   checkpoint,
   config as config_lib,
+  config_options,
   evaluate,
   experiment,
   feed,
@@ -557,7 +558,7 @@ class ExperimentTest(parameterized.TestCase):
     folder = self.finished()
     written = workdir_lib.read_json(folder / 'config.json')
     self.assertEqual(written['method']['threshold'], 0.04)
-    options = config_lib.method_options(written['method'])
+    options = config_options.method_options(written['method'])
     self.assertContainsSubset(options, written['method'])  # at their defaults
     self.assertEqual(written['full_steps'], 2000)
     self.assertEqual(jax.device_count(), 4)
