@@ -23,6 +23,8 @@ def first_step(config: str, cache: str) -> float:
   Raises:
     errors.UserError: if the run ends early; has its last line.
   """
+  environment = {**os.environ, 'NSL_JAX_CACHE': cache}
+  environment.pop('JAX_COMPILATION_CACHE_DIR', None)  # it is used instead
   with tempfile.TemporaryDirectory() as folder:
     output = pathlib.Path(folder) / 'output'
     begun = time.perf_counter()
@@ -39,7 +41,7 @@ def first_step(config: str, cache: str) -> float:
         ],
         stdout=stream,
         stderr=subprocess.STDOUT,
-        env={**os.environ, 'NSL_JAX_CACHE': cache},
+        env=environment,
       ) as process,
     ):
       while not any(
