@@ -3,9 +3,9 @@ r"""Every method on Fashion-MNIST with few labels, at one budget.
 python -m nsl_jax.main --config=configs/fashion_mnist_ssl.py:method=mixmatch
 
 Paper: none, these rows are ours.
-Ours, test error in % over 3 seeds at 2,000 steps: FM-SSL-1 21.91 +- 1.68, -10
-19.49 +- 0.38, -14 19.33 +- 0.63. FM-SSL-2 ... -7 are outdated, for the reason
-in results/; the others are not run.
+Ours, test error in % over 3 seeds at 2,000 steps: FM-SSL-1 21.91 +- 1.68, -6
+23.80 +- 2.24, -7 20.43 +- 2.25, -10 19.49 +- 0.38, -14 19.33 +- 0.63. FM-SSL-2
+... -5 are outdated, for the reason in results/; the others are not run.
 Time: 20,000 steps; at 2,000 a seed took 4 to 23 minutes on two CPU cores.
 Arguments: method=vat_ns3l, or supervised, pi, mean_teacher, vat, mixmatch,
 mixmatch_ns3l, ns3l, pi_ns3l, fixmatch, flexmatch, freematch, softmatch, these

@@ -7,21 +7,41 @@ README's main job, which is run beside the tests, is.
 import ctypes
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-# Nothing that a test decodes or compiles may reach the user's own cache, nor
-# the other way round.
-_CACHE = tempfile.TemporaryDirectory(prefix='nsl_jax_tests_')
-os.environ['NSL_JAX_CACHE'] = _CACHE.name
-# Compiled programs are shared by all tests of a session: the first process sets
-# the variable, its workers and what tests start find it.
-_SHARED = 'NSL_JAX_TEST_PROGRAMS'
-if _SHARED not in os.environ:
-  _PROGRAMS = tempfile.TemporaryDirectory(prefix='nsl_jax_programs_')
-  os.environ[_SHARED] = _PROGRAMS.name
+
+
+def _in_memory() -> str | None:
+  """A folder in memory with room for all that tests write.
+
+  Runs of a few steps with their checkpoints take half of the time there, since
+  no file is deleted from a disk. None is that of the system.
+  """
+  folder = '/dev/shm'
+  if 'TMPDIR' in os.environ or not os.access(folder, os.W_OK):
+    return None
+  return folder if shutil.disk_usage(folder).free > 4 * 2**30 else None
+
+
+# The first process makes a folder for the session; its workers and what tests
+# start find it by the variable. Nothing that a test decodes or compiles may
+# reach the user's own caches, nor the other way round.
+_FOLDER = 'NSL_JAX_TEST_FOLDER'
+if _FOLDER not in os.environ:
+  _SESSION = tempfile.TemporaryDirectory(
+    prefix='nsl_jax_session_', dir=_in_memory(), ignore_cleanup_errors=True
+  )
+  os.environ[_FOLDER] = _SESSION.name
+  for name in ('cache', 'programs', 'tmp'):
+    os.mkdir(os.path.join(_SESSION.name, name))
+  os.environ['NSL_JAX_CACHE'] = os.path.join(_SESSION.name, 'cache')
+  os.environ['NSL_JAX_TEST_PROGRAMS'] = os.path.join(_SESSION.name, 'programs')
+  os.environ['TMPDIR'] = os.path.join(_SESSION.name, 'tmp')
+  tempfile.tempdir = None  # read from the environment again
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
@@ -61,7 +81,9 @@ except (OSError, AttributeError):  # another libc
   _MALLOC_TRIM = None
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_disable_most_optimizations', True)
-jax.config.update('jax_compilation_cache_dir', os.environ[_SHARED])
+jax.config.update(
+  'jax_compilation_cache_dir', os.environ['NSL_JAX_TEST_PROGRAMS']
+)
 kernels.remember('default')  # no test waits for, or depends on, a measurement
 
 
