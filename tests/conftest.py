@@ -138,11 +138,11 @@ def no_key_twice(request):
 def start_small():
   """What one file compiles is of little use to the next."""
   yield
-  _forget_programs(650 * _MEGABYTE)
+  _forget_programs(720 * _MEGABYTE)
 
 
 @pytest.fixture(autouse=True)
 def stay_below_a_gigabyte():
   """Compiling is most of the time, so few tests begin with nothing."""
   yield
-  _forget_programs(800 * _MEGABYTE)
+  _forget_programs(880 * _MEGABYTE)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from nsl_jax import errors
 from nsl_jax.data import cache, on_demand
@@ -51,6 +50,8 @@ def whitening(images: np.ndarray) -> dict[str, np.ndarray]:
     mean f32[D] and matrix f32[D, D], the symmetric inverse root of the
     covariance (N - 1) plus 0.1 on its diagonal.
   """
+  import scipy.linalg  # takes a third of a second
+
   total = np.zeros(int(np.prod(images.shape[1:])))
   second = np.zeros((total.size, total.size))
   for start in range(0, len(images), _ROWS):
