@@ -47,6 +47,7 @@ ELSEWHERE = {
   'reports/evaluation/markup': 'reports/evaluation/page_test',
   'reports/evaluation/sections': 'reports/evaluation/page_test',
   'reports/figures/cells': 'reports/figures/curves_test',
+  'reports/marked': 'reports/hosts_test, reports/tables_test',
   'reports/style': 'reports/figures/figures_test',
   'terms/mean_teacher': 'terms/pi_test',
   'training/assembly': 'training/experiment_test',

@@ -171,9 +171,10 @@ class Parser(argparse.ArgumentParser):
           errors.refuse_address(path, f'--{name}')
     return options, unknown
 
-  def _options(self) -> set[str]:
-    """Names of options, without positional arguments."""
-    return {action.dest for action in self._actions if action.option_strings}
+  def _written(self, name: str) -> str:
+    """An argument as the user writes it."""
+    written = {a.dest: a.option_strings[-1:] for a in self._actions}
+    return ''.join(written[name]) or name
 
   def refuse_ignored(
     self, options: argparse.Namespace, acts_in: Mapping[str, Collection[str]]
@@ -195,12 +196,11 @@ class Parser(argparse.ArgumentParser):
       for name, value in vars(options).items()
       if value not in (self.get_default(name), []) and name != 'verbosity'
     }
-    word = lambda name: f'--{name}' if name in self._options() else name
     for mode, acts in acts_in.items():
-      ignored = sorted(map(word, given - {mode, *acts}))
+      ignored = sorted(map(self._written, given - {mode, *acts}))
       if mode in given and ignored:
         raise errors.UserError(
-          f'{word(mode)} ignores {", ".join(ignored)}: omit it'
+          f'{self._written(mode)} ignores {", ".join(ignored)}: omit it'
         )
     return given
 

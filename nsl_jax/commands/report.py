@@ -5,7 +5,8 @@ from the JSON files in --results. Differences are from the supervised row of the
 same table, data, labels and budget, or from that of the host if a table has no
 supervised row; those of the paper are from the paper's row. Errors in %;
 accuracies are converted to errors. A result marked † is outdated for the reason
-below the table. --match DN-T7 prints the times of its rows. --bench NAME prints
+below the table. --match FM-SSL --with NS3L prints what NS3L adds to each host,
+by seeds. --match DN-T7 prints the times of its rows. --bench NAME prints
 the step times in bench/NAME.json, with ratios to the first. --figure FILE.png
 draws reported against measured differences, and writes their numbers to
 FILE.csv; with --match FM-OPEN --by mismatch the scores of those rows against
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 
 from nsl_jax import errors, files
 from nsl_jax.commands import cli
-from nsl_jax.reports import against, differences, tables
+from nsl_jax.reports import against, differences, hosts, marked, tables
 
 # By what selects a mode: what else acts in it. All others print a table.
 _ACTS_IN = {
@@ -55,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     '--match',
     default='',
     help='only rows whose id starts with this, such as NS-T6',
+  )
+  parser.add_argument(
+    '--with',
+    dest='added',
+    default='',
+    metavar='NAME',
+    help='only pairs of a row without and with this term or method, such as '
+    'NS3L, with their differences by seed',
   )
   parser.add_argument(
     '--bench', metavar='NAME', help='step times instead of results'
@@ -98,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       text = path.read_text('utf-8')
     except (OSError, UnicodeDecodeError) as error:
       raise errors.UserError(f'--fill {path}: {error}') from error
-    files.write(path, tables.fill(text, folder).encode())
+    files.write(path, marked.fill(text, folder).encode())
   if options.fill:
     return
   if options.figure is not None:
@@ -108,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise errors.UserError('--by needs --figure FILE.png')
   if options.workdirs:
     text = tables.of_runs(options.workdirs)
+  elif options.added:
+    text = hosts.table(tables.read(folder), options.match, options.added)
   elif options.bench is None:
     text = tables.table(tables.read(folder), options.match)
   else:

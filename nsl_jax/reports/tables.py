@@ -1,7 +1,6 @@
 """Tables of the ledger: our results and those of the papers."""
 
 import pathlib
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -66,7 +65,8 @@ def reported_error(row: rows.Row) -> float | None:
   return row.reported
 
 
-def _budget(result: Result) -> tuple[Any, ...]:
+def budget(result: Result) -> tuple[Any, ...]:
+  """What runs must share to be compared: steps, number of seeds, platform."""
   platform = result['device'].partition('(')[2].partition(';')[0]
   return result['steps'], len(result['seeds']), platform
 
@@ -90,11 +90,13 @@ def measured_difference(
   row: rows.Row, result: Result, runs: Iterable[Result]
 ) -> float | None:
   """A result less that of the row's baseline at the same budget, if there is
-  one; in %."""
+  one; in %. Outdated results are compared only with each other."""
   same = [
     run['score']['mean']
     for run in runs
-    if run['row'] == row.baseline and _budget(run) == _budget(result)
+    if run['row'] == row.baseline
+    and budget(run) == budget(result)
+    and run.get('outdated') == result.get('outdated')
   ]
   return result['score']['mean'] - same[0] if same else None
 
@@ -241,26 +243,3 @@ def times(folder: pathlib.Path, name: str) -> str:
   if content['kind'] == 'peers':
     return step_times.beside(content['rows'])
   return step_times.table(content['methods'])
-
-
-_BLOCK = re.compile(
-  r'(<!-- table: python -m nsl_jax report --(match|bench) (\S+) -->\n).*?'
-  r'(<!-- end -->)',
-  re.DOTALL,
-)
-
-
-def fill(text: str, folder: pathlib.Path) -> str:
-  """A Markdown text with its marked tables updated from a ledger.
-
-  Tables are marked by `<!-- table: python -m nsl_jax report --match ID -->` (or
-  `--bench NAME`) and `<!-- end -->`.
-  """
-  results = read(folder)
-
-  def block(match: re.Match[str]) -> str:
-    kind, name = match[2], match[3]
-    filled = table(results, name) if kind == 'match' else times(folder, name)
-    return f'{match[1]}\n{filled}\n\n{match[4]}'
-
-  return _BLOCK.sub(block, text)

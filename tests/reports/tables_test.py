@@ -12,7 +12,7 @@ from repository import ROOT
 from nsl_jax import errors
 from nsl_jax.commands import report
 from nsl_jax.papers import rows
-from nsl_jax.reports import tables
+from nsl_jax.reports import marked, tables
 
 
 class RunsTest(absltest.TestCase):
@@ -97,6 +97,19 @@ class ReportTest(temporary.FolderTestCase):
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[6], '')
 
+  def test_an_outdated_baseline_is_none(self):
+    self._write(
+      result_of('NS-T6-1', [11.0], outdated='another average'),
+      result_of('NS-T6-7', [13.0]),
+      result_of('NS-T6-8', [12.0], outdated='another average'),
+    )
+    text = tables.table(tables.read(self.folder), 'NS-T6')
+    found = [
+      [cell.strip() for cell in line.strip('|').split('|')][6]
+      for line in text.splitlines()[2:5]
+    ]
+    self.assertEqual(found, ['+0.00', '', '+1.00'])
+
   def test_accuracies_become_errors(self):
     row = rows.find('DN-T2-2')
     self.assertAlmostEqual(tables.reported_error(row), 100 - 94.29)
@@ -116,7 +129,7 @@ class ReportTest(temporary.FolderTestCase):
     root = ROOT
     text = (root / page).read_text()
     self.assertIn(row, text)
-    self.assertEqual(text, tables.fill(text, root / 'results'))
+    self.assertEqual(text, marked.fill(text, root / 'results'))
 
   def test_a_page_that_cannot_be_filled(self):
     missing = self.folder / 'missing.md'
@@ -175,7 +188,7 @@ class ReportTest(temporary.FolderTestCase):
       )
     )
     mark = '<!-- table: python -m nsl_jax report --bench x -->'
-    filled = tables.fill(f'{mark}\nold\n<!-- end -->', self.folder)
+    filled = marked.fill(f'{mark}\nold\n<!-- end -->', self.folder)
     self.assertEqual(
       filled, f'{mark}\n\n{tables.times(self.folder, "x")}\n\n<!-- end -->'
     )
