@@ -58,7 +58,7 @@ def get_config(arg=None):
     config.method.terms.ns3l = dict(
       weight=1.0,
       sampler='threshold',
-      threshold=0.04,
+      threshold=0.004 if arg.data == 'cifar100' else 0.04,
       passes=1,
       where=where,
       ramp='none',

@@ -6,16 +6,19 @@ import ml_collections
 
 # Terms that `terms=` adds to a method, at the values of family O; every field
 # can be set, as --config.method.terms.ns3l.weight=0.3. The ramp takes the same
-# share of the run as in family O: 50,000 of 200,000 steps.
+# share of the run as in family O: 50,000 of 200,000 steps. NS3L's threshold and
+# VAT's eps follow from the number of classes and the scale of the images.
 TERMS = {
-  'ns3l': dict(
-    weight=1.0, ramp='sigmoid', sampler='threshold', threshold=0.04, passes=2
-  ),
+  'ns3l': dict(weight=1.0, ramp='sigmoid', sampler='threshold', passes=2),
   'pseudo_label': dict(weight=1.0, ramp='sigmoid', threshold=0.95),
   'entropy': dict(weight=0.06, ramp='none'),
   'pi': dict(weight=20.0, ramp='sigmoid'),
-  'vat': dict(weight=0.3, ramp='sigmoid', eps=6.0, mode='exact'),
+  'vat': dict(weight=0.3, ramp='sigmoid', mode='exact'),
 }
+# On MixMatch NS3L takes the mixed labels, without a further pass (F-N5).
+_NS3L_ON_MIXMATCH = dict(
+  weight=5.0, ramp='none', sampler='threshold', threshold=0.05, passes=1
+)
 _RAMP_SHARE = 0.25
 
 
@@ -267,6 +270,17 @@ def _finish_open(
   return config
 
 
+def _fields_of(term: str, host: str, data: str) -> dict:
+  """The values of a term on a method and data."""
+  fields = choose('term', term, TERMS)
+  if term == 'ns3l' and host == 'mixmatch':
+    lower = data.startswith(('svhn', 'stl10'))
+    return dict(_NS3L_ON_MIXMATCH, **({'weight': 2.0} if lower else {}))
+  if term == 'vat' and data.startswith('svhn'):
+    return dict(fields, eps=1.0)
+  return fields
+
+
 def finish(
   config: ml_collections.ConfigDict, arg: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:
@@ -274,7 +288,7 @@ def finish(
   config.seeds = arg.seeds
   host = config.method.get('host', config.method)
   for name in filter(None, arg.terms.split('+')):
-    fields = choose('term', name, TERMS)
+    fields = _fields_of(name, host.name, config.data.name)
     ramp = round(_RAMP_SHARE * config.steps) if config.steps > 0 else -1
     ramp = 0 if fields['ramp'] == 'none' else ramp
     host.terms[name] = dict(fields, ramp_steps=ramp)  # -1 until steps are known
@@ -289,6 +303,8 @@ def finish(
     )
   if arg.quick:
     arg.reduced = arg.reduced or config.steps // 4
+  if arg.reduced == config.steps:
+    arg.reduced = 0
   if arg.reduced or arg.smoke:
     config.eval.batch_norm = 'recomputed'
   if arg.reduced:

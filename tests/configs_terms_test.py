@@ -44,6 +44,21 @@ class WeightTest(parameterized.TestCase):
         rtol=0.15,
       )
 
+  def test_values_follow_the_method_and_the_data(self):
+    ns3l = lambda argument: with_term(argument, 'ns3l').method.terms.ns3l
+    vat = lambda argument: with_term(argument, 'vat').method.terms.vat
+    for data, weight in (('cifar10', 5.0), ('svhn', 2.0), ('stl10', 2.0)):
+      fields = ns3l(f'configs/{data}_mixmatch.py')
+      self.assertEqual(
+        (fields.weight, fields.threshold, fields.passes, fields.ramp),
+        (weight, 0.05, 1, 'none'),
+      )
+    fields = ns3l('configs/ns3l_table1.py:data=cifar100,method=vat')
+    self.assertEqual((fields.weight, fields.threshold), (1.0, None))
+    table = 'configs/ns3l_table1.py:method=supervised,data='
+    self.assertEqual(vat(f'{table}svhn').eps, 1.0)
+    self.assertIsNone(vat(f'{table}cifar10').eps)
+
   def test_two_terms_on_a_method(self):
     config = config_lib.load('configs/digits_ns3l.py:terms=pi+vat')
     for name in 'pi', 'vat':

@@ -253,6 +253,15 @@ class DamageTest(FieldTest):
     kept = self.seed / f'best/{best["step"]}'
     self.assertEqual(best['weights'] is not None, kept.exists())
 
+  def test_the_last_network_was_not_written(self):
+    """Then the next start writes it, though no step is left."""
+    shutil.copytree(self.unbroken, self.folder)
+    (self.seed / 'result.json').unlink()
+    shutil.rmtree(self.seed / 'final')
+    self.assert_as_unbroken(self.start())
+    names = [path.name for path in (self.seed / 'final').iterdir()]
+    self.assertEqual(names, [str(_STEPS)])
+
   def test_clock_set_back(self):
     self.stop()
     with mock.patch.object(time, 'time', lambda: 1e9):

@@ -209,6 +209,12 @@ def _refuse_ignored(parser: cli.Parser, options: Any) -> None:
   given = parser.refuse_ignored(options, _ACTS_IN)
   if 'seeds' in given and not options.classifiers:
     raise errors.UserError('--seeds is for --classifiers: omit it')
+  ignored = given & {'model', 'batch', 'augment'}
+  if options.config and not options.method and not options.startup and ignored:
+    raise errors.UserError(
+      f'--config ignores {", ".join(f"--{name}" for name in sorted(ignored))}, '
+      'of which a config has its own: omit it, or add --method'
+    )
   if options.seeds < 1:
     raise errors.UserError(f'--seeds={options.seeds}: must be at least 1')
   if options.startup and not options.config:
@@ -278,7 +284,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   labeled, unlabeled = _numbers(options.batch, '64+64')
   height, width, channels = _numbers(options.image, '32x32x3')
   if min(options.steps, options.classes - 1, 1 + options.steps_per_call) < 1:
-    raise errors.UserError('--steps and --classes must be positive')
+    raise errors.UserError(
+      f'--steps={options.steps} --classes={options.classes} --steps_per_call='
+      f'{options.steps_per_call}: must be at least 1, 2 and 0'
+    )
   per_call = options.steps_per_call or loop.default_steps_per_call()
   setting = Setting(
     labeled,
@@ -329,8 +338,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   _write(
     options.json,
     kind='timing',
-    model=model,
-    batch=options.batch,
+    **({'model': model, 'batch': options.batch} if words else {}),
     image=options.image,
     precision=options.precision,
     steps_per_call=per_call,

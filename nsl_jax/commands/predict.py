@@ -13,14 +13,12 @@ import argparse
 import pathlib
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
-
-import numpy as np
 
 from nsl_jax import errors, progress
 from nsl_jax.commands import cli
 from nsl_jax.data import listing
+from nsl_jax.data.datasets import npz
 from nsl_jax.inference import loading, predictor, tables
 
 
@@ -67,9 +65,8 @@ def _predict_arrays(args: argparse.Namespace) -> None:
       f'{more_paths[0]}'
     )
   try:
-    with np.load(path, allow_pickle=False) as file:
-      x = file['x']
-  except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    x = npz.read(path)['x']
+  except (KeyError, *npz.UNREADABLE) as error:
     raise errors.UserError(
       f'--images={path} cannot be read ({error}): save it with '
       'numpy.savez(path, x=...)'

@@ -40,7 +40,7 @@ def _draw(
     points = against.of_results(results, match, by)
     picture, lines = against.picture(points, by), against.lines(points)
   else:
-    drawn = differences.of_results(results)
+    drawn = differences.of_results(results, match)
     picture, lines = differences.picture(drawn), differences.lines(drawn)
   files.write(path, picture)
   files.write_csv(path.with_suffix('.csv'), lines)

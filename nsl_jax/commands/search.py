@@ -73,9 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   out = options.out or workdir / 'search.csv'
   files.make_folder(out.parent, '--out')
   outcomes = grid.ranked(grid.train(config, cells, workdir))
-  files.write_csv(out, grid.lines_of(outcomes, config))
+  lines = grid.lines_of(outcomes, config)
+  files.write_csv(out, lines)
   print(grid.table(outcomes))
   chosen = ' '.join(f'--config.{k}={v}' for k, v in outcomes[0].cell.items())
   print(
-    f'{config.seeds} seeds, {config.steps} steps -> {out}\nlowest: {chosen}'
+    f'{config.seeds} seeds, {lines[0]["steps"]} steps -> {out}\n'
+    f'lowest: {chosen}'
   )

@@ -18,7 +18,7 @@ import numpy as np
 from nsl_jax import errors, files
 from nsl_jax.data import cache, pictures, resize
 
-_FORMAT = 'nsl_jax images 1'  # changes whenever older files must not be read
+_FORMAT = 'nsl_jax images 2'  # changes whenever older files must not be read
 _LENGTH = 16  # digits, at the end, of the length of the text before them
 
 
@@ -45,7 +45,8 @@ def read(
 ) -> Decoded:
   """Reads images in a form, from the cache if nothing has changed.
 
-  The cache is keyed by the names, sizes and times of the files and by the form.
+  The cache is keyed by the names, sizes and times of the files, by whether they
+  may be read, and by the form.
 
   Args:
     folder: that the paths are relative to.
@@ -80,7 +81,8 @@ def _key(
   for path, file in zip(paths, images):
     try:
       status = file.stat()
-      digest.update(repr((path, status.st_size, status.st_mtime_ns)).encode())
+      facts = status.st_size, status.st_mtime_ns, os.access(file, os.R_OK)
+      digest.update(repr((path, *facts)).encode())
     except OSError as error:  # such as a link to nothing: damaged, not fatal
       digest.update(repr((path, error.errno)).encode())
   return digest.hexdigest()

@@ -73,7 +73,7 @@ class Source(NamedTuple):
 
 
 def take(source: Source, train: np.ndarray, test: np.ndarray) -> Source:
-  """The data at these rows, in order; they have all validation images.
+  """The data at these rows, in order; other validation images are left out.
 
   Args:
     source: the data.
@@ -82,6 +82,7 @@ def take(source: Source, train: np.ndarray, test: np.ndarray) -> Source:
   """
   validation = source.validation
   if validation is not None:
+    validation = validation[np.isin(validation, train)]
     validation = np.searchsorted(train, validation).astype(np.int32)
   files = Files(
     *(

@@ -10,7 +10,7 @@ place of the folder of labeled images; an empty label, or -1, is none.
 import csv
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ SUFFIXES = frozenset(
   '.jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm'.split()
 )
 _UNKNOWN = ('', '-1')  # labels of images without one
+_HIDDEN = 'labels of images that are to be unlabeled'
 _SHOWN = 5  # items of a message
 _HINT = (
   'expected are labelled/<class>/... (or train/<class>/...) and '
@@ -130,14 +131,14 @@ def scan(folder: str | os.PathLike) -> Listing:
   table = root / LABELS
   pairs_of: dict[str, list[tuple[str, str]]] = {part: [] for part in FOLDERS}
   if table.is_file():
-    if 'labeled' in folders:
-      raise errors.UserError(
-        f'{root} has both {LABELS} and {folders["labeled"].name}/: remove one'
-      )
     listed = _read_table(table, root)
     for part, path, label in listed:
+      if part == 'unlabeled' and label not in _UNKNOWN:
+        skipped[_HIDDEN] = skipped.get(_HIDDEN, 0) + 1
+        label = ''
       pairs_of[part].append((path, label))
     listed_paths = {path for _, path, _ in listed}
+    _check_both(folders.pop('labeled', None), listed_paths, root)
   elif not folders:
     raise errors.UserError(
       f'{root} has no labels ({_inner_folders(root)}): {_HINT}'
@@ -161,7 +162,8 @@ def scan_labeled(
   """Lists images to evaluate on: `<class>/...`, or `labels.csv`.
 
   Args:
-    folder: that holds them.
+    folder: that holds them. Where the column `split` of its table has test
+      images, these alone count.
     classes: names of the classes of the network.
 
   Returns:
@@ -176,7 +178,13 @@ def scan_labeled(
   skipped: dict[str, int] = {}
   if (folder / LABELS).is_file():
     listed = _read_table(folder / LABELS, folder)
-    pairs = [(path, label) for _, path, label in listed]
+    test_only = any(part == 'test' for part, *_ in listed)
+    pairs = [
+      (path, label)
+      for part, path, label in listed
+      if part == 'test' or not test_only
+    ]
+    skipped['images that are not for testing'] = len(listed) - len(pairs)
     unknown = [path for path, label in pairs if label in _UNKNOWN]
     skipped['images without a label'] = len(unknown)
     pairs = [pair for pair in pairs if pair[1] not in _UNKNOWN]
@@ -235,6 +243,26 @@ def _class_of(
   return parts[0]
 
 
+def _check_both(
+  labeled: pathlib.Path | None, listed: Collection[str], root: pathlib.Path
+) -> None:
+  """Refuses a folder of labeled images beside labels.csv, unless that lists
+  them all.
+  """
+  if labeled is None:
+    return
+  names = (
+    file.relative_to(root).as_posix() for file in files_below(labeled, {})
+  )
+  others = [name for name in names if name not in listed]
+  if others:
+    raise errors.UserError(
+      f'{root} has both {LABELS} and {labeled.name}/ with {len(others):,} '
+      f'images that are not in it, such as {others[0]}: add them, or move one '
+      'of both away'
+    )
+
+
 def _check_empty_classes(folders: Mapping[str, pathlib.Path]) -> None:
   for part, inner in folders.items():
     if part != 'labeled':
@@ -283,10 +311,16 @@ def _read_table(
   first: dict[str, int] = {}
   missing: list[str] = []
   for number, line in lines:
+    if None in line:
+      raise errors.UserError(
+        f'{table}, line {number}: more cells than the {len(columns)} columns '
+        'of its header: name the column, or put a word with a comma into quotes'
+      )
     path = (line['path'] or '').strip()
     label = (line['label'] or '').strip()
     if not path:
       raise errors.UserError(f'{table}, line {number}: the path is empty')
+    path = _inside(path, root)
     if path in first:
       raise errors.UserError(
         f'{table}: {path} is in line {first[path]} and in line {number}: '
@@ -303,6 +337,15 @@ def _read_table(
       f'{shown(missing)}: correct the paths, which are relative to that folder'
     )
   return entries
+
+
+def _inside(path: str, root: pathlib.Path) -> str:
+  """A path of the table as `scan` finds it, if it is in the folder."""
+  absolute = pathlib.Path(os.path.abspath(root / path))
+  try:
+    return absolute.relative_to(os.path.abspath(root)).as_posix()
+  except ValueError:
+    return path
 
 
 def _part_of(

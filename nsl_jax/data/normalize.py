@@ -165,8 +165,20 @@ def _fit_features(kind: str, features: np.ndarray) -> dict[str, np.ndarray]:
   std = features.std((0, 1, 2), dtype=np.float64)
   if kind == 'common':
     std = np.full_like(std, np.sqrt(np.mean(std**2)))
-  std = np.where(std < 1e-7, 1.0, std)
+  std = np.where(is_constant(features, std), 1.0, std)
   return {'mean': mean.astype(np.float32), 'std': std.astype(np.float32)}
+
+
+def is_constant(features: np.ndarray, std: np.ndarray) -> np.ndarray:
+  """bool[D]: whether a feature varies by no more than its rounding errors.
+
+  Args:
+    features: f32[N, 1, 1, D].
+    std: f64[D], their standard deviations.
+  """
+  largest = np.maximum(features.max((0, 1, 2)), -features.min((0, 1, 2)))
+  constant: np.ndarray = std <= 1e-7 * largest
+  return constant
 
 
 def from_unit(kind: str, fitted: Mapping[str, Array], unit: Array) -> Array:

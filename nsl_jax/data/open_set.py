@@ -20,8 +20,8 @@ def without_classes(
   Args:
     source: data with classes.
     unknown: classes of which no label is known: their training images can only
-      be unlabeled, their test images are left out. The others are numbered
-      anew, in their order.
+      be unlabeled, their validation and test images are left out. The others
+      are numbered anew, in their order.
     unlabeled: classes that the unlabeled images may have; () for all. Training
       images of unknown classes that are not among them are left out.
 
@@ -42,8 +42,11 @@ def without_classes(
   number = np.full(source.num_classes + 1, -1, np.int32)  # that of -1 is last
   number[known_classes] = np.arange(len(known_classes))
   labels = source.train.labels
-  hidden = np.isin(labels, np.setdiff1d(unknown, unlabeled or unknown))
-  train_rows = np.flatnonzero(~hidden)
+  left_out = np.isin(labels, np.setdiff1d(unknown, unlabeled or unknown))
+  if source.validation is not None:  # which needs labels
+    rows = source.validation
+    left_out[rows] |= np.isin(labels[rows], unknown)
+  train_rows = np.flatnonzero(~left_out)
   source = examples.take(
     source, train_rows, np.flatnonzero(number[source.test.labels] >= 0)
   )

@@ -78,6 +78,8 @@ class Image(NamedTuple):
 
 def upright_size(picture: Any) -> tuple[int, int]:
   """Width and height of a picture once its EXIF orientation is applied."""
+  if picture.format == 'TIFF':  # which Pillow may turn itself, when it is read
+    picture.load()
   width, height = picture.size
   return (height, width) if _orientation(picture) >= 5 else (width, height)
 
@@ -174,23 +176,23 @@ def read_all(
 
 
 def fit(picture: Any, form: Form) -> Image:
-  """A picture of Pillow's in the given form.
+  """A picture of Pillow's in the given form; may change the picture.
 
   Raises:
     ValueError: if it is not known which of its values is white.
   """
   from PIL import ImageOps
 
-  size = upright_size(picture)
-  if picture.format == 'JPEG':  # decoded at a fraction of a much larger size
-    side = 2 * max(form.height, form.width)
-    picture.draft(None, (side, side))
   facts: tuple[str, ...] = ()
   if getattr(picture, 'n_frames', 1) > 1:
     facts += ('first_frame',)
     picture.seek(0)
   gray = is_gray(picture)
   deep = any(';16' in str(tile[3]) for tile in getattr(picture, 'tile', ()))
+  size = upright_size(picture)
+  if picture.format == 'JPEG':  # decoded at a fraction of a much larger size
+    side = 2 * max(form.height, form.width)
+    picture.draft(None, (side, side))
   if _orientation(picture) > 1:
     picture = ImageOps.exif_transpose(picture)
   decoded_image = pictures.pixels(picture, form.channels)
@@ -222,14 +224,16 @@ def _place(
   if form.fit == 'crop':
     scale = min(scales)  # pixels of the picture in one of the image
     seen_w, seen_h = scale * form.width, scale * form.height
-    left, top = (width - seen_w) / 2, (height - seen_h) / 2
+    # One of them is 0, or a rounding error below it.
+    left, top = max(0.0, (width - seen_w) / 2), max(0.0, (height - seen_h) / 2)
     box = (left, top, left + seen_w, top + seen_h)
     image = _resized(values, (form.width, form.height), box, size)
     return image, Placement(scale, scale, left, top)
   scale = max(scales)
   inner = max(1, round(width / scale)), max(1, round(height / scale))
   image = np.full(form.shape, PADDING, np.uint8)
-  x, y = (form.width - inner[0]) // 2, (form.height - inner[1]) // 2
+  # Rounded as by Pillow's ImageOps.pad.
+  x, y = (round((a - b) / 2) for a, b in zip((form.width, form.height), inner))
   full_box = (0.0, 0.0, float(width), float(height))
   image[y : y + inner[1], x : x + inner[0]] = _resized(
     values, inner, full_box, size
@@ -251,7 +255,8 @@ def _resized(
   if (width, height) == size == picture_size:
     return values
   x, y = width / picture_size[0], height / picture_size[1]  # a draft is smaller
-  box = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+  right, bottom = min(box[2] * x, width), min(box[3] * y, height)
+  box = (box[0] * x, box[1] * y, right, bottom)
   picture = PIL.Image.fromarray(values[..., 0] if channels == 1 else values)
   picture = picture.resize(size, PIL.Image.Resampling.BICUBIC, box=box)
   return np.asarray(picture).reshape(size[1], size[0], channels)

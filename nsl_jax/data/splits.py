@@ -10,7 +10,9 @@ import numpy as np
 
 from nsl_jax import errors, files
 
-_CONTENT = 'content_sha256'  # entry of split.npz beside the rows
+_CONTENT = 'content_sha256'  # entries of split.npz beside the rows
+_TEST = 'test_sha256'
+_HASHED = 4096  # images at a time
 RULES = ('balanced', 'proportional', 'uniform')
 
 
@@ -306,10 +308,28 @@ def content_sha256(split: Split, images: np.ndarray, labels: np.ndarray) -> str:
   return digest.hexdigest()
 
 
-def save(split: Split, path: str | files.Path, *, content: str = '') -> None:
-  """Writes `split.npz` atomically; `content` is `content_sha256`."""
+def test_sha256(images: np.ndarray, labels: np.ndarray) -> str:
+  """Hash of all test images and their labels, shaped as for `content_sha256`.
+
+  Detects other test images than a run began with.
+  """
+  digest = hashlib.sha256(f'{images.shape};'.encode())
+  for start in range(0, len(images), _HASHED):
+    some = images[start : start + _HASHED]
+    digest.update(np.ascontiguousarray(some).tobytes())
+  digest.update(np.ascontiguousarray(labels).tobytes())
+  return digest.hexdigest()
+
+
+def save(
+  split: Split, path: str | files.Path, *, content: str = '', test: str = ''
+) -> None:
+  """Writes `split.npz` atomically; `content` is `content_sha256`, `test`
+  `test_sha256`.
+  """
   buffer = io.BytesIO()
-  arrays: dict[str, Any] = {**split._asdict(), _CONTENT: np.array(content)}
+  hashes = {_CONTENT: np.array(content), _TEST: np.array(test)}
+  arrays: dict[str, Any] = {**split._asdict(), **hashes}
   np.savez(buffer, **arrays)
   files.write(files.path_of(path, 'the split'), buffer.getvalue())
 
@@ -333,13 +353,24 @@ def load_content(path: str | files.Path) -> str:
   return str(_arrays(path, (_CONTENT,))[_CONTENT])
 
 
+def load_test(path: str | files.Path) -> str:
+  """Reads the hash of the test images from `split.npz`; '' of older files.
+
+  Raises:
+    errors.UserError: if the file is not one that `save` wrote.
+  """
+  arrays = _arrays(path, (_CONTENT,), (_TEST,))
+  return str(arrays.get(_TEST, ''))
+
+
 def _arrays(
-  path: str | files.Path, names: Sequence[str]
+  path: str | files.Path, names: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
   place = files.path_of(path, 'the split')
   try:
     with np.load(io.BytesIO(place.read_bytes())) as file:
-      return {name: file[name] for name in names}
+      more = [name for name in optional if name in file.files]
+      return {name: file[name] for name in (*names, *more)}
   except (
     OSError,
     EOFError,

@@ -59,8 +59,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
       the function that builds it, see `terms.find`.
     overrides: fields of the config by dotted name, such as `{'optimizer.lr':
       1e-3, 'data.augment': 'noise:0.1'}`.
-    unlabeled: the label of rows without one. Where `y` are strings, -1 stands
-      for '-1', too.
+    unlabeled: the label of rows without one; None, NaN and pandas' NA are all
+      of them. Where `y` are strings, -1 stands for '-1', too.
     random_state: seed of the split, the first weights and the batches; an int
       for the same result every time.
     workdir: folder of the run, which a second `fit` on the same data resumes;
@@ -162,7 +162,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     and the labels are not like that.
     """
     labels = source.train.labels
-    rows = np.flatnonzero(labels < 0)[:_LOOKED_AT]
+    rows = np.flatnonzero(labels < 0)
+    rows = rows[:: -(-len(rows) // _LOOKED_AT) or 1]  # they may be sorted
     if len(rows) < _LEAST:
       return
     predicted = self.predictor_.outputs(source.train.images[rows]).argmax(1)
@@ -301,15 +302,24 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
 
 def _is_unlabeled(y: np.ndarray, unlabeled: Any) -> np.ndarray:
   """bool[N]."""
+  if _is_missing(unlabeled):
+    return np.array([_is_missing(label) for label in y.tolist()], bool)
   if y.dtype.kind in 'US':
     return y.astype(str) == str(unlabeled)
   if y.dtype.kind == 'O':
     return np.array(
-      [label is unlabeled or label == unlabeled for label in y], bool
+      [not _is_missing(label) and label == unlabeled for label in y], bool
     )
   if isinstance(unlabeled, str):
     return np.zeros(len(y), bool)
   return y == unlabeled
+
+
+def _is_missing(label: Any) -> bool:
+  """Whether it is None, NaN, or the NA of pandas."""
+  if label is None or type(label).__name__ == 'NAType':
+    return True
+  return isinstance(label, (float, np.floating)) and bool(label != label)
 
 
 def _classes(
@@ -330,7 +340,7 @@ def _classes(
         'strings'
       )
   try:
-    if labels.dtype.kind == 'O' and any(label != label for label in labels):
+    if labels.dtype.kind == 'O' and any(map(_is_missing, labels)):
       raise ValueError('Input y contains NaN')
     classes, codes = np.unique(labels, return_inverse=True)
   except TypeError as error:

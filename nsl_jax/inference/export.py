@@ -51,7 +51,7 @@ def write(
   files.write(folder / PROGRAM, program(network))
   weights.write(folder / WEIGHTS, *network.network())
   text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
-  files.write(folder / FACTS, text.encode())
+  files.write(folder / FACTS, text.encode(errors='backslashreplace'))
   return content
 
 

@@ -157,8 +157,9 @@ class Predictor:
 
     Args:
       inputs: u8[N, H, W] or u8[N, H, W, C] images of the network's size, f[N,
-        D] features, or a sequence of paths and Pillow pictures, which are
-        resized.
+        D] features, or paths and Pillow pictures, one or any number, which are
+        resized. Of a picture with several frames the current one counts, of a
+        path the first.
 
     Returns:
       u8[N, H, W, C], or f32[N, 1, 1, D].
@@ -166,14 +167,18 @@ class Predictor:
     Raises:
       errors.UserError: naming the wrong input.
     """
-    if isinstance(inputs, (str, os.PathLike)):
+    if _is_picture(inputs):
       inputs = [inputs]
+    if hasattr(inputs, '__array__'):  # also data frames, and columns of paths
+      inputs = np.asarray(inputs)
+      if inputs.dtype.kind in 'OUS' and inputs.ndim == 1:
+        inputs = inputs.tolist()
     if not isinstance(inputs, np.ndarray):
-      if not len(inputs):
+      inputs = list(inputs)
+      if not inputs:
         kind = np.float32 if self.facts.of_features else np.uint8
         return np.zeros((0, *self.facts.image_shape), kind)
-      first = inputs[0]
-      if isinstance(first, (str, os.PathLike)) or hasattr(first, 'convert'):
+      if _is_picture(inputs[0]):
         return self._pictures(inputs)
     images = npz.as_images(inputs)
     if images.shape[1:] != self.facts.image_shape:
@@ -191,11 +196,11 @@ class Predictor:
     images = np.empty((len(inputs), *self.facts.image_shape), np.uint8)
     for row, item in enumerate(inputs):
       try:
-        if hasattr(item, 'convert'):
-          images[row] = resize.fit(item, self.facts.form).values
+        if hasattr(item, 'convert'):  # reading changes a picture: it is copied
+          images[row] = resize.fit(item.copy(), self.facts.form).values
         else:
           images[row] = resize.read(item, self.facts.form).values
-      except ValueError as error:
+      except (ValueError, OSError) as error:
         raise errors.UserError(
           f'input {row} ({item}) cannot be read: {error}'
         ) from error
@@ -283,6 +288,11 @@ class Predictor:
       else:
         points = image.placement.to_picture(outputs[row].reshape(-1, 2))
         yield Read(path, points.reshape(-1), facts=image.facts)
+
+
+def _is_picture(item: Any) -> bool:
+  """Whether it is a path or a picture of Pillow's."""
+  return isinstance(item, (str, os.PathLike)) or hasattr(item, 'convert')
 
 
 def _batch_size(count: int) -> int:

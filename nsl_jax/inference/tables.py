@@ -13,6 +13,8 @@ from nsl_jax import errors, files
 from nsl_jax.data import pictures
 from nsl_jax.inference.predictor import Read
 
+_BYTES = 'surrogateescape'  # names of files are bytes, and not always UTF-8
+
 
 def check_target(path: files.Path, overwrite: bool) -> None:
   """Refuses to write where that is not possible, before anything is computed.
@@ -83,7 +85,7 @@ def write(
   try:
     with (
       files.replacing(path) as part,
-      part.open('w', encoding='utf-8', newline='') as file,
+      part.open('w', encoding='utf-8', errors=_BYTES, newline='') as file,
     ):
       table = csv.writer(file, lineterminator='\n')
       table.writerow(columns(classes, outputs // 2))
@@ -116,5 +118,5 @@ def _line(prediction: Read, classes: Sequence[str], outputs: int) -> list[Any]:
 
 def read(path: files.Path) -> list[Mapping[str, str]]:
   """The lines of a file that `write` wrote."""
-  text = io.StringIO(path.read_bytes().decode(), newline='')
+  text = io.StringIO(path.read_bytes().decode(errors=_BYTES), newline='')
   return list(csv.DictReader(text))

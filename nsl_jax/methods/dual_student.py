@@ -197,13 +197,13 @@ def dual_student_loss(
 @options.declare(count='>= 1')
 def _negatives(
   *,
-  count: int = 3,
-  weight: float = 1.0,
-  ramp: str = 'sigmoid',
-  ramp_steps: int = 1600,
-  hold_steps: int = 0,
+  count: int = 2,
+  weight: float = 2.0,
+  ramp: str = 'dnll',
+  ramp_steps: int = 32_000,
+  hold_steps: int = 320,
 ) -> _Negatives:
-  """The `negatives` of `build`."""
+  """The `negatives` of `build`, by default as in the released code."""
   return _Negatives(
     count,
     schedules.ramped(

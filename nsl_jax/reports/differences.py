@@ -39,10 +39,16 @@ class Difference(NamedTuple):
   reduced: bool
 
 
-def of_results(results: Iterable[tables.Result]) -> list[Difference]:
+def of_results(
+  results: Iterable[tables.Result], match: str = ''
+) -> list[Difference]:
   """The differences of all rows with a number in their paper, except baselines
   and outdated results; of several runs of a row, a full and a reduced one with
   the most seeds.
+
+  Args:
+    results: of the ledger.
+    match: start of the ids of the rows.
 
   Raises:
     errors.UserError: if there is none.
@@ -54,6 +60,8 @@ def of_results(results: Iterable[tables.Result]) -> list[Difference]:
     reported = tables.reported_difference(row)
     measured = tables.measured_difference(row, run, runs)
     if row.id == row.baseline or run.get('outdated'):
+      continue
+    if not row.id.startswith(match):
       continue
     if reported is None or measured is None:
       continue
@@ -71,8 +79,9 @@ def of_results(results: Iterable[tables.Result]) -> list[Difference]:
       chosen[key] = difference
   if not chosen:
     raise errors.UserError(
-      'no result has a row with a reported number and a run of its baseline at '
-      'the same steps and seeds: run both by python -m nsl_jax reproduce'
+      f'no result of a row {match}... has a reported number and a run of its '
+      'baseline at the same steps and seeds: run both by python -m nsl_jax '
+      'reproduce'
     )
   order = list(rows.read())
   return sorted(chosen.values(), key=lambda d: (d.reduced, order.index(d.row)))

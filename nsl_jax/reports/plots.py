@@ -90,6 +90,7 @@ def draw(folders: Sequence[files.Path]) -> bytes:
         _draw(axis, curve_of[name], run, _COLORS[at % len(_COLORS)])
     axis.set_xlabel('step')
     axis.set_ylabel(label)
-    axis.set_ylim(bottom=0.0)
+    if axis.dataLim.y0 >= 0.0:  # terms may be negative
+      axis.set_ylim(bottom=0.0)
     style.legend_below(axis)
   return style.png(figure)

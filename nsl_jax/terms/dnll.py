@@ -25,13 +25,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 @options.declare(count='>= 1', source=('student', 'teacher'))
-def build(*, count: int = 3, source: str = 'student') -> Term:
+def build(*, count: int = 2, source: str = 'student') -> Term:
   """The term: a class is predicted on another view of an image, and `count`
   other classes are negative labels for the second head of the network, or for
   its only head.
 
   Args:
-    count: m, negative labels per image.
+    count: m, negative labels per image; 2 in the released code.
     source: network that predicts on the other view: the `student` as in the
       released code, or the `teacher` (F-D11). The student's pass updates the
       statistics if the method has `TermInputs.second_pass_with_stats`.

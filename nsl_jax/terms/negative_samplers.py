@@ -77,14 +77,24 @@ def nearest_classes(distance: Array, count: int) -> Array:
 
 
 @options.declare(threshold='(0, 1]')
-def threshold_sampler(*, threshold: float = 0.04) -> Sampler:
+def threshold_sampler(*, threshold: float | None = None) -> Sampler:
   """NS3L's rule: every class less probable than `threshold`.
+
+  Args:
+    threshold: T; None for 0.4 / K, which is the paper's 0.04 of ten classes and
+      0.004 of a hundred. Above 1 / K all classes but the most probable one may
+      be negative labels.
 
   >>> sample = threshold_sampler(threshold=0.15)
   >>> sample(jnp.array([[0.7, 0.2, 0.1]]), {}, jax.random.key(0))
   Array([[False, False,  True]], dtype=bool)
   """
-  return lambda probs, tables, key: losses.below_threshold(probs, threshold)
+
+  def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
+    limit = 0.4 / probs.shape[-1] if threshold is None else threshold
+    return losses.below_threshold(probs, limit)
+
+  return sample
 
 
 @options.declare(count='>= 1')

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from nsl_jax import errors, models
-from nsl_jax.data import sources
+from nsl_jax.data import normalize, sources
 from nsl_jax.training import config_options
 
 OPEN = -1
@@ -138,6 +138,8 @@ def _set_method(
     config.data.normalize = _normalization(source.train.images)
   if config.batch.labeled == OPEN:
     config.batch.labeled = _BATCH
+  if config.batch.get('holdout') == OPEN:
+    config.batch.holdout = config.batch.labeled
   if config.batch.unlabeled == OPEN:
     uses = config.method.name != 'supervised' or config.method.get('terms')
     config.batch.unlabeled = _BATCH if unlabeled and uses else 0
@@ -160,7 +162,7 @@ def _normalization(images: np.ndarray) -> str:
   if images.dtype == np.uint8:
     return 'standard'
   std = images.std((0, 1, 2), dtype=np.float64)
-  std = std[std > 1e-7]
+  std = std[~normalize.is_constant(images, std)]
   one_kind = len(std) and std.max() < _UNITS * np.median(std)
   return 'common' if one_kind else 'standard'
 
@@ -181,7 +183,8 @@ def _set_length(config: ml_collections.ConfigDict, images: int) -> None:
     steps = round(_PASSES * images / max(config.batch.labeled, 1))
     steps = min(max(steps, _FEWEST), _MOST)
     config.steps = -(-steps // 100) * 100
-  config.full_steps = config.scheduled_steps = config.steps
+  if config.full_steps == OPEN:
+    config.full_steps = config.scheduled_steps = config.steps
   if config.ema_decay == OPEN:
     config.ema_decay = max(1.0 - _AVERAGED / config.steps, 0.0)
   eval_interval = max(config.steps // _EVALUATIONS // 10 * 10, 10)

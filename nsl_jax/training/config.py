@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import hashlib
 import pathlib
 import runpy
 import sys
@@ -13,6 +14,8 @@ from ml_collections import ConfigDict as Config
 
 from nsl_jax import errors, options, references, terms as terms_lib
 from nsl_jax.training import config_options
+
+_LONGEST = 180  # bytes of the name of a folder, of which disks allow 255
 
 
 def root() -> pathlib.Path:
@@ -58,12 +61,17 @@ def find(name: str) -> pathlib.Path:
 
 def name_of(argument: str, *words: str) -> str:
   """Folder name of a run: its config, arguments and further words, without the
-  number of seeds.
+  number of seeds; a long one ends in its hash.
   """
   path, _, arguments = argument.partition(':')
   parts = [*filter(None, arguments.split(',')), *words]
   parts = [part for part in parts if not part.startswith('seeds=')]
-  return ','.join([pathlib.Path(path).stem, *parts]).replace('/', '_')
+  name = ','.join([pathlib.Path(path).stem, *parts]).replace('/', '_')
+  if len(name.encode()) <= _LONGEST:
+    return name
+  digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+  start = name.encode()[:_LONGEST].decode(errors='ignore')
+  return f'{start}...{digest}'
 
 
 def _import_as_configs(folder: pathlib.Path) -> None:
@@ -127,6 +135,8 @@ def load(
   names = [pair for pair in overrides if is_name(pair[0])]
   for field, text in names:
     _replace_part(config, field, text)
+  for field, _ in overrides:  # whose ramps must not depend on their order
+    _add_term(config, field.rpartition('.')[0])
   config_options.complete(config)
   for field, text in overrides:
     if (field, text) not in names:

@@ -59,6 +59,9 @@ def check(config: Config) -> None:
       raise errors.UserError(
         f'config.{field}={value}: must be >= {lower_bound}'
       )
+  holdout = config.batch.get('holdout', 1)
+  if holdout < 1:
+    raise errors.UserError(f'config.batch.holdout={holdout}: must be >= 1')
   _check_imbalance(config.data)
   if config.ema_decay >= 1.0:
     raise errors.UserError(

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -94,6 +94,7 @@ def _keep_split(
   the hash of its images and labels.
   """
   content = splits.content_sha256(split, *source.train)
+  test = splits.test_sha256(*source.test)
   if path.exists():
     before = splits.load(path).sha256(), splits.load_content(path)
     if before != (split.sha256(), content):
@@ -102,7 +103,13 @@ def _keep_split(
         f'{path} has other {difference} than this data gives: the data set has '
         'changed since; use another --workdir'
       )
-  splits.save(split, path, content=content)
+    known = splits.load_test(path)
+    if known not in ('', test):
+      raise errors.UserError(
+        f'{path} is of a run with other test images or labels than this data '
+        'gives, whose errors have no common mean: use another --workdir'
+      )
+  splits.save(split, path, content=content, test=test)
   return content
 
 
@@ -114,6 +121,21 @@ def _labels(
     'test': source.test.labels,
     'validation': source.train.labels[split.validation],
   }
+
+
+@contextlib.contextmanager
+def _closing(sent: trackers.Trackers | None) -> Iterator[None]:
+  """Tells the trackers at the end how the run has ended."""
+  status = trackers.FAILED
+  try:
+    yield
+    status = trackers.FINISHED
+  except loop.Interrupted:
+    status = trackers.KILLED
+    raise
+  finally:
+    if sent is not None:
+      sent.close(status)
 
 
 def train_seed(
@@ -149,7 +171,7 @@ def train_seed(
   network_file.write(folder, _network_facts(config, parts, data))
   streams = pipeline.index_iterators(config, split, seed)
   sent = trackers.Trackers(config, folder, title) if first else None
-  with contextlib.closing(sent) if sent else contextlib.nullcontext():
+  with _closing(sent):
     _, seconds = loop.run(
       folder,
       plan=parts.plan,

@@ -251,10 +251,15 @@ class _Record:
     """Starts to write the network as it is evaluated at the last step."""
     self._final.save(step, state.replace(opt=()), {})
 
+  def has_ended(self, step: int) -> bool:
+    """Whether the network of this last step is there."""
+    return self._final.latest() == step
+
   def save(self, step: int, state: State) -> None:
     """Starts to write a checkpoint."""
     self.meter.fetch()
     self._best.wait()
+    self._final.wait()  # or no later start would write it
     self._with_lines(lambda lines: lines.sync())
     self._store.save(
       step,
@@ -364,6 +369,8 @@ def run(
         if stopped:
           record.wait()
           raise Interrupted(stopped)
+    if step == plan.steps and not record.has_ended(step):
+      record.end(step, recompute(state) if recompute else state)
     record.wait()
   except (errors.TrainingError, errors.WriteError) as error:
     raise type(error)(f'{title}: {error}; {record.kept()}') from error

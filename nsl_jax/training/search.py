@@ -12,9 +12,11 @@ from flax import traverse_util
 
 from nsl_jax import errors, files
 from nsl_jax.training import (
+  automatic,
   config as config_lib,
   experiment,
   metrics_log,
+  pipeline,
   summary,
 )
 
@@ -150,6 +152,16 @@ def _train(
   return Outcome(cell, score, results, '')
 
 
+def _resolved(
+  config: ml_collections.ConfigDict, cell: Cell
+) -> ml_collections.ConfigDict:
+  """The config of a cell, with what follows from the images."""
+  cell_config = with_fields(config, cell)
+  if not automatic.is_open(cell_config):
+    return cell_config
+  return automatic.resolve(cell_config, pipeline.load_source(cell_config))[0]
+
+
 def train(
   config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: files.Path
 ) -> list[Outcome]:
@@ -169,7 +181,7 @@ def train(
     errors.UserError: if there are no validation images, or a cell is invalid.
     errors.TrainingError: if every cell failed.
   """
-  if not all(with_fields(config, cell).data.validation for cell in cells):
+  if not all(_resolved(config, cell).data.validation for cell in cells):
     raise errors.UserError(
       'a search needs validation images, not test data: '
       'config.data.validation is 0, set it as with --grid data.validation=500'
@@ -202,8 +214,8 @@ def lines_of(
       'validation_error': (outcome.validation or blank)['mean'],
       'validation_std': (outcome.validation or blank)['std'],
       'seeds': config.seeds,
-      'steps': config.steps,
-      'full_steps': config.full_steps,
+      'steps': outcome.results.get('steps', config.steps),
+      'full_steps': outcome.results.get('full_steps', config.full_steps),
       'failure': outcome.failure,
     }
     for outcome in outcomes

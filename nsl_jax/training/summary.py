@@ -19,8 +19,8 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
   Returns:
     `last`, `best_validation` (the earliest of the lowest validation errors;
-    None without validation images) and `median_last_20` (of the test errors of
-    the last 20 evaluations, or of all if there are fewer).
+    None without validation images) and `median_last_20` (of each error in the
+    last 20 evaluations, or in all if there are fewer).
   """
   held_out = [e for e in evaluations if e['validation_error'] is not None]
   best = min(held_out, key=lambda e: e['validation_error'], default=None)
@@ -36,14 +36,16 @@ def reports(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   keys = ['step', *(k for k in evaluations[-1] if k.startswith(prefixes))]
   pick = lambda e: None if e is None else {key: e[key] for key in keys}
   final = evaluations[-20:]
-  tested = [
-    k for k in keys if k.startswith('test_') and final[-1][k] is not None
+  measured = [
+    k
+    for k in keys
+    if k.startswith(('test_', 'validation_')) and final[-1][k] is not None
   ]
   return {
     'last': pick(evaluations[-1]),
     'best_validation': pick(best),
     'median_last_20': {
-      **{k: statistics.median(e[k] for e in final) for k in tested},
+      **{k: statistics.median(e[k] for e in final) for k in measured},
       'evaluations': len(final),
     },
   }

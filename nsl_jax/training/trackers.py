@@ -26,7 +26,9 @@ _PATIENCE_S = 30.0  # how long the end of a run waits for what is being sent
 _EXPERIMENT = 'nsl_jax'  # of MLflow
 
 Values = Mapping[str, float]
-Send = Callable[[int, Values | None], None]  # None at the end of the run
+# How a run ended, in the words of MLflow.
+FINISHED, FAILED, KILLED = 'FINISHED', 'FAILED', 'KILLED'
+Send = Callable[[int, Values | str], None]  # one of these at its end
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -61,9 +63,9 @@ def _wandb(
   # Lines that a killed run wrote are written again: no order by calls.
   run.define_metric('*', step_metric='step')
 
-  def send(step: int, values: Values | None) -> None:
-    if values is None:
-      run.finish()
+  def send(step: int, values: Values | str) -> None:
+    if isinstance(values, str):
+      run.finish(exit_code=int(values != FINISHED))
     else:
       run.log({'step': step, **values})
 
@@ -98,9 +100,9 @@ def _mlflow(
   else:
     client.update_run(key, status='RUNNING')
 
-  def send(step: int, values: Values | None) -> None:
-    if values is None:
-      client.set_terminated(key)
+  def send(step: int, values: Values | str) -> None:
+    if isinstance(values, str):
+      client.set_terminated(key, values)
       return
     now = int(time.time() * 1000)
     client.log_batch(
@@ -137,7 +139,7 @@ class Trackers:
       self._local = self._temporary.name
     self._keys = _read(folder / _FILE)
     self._lock = threading.Lock()
-    self._queues: dict[str, queue.Queue[tuple[int, Values | None]]] = {}
+    self._queues: dict[str, queue.Queue[tuple[int, Values | str]]] = {}
     self._threads = []
     for name in NAMES:
       if config.log[name]:
@@ -161,7 +163,7 @@ class Trackers:
       while True:
         step, values = self._queues[name].get()
         send(step, values)
-        if values is None:
+        if isinstance(values, str):
           return
     except (Exception, SystemExit) as error:  # they may raise anything
       self._warn(name, files.reason_of(error))
@@ -184,10 +186,14 @@ class Trackers:
     for waiting in self._queues.values():
       waiting.put((step, numbers))
 
-  def close(self) -> None:
-    """Waits for what is still to be sent, for half a minute at most."""
+  def close(self, status: str = FINISHED) -> None:
+    """Waits for what is still to be sent, for half a minute at most.
+
+    Args:
+      status: how the run ended, as MLflow calls it.
+    """
     for waiting in self._queues.values():
-      waiting.put((0, None))
+      waiting.put((0, status))
     for name, thread in self._threads:
       thread.join(_PATIENCE_S)
       if thread.is_alive():

@@ -64,7 +64,8 @@ def write_json(path: files.Path, content: Mapping[str, Any]) -> None:
   if jax.process_index():
     return
   text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
-  files.write(path, text.encode())
+  # Names of files that are not UTF-8 become escapes of JSON.
+  files.write(path, text.encode(errors='backslashreplace'))
 
 
 def read_json(path: files.Path) -> dict[str, Any]:

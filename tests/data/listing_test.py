@@ -165,6 +165,49 @@ class ListingTest(temporary.FolderTestCase):
     (self.folder / 'labels.csv').write_bytes(b'\xff\xfe\x00')
     self.refused('labels.csv cannot be read')
 
+  def test_hidden_labels_are_not_used(self):
+    self.touch(*(f'{n}.jpg' for n in range(4)))
+    self.table(
+      'path,label,split\n0.jpg,cat,train\n1.jpg,dog,\n2.jpg,cat,unlabelled\n'
+      '3.jpg,dog,unlabeled\n'
+    )
+    found = listing.scan(self.folder)
+    self.assertEqual(found.paths['unlabeled'], ('2.jpg', '3.jpg'))
+    np.testing.assert_array_equal(found.labels['unlabeled'], [-1, -1])
+    self.assertEqual(
+      listing.skipped_lines(found.skipped),
+      ['skipped: 2 labels of images that are to be unlabeled'],
+    )
+
+  def test_ways_to_write_a_path(self):
+    """None of them makes two images of one."""
+    self.touch('a.jpg', 'b.jpg', 'unlabelled/c.jpg', 'unlabelled/d.jpg')
+    inside = self.folder / 'unlabelled' / 'd.jpg'
+    self.table(
+      f'path,label\n./a.jpg,cat\nb.jpg,dog\n./unlabelled//c.jpg,\n{inside},\n'
+    )
+    found = listing.scan(self.folder)
+    self.assertEqual(found.paths['labeled'], ('a.jpg', 'b.jpg'))
+    self.assertEqual(
+      found.paths['unlabeled'], ('unlabelled/c.jpg', 'unlabelled/d.jpg')
+    )
+    self.table('path,label\na.jpg,cat\n./a.jpg,dog\n')
+    self.refused('a.jpg is in line 2 and in line 3')
+
+  def test_cells_without_a_column(self):
+    self.touch('a.jpg', 'b.jpg')
+    self.table('path,label\na.jpg,cat, black\nb.jpg,cat, white\n')
+    self.refused('line 2: more cells than the 2 columns')
+
+  def test_a_table_of_all_images_in_the_folder(self):
+    self.touch('train/a.jpg', 'train/b.jpg')
+    self.table('path,label\ntrain/a.jpg,cat\ntrain/b.jpg,dog\n')
+    found = listing.scan(self.folder)
+    self.assertEqual(found.paths['labeled'], ('train/a.jpg', 'train/b.jpg'))
+    self.assertEqual(found.classes, ('cat', 'dog'))
+    self.touch('train/new.jpg')
+    self.refused('both labels.csv and train/', '1 images', 'train/new.jpg')
+
   def test_table_and_folder(self):
     self.two_classes()
     self.table('path,label\n')
@@ -230,6 +273,17 @@ class ListingTest(temporary.FolderTestCase):
     self.assertEqual(paths, ('a.png',))
     np.testing.assert_array_equal(labels, [1])
     self.assertEqual(skipped['images without a label'], 1)
+
+  def test_a_table_with_splits_to_evaluate_on(self):
+    self.touch('a.jpg', 'b.jpg', 'c.jpg')
+    self.table(
+      'path,label,split\na.jpg,cat,test\nb.jpg,dog,train\nc.jpg,dog,\n'
+    )
+    paths, labels, skipped = listing.scan_labeled(self.folder, ('cat', 'dog'))
+    self.assertEqual((paths, labels.tolist()), (('a.jpg',), [0]))
+    self.assertIn(
+      '2 images that are not for testing', listing.skipped_lines(skipped)[0]
+    )
 
   @parameterized.parameters(
     (('owl/a.png',), 'class owl', 'it knows cat, dog'),

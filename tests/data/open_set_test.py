@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax.data import open_set, sources, splits
+from nsl_jax.data import examples, open_set, sources, splits
 from nsl_jax.training import config as config_lib, config_checks, pipeline
 
 K = 5
@@ -174,6 +174,19 @@ class OpenSetTest(parameterized.TestCase):
     self.assertEqual(counts(self.labels, rows), left)
     rows = found.train.images[split.labeled].ravel()
     self.assertEqual(counts(self.labels, rows), [4, 0, 4, 0, 4])
+
+  @parameterized.parameters((), (1, 2))
+  def test_validation_images_of_unknown_classes_are_left_out(self, *unlabeled):
+    images = np.arange(8, dtype=np.uint8).reshape(8, 1, 1, 1)
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)
+    train = examples.Arrays(images, labels)
+    source = examples.Source(
+      'x', 3, train, train, '', validation=np.array([4, 5, 6], np.int32)
+    )
+    found = open_set.without_classes(source, (0,), unlabeled)
+    kept = found.train.images[found.validation].ravel()
+    self.assertEqual(kept.tolist(), [4, 5])
+    self.assertEqual(found.train.labels[found.validation].tolist(), [0, 1])
 
   def test_nothing_to_do(self):
     self.assertIs(open_set.without_classes(self.source, ()), self.source)

@@ -1,10 +1,11 @@
 """Pictures of every mode, size and orientation as images of one form."""
 
+import functools
 import io
 
 import numpy as np
 from absl.testing import absltest, parameterized
-from PIL import Image
+from PIL import Image, ImageOps
 
 from nsl_jax.data import resize
 from nsl_jax.data.resize import Form
@@ -49,6 +50,28 @@ class FormTest(parameterized.TestCase):
     np.testing.assert_array_equal(found.values[7:], resize.PADDING)
     np.testing.assert_allclose(found.values[5, [0, -1], 0], [10, 245], atol=5)
     self.assertEqual(found.placement, (4.0, 4.0, 0.0, -8.0))
+
+  @parameterized.parameters(28, 50, 100, 200, 224, 300)
+  def test_no_size_rounds_out_of_the_picture(self, side):
+    for width, height in ((600, 450), (723, 471), (450, 600), (471, 723)):
+      for divided in (1, 3):
+        values = np.zeros((height // divided, width // divided, 1), np.uint8)
+        form = Form(side, side, 1)
+        image, placement = resize._place(values, (width, height), form)
+        self.assertEqual(image.shape, form.shape)
+        self.assertEqual(min(placement.left, placement.top), 0.0)
+
+  @parameterized.parameters((345, 266, 64), (95, 213, 128), (40, 21, 10))
+  def test_as_by_the_functions_of_pillow(self, width, height, side):
+    """By which the page on exported programs makes inputs."""
+    picture = gradient(width, height)
+    for fit, make in (
+      ('crop', ImageOps.fit),
+      ('pad', functools.partial(ImageOps.pad, color=(resize.PADDING,) * 3)),
+    ):
+      found = resize.fit(picture, Form(side, side, 3, fit))
+      wanted = make(picture, (side, side), Image.Resampling.BICUBIC)
+      np.testing.assert_array_equal(found.values, np.asarray(wanted))
 
   @parameterized.product(fit=resize.FITS, size=((40, 20), (13, 29)))
   def test_points_go_back_to_the_picture(self, fit, size):
@@ -135,6 +158,19 @@ class ModesTest(parameterized.TestCase):
     plain = resize.read(encoded(upright, 'PNG'), Form(12, 12, 3, 'pad'))
     np.testing.assert_array_equal(found.values, plain.values)
     self.assertEqual(found.placement, plain.placement)
+
+  @parameterized.parameters(*range(1, 9))
+  def test_a_turned_tiff_is_as_a_turned_png(self, orientation):
+    """Pillow itself turns a TIFF when it is read."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    form = Form(8, 6, 3)
+    found, wanted = (
+      resize.read(encoded(gradient(40, 20), kind, exif=exif), form)
+      for kind in ('TIFF', 'PNG')
+    )
+    np.testing.assert_array_equal(found.values, wanted.values)
+    self.assertEqual(found.placement, wanted.placement)
 
   def test_damaged_exif_is_no_orientation(self):
     file = encoded(gradient(8, 8), 'JPEG', exif=b'Exif\0\0junk')

@@ -26,6 +26,8 @@ from sklearn.utils import estimator_checks
 
 import nsl_jax
 from nsl_jax import SemiSupervisedClassifier
+from nsl_jax.data.datasets import npz
+from nsl_jax.inference import classifier
 from nsl_jax.training import config as config_lib, experiment, loop
 
 # Checks of scikit-learn that fail, and why they must.
@@ -194,6 +196,40 @@ class LabelsTest(parameterized.TestCase):
     )
     self.assertEqual(found.predictor_.classes, tuple(map(str, expected)))
     self.assertBetween(found.score(x, labels), 0.0, 1.0)
+
+  def test_missing_labels(self):
+    """None and NaN, in columns of every kind."""
+    for y in (
+      np.array([0.0, 1.0, np.nan]),
+      np.array(['a', None, 'b'], object),
+      np.array(['a', float('nan'), 'b'], object),
+      np.array([1, None], object),
+    ):
+      for unlabeled in (None, np.nan, np.float32('nan')):
+        found = classifier._is_unlabeled(y, unlabeled)
+        wanted = [value is None or value != value for value in y.tolist()]
+        self.assertEqual(found.tolist(), wanted)
+    y = np.array([0.0, np.nan])
+    self.assertEqual(classifier._is_unlabeled(y, -1).tolist(), [False] * 2)
+
+  def test_trains_beside_nan(self):
+    x, y = blobs()
+    some = np.where(hide_labels(y) < 0, np.nan, y)
+    fitted = tiny('supervised', steps=2, unlabeled=np.nan).fit(x, some)
+    np.testing.assert_array_equal(fitted.classes_, [0.0, 1.0, 2.0])
+
+  def test_sorted_rows_are_no_collapse(self):
+    """Rows from everywhere are looked at."""
+    labels = np.repeat([-1, 0, 1], [3000, 10, 10])
+    images = np.repeat([0, 1], [1500, 1520])[:, None, None, None]
+    source = npz.of_arrays((images.reshape(-1, 1), labels))
+    model = tiny()
+    model.classes_ = np.array([0, 1])
+    model.predictor_ = mock.Mock()
+    model.predictor_.outputs = lambda x: np.eye(2)[x.ravel().astype(int)]
+    with warnings.catch_warnings():
+      warnings.simplefilter('error')
+      model._warn_of_collapse(source)
 
   def test_a_collapse_is_warned_of(self):
     x, y = blobs(300)

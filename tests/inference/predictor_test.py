@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -12,12 +13,12 @@ import jax
 import numpy as np
 import tfds_fixtures
 from absl.testing import absltest, parameterized
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from nsl_jax import errors
 from nsl_jax.data import sources
 from nsl_jax.data.datasets import npz
-from nsl_jax.inference import export, loading, tables
+from nsl_jax.inference import export, loading, predictor, tables
 from nsl_jax.models import weights
 from nsl_jax.reports.tables import of_runs as tables_of_runs
 from nsl_jax.training import config as config_lib, experiment
@@ -100,6 +101,51 @@ class RunTest(parameterized.TestCase):
     )
     self.assertEqual(self.network.predict_proba([]).shape, (0, 3))
 
+  def test_other_holders_of_pictures(self):
+    wanted = self.network.predict_proba(self.files)
+    some = self.photos / 'test'
+    for inputs in (np.array(self.files), (path for path in self.files)):
+      np.testing.assert_allclose(
+        self.network.predict_proba(inputs), wanted, atol=1e-6
+      )
+    self.assertLen(self.network.predict(some.glob('*/*.png')), len(self.files))
+    with Image.open(self.files[0]) as picture:
+      np.testing.assert_allclose(
+        self.network.predict_proba(picture), wanted[:1], atol=1e-6
+      )
+
+  def test_pictures_of_the_caller_stay(self):
+    large = self.root / 'large.jpg'
+    with Image.open(self.files[0]) as picture:
+      picture.convert('RGB').resize((160, 120)).save(large)
+    with Image.open(large) as picture:
+      whole = self.network.predict_proba([picture])
+      self.assertEqual(picture.size, (160, 120))
+      self.assertEqual(picture.copy().size, (160, 120))
+    np.testing.assert_allclose(
+      whole, self.network.predict_proba([large]), atol=0.2
+    )
+
+  def test_the_frame_that_a_picture_is_at(self):
+    frames = [Image.open(path).convert('RGB') for path in self.files[::5]]
+    animation = self.root / 'frames.tiff'
+    frames[0].save(animation, save_all=True, append_images=frames[1:])
+    with Image.open(animation) as picture:
+      found = [
+        self.network.predict_proba([frame])[0]
+        for frame in ImageSequence.Iterator(picture)
+      ]
+    np.testing.assert_allclose(
+      found, self.network.predict_proba(frames), atol=1e-6
+    )
+
+  def test_half_a_picture(self):
+    half = self.root / 'half.png'
+    half.write_bytes(pathlib.Path(self.files[0]).read_bytes()[:-60])
+    with Image.open(half) as picture:
+      with self.assertRaisesRegex(errors.UserError, 'input 0 .* be read'):
+        self.network.predict([picture])
+
   def test_few_programs_for_many_numbers_of_inputs(self):
     images = np.random.default_rng(0).integers(
       0, 256, (40, 12, 12, 3), np.uint8
@@ -157,6 +203,14 @@ class RunTest(parameterized.TestCase):
       total = sum(float(line[f'p({name})']) for name in folders.CLASSES)
       self.assertAlmostEqual(total, 1.0, places=5)
       self.assertEqual(line['probability'], line[f'p({line["class"]})'])
+
+  def test_names_that_are_not_utf8(self):
+    name = os.fsdecode(b'caf\xe9.png')
+    out = self.root / 'names.csv'
+    read = [predictor.Read(name, np.array([0.2, 0.5, 0.3], np.float32))]
+    tables.write(out, read, ('a', 'b', 'c'), 3)
+    self.assertIn(b'caf\xe9.png,b,', out.read_bytes())
+    self.assertEqual(tables.read(out)[0]['path'], name)
 
   def test_where_a_table_can_be_written(self):
     there = self.root / 'there.csv'

@@ -1,5 +1,6 @@
 """Learning curves of runs: their numbers, the picture and the command."""
 
+import json
 import shutil
 from unittest import mock
 
@@ -100,6 +101,17 @@ class DrawTest(PlotsTest):
   def test_no_panel_of_what_no_run_has(self):
     labels = [panel.get_ylabel() for panel in self.axes_of(self.two)]
     self.assertEqual(labels, ['training loss', 'test error %'])
+
+  def test_negative_losses_are_seen(self):
+    path = self.one / 'seed_0' / 'metrics.jsonl'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+      if 'loss' in line:
+        line['loss'] -= 10.0
+    path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    loss, *_ = self.axes_of(self.one)
+    lowest = min(line['loss'] for line in lines if 'loss' in line)
+    self.assertLess(loss.get_ylim()[0], lowest)
 
   def test_one_seed_has_no_band(self):
     shutil.rmtree(self.one / 'seed_1')

@@ -231,6 +231,13 @@ class BuildTest(parameterized.TestCase):
       negative_samplers.build(name, **options)
     self.assertNotIn('\n', str(caught.exception))
 
+  def test_the_threshold_follows_the_number_of_classes(self):
+    """0.004 of a hundred: no class of an untrained network is negative."""
+    probs = jnp.full((1, 100), 0.01).at[0, 0].set(0.0039)
+    sample = negative_samplers.build('threshold')
+    found = np.asarray(sample(probs, {}, jax.random.key(0)))
+    self.assertEqual(np.flatnonzero(found[0]).tolist(), [0])
+
   @parameterized.parameters(
     ('threshold', {'threshold': 0.04}),
     ('uniform', {'count': 1}),

@@ -94,7 +94,7 @@ class NS3LTest(parameterized.TestCase):
       self.assertEqual(set(gap.argmin(axis=1)), {0, 1, 2, 3})
 
   def test_without_options(self):
-    """Two passes, and classes believed less than 0.04."""
+    """Two passes, and classes less probable than 0.4 / 4."""
     views = []
 
     def second_pass(key):
@@ -105,8 +105,8 @@ class NS3LTest(parameterized.TestCase):
       shared(second_pass=second_pass), rows(), jax.random.key(0)
     )
     self.assertLen(views, 1)
-    negative = np.array([[0, 1, 0, 0], [1, 0, 1, 1]], bool)
-    np.testing.assert_array_equal(PROBS < 0.04, negative)
+    negative = np.asarray(PROBS < 0.1)
+    self.assertTrue(negative.any() and not negative.all())
     np.testing.assert_allclose(
       value, losses.negative_sampling_loss(LOGITS, negative)
     )

@@ -49,6 +49,22 @@ class LimitTest(absltest.TestCase):
 
 
 class ResolveTest(parameterized.TestCase):
+  def test_a_reduced_run_stays_one(self):
+    """Though a field of it is open."""
+    reduced = config_lib.load(
+      'configs/digits_ns3l.py:reduced=60', [('model.name', 'auto')]
+    )
+    found, _ = automatic.resolve(reduced, source((8, 8), 100))
+    lengths = found.steps, found.scheduled_steps, found.full_steps
+    self.assertEqual(lengths, (60, 60, 2000))
+
+  @parameterized.parameters('', ',method=l2i')
+  def test_batches_of_learning_to_impute(self, arguments):
+    open_config = config(arguments, [('method.name', 'l2i')])
+    found, _ = automatic.resolve(open_config, source((8, 8), 100))
+    config_checks.check(found)
+    self.assertEqual(found.batch.holdout, found.batch.labeled)
+
   def test_the_config_is_open(self):
     self.assertTrue(automatic.is_open(config()))
     self.assertTrue(automatic.is_open(config(',steps=100')))

@@ -60,6 +60,23 @@ class OverrideTest(parameterized.TestCase):
     self.assertEqual((vat.weight, vat.eps, vat.mode), (0.3, 1.0, 'exact'))
     self.assertEqual(vat.ramp_steps, 500)
 
+  def test_a_ramp_does_not_depend_on_the_order(self):
+    words = ['steps=400', 'method.terms.vat.weight=0.3']
+    first, second = (self.load(*pair) for pair in (words, words[::-1]))
+    self.assertEqual(first.to_dict(), second.to_dict())
+    self.assertEqual(first.method.terms.vat.ramp_steps, 500)
+
+  def test_long_names_of_folders(self):
+    words = [f'optimizer.field{n}=1e-3' for n in range(30)]
+    long, other = (
+      config_lib.name_of('configs/x.py:labels=5', *words, last)
+      for last in ('seed=1', 'seed=2')
+    )
+    self.assertStartsWith(long, 'x,labels=5,optimizer.field0=1e-3')
+    self.assertLess(len(long), 220)
+    self.assertNotEqual(long, other)
+    self.assertEqual(config_lib.name_of('a/x.py', 'b=1'), 'x,b=1')
+
   @parameterized.parameters(
     ('optimizer.lrr=1', 'optimizer.lrr: did you mean lr.* has .*drop_factor'),
     ('method.eps=1', 'config.method has hold_steps, name, passes'),
@@ -83,7 +100,7 @@ class OverrideTest(parameterized.TestCase):
     ('method.weight=-1', 'config.method.weight=-1.0: must be >= 0'),
     ('method.ramp=linea', "config.method.ramp='linea': did you mean 'linear'"),
     ('optimizer.lr=-1', 'config.optimizer.lr=-1.0: must be >= 0'),
-    ('method.terms.vat.eps=0', 'config.method.terms.vat.eps=0.0: must be > 0'),
+    ('method.terms.vat.eps=0', 'config.method.terms.vat.eps=0: must be > 0'),
     ('precision=half', "config.precision='half': known"),
   )
   def test_checked_before_data_are_read(self, pair, message):

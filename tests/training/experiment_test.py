@@ -12,7 +12,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax.data import normalize
+from nsl_jax.data import normalize, splits
 from nsl_jax.training import (
   assembly,
   checkpoint,
@@ -507,6 +507,28 @@ class ExperimentTest(parameterized.TestCase):
         errors.UserError, 'split.npz has other images or labels than'
       ):
         experiment.run(_config(), folder)
+
+  def test_other_test_images_are_refused(self):
+    """The errors of two seeds would be of different images."""
+    folder = self.finished()
+    load = pipeline.load_source
+
+    def other(config):
+      source = load(config)
+      return source._replace(
+        test=source.test._replace(
+          images=source.test.images[1:], labels=source.test.labels[1:]
+        )
+      )
+
+    with absltest.mock.patch.object(pipeline, 'load_source', other):
+      with self.assertRaisesRegex(errors.UserError, 'with other test images'):
+        experiment.run(_config(), folder)
+    path = folder / 'seed_0' / 'split.npz'
+    with np.load(path) as file:  # as older versions wrote it
+      np.savez(path, **{k: v for k, v in file.items() if k != 'test_sha256'})
+    experiment.run(_config(), folder)
+    self.assertNotEqual(splits.load_test(path), '')
 
   @parameterized.parameters(
     ({'batch.labeled': 8}, 'batch.labeled was 16 there and is 8'),

@@ -8,6 +8,7 @@ import pathlib
 import tempfile
 from unittest import mock
 
+import folders
 import temporary
 from absl.testing import absltest, parameterized
 
@@ -246,6 +247,23 @@ class SearchTest(temporary.FolderTestCase):
             ]
           )
     run.assert_not_called()
+
+  def test_an_open_config_is_resolved_first(self):
+    """Its data hold out nothing, or give the true number of steps."""
+    photos = folders.make(self.folder / 'photos', labeled=3)
+    base = f'--config=configs/folder.py:dir={photos},method=supervised'
+    words = ['--grid=optimizer.lr=0.1,0.2', f'--workdir={self.folder}/runs']
+    run = mock.Mock()
+    with mock.patch.object(experiment, 'run', run):
+      with self.assertRaisesRegex(errors.UserError, 'needs validation images'):
+        search.main([base, *words])
+    run.assert_not_called()
+    lines, printed, *_ = self._run(
+      lambda config: {**result(config, [5.0], [1.0]), 'steps': 70},
+      '--grid=optimizer.lr=0.2,0.1',
+    )
+    self.assertEqual({line['steps'] for line in lines}, {'70'})
+    self.assertIn('1 seeds, 70 steps', printed)
 
   def test_validation_images_can_be_set(self):
     outcome = lambda config: result(config, [config.data.validation], [0.0])

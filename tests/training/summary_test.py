@@ -37,7 +37,11 @@ class ReportsTest(parameterized.TestCase):
           'test_error': 7.0,
           'validation_error': 4.0,
         },
-        'median_last_20': {'test_error': 7.0, 'evaluations': 5},
+        'median_last_20': {
+          'test_error': 7.0,
+          'validation_error': 5.0,
+          'evaluations': 5,
+        },
       },
     )
     self.assertEqual(tuple(found), summary.PROTOCOLS)
@@ -71,7 +75,13 @@ class ReportsTest(parameterized.TestCase):
     )
     self.assertEqual(
       found['median_last_20'],
-      {'test_error': 2.0, 'test_failure': 8.0, 'evaluations': 3},
+      {
+        'test_error': 2.0,
+        'validation_error': 3.0,
+        'test_failure': 8.0,
+        'validation_failure': 6.0,
+        'evaluations': 3,
+      },
     )
     scores = summary.scores([found])
     self.assertEqual(scores['last']['test_failure']['mean'], 1.0)
@@ -116,6 +126,8 @@ class ReportsTest(parameterized.TestCase):
         'test_error': 2.0,
         'test_error_a': 5.0,
         'test_error_ensemble': 1.0,
+        'validation_error': 1.0,
+        'validation_error_a': 6.0,
         'evaluations': 3,
       },
     )

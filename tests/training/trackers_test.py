@@ -2,6 +2,7 @@
 account.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax.training import config as config_lib, experiment, trackers
+from nsl_jax.training import config as config_lib, experiment, loop, trackers
 
 _LINES = (
   ('train', 5, {'loss': 0.5, 'params_norm': 2.0}),
@@ -161,6 +162,26 @@ class TrackersTest(parameterized.TestCase):
     self.assertIn(
       'wandb gets no more metrics of supervised: no account', found['warnings']
     )
+
+  def test_how_a_run_ended_is_told(self):
+    ended = {}
+    for name in trackers.NAMES:
+      ends = ended.setdefault(name, [])
+      fake = lambda *given, ends=ends: (
+        'key',
+        lambda step, values: ends.append(values),
+      )
+      for error in (None, loop.Interrupted(15), errors.TrainingError('nan')):
+        with (
+          mock.patch.dict(trackers._OPEN, {name: fake}),
+          contextlib.suppress(loop.Interrupted, errors.TrainingError),
+        ):
+          sent = trackers.Trackers(_config(**{name: 'x'}), self.folder, 'x')
+          with experiment._closing(sent):
+            if error:
+              raise error
+    wanted = [trackers.FINISHED, trackers.KILLED, trackers.FAILED]
+    self.assertEqual(ended, {name: wanted for name in trackers.NAMES})
 
   def test_not_installed(self):
     with mock.patch.object(

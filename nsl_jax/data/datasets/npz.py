@@ -5,7 +5,10 @@ classes as whole numbers or words, -1 (or an empty word) where unknown. Test
 examples are `x_test` and `y_test`, validation examples `x_val` and `y_val`.
 """
 
+import os
+import pathlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +18,17 @@ from nsl_jax import errors, options
 from nsl_jax.data.examples import Arrays, Source, counts_text
 
 _NAMES = ('x', 'y', 'x_test', 'y_test', 'x_val', 'y_val')
+# What `read` raises for a file that is damaged, or of another kind.
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """All arrays of an .npz file; raises one of `UNREADABLE`."""
+  file = np.load(path, allow_pickle=False)
+  if isinstance(file, np.ndarray):
+    raise ValueError('a single array, as by numpy.save')
+  with file:
+    return {name: file[name] for name in file.files}
 
 
 @options.declare()
@@ -30,9 +44,8 @@ def load(path: str, cache_dir: str | None = None) -> Source:
   """
   del cache_dir
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    arrays = read(pathlib.Path(path).expanduser())
+  except UNREADABLE as error:
     raise errors.UserError(
       f'{path} cannot be read as an .npz file ({error}): save it with '
       'numpy.savez(path, x=..., y=...), without objects'
@@ -72,8 +85,8 @@ def of_arrays(
     test: the same, all labeled; None for none.
     name: of the data set.
     origin: what messages call it.
-    names: of the classes, where `y` has their numbers 0 to K - 1; otherwise the
-      labels are their names.
+    names: of the classes, where the labels in `y` are their numbers, each of 0
+      to K - 1; otherwise the labels are their names.
 
   Raises:
     errors.UserError: naming what is wrong with an array.
@@ -100,6 +113,13 @@ def of_arrays(
     raise errors.UserError(
       f'{origin}: y has {len(classes)} classes with labeled examples: at least '
       'two are needed'
+    )
+  if len(names) and classes.tolist() != list(range(len(names))):
+    found = ', '.join(map(str, classes[:10].tolist()))
+    raise errors.UserError(
+      f'{origin}: {len(names)} names of classes, but y has the labels {found}'
+      f'{" ..." * (len(classes) > 10)}: give a name for each number from 0 on, '
+      'and an example of each'
     )
   labels = {}
   for part, (values, is_labeled) in labels_of.items():
@@ -149,7 +169,12 @@ def as_images(x: Any, name: str = 'x') -> np.ndarray:
   Raises:
     errors.UserError: naming what is wrong; `name` is what it is called.
   """
-  x = np.asarray(x)
+  try:
+    x = np.asarray(x)
+  except ValueError as error:
+    raise errors.UserError(
+      f'{name} has examples of different shapes: give all the same'
+    ) from error
   if x.dtype == np.uint8 and x.ndim in (3, 4):
     x = x[..., None] if x.ndim == 3 else x
     if x.shape[-1] not in (1, 3):
@@ -183,7 +208,8 @@ def _checked_labels(
       f'{name} has shape {list(y.shape)} for {count:,} examples: give one '
       'label for each'
     )
-  if y.dtype.kind in 'US':
+  words = y.dtype.kind == 'O' and all(isinstance(word, str) for word in y)
+  if words or y.dtype.kind in 'US':
     y = y.astype(str)
     return y, (y != '') & (y != '-1')
   if y.dtype.kind in 'iu':

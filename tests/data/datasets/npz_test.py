@@ -36,6 +36,28 @@ class ArraysTest(parameterized.TestCase):
     np.testing.assert_array_equal(source.train.labels, [1, 0, -1, 1, -1, 0])
     self.assertEqual(source.classes, ('a', 'b'))
 
+  def test_objects_that_are_words(self):
+    y = np.array(['b', 'a', '', 'b', '-1', 'a'], object)
+    source = npz.of_arrays((FEATURES, y))
+    np.testing.assert_array_equal(source.train.labels, [1, 0, -1, 1, -1, 0])
+
+  def test_names_of_numbers(self):
+    y = np.array([0, 2, 1, -1, 0, 2])
+    source = npz.of_arrays((FEATURES, y), names=('cat', 'dog', 'fox'))
+    np.testing.assert_array_equal(source.train.labels, y)
+    self.assertEqual(source.classes, ('cat', 'dog', 'fox'))
+
+  @parameterized.parameters(
+    ([0, 2, 0, 2, -1, -1], ('cat', 'dog', 'fox')),
+    ([0, 1, 2, 0, 1, 2], ('cat', 'dog')),
+    (['fox', 'cat', 'fox', 'cat', '', ''], ('fox', 'cat')),
+  )
+  def test_names_that_would_be_of_other_classes(self, y, names):
+    with self.assertRaisesRegex(
+      errors.UserError, 'names of classes, but y has'
+    ):
+      npz.of_arrays((FEATURES, np.array(y)), names=names)
+
   def test_given_parts(self):
     source = npz.of_arrays(
       (FEATURES, LABELS),
@@ -51,6 +73,7 @@ class ArraysTest(parameterized.TestCase):
     ((IMAGES.astype(float), LABELS), 'float64[6, 4, 4]'),
     ((np.zeros((6, 4, 4, 2), np.uint8), LABELS), '2 channels'),
     ((FEATURES[:5], LABELS), 'shape [6] for 5 examples'),
+    (([IMAGES[0], IMAGES[1, :2]], LABELS), 'examples of different shapes'),
     ((FEATURES, LABELS.astype(float)), 'kind float64'),
     ((FEATURES, np.full(6, -1)), '0 classes'),
     ((FEATURES, np.full(6, 2)), '1 classes'),
@@ -117,6 +140,18 @@ class NormalizeTest(absltest.TestCase):
     np.testing.assert_allclose(found[:, 0, 0, 0].mean(), 0, atol=1e-6)
     np.testing.assert_allclose(found[:, 0, 0, 0].std(), 1, atol=1e-6)
     np.testing.assert_array_equal(found[..., 1], 0)  # a constant one
+
+  def test_small_units_are_standardized(self):
+    x = np.random.default_rng(0).normal(size=(50, 3)) * [1e-9, 1.0, 0.0]
+    x = (x + [0.0, 0.0, 7.0]).astype(np.float32)[:, None, None]
+    for kind in ('standard', 'common'):
+      fitted = normalize.fit(kind, 1e-8 * x)
+      found = np.asarray(normalize.apply(kind, fitted, 1e-8 * x))
+      self.assertBetween(found.std((0, 1, 2)).max(), 0.99, 2.0)
+    found = np.asarray(
+      normalize.apply('standard', normalize.fit('standard', x), x)
+    )
+    np.testing.assert_allclose(found.std((0, 1, 2)), [1.0, 1.0, 0.0], atol=1e-3)
 
   def test_unit_leaves_features(self):
     x = npz.as_images(FEATURES)
