@@ -249,6 +249,7 @@ class _Record:
 
   def end(self, step: int, state: State) -> None:
     """Starts to write the network as it is evaluated at the last step."""
+    self._store.wait()  # what was begun comes first where space is short
     self._final.save(step, state.replace(opt=()), {})
 
   def has_ended(self, step: int) -> bool:

@@ -66,10 +66,10 @@ class CommandTest(parameterized.TestCase):
     (
       'vat',
       'method',
-      ('shared_batch_norm=True', 'eps=6.0  (> 0)', 'hold_steps=0'),
+      ('shared_batch_norm=True', 'eps=None  (> 0)', 'hold_steps=0'),
     ),
     ('entropy', 'term', ('weight=0.06  (>= 0)', "ramp='none'  (none | ")),
-    ('ns3l', 'term', ('threshold=0.04  ((0, 1])', 'passes=2  ([1, 2])')),
+    ('ns3l', 'term', ('threshold=None  ((0, 1])', 'passes=2  ([1, 2])')),
     ('sgd', 'optimizer', ('lr=0.001  (>= 0)', 'momentum=0.9  ([0, 1))')),
     ('adam', 'optimizer', ('lr=0.001  (>= 0)', 'cosine_steps=0')),
     ('uniform', 'sampler', ('count=1  (>= 1)',)),
