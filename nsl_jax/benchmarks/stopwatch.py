@@ -94,7 +94,8 @@ def random_data(
   }
   replicated = mesh_lib.replicated_sharding(setting.mesh)
   fitted = normalize.fit(kind, images)
-  parts = images, labels, fitted, tables, None, np.int32(size)
+  shares = np.full(setting.classes, 1.0 / setting.classes, np.float32)
+  parts = images, labels, fitted, tables, None, np.int32(size), shares
   return Data(*mesh_lib.put(parts, replicated))
 
 

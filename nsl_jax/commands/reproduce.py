@@ -1,11 +1,11 @@
 """Reproduces results of the papers by id: python -m nsl_jax reproduce --list
 
 --list mixmatch cifar10 250 lists the rows that match all of these words,
-ignoring case. The same command resumes a run. It writes one JSON file to
---workdir, or to the folder of --ledger, from which `python -m nsl_jax report`
-makes its tables; for a figure also the image and its numbers, to figures/ in
-that folder. Rows of a table of times are measured together and printed.
-`python -m nsl_jax plot` plots the curves of a run.
+ignoring case. The same command resumes a run. It writes one JSON file beside
+the run, to WORKDIR/ROW-SIZE/, or to the folder of --ledger, from which `python
+-m nsl_jax report` makes its tables; for a figure also the image and its
+numbers, to figures/ in that folder. Rows of a table of times are measured
+together and printed. `python -m nsl_jax plot` plots the curves of a run.
 """
 
 import pathlib
