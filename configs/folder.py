@@ -57,9 +57,6 @@ def get_config(arg=None):
   config.batch = dict(labeled=-1, unlabeled=-1)
   config.model = dict(name='auto')
   config.method = dict(name=arg.method, terms={})
-  if arg.method == 'l2i':
-    host = dict(name='pseudo_label_l2i', terms={})
-    config.method = dict(name='l2i', host=host)
   if arg.method == 'mixmatch':
     # As auto sets it, for runs of this length.
     config.method.update(weight=10.0, ramp_steps=-1)

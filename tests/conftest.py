@@ -43,7 +43,7 @@ if _FOLDER not in os.environ:
   os.environ['NSL_JAX_CACHE'] = os.path.join(_SESSION.name, 'cache')
   os.environ['NSL_JAX_TEST_PROGRAMS'] = os.path.join(_SESSION.name, 'programs')
   os.environ['TMPDIR'] = os.path.join(_SESSION.name, 'tmp')
-  tempfile.tempdir = None  # read from the environment again
+  tempfile.tempdir = None  # or it would not look at TMPDIR
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 

@@ -79,9 +79,9 @@ def of_results(
       chosen[key] = difference
   if not chosen:
     raise errors.UserError(
-      f'no result of a row {match}... has a reported number and a run of its '
-      'baseline at the same steps and seeds: run both by python -m nsl_jax '
-      'reproduce'
+      f'no result of a row that starts with {match!r} has a reported number '
+      'and a run of its baseline at the same steps and seeds: run both by '
+      'python -m nsl_jax reproduce'
     )
   order = list(rows.read())
   return sorted(chosen.values(), key=lambda d: (d.reduced, order.index(d.row)))

@@ -4,7 +4,6 @@ Rows name it behind a plus sign, as in `MixMatch+NS3L`; on nothing else its host
 is supervised training.
 """
 
-import statistics
 from collections.abc import Iterable
 
 from nsl_jax import errors
@@ -14,6 +13,7 @@ from nsl_jax.training import summary
 
 _ALONE = 'Supervised'
 _SAME = ('seeds', 'split_sha256')  # of a pair
+_HEADER = ('data', 'host', 'alone', 'difference by seed', 'lower', 'steps')
 
 
 def _host(row: rows.Row, added: str) -> str | None:
@@ -24,25 +24,26 @@ def _host(row: rows.Row, added: str) -> str | None:
   return host if plus else _ALONE
 
 
-def _line(row: rows.Row, result: tables.Result, host: tables.Result) -> str:
-  score, alone = result['score'], host['score']
-  pairs = list(zip(score['per_seed'], alone['per_seed'], strict=True))
-  changes = [ours - theirs for ours, theirs in pairs]
-  spread = statistics.stdev(changes) if len(changes) > 1 else None
-  steps = str(result['steps'])
-  if result['reduced']:
-    steps += f' (reduced from {result["full_steps"]})'
-  cells = [
+def _line(
+  row: rows.Row, result: tables.Result, host: str, alone: tables.Result
+) -> list[str]:
+  pairs = zip(
+    result['score']['per_seed'], alone['score']['per_seed'], strict=True
+  )
+  changes = [added - without for added, without in pairs]
+  change = summary.score(changes, '', '%')
+  text = summary.plus_minus(change['mean'], change['std'])
+  return [
     f'{row.data}@{row.labels}',
-    host['method'],
-    summary.plus_minus(alone['mean'], alone['std']),
-    summary.plus_minus(score['mean'], score['std']),
-    f'{statistics.mean(changes):+.2f}'
-    + ('' if spread is None else f' ± {spread:.2f}'),
+    host,
+    *(
+      summary.plus_minus(r['score']['mean'], r['score']['std'])
+      for r in (alone, result)
+    ),
+    '+' * (change['mean'] >= 0.0) + text,
     f'{sum(change < 0.0 for change in changes)} of {len(changes)}',
-    steps,
+    tables.steps_of(result),
   ]
-  return '| ' + ' | '.join(cells) + ' |'
 
 
 def table(results: Iterable[tables.Result], match: str, added: str) -> str:
@@ -58,43 +59,36 @@ def table(results: Iterable[tables.Result], match: str, added: str) -> str:
     added: a term or method as rows name it, such as `NS3L`, in any case.
 
   Raises:
-    errors.UserError: if there is no such pair.
+    errors.UserError: if there is none.
   """
   row_of = rows.read()
-  order = {row_id: at for at, row_id in enumerate(row_of)}
+  order = list(row_of)
   runs = [
-    {**run, 'method': row_of[run['row']].method}
+    run
     for run in tables.runs_by_row(results)
     if run['row'].startswith(match) and not run.get('outdated')
   ]
+  runs.sort(key=lambda run: (order.index(run['row']), -run['steps']))
   name, lines = added, []
-  for run in sorted(runs, key=lambda run: (order[run['row']], -run['steps'])):
+  for run in runs:
     row = row_of[run['row']]
     host = _host(row, added)
-    if host is None:
-      continue
-    name = row.method.rpartition('+')[2]
-    lines += [
-      _line(row, run, other)
-      for other in runs
-      if other['method'] == host
-      and row_of[other['row']].baseline == row.baseline
-      and tables.budget(other) == tables.budget(run)
-      and all(other.get(field) == run.get(field) for field in _SAME)
-    ]
+    for other in runs:
+      candidate = row_of[other['row']]
+      if (
+        (candidate.method, candidate.baseline) == (host, row.baseline)
+        and tables.budget(other) == tables.budget(run)
+        and all(other.get(field) == run.get(field) for field in _SAME)
+      ):
+        name = row.method.rpartition('+')[2]
+        lines.append(_line(row, run, candidate.method, other))
   if not lines:
     raise errors.UserError(
       f'no result of a row that starts with {match!r} has {added} and one of '
       'its host at the same steps, seeds and splits'
     )
-  header = (
-    'data',
-    'host',
-    'alone',
-    f'with {name}',
-    'difference by seed',
-    'lower',
-    'steps',
+  header = [*_HEADER[:3], f'with {name}', *_HEADER[3:]]
+  return '\n'.join(
+    '| ' + ' | '.join(cells) + ' |'
+    for cells in (header, ['---'] * len(header), *lines)
   )
-  head = [header, ['---'] * len(header)]
-  return '\n'.join(['| ' + ' | '.join(cells) + ' |' for cells in head] + lines)

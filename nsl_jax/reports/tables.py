@@ -110,11 +110,14 @@ def reported_difference(row: rows.Row) -> float | None:
   return error - base_error
 
 
+def steps_of(result: Result) -> str:
+  """Its steps, and those of the full protocol where it is reduced."""
+  reduced = f' (reduced from {result["full_steps"]})' * result['reduced']
+  return f'{result["steps"]}{reduced}'
+
+
 def _line(row: rows.Row, result: Result, runs: Iterable[Result]) -> list[str]:
   score = result['score']
-  steps = str(result['steps'])
-  if result['reduced']:
-    steps += f' (reduced from {result["full_steps"]})'
   note = result.get('data_note')
   return [
     row.id,
@@ -125,7 +128,7 @@ def _line(row: rows.Row, result: Result, runs: Iterable[Result]) -> list[str]:
     summary.plus_minus(score['mean'], score['std']) + _mark(result),
     _difference(measured_difference(row, result, runs)),
     str(len(result['seeds'])),
-    steps,
+    steps_of(result),
     result['protocol'].replace('_', ' '),
     result['device'].partition(' (')[0],
   ]

@@ -11,6 +11,7 @@ from nsl_jax import errors, losses, options
 from nsl_jax.terms import power_iteration
 from nsl_jax.types import Array, Batch, ForwardPass, Key, Term, TermInputs
 
+# 6 divided by the norm that whitened CIFAR-10 has by its deviation of 0.47.
 _SHARE = 0.23
 # Values of CIFAR-10 in NS3L's Table 1.
 DEFAULTS: dict[str, Any] = {

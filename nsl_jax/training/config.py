@@ -186,8 +186,6 @@ def _replace_part(config: Config, field: str, text: str) -> None:
   carried_over = {k: fields[k] for k in ('terms', 'host', 'lr') if k in fields}
   if text != 'l2i':
     carried_over.pop('host', None)
-  elif 'host' not in carried_over:
-    carried_over = {'host': {'name': 'pseudo_label_l2i', **carried_over}}
   for name in list(fields):
     del fields[name]
   fields.update({'name': text, **carried_over})

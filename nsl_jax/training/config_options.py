@@ -23,6 +23,7 @@ from nsl_jax.options import Option
 from nsl_jax.terms import negative_samplers
 
 AUTO = 'auto'  # a name that follows from the images, see `automatic`
+_HOST = 'pseudo_label_l2i'  # of l2i, where no config names another
 RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
 
 
@@ -39,6 +40,10 @@ def complete(config: Config) -> None:
 
 
 def _complete_method(fields: Config, steps: int) -> None:
+  if fields.name == 'l2i' and 'host' not in fields:
+    fields.host = Config({'name': _HOST, 'terms': fields.get('terms', {})})
+    if 'terms' in fields:  # which are the host's
+      del fields['terms']
   fill(fields, method_options(fields), steps)
   if 'host' in fields:
     _complete_method(fields.host, steps)

@@ -152,14 +152,13 @@ def _train(
   return Outcome(cell, score, results, '')
 
 
-def _resolved(
-  config: ml_collections.ConfigDict, cell: Cell
-) -> ml_collections.ConfigDict:
-  """The config of a cell, with what follows from the images."""
-  cell_config = with_fields(config, cell)
-  if not automatic.is_open(cell_config):
-    return cell_config
-  return automatic.resolve(cell_config, pipeline.load_source(cell_config))[0]
+def _validation(config: ml_collections.ConfigDict, cell: Cell) -> int:
+  """Number of validation images, which may follow from the data."""
+  config = with_fields(config, cell)
+  if automatic.is_open(config):
+    config, _ = automatic.resolve(config, pipeline.load_source(config))
+  number: int = config.data.validation
+  return number
 
 
 def train(
@@ -181,7 +180,7 @@ def train(
     errors.UserError: if there are no validation images, or a cell is invalid.
     errors.TrainingError: if every cell failed.
   """
-  if not all(_resolved(config, cell).data.validation for cell in cells):
+  if not _validation(config, cells[0]):  # `_COMMON` to all
     raise errors.UserError(
       'a search needs validation images, not test data: '
       'config.data.validation is 0, set it as with --grid data.validation=500'

@@ -12,12 +12,9 @@ from nsl_jax import methods
 from nsl_jax.types import Components, Method
 
 
-def compiled(method: Method) -> Method:
+@functools.wraps(methods.build)
+def build(fields: dict, components: Components) -> Method:
+  method = methods.build(fields, components)
   return method._replace(
     init=jax.jit(method.init), update=jax.jit(method.update)
   )
-
-
-@functools.wraps(methods.build)
-def build(fields: dict, components: Components) -> Method:
-  return compiled(methods.build(fields, components))
