@@ -189,6 +189,7 @@ def _replace_part(config: Config, field: str, text: str) -> None:
   for name in list(fields):
     del fields[name]
   fields.update({'name': text, **carried_over})
+  config_options.add_host(fields)  # which a further name may replace
 
 
 def _section(config: Config, section: str, field: str) -> Config:

@@ -39,11 +39,16 @@ def complete(config: Config) -> None:
     config.batch.holdout = config.batch.labeled
 
 
-def _complete_method(fields: Config, steps: int) -> None:
+def add_host(fields: Config) -> None:
+  """Gives l2i without a host the default one, which takes its terms."""
   if fields.name == 'l2i' and 'host' not in fields:
     fields.host = Config({'name': _HOST, 'terms': fields.get('terms', {})})
-    if 'terms' in fields:  # which are the host's
+    if 'terms' in fields:
       del fields['terms']
+
+
+def _complete_method(fields: Config, steps: int) -> None:
+  add_host(fields)
   fill(fields, method_options(fields), steps)
   if 'host' in fields:
     _complete_method(fields.host, steps)

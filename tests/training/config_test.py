@@ -66,6 +66,14 @@ class OverrideTest(parameterized.TestCase):
     self.assertEqual(first.to_dict(), second.to_dict())
     self.assertEqual(first.method.terms.vat.ramp_steps, 500)
 
+  @parameterized.parameters('pseudo_label_l2i', 'mixmatch')
+  def test_a_host_in_place_of_the_default_one(self, host):
+    config = self.load('method.name=l2i', f'method.host.name={host}')
+    self.assertEqual(
+      (config.method.name, config.method.host.name), ('l2i', host)
+    )
+    self.assertNotIn('terms', config.method)
+
   def test_long_names_of_folders(self):
     words = [f'optimizer.field{n}=1e-3' for n in range(30)]
     long, other = (
