@@ -240,7 +240,10 @@ def _set(config: Config, field: str, text: str) -> None:
     return
   if name not in fields:
     raise errors.UserError(_no_field(field, name, fields, section))
-  value = convert(f'config.{field}', text, fields[name])
+  like = fields[name]
+  if text.lower() == 'null' and section.partition('.')[0] == 'method':
+    like = None  # the file may have set what is null by default
+  value = convert(f'config.{field}', text, like)
   with fields.ignore_type():  # a number may become a tuple, as of drop_steps
     fields[name] = value
 

@@ -31,6 +31,11 @@ class OverrideTest(parameterized.TestCase):
     if 'ramp_steps' in config.method:
       self.assertLessEqual(config.method.ramp_steps, config.steps // 4)
 
+  def test_null_in_place_of_what_the_file_sets(self):
+    config = self.load('method.threshold=null')
+    self.assertIsNone(config.method.threshold)
+    config_checks.check(config)
+
   def test_options_follow_the_name_in_any_order(self):
     first = self.load('method.eps=2', 'method.name=vat')
     second = self.load('method.name=vat', 'method.eps=2')
@@ -106,6 +111,7 @@ class OverrideTest(parameterized.TestCase):
   @parameterized.parameters(
     ('method.threshold=2', 'config.method.threshold=2.0: must be in (0, 1]'),
     ('method.weight=-1', 'config.method.weight=-1.0: must be >= 0'),
+    ('method.weight=null', 'config.method.weight=None: must be a number'),
     ('method.ramp=linea', "config.method.ramp='linea': did you mean 'linear'"),
     ('optimizer.lr=-1', 'config.optimizer.lr=-1.0: must be >= 0'),
     ('method.terms.vat.eps=0', 'config.method.terms.vat.eps=0: must be > 0'),
