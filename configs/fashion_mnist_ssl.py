@@ -139,6 +139,8 @@ def get_config(arg=None):
   if method['name'] in _RULES or 'positives' in method:
     config.data.strong = 'flip,translate:2,randaugment:2,cutout:0.5'
   config.batch = dict(labeled=64, unlabeled=64)
+  if arg.method == 'supervised' and not arg.terms:
+    config.batch.unlabeled = 0  # or batch normalization would see them
   config.model = dict(name='small_cnn', batch_norm=True)
   config.optimizer.update(name='adam', lr=1e-3)  # constant
   config.method = dict(terms=terms, **method)

@@ -110,12 +110,19 @@ def _check_imbalance(fields: Config) -> None:
     )
 
 
+def _terms(config: Config) -> Mapping[str, Any]:
+  return config.method.get('host', config.method).get('terms', {})
+
+
+def needs_unlabeled(config: Config) -> bool:
+  """Whether a loss of the method or of its terms is on unlabeled images."""
+  return bool(_terms(config)) or config.method.name not in _LABELED_ONLY
+
+
 def _check_unlabeled(config: Config) -> None:
-  terms = config.method.get('host', config.method).get('terms', {})
-  if config.batch.unlabeled or (
-    not terms and config.method.name in _LABELED_ONLY
-  ):
+  if config.batch.unlabeled or not needs_unlabeled(config):
     return
+  terms = _terms(config)
   part = f'config.method.name={config.method.name}'
   if terms:
     part = f'config.method.terms {", ".join(terms)}'

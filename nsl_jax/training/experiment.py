@@ -225,6 +225,7 @@ def _warnings(
   """Warnings of the run; also detects early a split that cannot be made."""
   lines = [
     *run_warnings.of_horizons(config),
+    *run_warnings.of_batch(config),
     *run_warnings.of_network(
       config, parts.parameters, parts.source.train.images
     ),

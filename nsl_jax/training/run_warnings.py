@@ -12,7 +12,12 @@ from flax import traverse_util
 from nsl_jax import errors, models
 from nsl_jax.data import sources, splits
 from nsl_jax.papers import rows
-from nsl_jax.training import config as config_lib, pipeline, workdir
+from nsl_jax.training import (
+  config as config_lib,
+  config_checks,
+  pipeline,
+  workdir,
+)
 
 # Fields that may differ from the config of a paper's row: seeds, intervals of
 # writing, and those of `workdir.FREE`.
@@ -112,6 +117,18 @@ def of_horizons(config: ml_collections.ConfigDict) -> Iterator[str]:
     fields = ', '.join(f'{k}={flat[k]}' for k in config.passes if k in flat)
     if fields:
       yield f'not shortened, since they count passes over the data: {fields}'
+
+
+def of_batch(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Warning of unlabeled images in the batches of a method without a use for
+  them.
+  """
+  if config.batch.unlabeled and not config_checks.needs_unlabeled(config):
+    yield (
+      f'config.batch.unlabeled={config.batch.unlabeled}, but no loss uses '
+      'unlabeled images: they only enter the statistics of batch '
+      'normalization, if the network has it; set it to 0 to leave them out'
+    )
 
 
 def of_split(source: sources.Source, split: splits.Split) -> Iterator[str]:

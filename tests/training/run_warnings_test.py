@@ -184,6 +184,23 @@ class SplitTest(parameterized.TestCase):
     self.assertEmpty(list(run_warnings.of_split(source, split)))
 
 
+class BatchTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('configs/digits_supervised.py', {}, 0),
+    ('configs/digits_supervised.py', {'batch__unlabeled': 8}, 1),
+    ('configs/digits_supervised.py:terms=entropy', {}, 0),
+    ('configs/digits_ns3l.py', {}, 0),
+    ('configs/fashion_mnist_ssl.py:method=supervised', {}, 0),
+    ('configs/fashion_mnist_mismatch.py:method=supervised', {}, 0),
+    ('configs/cifar10_l2i.py:host=sl,variant=none', {}, 0),
+  )
+  def test_unlabeled_images_that_no_loss_uses(self, argument, changed, count):
+    lines = list(run_warnings.of_batch(load(argument, **changed)))
+    self.assertLen(lines, count)
+    for line in lines:
+      self.assertIn('config.batch.unlabeled=8, but no loss uses', line)
+
+
 class NetworkTest(absltest.TestCase):
   def test_large_dense_layer(self):
     """224 / 4 = 56: 56 * 56 * 64 * 128 is 25.7 million."""
