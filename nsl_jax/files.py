@@ -1,6 +1,7 @@
 """Paths on a disk or in a bucket, and atomic writing of files."""
 
 import csv
+import hashlib
 import importlib.util
 import io
 import logging
@@ -18,6 +19,7 @@ from nsl_jax import errors
 
 Path: TypeAlias = pathlib.Path | epath.Path  # a local path, or one in a bucket
 _SCHEME = 'gs://'
+_LONGEST = 180  # bytes of the name of a folder, of which disks allow 255
 
 
 def path_of(text: str | os.PathLike[str], option: str) -> Path:
@@ -50,6 +52,15 @@ def path_of(text: str | os.PathLike[str], option: str) -> Path:
     logging.getLogger(name).setLevel(logging.CRITICAL)
   fsspec.config.conf.setdefault('gcs', {})['use_listings_cache'] = False
   return epath.Path(word)
+
+
+def short_name(name: str) -> str:
+  """The name of a folder: of a long one the start, and its hash."""
+  if len(name.encode()) <= _LONGEST:
+    return name
+  digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+  start = name.encode()[:_LONGEST].decode(errors='ignore')
+  return f'{start}...{digest}'
 
 
 def in_bucket(path: Path) -> bool:

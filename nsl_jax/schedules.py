@@ -53,9 +53,16 @@ _RAMPS = {
 }
 
 
-@options.declare(
-  weight='>= 0', ramp=tuple(_RAMPS), ramp_steps='>= 0', hold_steps='>= 0'
-)
+# The allowed values of the arguments of `ramped`, for parts that pass them on.
+RAMPED: dict[str, options.Limit] = {
+  'weight': '>= 0',
+  'ramp': tuple(_RAMPS),
+  'ramp_steps': '>= 0',
+  'hold_steps': '>= 0',
+}
+
+
+@options.declare(**RAMPED)
 def ramped(
   *,
   weight: float = 1.0,

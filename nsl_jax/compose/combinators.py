@@ -93,6 +93,11 @@ def _plus(
   metrics = dict(aux.metrics)
   inputs = aux.inputs._replace(stats=aux.stats, slots=aux.slots)
   for (name, (weight, term)), key in zip(terms.items(), keys):
+    if {name, f'{name}_weight'} & {'loss', *metrics}:
+      raise errors.UserError(
+        f'a metric of the method is named like the term {name!r}: give the '
+        'term another name'
+      )
     rows = term(inputs, batch, key)
     if isinstance(rows, tuple):
       rows, stats = rows

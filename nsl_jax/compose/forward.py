@@ -179,8 +179,9 @@ def forward_passes(
   def first_pass(
     params: Params, state: State, batch: Batch, key: Key
   ) -> tuple[tuple[Array, Array], ForwardPass, Stats]:
-    first, second = (key, key) if shared_batch_norm else jax.random.split(key)
-    images, cut = rows(batch, not shared_batch_norm)
+    shared = shared_batch_norm or not batch.u.shape[0]
+    first, second = (key, key) if shared else jax.random.split(key)
+    images, cut = rows(batch, not shared)
     view, noise_key, shift = augment_with_shift(images, second)
 
     forward_pass, stats = perturbable_pass(
@@ -193,7 +194,7 @@ def forward_passes(
       linearize=linearize,
       unlabeled=lambda rows: rows[cut:],
     )
-    if shared_batch_norm:
+    if shared:
       labeled = forward_pass.logits[:cut]
       shift = None if shift is None else shift[:cut]
     else:

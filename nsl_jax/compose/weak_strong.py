@@ -198,7 +198,7 @@ def mixed_views(kind: str, images: Array, key: Key, *, alpha: float) -> Mix:
     return Mix(mixing.mix(images, partners, ratio), partner, ratio)
   hits, area = [], jnp.ones(rows)
   for length, axis_key in zip(images.shape[1:3], jax.random.split(place)):
-    side = jnp.round(jnp.sqrt(1.0 - ratio) * length)
+    side = jnp.floor(jnp.sqrt(1.0 - ratio) * length)
     free = length - side + 1.0
     start = jnp.floor(jax.random.uniform(axis_key, (rows,)) * free)[:, None]
     pixel = jnp.arange(length, dtype=start.dtype)[None]

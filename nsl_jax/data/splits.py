@@ -200,6 +200,7 @@ def make(
   imbalance: float = 1.0,
   imbalance_unlabeled: float = 1.0,
   unlabeled_classes: Sequence[int] | None = None,
+  given: np.ndarray | None = None,
 ) -> Split:
   """Draws the validation images first, then the labeled ones.
 
@@ -225,6 +226,8 @@ def make(
       class keeps all.
     unlabeled_classes: classes that unlabeled images may have, beside those
       whose class is -1; None for all.
+    given: i32[V], the validation images of the data set itself, in place of
+      those that are drawn.
 
   Raises:
     errors.UserError: if there are too few images, fewer labeled ones than
@@ -239,16 +242,20 @@ def make(
     raise errors.UserError(f'config.seed={seed}: must not be negative')
   rng = np.random.default_rng([seed, 0x5EED])
   pool = np.flatnonzero(labels >= 0)
+  if given is not None:
+    pool = np.setdiff1d(pool, given)
   held_out = _draw(
     labels,
     pool,
-    validation,
+    0 if given is not None else validation,
     num_classes,
     validation_rule,
     'validation',
     rng,
     leave=1,
   )
+  if given is not None:
+    held_out = given
   pool = np.setdiff1d(pool, held_out)
   remaining = np.setdiff1d(np.arange(len(labels)), held_out)
   apart = held_out[:0]

@@ -180,6 +180,7 @@ def dnll_loss(
   unsupervised=tuple(_UNSUPERVISED),
   decay='[0, 1)',
   positives=_Positives,
+  **schedules.RAMPED,
 )
 def build(
   components: Components,

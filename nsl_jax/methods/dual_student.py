@@ -184,17 +184,17 @@ def dual_student_loss(
       per_network = jnp.where(
         taught_by_other, 0.0, losses.complementary_label_loss(second, negative)
       )
-      metrics['dnll'] = per_network.sum() / jnp.maximum(
+      metrics['negatives'] = per_network.sum() / jnp.maximum(
         (~taught_by_other).sum(), 1
       )
-      metrics['dnll_weight'] = jnp.asarray(negatives.weight(step))
-      value = value + metrics['dnll_weight'] * metrics['dnll']
+      metrics['negatives_weight'] = jnp.asarray(negatives.weight(step))
+      value = value + metrics['negatives_weight'] * metrics['negatives']
     return value, metrics
 
   return loss
 
 
-@options.declare(count='>= 1')
+@options.declare(count='>= 1', **schedules.RAMPED)
 def _negatives(
   *,
   count: int = 2,
@@ -218,6 +218,7 @@ def _negatives(
   tie='>= 0',
   threshold='[0, 1]',
   negatives=_negatives,
+  **schedules.RAMPED,
 )
 def build(
   components: Components,
@@ -260,7 +261,7 @@ def build(
     stabilization=ramped(stabilization),
     tie=tie,
     threshold=threshold,
-    negatives=_negatives(**negatives) if negatives else None,
+    negatives=None if negatives is None else _negatives(**negatives),
   )
   loss = two_networks.add_terms(loss, terms_lib.from_config(terms))
   step = two_networks.gradient_step(loss, components.tx)

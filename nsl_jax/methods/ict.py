@@ -67,7 +67,7 @@ def ict_loss(components: Components, *, weight: Schedule, alpha: float) -> Loss:
   return loss
 
 
-@options.declare(alpha='> 0', decay='[0, 1)')
+@options.declare(alpha='> 0', decay='[0, 1)', **schedules.RAMPED)
 def build(
   components: Components,
   *,

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nsl_jax import errors, options, terms as terms_lib
+from nsl_jax import errors, options, schedules, terms as terms_lib
 from nsl_jax.compose import combinators, forward
 from nsl_jax.methods import supervised
 from nsl_jax.types import Array, Components, Key, Method, Schedule, State
@@ -32,6 +32,7 @@ def warm_up(decay: float) -> Schedule:
   tie='>= 0',
   eval_with=('student', 'teacher'),
   second_pass_rows=forward.SECOND_PASS_ROWS,
+  **schedules.RAMPED,
 )
 def build(
   components: Components,

@@ -224,7 +224,11 @@ def mixmatch_loss(
 
 
 @options.declare(
-  alpha='> 0', temperature='> 0', views='>= 1', moved_by=('first', 'all')
+  alpha='> 0',
+  temperature='> 0',
+  views='>= 1',
+  moved_by=('first', 'all'),
+  **schedules.RAMPED,
 )
 def build(
   components: Components,

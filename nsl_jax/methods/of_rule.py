@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nsl_jax import options, terms as terms_lib
+from nsl_jax import errors, options, terms as terms_lib
 from nsl_jax.compose import combinators, weak_strong
 from nsl_jax.types import Components
 
@@ -56,8 +56,13 @@ def build(
       for classes of unequal size; 0 for none.
 
   Raises:
-    errors.UserError: for a term that cannot be applied to mixed rows.
+    errors.UserError: for a term that cannot be applied to mixed rows, or
+      `cutmix` of features.
   """
+  if mix == 'cutmix' and components.image_shape[:2] == (1, 1):
+    raise errors.UserError(
+      'mix=cutmix needs images, and these data are features: use mix=mixup'
+    )
   if mix != 'none':
     terms_lib.refuse_single_images(f'mix={mix}', terms)
   for term_name, fields in rule.terms.items():

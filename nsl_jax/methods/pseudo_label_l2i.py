@@ -134,7 +134,7 @@ def _forward_of_both(
   return outputs.logits, stats
 
 
-@options.declare(decay='[0, 1)')
+@options.declare(decay='[0, 1)', **schedules.RAMPED)
 def build(
   components: Components,
   *,

@@ -124,7 +124,13 @@ def exclude_nearest_sampler(*, exclude: int = 4, count: int = 1) -> Sampler:
   """
 
   def sample(probs: Array, tables: Mapping[str, Array], key: Key) -> Array:
-    _check_count(count, probs.shape[-1] - max(exclude, 1))
+    classes = probs.shape[-1]
+    if exclude >= classes:
+      raise errors.UserError(
+        f'exclude={exclude} leaves none of {classes} classes: set exclude to '
+        f'at most {classes - 1}'
+      )
+    _check_count(count, classes - max(exclude, 1))
     near = nearest_classes(tables[DISTANCE], exclude)
     return random_subset(key, ~near, count)
 
@@ -213,8 +219,8 @@ def class_distances(
   """Distance from every image to the nearest labeled image of every class.
 
   Args:
-    images: u8[N, H, W, C].
-    reference: u8[M, H, W, C] labeled images.
+    images: u8[N, H, W, C], or features f32[N, 1, 1, F].
+    reference: u8[M, H, W, C] or f32[M, 1, 1, F], labeled images.
     labels: i32[M], classes of `reference`.
     num_classes: K.
     rows: images per block; bounds the memory.
@@ -225,8 +231,15 @@ def class_distances(
   """
   order = np.argsort(labels, kind='stable')
   cuts = np.searchsorted(labels[order], np.arange(1, num_classes))
-  center = jnp.asarray(reference[order].reshape(len(reference), -1) / 255.0)
-  center = center.astype(jnp.float32)
+  of_pixels = reference.dtype == np.uint8
+  # Features may lie far from 0, where the products below would cancel.
+  offset = 0.0 if of_pixels else reference.mean(0, dtype=np.float64)
+
+  def near_zero(rows: np.ndarray) -> np.ndarray:
+    return rows if of_pixels else (rows - offset).astype(np.float32)
+
+  flat = near_zero(reference[order]).reshape(len(reference), -1) / 255.0
+  center = jnp.asarray(flat).astype(jnp.float32)
 
   @jax.jit
   def squared(block: Array) -> Array:
@@ -237,7 +250,7 @@ def class_distances(
 
   blocks = []
   for start in range(0, len(images), rows):
-    distance = np.asarray(squared(images[start : start + rows]))
+    distance = np.asarray(squared(near_zero(images[start : start + rows])))
     per_class = np.split(distance, cuts, axis=1)
     nearest = [d.min(axis=1, initial=np.inf) for d in per_class]
     blocks.append(np.stack(nearest, axis=1))

@@ -31,8 +31,6 @@ _LINES = 100
 # with 16 labels a class of CIFAR-10 validation errors stayed at 78 %, where 10,
 # reached at the end of the run, led to 54 %, and supervised training to 62 %.
 _GENTLE = {'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}}
-# Methods whose strong view is a harder one than that of all images.
-_OF_STRONG_VIEWS = ('fixmatch', 'flexmatch', 'freematch', 'softmatch')
 _STRONG = 'randaugment:2,cutout:0.5'
 _AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
 _FIELDS = (
@@ -75,6 +73,7 @@ def resolve(
   _set_length(config, len(source.train.labels))
   config_options.complete(config)
   _set_ramps(config.method, config.steps)
+  config_options.complete(config)  # the options that follow from the ramps
   return config.lock(), _chosen(config, source, reason)
 
 
@@ -131,8 +130,11 @@ def _set_method(
   if config.data.augment == config_options.AUTO:
     config.data.augment = _view(shape)
   if config.data.strong == config_options.AUTO:
-    learner = config.method.get('host', config.method).name
-    harder = learner in _OF_STRONG_VIEWS and shape[:2] != (1, 1)
+    learner = config.method.get('host', config.method)
+    on_labels = learner.name in config_options.WEAK_STRONG or learner.get(
+      'positives'
+    )
+    harder = on_labels and shape[:2] != (1, 1)
     config.data.strong = f'{config.data.augment},{_STRONG}' if harder else ''
   if config.data.normalize == config_options.AUTO:
     config.data.normalize = _normalization(source.train.images)
@@ -198,13 +200,15 @@ def _set_length(config: ml_collections.ConfigDict, images: int) -> None:
 
 def _set_ramps(fields: Any, steps: int) -> None:
   full_length = fields.get('name') in _GENTLE
-  for name, value in fields.items():
+  for name, value in list(fields.items()):
     if isinstance(value, ml_collections.ConfigDict):
       _set_ramps(value, steps)
     elif name == 'ramp_steps' and value == OPEN:
       fields[name] = (
         steps if full_length else steps // config_options.RAMP_SHARE
       )
+    elif name == 'hold_steps' and value == OPEN:
+      del fields[name]  # follows from the ramp, see `config_options`
 
 
 def _chosen(

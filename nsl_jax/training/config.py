@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import hashlib
 import pathlib
 import runpy
 import sys
@@ -12,10 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict as Config
 
-from nsl_jax import errors, options, references, terms as terms_lib
+from nsl_jax import errors, files, options, references, terms as terms_lib
 from nsl_jax.training import config_options
-
-_LONGEST = 180  # bytes of the name of a folder, of which disks allow 255
 
 
 def root() -> pathlib.Path:
@@ -67,11 +64,7 @@ def name_of(argument: str, *words: str) -> str:
   parts = [*filter(None, arguments.split(',')), *words]
   parts = [part for part in parts if not part.startswith('seeds=')]
   name = ','.join([pathlib.Path(path).stem, *parts]).replace('/', '_')
-  if len(name.encode()) <= _LONGEST:
-    return name
-  digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-  start = name.encode()[:_LONGEST].decode(errors='ignore')
-  return f'{start}...{digest}'
+  return files.short_name(name)
 
 
 def _import_as_configs(folder: pathlib.Path) -> None:

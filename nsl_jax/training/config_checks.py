@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict as Config
 
-from nsl_jax import errors, models, optimizers, options
+from nsl_jax import errors, methods, models, optimizers, options
 from nsl_jax.compose import tasks
 from nsl_jax.data import sources
 from nsl_jax.options import Option
@@ -114,13 +114,18 @@ def _terms(config: Config) -> Mapping[str, Any]:
   return config.method.get('host', config.method).get('terms', {})
 
 
-def needs_unlabeled(config: Config) -> bool:
-  """Whether a loss of the method or of its terms is on unlabeled images."""
-  return bool(_terms(config)) or config.method.name not in _LABELED_ONLY
+def is_labeled_only(config: Config) -> bool:
+  """Whether no loss of the method or of a term is on unlabeled images."""
+  return not _terms(config) and config.method.name in _LABELED_ONLY
 
 
 def _check_unlabeled(config: Config) -> None:
-  if config.batch.unlabeled or not needs_unlabeled(config):
+  given = config.method.name not in methods.names()  # by its own module
+  if (
+    config.batch.unlabeled
+    or is_labeled_only(config)
+    or (given and not _terms(config))
+  ):
     return
   terms = _terms(config)
   part = f'config.method.name={config.method.name}'

@@ -24,6 +24,8 @@ from nsl_jax.terms import negative_samplers
 
 AUTO = 'auto'  # a name that follows from the images, see `automatic`
 _HOST = 'pseudo_label_l2i'  # of l2i, where no config names another
+# Methods whose strong view is a harder one than that of all images.
+WEAK_STRONG = ('fixmatch', 'flexmatch', 'freematch', 'softmatch')
 RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
 
 
@@ -69,7 +71,16 @@ def fill(
       value = option.default
       if name == 'ramp_steps':
         value = min(value, steps // RAMP_SHARE)  # -1 while steps are open
+      elif name == 'hold_steps' and value:
+        value = _hold(value, fields.ramp_steps, declared['ramp_steps'].default)
       fields[name] = value
+
+
+def _hold(hold: int, ramp: int, default_ramp: int) -> int:
+  """Length of an epoch of the weight, so that its ramp keeps the number of
+  epochs of the defaults; -1 while that of the ramp is open.
+  """
+  return ramp if ramp < 0 else max(1, round(hold * ramp / default_ramp))
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:

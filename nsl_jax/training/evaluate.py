@@ -205,7 +205,11 @@ def make_recompute(
     return mean.replace(
       **{
         name: jax.tree.map(
-          lambda m, f: m + (f - m) / (index + 1.0),
+          lambda m, f: (
+            m + (f - m) / (index + 1.0)
+            if jnp.issubdtype(m.dtype, jnp.floating)
+            else m
+          ),  # such as a table of classes
           getattr(mean, name),
           getattr(updated, name),
         )

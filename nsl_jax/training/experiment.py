@@ -226,6 +226,8 @@ def _warnings(
   lines = [
     *run_warnings.of_horizons(config),
     *run_warnings.of_batch(config),
+    *run_warnings.of_views(config),
+    *run_warnings.of_holdout(config),
     *run_warnings.of_network(
       config, parts.parameters, parts.source.train.images
     ),

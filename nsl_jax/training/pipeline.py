@@ -84,17 +84,13 @@ def split_of(
   those of the split.
   """
   labels = source.train.labels
-  fixed = source.validation
-  if fixed is not None:
-    labels = labels.copy()
-    labels[fixed] = -1
   if not source.num_classes:
     labels = np.where(sources.has_label(labels), 0, -1).astype(np.int32)
-  split = splits.make(
+  return splits.make(
     labels,
     source.num_classes or 1,
     labeled=config.data.labeled,
-    validation=0 if fixed is not None else config.data.validation,
+    validation=config.data.validation,
     rule=config.data.rule,
     validation_rule=config.data.validation_rule,
     unlabeled_includes_labeled=config.data.unlabeled_includes_labeled,
@@ -107,11 +103,8 @@ def split_of(
     )
     if config.data.unlabeled_classes
     else None,
+    given=source.validation,
   )
-  if fixed is None:
-    return split
-  unlabeled = np.setdiff1d(split.unlabeled, fixed).astype(np.int32)
-  return split._replace(unlabeled=unlabeled, validation=fixed)
 
 
 def counts_by_class(source: sources.Source, split: splits.Split) -> list[int]:

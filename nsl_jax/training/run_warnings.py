@@ -9,12 +9,13 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from nsl_jax import errors, models
+from nsl_jax import errors, methods, models
 from nsl_jax.data import sources, splits
 from nsl_jax.papers import rows
 from nsl_jax.training import (
   config as config_lib,
   config_checks,
+  config_options,
   pipeline,
   workdir,
 )
@@ -119,11 +120,34 @@ def of_horizons(config: ml_collections.ConfigDict) -> Iterator[str]:
       yield f'not shortened, since they count passes over the data: {fields}'
 
 
+def of_views(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Warnings of a strong view without a use, and of one that is missing."""
+  name = config.method.get('host', config.method).name
+  strong = config.data.strong
+  given = name not in methods.names()  # by its own module
+  if strong and not given and name not in ('dnll', *config_options.WEAK_STRONG):
+    yield f'config.data.strong={strong} is not used: {name} has no strong view'
+  elif not strong and name in config_options.WEAK_STRONG:
+    yield (
+      f'config.data.strong is empty: the strong view of {name} is drawn like '
+      'the weak one'
+    )
+
+
+def of_holdout(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """Warning of a separate hold-out set that nothing reads."""
+  if config.data.holdout and not config.batch.get('holdout'):
+    yield (
+      f'config.data.holdout={config.data.holdout} takes these images from the '
+      f'validation ones, and {config.method.name} does not use them'
+    )
+
+
 def of_batch(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Warning of unlabeled images in the batches of a method without a use for
   them.
   """
-  if config.batch.unlabeled and not config_checks.needs_unlabeled(config):
+  if config.batch.unlabeled and config_checks.is_labeled_only(config):
     yield (
       f'config.batch.unlabeled={config.batch.unlabeled}, but no loss uses '
       'unlabeled images: they only enter the statistics of batch '

@@ -22,7 +22,16 @@ from nsl_jax.training import (
 
 _OPTIONS = ('row', 'seeds', 'steps', 'full_steps')  # set by other options
 # Errors of cells that differ in these fields are not comparable.
-_COMMON = ('seed', 'protocol', 'data.name', 'data.validation', 'data.limit')
+_COMMON = (
+  'seed',
+  'protocol',
+  'data.name',
+  'data.validation',
+  'data.validation_rule',
+  'data.holdout',
+  'data.limit',
+  'data.unknown_classes',
+)
 
 Cell = dict[str, Any]
 
@@ -112,7 +121,7 @@ def with_fields(
 def name_of(cell: Mapping[str, Any]) -> str:
   """The cell as one word sorted by field; also the name of its folder."""
   words = ','.join(f'{field}={cell[field]}' for field in sorted(cell))
-  return words.replace('/', '_')
+  return files.short_name(words.replace('/', '_'))
 
 
 def validation_errors(

@@ -141,6 +141,9 @@ def lock_workdir_to_config(
         f'{path}, under objects) or use another --workdir'
       )
     reason = _why_not_longer(before, now) if changed == ['steps'] else ''
+    if name == 'steps' and changed[1:]:
+      other = changed[1]
+      reason = f'{other} was {before.get(other)!r} and is {now.get(other)!r}'
     if reason is not None:
       raise errors.UserError(
         f'{workdir} belongs to another config: {name} was '

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from linear_toy import make_batch, make_state, make_tools
 from model_helpers import TINY, quick_jit, values
 
-from nsl_jax import models
+from nsl_jax import errors, models
 from nsl_jax.compose import combinators
 from nsl_jax.types import Aux, State, TermInputs
 
@@ -33,6 +33,14 @@ def quadratic(params, state, batch, key):
 class AddTermsTest(absltest.TestCase):
   def test_without_terms_it_is_the_loss(self):
     self.assertIs(combinators.add_terms(quadratic, {}), quadratic)
+
+  def test_names_of_metrics_are_not_taken_twice(self):
+    state, batch = make_state(), make_batch()
+    ones = lambda inputs, batch, key: jnp.ones(batch.u.shape[0])
+    for name in ('half', 'loss'):
+      loss = combinators.add_terms(quadratic, {name: (lambda step: 1.0, ones)})
+      with self.assertRaisesRegex(errors.UserError, f'like the term .{name}.'):
+        loss(state.params, state, batch, jax.random.key(0))
 
   def test_base_plus_weighted_terms(self):
     """Invariant 13: the rows of a term are summed and divided by the total."""

@@ -71,6 +71,14 @@ class PassesTest(parameterized.TestCase):
     self.assertEqual(stats['passes'], 1)  # moved by the labeled batch alone
     self.assertEqual(passes.totals(batch), (4, 3))
 
+  def test_no_pass_over_nothing(self):
+    passes, calls = self.passes(
+      lambda images, key: images, shared_batch_norm=False
+    )
+    state, batch = make_state(), make_batch(unlabeled=0)
+    passes.first_pass(state.params, state, batch, jax.random.key(0))
+    self.assertEqual([rows for rows, _ in calls], [4])
+
   @parameterized.parameters(
     (True, 'all', [7, 7, 7], (7, 7)),
     (True, 'unlabeled', [7, 3, 3], (7, 3)),

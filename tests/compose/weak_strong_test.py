@@ -159,6 +159,17 @@ class LossTest(parameterized.TestCase):
         atol=1e-6,
       )
 
+  def test_cutmix_keeps_the_larger_share_and_needs_images(self):
+    images = jnp.zeros((64, 7, 5, 1))
+    mixed = weak_strong.mixed_views(
+      'cutmix', images, jax.random.key(0), alpha=1.0
+    )
+    self.assertGreaterEqual(float(mixed.ratio.min()), 0.5)
+    features = Linear().components()._replace(image_shape=(1, 1, 30))
+    fields = {'name': 'fixmatch', 'terms': {}, 'mix': 'cutmix'}
+    with self.assertRaisesRegex(errors.UserError, 'use mix=mixup'):
+      compiled.build(fields, features)
+
   @parameterized.parameters('mixup', 'cutmix')
   def test_training_on_mixed_views(self, mix):
     method = compiled.build(

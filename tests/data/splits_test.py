@@ -353,6 +353,20 @@ class SeedTest(parameterized.TestCase):
     self.assertEqual(one.sha256(), same.sha256())
     self.assertNotEqual(one.sha256(), other.sha256())
 
+  def test_validation_images_of_the_data_set(self):
+    labels = labels_of(*(50,) * 4)
+    given = np.arange(0, 200, 5, dtype=np.int32)
+    split = make(
+      labels, 4, labeled=20, holdout=8, given=given, imbalance_unlabeled=10.0
+    )
+    held = np.union1d(split.validation, split.holdout)
+    np.testing.assert_array_equal(held, given)
+    self.assertLen(split.holdout, 8)
+    self.assertEmpty(np.intersect1d(split.unlabeled, given))
+    self.assertEmpty(np.intersect1d(split.labeled, given))
+    sizes = np.bincount(labels[split.unlabeled])
+    np.testing.assert_allclose(sizes[0] / sizes[3], 10.0, rtol=0.2)
+
   def test_validation_does_not_depend_on_labels_asked_for(self):
     labels = labels_of(*(50,) * 10)
     np.testing.assert_array_equal(

@@ -126,7 +126,7 @@ class DualStudentTest(parameterized.TestCase):
       )
       self.assertGreater(min(untaught, network_loss), 5)
       if negatives:
-        np.testing.assert_allclose(metrics[f'dnll_{n}'], extra, rtol=1e-4)
+        np.testing.assert_allclose(metrics[f'negatives_{n}'], extra, rtol=1e-4)
       np.testing.assert_allclose(
         metrics[f'loss_{n}'], base + 2.0 * extra * negatives, rtol=1e-4
       )

@@ -286,6 +286,22 @@ class ClassDistancesTest(parameterized.TestCase):
     self.assertEqual(found.dtype, np.float32)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
+  def test_features_far_from_zero(self):
+    rng = np.random.default_rng(6)
+    images = rng.normal(1e4, 1.0, (40, 1, 1, 6)).astype(np.float32)
+    labels = np.arange(20, dtype=np.int32) % 4
+    found = negative_samplers.class_distances(images, images[:20], labels, 4)
+    gaps = images[:, None].astype(float) - images[None, :20].astype(float)
+    squares = ((gaps / 255.0) ** 2).sum((2, 3, 4))
+    wanted = [squares[:, labels == k].min(1) for k in range(4)]
+    np.testing.assert_allclose(found, np.stack(wanted, 1), rtol=1e-4, atol=1e-8)
+
+  def test_excluding_every_class(self):
+    sample = negative_samplers.exclude_nearest_sampler(exclude=3)
+    tables = {negative_samplers.DISTANCE: jnp.ones((1, 3))}
+    with self.assertRaisesRegex(errors.UserError, 'exclude=3 leaves none of 3'):
+      sample(jnp.ones((1, 3)), tables, jax.random.key(0))
+
   def test_distance_to_itself(self):
     images = np.random.default_rng(4).integers(0, 256, (5, 8, 8, 1), np.uint8)
     labels = np.array([2, 0, 1, 4, 3], np.int32)

@@ -65,6 +65,22 @@ class ResolveTest(parameterized.TestCase):
     config_checks.check(found)
     self.assertEqual(found.batch.holdout, found.batch.labeled)
 
+  @parameterized.parameters(
+    (('method.name', 'dnll'), False),
+    (('method.positives.threshold', '0.9'), True),
+  )
+  def test_strong_view_of_a_pair(self, pair, harder):
+    overrides = [('method.name', 'dnll'), pair]
+    found, _ = automatic.resolve(config(overrides=overrides), source((8, 8), 9))
+    self.assertEqual('randaugment' in found.data.strong, harder)
+
+  def test_epochs_of_a_weight_follow_from_the_length(self):
+    found, _ = automatic.resolve(
+      config(overrides=[('method.name', 'dual_student')]), source((8, 8), 100)
+    )
+    ramp, hold = found.method.ramp_steps, found.method.hold_steps
+    self.assertEqual((ramp, hold), (found.steps // 4, found.steps // 20))
+
   def test_the_config_is_open(self):
     self.assertTrue(automatic.is_open(config()))
     self.assertTrue(automatic.is_open(config(',steps=100')))

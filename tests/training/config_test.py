@@ -71,6 +71,24 @@ class OverrideTest(parameterized.TestCase):
     self.assertEqual(first.to_dict(), second.to_dict())
     self.assertEqual(first.method.terms.vat.ramp_steps, 500)
 
+  @parameterized.parameters(
+    ('dual_student', '', 100), ('dnll', '', 5), ('mixup', '.terms.dnll', 5)
+  )
+  def test_epochs_of_a_weight_are_shortened_with_its_ramp(
+    self, method, term, hold
+  ):
+    """320 of 1,600 or 32,000 steps are as many of a quarter of 2,000."""
+    words = [f'method.name={method}']
+    if term:
+      words.append('method.terms.dnll.weight=1')
+    fields = self.load(*words).method
+    fields = fields.terms.dnll if term else fields
+    self.assertEqual((fields.ramp_steps, fields.hold_steps), (500, hold))
+
+  def test_a_method_from_elsewhere_may_do_without_unlabeled_images(self):
+    name = 'nsl_jax.methods.supervised:build'
+    config_checks.check(self.load('batch.unlabeled=0', f'method.name={name}'))
+
   @parameterized.parameters('pseudo_label_l2i', 'mixmatch')
   def test_a_host_in_place_of_the_default_one(self, host):
     config = self.load('method.name=l2i', f'method.host.name={host}')

@@ -127,6 +127,15 @@ class RecomputeTest(parameterized.TestCase):
         found['var'], np.mean(variances, 0), rtol=1e-4, atol=1e-5
       )
 
+  def test_tables_of_classes_are_left_alone(self):
+    parts, data, rows, state = setting(
+      config_of('configs/fashion_mnist_ssl.py:method=flexmatch')
+    )
+    after = parts.recompute(state, data, rows)
+    jax.tree.map(
+      lambda a, b: self.assertEqual(a.dtype, b.dtype), after.slots, state.slots
+    )
+
   def test_does_not_depend_on_the_running_ones(self):
     config = config_of('configs/fashion_mnist_ssl.py:method=supervised')
     parts, data, rows, state = setting(config)

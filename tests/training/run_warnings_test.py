@@ -201,6 +201,24 @@ class BatchTest(parameterized.TestCase):
       self.assertIn('config.batch.unlabeled=8, but no loss uses', line)
 
 
+class UnusedTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ('configs/digits_ns3l.py', {}, ''),
+    ('configs/digits_ns3l.py', {'data__strong': 'flip'}, 'strong=flip is not'),
+    ('configs/cifar_fixmatch.py', {}, ''),
+    ('configs/cifar_fixmatch.py', {'data__strong': ''}, 'strong is empty'),
+    ('configs/mnist_dnll.py', {}, ''),
+    ('configs/mnist_dnll.py', {'data__strong': 'flip'}, ''),
+    ('configs/cifar10_l2i.py:host=mt,variant=v2,separate=true', {}, ''),
+    ('configs/digits_ns3l.py', {'data__holdout': 60}, 'ns3l does not use them'),
+  )
+  def test_strong_view_and_hold_out_set(self, argument, changed, message):
+    config = load(argument, **changed)
+    lines = [*run_warnings.of_views(config), *run_warnings.of_holdout(config)]
+    self.assertLen(lines, bool(message))
+    self.assertIn(message, ''.join(lines))
+
+
 class NetworkTest(absltest.TestCase):
   def test_large_dense_layer(self):
     """224 / 4 = 56: 56 * 56 * 64 * 128 is 25.7 million."""

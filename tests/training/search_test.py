@@ -119,6 +119,12 @@ class GridTest(parameterized.TestCase):
     self.assertTrue(config.is_locked)
     self.assertEqual(self.config.to_dict(), before)
 
+  def test_a_long_name_is_that_of_a_folder(self):
+    cell = {f'method.terms.vat.field{n}': 1e-3 for n in range(20)}
+    names = {grid.name_of(cell), grid.name_of({**cell, 'steps': 1})}
+    self.assertLen(names, 2)
+    self.assertLess(max(map(len, names)), 220)
+
   def test_the_name_does_not_depend_on_the_order_of_fields(self):
     name = grid.name_of({'b': 'x/y', 'a': 1})
     self.assertEqual(name, 'a=1,b=x_y')

@@ -117,9 +117,12 @@ class ClaimTest(WorkdirTest):
     (dict(eval={'every_steps': 30}), '100 is not a multiple of eval.every_s'),
     (dict(log_every=7), 'not a multiple of log_every=7'),
     (dict(optimizer={'cosine_steps': 100}), 'optimizer.cosine_steps scheduled'),
+    (dict(), 'ema_decay was 0.5 and is 0.75'),
   )
   def test_longer_is_another_run(self, before, message):
-    longer = self.longer(**before)
+    follows = {} if before else {'ema_decay': 0.5}
+    longer = self.longer(**before, **follows)
+    longer |= {'ema_decay': 0.75} if follows else {}
     self.refused(longer, f'steps was 100 there and is 200 here .*{message}')
 
   def test_a_folder_from_before_a_field_was_added(self):
