@@ -274,8 +274,10 @@ def _fields_of(term: str, host: str, data: str) -> dict:
   """The values of a term on a method and data."""
   fields = choose('term', term, TERMS)
   if term == 'ns3l' and host == 'mixmatch':
-    lower = data.startswith(('svhn', 'stl10'))
-    return dict(_NS3L_ON_MIXMATCH, **({'weight': 2.0} if lower else {}))
+    changed = {'weight': 2.0} if data.startswith(('svhn', 'stl10')) else {}
+    if data in ('folder', 'npz'):
+      changed = {'threshold': None}  # by the number of classes
+    return dict(_NS3L_ON_MIXMATCH, **changed)
   if term == 'vat' and data.startswith('svhn'):
     return dict(fields, eps=1.0)
   return fields

@@ -14,7 +14,12 @@ from nsl_jax.benchmarks import breakdown, step_times, stopwatch
 from nsl_jax.benchmarks.stopwatch import Setting, Subject
 from nsl_jax.compose import tasks
 from nsl_jax.data import augment, normalize
-from nsl_jax.training import assembly, config as config_lib, train_step
+from nsl_jax.training import (
+  assembly,
+  automatic,
+  config as config_lib,
+  train_step,
+)
 from nsl_jax.types import Components, Method
 
 # Times in the results: with the data pipeline, without, of inference.
@@ -104,6 +109,11 @@ def of_config(name: str, setting: Setting, *, own_batch: bool = True) -> Work:
   config = config_lib.load(name).copy_and_resolve_references().unlock()
   if config.task != tasks.CLASSIFICATION.name:
     raise errors.UserError(f'{name}: only steps on classes are timed')
+  if automatic.is_open(config):
+    raise errors.UserError(
+      f'{name} leaves settings open until its images are read: time a config '
+      'that sets them all'
+    )
   config.precision = setting.precision
   kind, plain = config.data.normalize, copy.deepcopy(config)
   plain.data.augment = plain.data.strong = ''

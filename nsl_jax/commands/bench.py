@@ -179,7 +179,7 @@ def _parser() -> cli.Parser:
     type=int,
     help='images per second of RandAugment beside Pillow',
   )
-  add('--json', type=pathlib.Path, help='file for the time of every call')
+  add('--json', type=cli.local_path, help='file for the time of every call')
   return parser
 
 
@@ -283,6 +283,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   train_step.use_precision(options.precision)
   labeled, unlabeled = _numbers(options.batch, '64+64')
   height, width, channels = _numbers(options.image, '32x32x3')
+  if labeled < 1:
+    raise errors.UserError(
+      f'--batch={options.batch}: must have at least one labeled image'
+    )
   if min(options.steps, options.classes - 1, 1 + options.steps_per_call) < 1:
     raise errors.UserError(
       f'--steps={options.steps} --classes={options.classes} --steps_per_call='

@@ -1,6 +1,7 @@
 """Shared by all commands: one-line errors and exit statuses."""
 
 import argparse
+import io
 import os
 import pathlib
 import signal
@@ -75,6 +76,9 @@ def run_command(body: Callable[[], None], *, keep_memory: bool = True) -> None:
   traceback and end the process at once.
   """
   logging.set_verbosity(logging.WARNING)
+  for stream in (sys.stdout, sys.stderr):  # names may not be in its encoding
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
   if keep_memory:
     memory.keep()
   checkpoint.log_no_errors()
@@ -135,6 +139,11 @@ _FIELDS = {
 def path_of(option: str) -> Callable[[str], files.Path]:
   """What reads an option that names a path on a disk or in a bucket."""
   return lambda word: files.path_of(word, option)
+
+
+def local_path(word: str) -> pathlib.Path:
+  """Reads an option that names a path on a disk; `~` is the home folder."""
+  return pathlib.Path(word).expanduser()
 
 
 class Parser(argparse.ArgumentParser):

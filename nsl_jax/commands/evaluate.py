@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   predict.add_network(parser)
   parser.add_argument(
     '--images',
-    type=pathlib.Path,
+    type=cli.local_path,
     required=True,
     help='the folder of labeled images',
   )

@@ -11,7 +11,6 @@ at once, and gives probabilities, on cpu, cuda and tpu:
 
 """
 
-import pathlib
 from collections.abc import Sequence
 
 from nsl_jax.commands import cli, predict
@@ -23,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = cli.Parser('export', __doc__)
   predict.add_network(parser)
   parser.add_argument(
-    '--out', type=pathlib.Path, default='model', help='the folder to write'
+    '--out', type=cli.local_path, default='model', help='the folder to write'
   )
   parser.add_argument(
     '--overwrite', action='store_true', help='write into a folder with files'

@@ -7,7 +7,7 @@ the seeds of a run, the band spans the lowest to the highest.
 import pathlib
 from collections.abc import Sequence
 
-from nsl_jax import files
+from nsl_jax import errors, files
 from nsl_jax.commands import cli
 from nsl_jax.reports import plots
 
@@ -20,12 +20,14 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument(
     '--out',
-    type=pathlib.Path,
+    type=cli.local_path,
     default=pathlib.Path('curves.png'),
     metavar='FILE.png',
     help='where to write the picture (default: curves.png)',
   )
   options = parser.parse_args(argv)
+  if options.out.suffix.lower() != '.png':
+    raise errors.UserError(f'--out={options.out}: must end in .png')
   files.make_folder(options.out.parent, '--out')
   files.write(options.out, plots.draw(options.workdirs))
   print(options.out)

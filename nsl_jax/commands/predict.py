@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   add_network(parser)
   parser.add_argument(
     '--images',
-    type=pathlib.Path,
+    type=cli.local_path,
     nargs='+',
     required=True,
     help='folders (with all folders in them) or files; or an .npz file with x',

@@ -70,20 +70,20 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   parser.add_argument(
     '--out',
-    type=pathlib.Path,
+    type=cli.local_path,
     metavar='FILE.md',
     help='write the table to this file instead of printing it',
   )
   parser.add_argument(
     '--fill',
-    type=pathlib.Path,
+    type=cli.local_path,
     nargs='+',
     metavar='FILE.md',
     help='update the marked tables of files, such as README.md',
   )
   parser.add_argument(
     '--figure',
-    type=pathlib.Path,
+    type=cli.local_path,
     metavar='FILE.png',
     help='draw reported against measured differences',
   )
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument(
     '--results',
     default=pathlib.Path('results'),
-    type=pathlib.Path,
+    type=cli.local_path,
     help='folder of the ledger (default: results)',
   )
   options = parser.parse_args(argv)

@@ -144,7 +144,7 @@ def _parser() -> cli.Parser:
   )
   parser.add_argument(
     '--ledger',
-    type=pathlib.Path,
+    type=cli.local_path,
     metavar='DIR',
     help='write the result to this folder, such as results, instead of the '
     "row's",
@@ -154,7 +154,9 @@ def _parser() -> cli.Parser:
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Lists or runs."""
-  options = _parser().parse_args(argv)
+  parser = _parser()
+  options = parser.parse_args(argv)
+  parser.refuse_ignored(options, {'list': ()})
   if options.list is not None:
     selected = rows.search(options.list)
     if not selected:

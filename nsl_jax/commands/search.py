@@ -4,7 +4,7 @@ python -m nsl_jax search --config=configs/ns3l_table1.py:method=vat_pl \\
     --grid optimizer.lr=3e-4,6e-4,3e-3 --seeds 3 --reduced 20000 --out lr.csv
 
 trains every cell of the grid and ranks the cells by their mean validation
-error. Test errors are neither printed nor written, so they cannot select.
+error. Test errors are in the folders of the cells only, and do not select.
 --grid may be repeated; a field with one value is set in every cell. The same
 command resumes a search; a larger grid keeps finished cells.
 """

@@ -59,7 +59,7 @@ def read(
   """
   images = [folder / path for path in paths]
   key = _key(folder, paths, images, form)
-  name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:12]
+  name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:12]
   sides = 'x'.join(map(str, form.shape))
   path = cache.directory(cache_dir) / f'{name}-{sides}-{form.fit}.images'
   decoded_images = _mapped(path, key, form)

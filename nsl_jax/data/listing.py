@@ -81,18 +81,21 @@ def files_below(
   """Image files in a folder and the folders in it, sorted, links followed.
 
   Hidden files and files that are not images are counted in `skipped`.
+
+  Raises:
+    errors.UserError: if a folder cannot be read.
   """
-  visited: set[str] = set()
+  real_of: dict[str, str] = {}
 
   def count(reason: str, number: int = 1) -> None:
     skipped[reason] = skipped.get(reason, 0) + number
 
-  for at, inner, names in os.walk(folder, followlinks=True):
-    real = os.path.realpath(at)
-    if real in visited:  # a link to a folder above it
+  for at, inner, names in os.walk(folder, followlinks=True, onerror=_refuse):
+    real = real_of[at] = os.path.realpath(at)
+    above = map(str, pathlib.Path(at).parents)
+    if any(real_of.get(parent) == real for parent in above):  # a link to it
       inner.clear()
       continue
-    visited.add(real)
     hidden = [name for name in inner if name.startswith(('.', '__MACOSX'))]
     count('hidden folders', len(hidden))
     inner[:] = sorted(set(inner) - set(hidden))
@@ -105,10 +108,23 @@ def files_below(
         yield pathlib.Path(at, name)
 
 
+def _refuse(error: OSError) -> None:
+  raise errors.UserError(
+    f'{error.filename} cannot be read ({error.strerror}): make it readable, or '
+    'move it away'
+  ) from error
+
+
+def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
+  try:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir()]
+  except OSError as error:
+    _refuse(error)
+    raise
+
+
 def _inner_folders(folder: pathlib.Path) -> str:
-  names = [
-    f'{path.name}/' for path in sorted(folder.iterdir()) if path.is_dir()
-  ]
+  names = [f'{path.name}/' for path in _folders_in(folder)]
   return f'its folders: {shown(names) or "none"}'
 
 
@@ -139,6 +155,13 @@ def scan(folder: str | os.PathLike) -> Listing:
       pairs_of[part].append((path, label))
     listed_paths = {path for _, path, _ in listed}
     _check_both(folders.pop('labeled', None), listed_paths, root)
+    others = sum(
+      file.relative_to(root).as_posix() not in listed_paths
+      for file in files_below(root, {})
+      if not any(file.is_relative_to(inner) for inner in folders.values())
+    )
+    if others:
+      skipped[f'images that {LABELS} does not list'] = others
   elif not folders:
     raise errors.UserError(
       f'{root} has no labels ({_inner_folders(root)}): {_HINT}'
@@ -179,6 +202,12 @@ def scan_labeled(
   if (folder / LABELS).is_file():
     listed = _read_table(folder / LABELS, folder)
     test_only = any(part == 'test' for part, *_ in listed)
+    test = None if test_only else _part_folders(folder).get('test')
+    if test is not None:
+      raise errors.UserError(
+        f'{folder} has {LABELS} without test images, and {test.name}/: use '
+        f'--images={test}'
+      )
     pairs = [
       (path, label)
       for part, path, label in listed
@@ -195,6 +224,13 @@ def scan_labeled(
     ]
   strange = sorted({label for _, label in pairs} - set(classes))
   if strange:
+    parts = _part_folders(folder)
+    if {*strange} & {path.name for path in parts.values()}:
+      best = parts.get('test') or parts.get('validation') or folder / strange[0]
+      raise errors.UserError(
+        f'{folder} has the folders {shown(strange)}: use one of them, such as '
+        f'--images={best}'
+      )
     raise errors.UserError(
       f'{folder} has the class {shown(strange)}, which the network does not '
       f'know; it knows {shown(classes, 20)}: rename or remove it'
@@ -211,10 +247,15 @@ def scan_labeled(
 
 def _part_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
   """Part -> its folder, of those that are there."""
-  inner = {}
-  for path in sorted(root.iterdir()):
-    if path.is_dir():
-      inner[path.name.lower()] = path
+  inner: dict[str, pathlib.Path] = {}
+  known = {name for names in FOLDERS.values() for name in names}
+  for path in _folders_in(root):
+    other = inner.setdefault(path.name.lower(), path)
+    if other != path and path.name.lower() in known:
+      raise errors.UserError(
+        f'{root} has {other.name}/ and {path.name}/, which mean the same: move '
+        'all images into one'
+      )
   folder_of = {}
   for part, names in FOLDERS.items():
     existing = [inner[name] for name in names if name in inner]
@@ -269,10 +310,8 @@ def _check_empty_classes(folders: Mapping[str, pathlib.Path]) -> None:
       continue
     empty = [
       path.name
-      for path in sorted(inner.iterdir())
-      if path.is_dir()
-      and not path.name.startswith('.')
-      and not any(files_below(path, {}))
+      for path in _folders_in(inner)
+      if not path.name.startswith('.') and not any(files_below(path, {}))
     ]
     if empty:
       raise errors.UserError(
@@ -287,7 +326,7 @@ def _read_table(
   """(part, path relative to the folder, label) of each line of labels.csv."""
   try:
     with table.open(encoding='utf-8-sig', newline='') as file:
-      reader = csv.DictReader(file, skipinitialspace=True)
+      reader = csv.DictReader(file, skipinitialspace=True, strict=True)
       columns = reader.fieldnames or []
       lines = [(reader.line_num, line) for line in reader]
   except (OSError, UnicodeDecodeError, csv.Error) as error:

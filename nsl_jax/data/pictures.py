@@ -125,7 +125,7 @@ def _on_background(picture: Any) -> tuple[Any, tuple[str, ...]]:
   from PIL import Image
 
   gray = picture.mode in ('1', 'L', 'LA', 'La')
-  values = np.asarray(picture.convert('LA' if gray else 'RGBA'), np.int64)
+  values = np.asarray(picture.convert('LA' if gray else 'RGBA'), np.uint16)
   color, alpha = values[..., :-1], values[..., -1:]
   mixed = (alpha * color + (255 - alpha) * BACKGROUND + 127) // 255
   composite = Image.fromarray(

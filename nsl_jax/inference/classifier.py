@@ -343,6 +343,8 @@ def _classes(
     if labels.dtype.kind == 'O' and any(map(_is_missing, labels)):
       raise ValueError('Input y contains NaN')
     classes, codes = np.unique(labels, return_inverse=True)
+    if all(isinstance(label, (int, float)) for label in classes.tolist()):
+      classes = np.array(classes.tolist())  # also of a column of objects
   except TypeError as error:
     raise ValueError(
       f'Unknown label type: y mixes kinds of labels ({error})'

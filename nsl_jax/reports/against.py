@@ -67,8 +67,8 @@ def of_results(
       len(run['seeds']),
       run['steps'],
     )
-    if row.id not in chosen or chosen[row.id].steps < point.steps:
-      chosen[row.id] = point
+    larger = lambda p: (p.steps, p.seeds)
+    chosen[row.id] = max(chosen.get(row.id, point), point, key=larger)
   if not chosen:
     raise errors.UserError(
       f'no result of a row {prefix}… whose config has a number as {argument}: '

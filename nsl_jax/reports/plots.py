@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import axes as axes_lib
+from matplotlib import axes as axes_lib, lines as lines_lib
 
 from nsl_jax import errors, files
 from nsl_jax.reports import style
@@ -58,13 +58,24 @@ def curves(folder: files.Path) -> dict[str, Curve]:
   return curve_of
 
 
-def _draw(panel: axes_lib.Axes, curve: Curve, label: str, color: str) -> None:
+def _draw(
+  panel: axes_lib.Axes, curve: Curve, label: str, at: int
+) -> lines_lib.Line2D:
   steps, values = curve
-  panel.plot(steps, values.mean(0), color=color, label=label)
+  color = _COLORS[at % len(_COLORS)]
+  (line,) = panel.plot(
+    steps,
+    values.mean(0),
+    color=color,
+    label=label,
+    linestyle=('-', '--', ':')[at // len(_COLORS) % 3],
+    marker='o' if len(steps) == 1 else '',
+  )
   if len(values) > 1:
     panel.fill_between(
       steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0
     )
+  return line
 
 
 def draw(folders: Sequence[files.Path]) -> bytes:
@@ -85,12 +96,14 @@ def draw(folders: Sequence[files.Path]) -> bytes:
   ]
   figure, axes = style.new(len(panels), 4.2 * len(panels), 3.6)
   for axis, (_, name, label) in zip(axes, panels):
-    for at, (run, curve_of) in enumerate(runs.items()):
-      if name in curve_of:
-        _draw(axis, curve_of[name], run, _COLORS[at % len(_COLORS)])
+    lines = {
+      run: _draw(axis, curve_of[name], run, at)
+      for at, (run, curve_of) in enumerate(runs.items())
+      if name in curve_of
+    }
     axis.set_xlabel('step')
     axis.set_ylabel(label)
     if axis.dataLim.y0 >= 0.0:  # terms may be negative
       axis.set_ylim(bottom=0.0)
-    style.legend_below(axis)
+    style.legend_below(axis, lines)
   return style.png(figure)

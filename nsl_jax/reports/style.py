@@ -4,6 +4,7 @@ Figures do not use pyplot, which has windows, backends and global state.
 """
 
 import io
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -41,15 +42,31 @@ def new(
   return figure, list(panels.flat)
 
 
-def legend_below(panel: axes_lib.Axes) -> None:
-  """A legend below the panel."""
-  panel.legend(
+def legend_below(
+  panel: axes_lib.Axes, lines: Mapping[str, Any] | None = None
+) -> None:
+  """A legend below the panel.
+
+  Args:
+    panel: the panel.
+    lines: by the text of the legend, which is not read as mathematics; None for
+      the labels in the panel.
+  """
+  if lines is None:
+    handles, texts = panel.get_legend_handles_labels()
+  else:
+    handles, texts = [*lines.values()], [*lines]
+  legend = panel.legend(
+    handles,
+    texts,
     fontsize=7,
     ncols=2,
     loc='upper center',
     bbox_to_anchor=(0.5, -0.13),
     frameon=False,
   )
+  for text in legend.get_texts() if lines is not None else ():
+    text.set_parse_math(False)
 
 
 def png(figure: figure_lib.Figure) -> bytes:

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from nsl_jax import errors, models
+from nsl_jax import errors, methods, models
 from nsl_jax.data import normalize, sources
 from nsl_jax.training import config_options
 
@@ -31,6 +31,14 @@ _LINES = 100
 # with 16 labels a class of CIFAR-10 validation errors stayed at 78 %, where 10,
 # reached at the end of the run, led to 54 %, and supervised training to 62 %.
 _GENTLE = {'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}}
+# NS3L on MixMatch takes the mixed labels, without a further pass or a ramp
+# (F-N5): its options on other methods, and there.
+_NS3L_ON_MIXMATCH = {
+  'passes': (2, 1),
+  'weight': (1.0, 5.0),
+  'ramp': ('sigmoid', 'none'),
+  'ramp_steps': (OPEN, 0),
+}
 _STRONG = 'randaugment:2,cutout:0.5'
 _AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
 _FIELDS = (
@@ -95,8 +103,18 @@ def _set_split(
     labeled[source.validation] = False
   counts = np.bincount(labels[labeled], minlength=source.num_classes)
   total = int(counts.sum())
+  most = int(np.maximum(counts - 1, 0).sum())
+  if (
+    source.validation is None
+    and data.labeled == OPEN
+    and data.validation > most
+  ):
+    raise errors.UserError(
+      f'validation={data.validation}: at most {most} of the {total} labeled '
+      'images, since each class keeps one'
+    )
   if data.validation == OPEN:
-    held = min(total // _HELD_OUT, int(np.maximum(counts - 1, 0).sum()))
+    held = min(total // _HELD_OUT, most)
     data.validation = held if held >= _MEASURING else 0
   if data.labeled == OPEN:
     held = 0 if source.validation is not None else data.validation
@@ -120,6 +138,11 @@ def _set_method(
     name = name if unlabeled else 'supervised'
     terms = config.method.get('terms', {})
     config.method = dict(name=name, terms=terms, **_GENTLE.get(name, {}))
+    if name == 'mixmatch' and 'ns3l' in terms:
+      fields = config.method.terms.ns3l
+      for field, (elsewhere, value) in _NS3L_ON_MIXMATCH.items():
+        if fields.get(field, elsewhere) == elsewhere:
+          fields[field] = value
   reason = ''
   if config.model.name == config_options.AUTO:
     name, fields, reason = models.choose(
@@ -138,13 +161,21 @@ def _set_method(
     config.data.strong = f'{config.data.augment},{_STRONG}' if harder else ''
   if config.data.normalize == config_options.AUTO:
     config.data.normalize = _normalization(source.train.images)
+  terms = config.method.get('host', config.method).get('terms', {})
+  labels_alone = config.method.name == 'supervised' and not terms
+  given = config.method.name not in methods.names()  # by its own module
+  if not unlabeled and not labels_alone and not given:
+    needs = ', '.join(terms) or config.method.name
+    raise errors.UserError(
+      f'the {source.name} data have no unlabeled images, which {needs} needs: '
+      'add some, or use method=supervised without terms'
+    )
   if config.batch.labeled == OPEN:
     config.batch.labeled = _BATCH
   if config.batch.get('holdout') == OPEN:
     config.batch.holdout = config.batch.labeled
   if config.batch.unlabeled == OPEN:
-    uses = config.method.name != 'supervised' or config.method.get('terms')
-    config.batch.unlabeled = _BATCH if unlabeled and uses else 0
+    config.batch.unlabeled = 0 if labels_alone or not unlabeled else _BATCH
   return reason
 
 

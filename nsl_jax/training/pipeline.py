@@ -49,7 +49,14 @@ def limited(source: sources.Source, limit: int) -> sources.Source:
     tested = np.arange(len(source.test.labels))
     if len(tested):
       tested = _first(source.test.labels, limit, 'test')
+    before = len(source.train.labels), len(source.test.labels)
     source = examples.take(source, rows, tested)
+    if before != (len(rows), len(tested)):
+      line = (
+        f'config.data.limit={limit}: {len(rows):,} of {before[0]:,} images to '
+        f'train on, {len(tested):,} of {before[1]:,} test images'
+      )
+      source = source._replace(report=(*source.report, line))
   if not isinstance(source.train.images, np.ndarray):
     return source  # decoded as it is read
   images = memory.shared(source.train.images)
@@ -57,23 +64,31 @@ def limited(source: sources.Source, limit: int) -> sources.Source:
 
 
 def _first(labels: np.ndarray, limit: int, split: str) -> np.ndarray:
-  """The first rows; half of them with a label if some have none.
+  """The first rows, or of rows that are sorted by class evenly spaced ones;
+  half of them with a label if some have none.
 
   Raises:
     errors.UserError: if that is no row.
   """
   labeled = sources.has_label(labels)
   if labeled.all():
-    rows = np.arange(len(labeled))[:limit]
+    rows = _some(np.arange(len(labeled)), labels, limit)
   else:
     halves = (np.flatnonzero(labeled), np.flatnonzero(~labeled))
-    rows = np.concatenate([half[: limit // 2] for half in halves])
+    rows = np.concatenate([_some(half, labels, limit // 2) for half in halves])
   if not len(rows):
     raise errors.UserError(
       f'config.data.limit={limit} leaves no image of split {split}: raise '
       'it, or set it to 0 for all'
     )
   return rows
+
+
+def _some(rows: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
+  by_class = labels.ndim == 1 and (np.diff(labels[rows]) >= 0).all()
+  if by_class and len(rows) > limit:
+    return rows[np.arange(limit) * len(rows) // limit]
+  return rows[:limit]
 
 
 def split_of(

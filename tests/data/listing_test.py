@@ -1,6 +1,7 @@
 """Which images a folder holds, by names alone."""
 
 import os
+from unittest import mock
 
 import numpy as np
 import temporary
@@ -108,6 +109,26 @@ class ListingTest(temporary.FolderTestCase):
     found = listing.scan(self.folder)
     self.assertIn('labelled/cat/link.jpg', found.paths['labeled'])
 
+  def test_two_links_to_one_folder_are_both_read(self):
+    self.touch('elsewhere/a.png', 'labelled/dog/b.jpg')
+    for name in ('cat', 'dog/more'):
+      link = self.folder / 'labelled' / name
+      link.symlink_to(self.folder / 'elsewhere', target_is_directory=True)
+    found = listing.scan(self.folder)
+    self.assertEqual(found.classes, ('cat', 'dog'))
+    np.testing.assert_array_equal(found.counts('labeled'), [1, 2])
+
+  def test_a_part_in_two_cases(self):
+    self.two_classes()
+    self.touch('Test/cat/a.png', 'test/cat/b.png')
+    self.refused('Test/ and test/, which mean the same')
+
+  def test_errors_of_reading_are_not_ignored(self):
+    self.two_classes()
+    gone = OSError(13, 'Permission denied', str(self.folder / 'labelled'))
+    with mock.patch.object(os, 'scandir', side_effect=gone):
+      self.refused('labelled cannot be read (Permission denied)')
+
   def test_minus_one_is_no_class(self):
     self.two_classes()
     self.touch('labelled/-1/c.jpg')
@@ -133,6 +154,21 @@ class ListingTest(temporary.FolderTestCase):
     self.assertLen(found.paths['labeled'], 3)
     self.assertEqual(found.paths['unlabeled'], ())
     self.assertEqual(found.paths['test'], ('test/cat/t.png',))
+
+  def test_images_that_the_table_does_not_list(self):
+    self.touch('a.png', 'b.png', 'c/d.png', 'unlabelled/e.png')
+    self.table('path,label\na.png,0\nb.png,1\n')
+    found = listing.scan(self.folder)
+    self.assertEqual(
+      listing.skipped_lines(found.skipped),
+      ['skipped: 1 images that labels.csv does not list'],
+    )
+    self.assertLen(found.paths['unlabeled'], 1)
+
+  def test_an_open_quote(self):
+    self.touch('a.png', 'b.png', 'c.png')
+    self.table('path,label\na.png,0\nb.png,"1\nc.png,1\n')
+    self.refused('labels.csv cannot be read')
 
   def test_table_with_splits(self):
     self.touch('a.png', 'b.png', 'c.png', 'd.png', 'e.png')
@@ -289,9 +325,13 @@ class ListingTest(temporary.FolderTestCase):
     (('owl/a.png',), 'class owl', 'it knows cat, dog'),
     (('a.png',), 'a.png is in no folder of a class'),
     ((), 'no labeled image'),
+    (('labelled/cat/a.png', 'test/cat/b.png'), '--images=', '/test'),
+    (('labels.csv', 'a.png', 'test/cat/b.png'), 'without test images', '/test'),
   )
   def test_wrong_images_to_evaluate_on(self, paths, *words):
     self.touch(*paths)
+    if 'labels.csv' in paths:
+      self.table('path,label\na.png,cat\n')
     with self.assertRaises(errors.UserError) as caught:
       listing.scan_labeled(self.folder, ('cat', 'dog'))
     for word in words:

@@ -197,6 +197,14 @@ class LabelsTest(parameterized.TestCase):
     self.assertEqual(found.predictor_.classes, tuple(map(str, expected)))
     self.assertBetween(found.score(x, labels), 0.0, 1.0)
 
+  def test_numbers_in_a_column_of_objects(self):
+    x, y = blobs()
+    y = hide_labels(y)
+    labels = np.array([None if k < 0 else int(k) for k in y], object)
+    found = tiny(unlabeled=None).fit(x, labels)
+    self.assertEqual(found.classes_.dtype, np.int64)
+    self.assertEqual(found.predict(x).dtype, np.int64)
+
   def test_missing_labels(self):
     """None and NaN, in columns of every kind."""
     for y in (

@@ -121,7 +121,19 @@ class DrawTest(PlotsTest):
   def test_more_runs_than_colors(self):
     folders = [self.run_of(f'run{i}', TWO) for i in range(7)]
     loss, _ = self.axes_of(*folders)
-    self.assertLen(loss.get_lines(), 7)
+    kinds = {
+      (line.get_color(), line.get_linestyle()) for line in loss.get_lines()
+    }
+    self.assertLen(kinds, 7)
+
+  def test_a_single_point_and_every_name_are_seen(self):
+    run = self.run_of('_r$\\nosuch$', ([train_line(5, 1.0)],))
+    for panel in self.axes_of(run):
+      self.assertEqual(panel.get_lines()[0].get_marker(), 'o')
+      (text,) = panel.get_legend().get_texts()
+      self.assertIn('_r$', text.get_text())
+      self.assertFalse(text.get_parse_math())
+    self.assertStartsWith(plots.draw([run]), PNG)
 
   def test_png(self):
     self.assertStartsWith(plots.draw([self.one, self.two]), PNG)

@@ -65,6 +65,31 @@ class ResolveTest(parameterized.TestCase):
     config_checks.check(found)
     self.assertEqual(found.batch.holdout, found.batch.labeled)
 
+  def test_a_limit_of_rows_sorted_by_class_keeps_all_classes(self):
+    found = pipeline.limited(source((30, 30, 30)), 6)
+    np.testing.assert_array_equal(found.train.labels, [0, 0, 1, 1, 2, 2])
+    self.assertIn('6 of 90 images to train on', found.report[-1])
+
+  def test_ns3l_on_the_chosen_mixmatch(self):
+    found, _ = automatic.resolve(config(',terms=ns3l'), source((8, 8), 100))
+    fields = found.method.terms.ns3l
+    self.assertEqual(
+      (found.method.name, fields.passes, fields.weight, fields.ramp),
+      ('mixmatch', 1, 5.0, 'none'),
+    )
+    features = source((8, 8), 100, shape=(1, 1, 4))
+    found, _ = automatic.resolve(config(',terms=ns3l'), features)
+    self.assertEqual(found.method.terms.ns3l.passes, 2)
+
+  @parameterized.parameters(
+    (',method=ns3l', 'no unlabeled images, which ns3l needs'),
+    (',terms=vat', 'no unlabeled images, which vat needs'),
+    (',validation=15', 'validation=15: at most 14 of the 16'),
+  )
+  def test_refused_in_one_line(self, arguments, message):
+    with self.assertRaisesRegex(errors.UserError, message):
+      automatic.resolve(config(arguments), source((8, 8)))
+
   @parameterized.parameters(
     (('method.name', 'dnll'), False),
     (('method.positives.threshold', '0.9'), True),

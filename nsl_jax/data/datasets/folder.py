@@ -17,7 +17,7 @@ from nsl_jax.data import (
   pictures,
   resize,
 )
-from nsl_jax.data.examples import Arrays, Files, Source, counts_text
+from nsl_jax.data.examples import Arrays, Files, Source, counts_text, take
 
 _SAMPLE = 1000  # files whose sizes decide the size of the images
 _SIZES = (32, 64, 96, 128, 160, 192, 224)  # that are chosen among
@@ -78,14 +78,15 @@ def load(
     readable
   ]
   paths = [paths[row] for row in readable]
-  _check_left(content, labels[part_of == 0])
+  _check_left(content, labels, part_of)
   drop = _check_copies(content, decoded_images.images, paths, labels, part_of)
   num_train = int((part_of < 3).sum())
+  report = _report(content, decoded_images, form, len(drop), labels, part_of)
   # Copies of labeled images stay as unlabeled ones, since leaving them out
   # would copy all others to memory.
   labels[drop] = -1
   fixed = np.flatnonzero(part_of[:num_train] == 1)
-  return Source(
+  source = Source(
     name='folder',
     num_classes=len(content.classes),
     train=Arrays(decoded_images.images[:num_train], labels[:num_train]),
@@ -95,8 +96,12 @@ def load(
     validation=fixed.astype(np.int32) if len(fixed) else None,
     files=Files(tuple(paths[:num_train]), tuple(paths[num_train:])),
     form=form,
-    report=_report(content, decoded_images, form, len(drop)),
+    report=report,
   )
+  if len(drop) and not (part_of == 2).any():  # nothing else is unlabeled
+    kept = np.setdiff1d(np.arange(num_train), drop)
+    return take(source, kept, np.arange(len(source.test.labels)))
+  return source
 
 
 def _decode(
@@ -176,14 +181,22 @@ def _facts(path: pathlib.Path) -> tuple[tuple[int, int], bool] | None:
     return None
 
 
-def _check_left(content: listing.Listing, labels: np.ndarray) -> None:
-  counts = np.bincount(labels, minlength=len(content.classes))
+def _check_left(
+  content: listing.Listing, labels: np.ndarray, part_of: np.ndarray
+) -> None:
+  counts = np.bincount(labels[part_of == 0], minlength=len(content.classes))
   gone = [content.classes[k] for k in np.flatnonzero(counts == 0)]
   if gone:
     raise errors.UserError(
       f'every labeled image of class {listing.shown(gone)} in {content.folder} '
       'is damaged: replace one, or remove the class'
     )
+  for at, part in enumerate((*_TRAINING, 'test')):
+    if content.paths[part] and not (part_of == at).any():
+      raise errors.UserError(
+        f'every {part} image of {content.folder} is damaged: replace one, or '
+        'remove them'
+      )
 
 
 def _check_copies(
@@ -226,18 +239,22 @@ def _report(
   decoded_images: decoded.Decoded,
   form: resize.Form,
   copies: int,
+  labels: np.ndarray,
+  part_of: np.ndarray,
 ) -> tuple[str, ...]:
-  """What was found, and what was skipped."""
+  """What was found of readable images, and what was skipped."""
+  labeled = labels[part_of == 0]
+  number_of = dict(zip((*_TRAINING, 'test'), np.bincount(part_of, minlength=4)))
   lines = [
     f'{content.folder}: {len(content.classes)} classes with labeled images '
-    f'({counts_text(content.classes, content.labels["labeled"])}), '
-    f'{len(content.paths["unlabeled"]):,} unlabeled images'
+    f'({counts_text(content.classes, labeled)}), '
+    f'{number_of["unlabeled"]:,} unlabeled images'
   ]
   for part, without in (
     ('validation', 'no validation images are given'),
     ('test', 'no test images: no test error is measured'),
   ):
-    number = len(content.paths[part])
+    number = number_of[part]
     lines.append(f'{number:,} {part} images' if number else without)
   kind = 'gray' if form.channels == 1 else 'color'
   how = 'center crop' if form.fit == 'crop' else 'gray borders'
@@ -251,11 +268,11 @@ def _report(
   if copies:
     lines.append(
       f'{copies:,} labeled images are copies of others of the same class: they '
-      'are used without their label'
+      'are '
+      + ('used without their label' if number_of['unlabeled'] else 'left out')
     )
-  single = [
-    content.classes[k] for k in np.flatnonzero(content.counts('labeled') == 1)
-  ]
+  counts = np.bincount(labeled, minlength=len(content.classes))
+  single = [content.classes[k] for k in np.flatnonzero(counts == 1)]
   if single:
     lines.append(
       f'a single labeled image of class {listing.shown(single)}: it is trained '

@@ -210,6 +210,12 @@ def _checked_labels(
     )
   words = y.dtype.kind == 'O' and all(isinstance(word, str) for word in y)
   if words or y.dtype.kind in 'US':
+    try:
+      y = np.char.decode(y, 'utf-8') if y.dtype.kind == 'S' else y
+    except UnicodeDecodeError as error:
+      raise errors.UserError(
+        f'{name} has bytes that are not UTF-8 ({error}): save the words as text'
+      ) from error
     y = y.astype(str)
     return y, (y != '') & (y != '-1')
   if y.dtype.kind in 'iu':

@@ -144,6 +144,32 @@ class FolderTest(parameterized.TestCase):
       folders.save(picture, self.photos / place / 'same.png')
     self.refused('1 pair of', f'{one}/same.png', f'{other}/same.png')
 
+  def test_copies_are_left_out_where_nothing_is_unlabeled(self):
+    self.make(unlabeled=0)
+    one = self.photos / 'labelled' / 'cat' / '0.png'
+    (one.parent / '9.png').write_bytes(one.read_bytes())
+    source = self.load()
+    self.assertLen(source.train.images, 12)
+    self.assertLen(source.files.train, 12)
+    self.assertTrue((source.train.labels >= 0).all())
+    self.assertIn('they are left out', '\n'.join(source.report))
+
+  def test_the_report_counts_readable_images(self):
+    self.make(labeled=2, validation=1)
+    for path in ('labelled/cat/0.png', 'unlabelled/0.png', 'test/dog/0.png'):
+      (self.photos / path).write_bytes(b'')
+    report = '\n'.join(self.load(skip_damaged=True).report)
+    for line in (
+      'cat 1, dog 2, owl 2',
+      '8 unlabeled images',
+      '5 test images',
+      'a single labeled image of class cat',
+    ):
+      self.assertIn(line, report)
+    for name in folders.CLASSES:
+      (self.photos / f'validation/{name}/0.png').write_bytes(b'')
+    self.refused('every validation image', 'is damaged', skip_damaged=True)
+
   def test_copies_of_one_class_are_used_once(self):
     self.make()
     first = self.photos / 'labelled' / 'cat' / '0.png'
