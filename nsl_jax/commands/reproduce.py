@@ -138,7 +138,7 @@ def _parser() -> cli.Parser:
   )
   parser.add_argument(
     '--workdir',
-    default='runs',
+    default=pathlib.Path('runs'),
     type=cli.path_of('--workdir'),
     help='folder that contains a folder per row (default: runs)',
   )

@@ -177,6 +177,8 @@ class BenchTest(absltest.TestCase):
         '--startup ignores --model',
       ),
       (['--method=ns3l:pases=1', '--image=8x8x1'], 'pases'),
+      (['--batch=0+0'], 'must have at least one labeled image'),
+      (['--config=configs/folder.py:dir=photos'], 'leaves settings open'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):
         bench.main(words)

@@ -36,6 +36,8 @@ class CommandTest(PlotsTest):
     self.assertStartsWith(str(raised.exception), f'{empty} has no seed_')
     self.assertNotIn('\n', str(raised.exception))
     self.assertFalse(out.exists())
+    with self.assertRaisesRegex(errors.UserError, 'must end in .png'):
+      plot.main([str(self.one), '--out=x.jpg'])
 
   def test_needs_a_run(self):
     with contextlib.redirect_stderr(io.StringIO()) as told:

@@ -1,5 +1,7 @@
 """The ledger: rows by id, their files, and the table made from them."""
 
+import contextlib
+import io
 import pathlib
 
 from absl.testing import absltest
@@ -22,6 +24,14 @@ class ReproduceTest(absltest.TestCase):
     cited = lines['DN-T1-c-pi-1000']
     self.assertNotIn('--row', cited)
     self.assertIn('cited', cited)
+
+  def test_the_list_refuses_what_it_would_ignore(self):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+      reproduce.main(['--list', 'DIG'])
+    self.assertLen(printed.getvalue().splitlines(), 2)
+    for words in (['--row', 'DIG-1'], ['--seeds', '3'], ['--workdir', 'x']):
+      with self.assertRaisesRegex(errors.UserError, f'ignores {words[0]}'):
+        reproduce.main(['--list', 'DIG', *words])
 
   def test_rows_are_found_by_words_in_any_case(self):
     ids = lambda *words: [row.id for row in rows.search(words)]
