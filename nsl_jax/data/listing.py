@@ -11,7 +11,7 @@ import csv
 import os
 import pathlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def files_below(
         yield pathlib.Path(at, name)
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
   raise errors.UserError(
     f'{error.filename} cannot be read ({error.strerror}): make it readable, or '
     'move it away'
@@ -120,7 +120,6 @@ def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in sorted(folder.iterdir()) if path.is_dir()]
   except OSError as error:
     _refuse(error)
-    raise
 
 
 def _inner_folders(folder: pathlib.Path) -> str:

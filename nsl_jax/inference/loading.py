@@ -144,12 +144,12 @@ def _step_of(folder: files.Path, weights: str) -> int:
     for line in lines
     if line['kind'] == 'eval' and line['step'] in steps[weights]
   }
-  if not held:
-    raise errors.UserError(
-      f'{folder / "metrics.jsonl"} has no evaluation of the best weights: '
-      'restore it, or use --weights=last'
-    )
   if weights == 'best':  # of a better one that was just being written
+    if not held:
+      raise errors.UserError(
+        f'{folder / "metrics.jsonl"} has no evaluation of the best weights: '
+        'restore it, or use --weights=last'
+      )
     return min(held, key=lambda step: (held[step], step))
   return steps[weights][-1]
 

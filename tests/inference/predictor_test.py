@@ -322,6 +322,14 @@ class RunTest(parameterized.TestCase):
     with self.assertRaisesRegex(errors.UserError, 'use a new --workdir'):
       loading.load(folder)
 
+  def test_a_run_without_its_metrics(self):
+    folder = self.root / 'unmeasured'
+    shutil.copytree(self.root / 'run', folder)
+    (folder / 'seed_0' / 'metrics.jsonl').write_text('')
+    with self.assertRaisesRegex(errors.UserError, 'use --weights=last'):
+      loading.load(folder, weights='best')
+    loading.load(folder, weights='last')
+
   def test_damaged_facts(self):
     folder = self.root / 'damaged'
     shutil.copytree(self.root / 'run', folder)
