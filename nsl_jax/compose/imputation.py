@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from nsl_jax import errors
 from nsl_jax.compose import bilevel, tasks
 from nsl_jax.types import (
   Array,
@@ -137,6 +138,12 @@ def last_layer_meta_gradient(
   """
   value, held = passes.held(params)
   outputs, stats = passes.student_view(params)
+  if outputs.features is outputs.logits:
+    raise errors.UserError(
+      'l2i gradient=last_layer needs the features before the last layer, and '
+      'this network returns logits only: let it return Outputs, or set '
+      'gradient=nested'
+    )
   true = jax.nn.one_hot(meta_y, z.shape[-1], dtype=z.dtype)
   change = bilevel.last_layer_gradient(
     outputs.features,

@@ -8,6 +8,7 @@ in the released code (F-L1).
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -149,9 +150,10 @@ def _recipe(
   )
   tasks.check_method(components, name, host_options, supported)
   try:
-    return HOSTS[name](components, **host_options)
+    inspect.signature(HOSTS[name]).bind(components, **host_options)
   except TypeError as error:
     raise errors.UserError(f'l2i host {name!r}: {error}') from error
+  return HOSTS[name](components, **host_options)
 
 
 def impute_and_learn(

@@ -234,12 +234,10 @@ def _set_ramps(fields: Any, steps: int) -> None:
   for name, value in list(fields.items()):
     if isinstance(value, ml_collections.ConfigDict):
       _set_ramps(value, steps)
-    elif name == 'ramp_steps' and value == OPEN:
-      fields[name] = (
-        steps if full_length else steps // config_options.RAMP_SHARE
-      )
-    elif name == 'hold_steps' and value == OPEN:
-      del fields[name]  # follows from the ramp, see `config_options`
+    elif name == 'ramp_steps' and value == OPEN and full_length:
+      fields[name] = steps
+    elif name in ('ramp_steps', 'hold_steps') and value == OPEN:
+      del fields[name]  # follows from the steps, see `config_options`
 
 
 def _chosen(

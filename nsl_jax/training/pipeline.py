@@ -100,6 +100,12 @@ def split_of(
   """
   labels = source.train.labels
   if not source.num_classes:
+    for name in ('imbalance', 'imbalance_unlabeled'):
+      if config.data[name] != 1.0:
+        raise errors.UserError(
+          f'config.data.{name}={config.data[name]}: images with points have no '
+          'classes; set it to 1'
+        )
     labels = np.where(sources.has_label(labels), 0, -1).astype(np.int32)
   return splits.make(
     labels,

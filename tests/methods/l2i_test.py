@@ -26,6 +26,7 @@ from model_helpers import quick_jit
 from nsl_jax import errors, methods, optimizers
 from nsl_jax.compose import combinators
 from nsl_jax.methods import mixmatch, pseudo_label_l2i
+from nsl_jax.types import Model, Outputs
 
 MIXMATCH = dict(
   name='mixmatch',
@@ -146,6 +147,19 @@ class StepTest(parameterized.TestCase):
       -np.log(softmax(h @ w)[np.arange(5), y]).mean(),
       rtol=1e-5,
     )
+
+  def test_the_last_layer_of_a_network_without_features(self):
+    tools = tools_of()
+
+    def logits_only(*args, **options):
+      outputs, stats = tools.model.apply(*args, **options)
+      return Outputs(*[outputs.logits] * 3), stats
+
+    tools = tools._replace(model=Model(tools.model.init, logits_only))
+    method = build(STUDENT, tools, gradient='last_layer')
+    state = method.init(jax.random.key(0))
+    with self.assertRaisesRegex(errors.UserError, 'returns logits only'):
+      method.update(state, batch_of(), jax.random.key(1))
 
   def test_who_sees_which_view(self):
     """The inner step has the view that the host learns the unlabeled images

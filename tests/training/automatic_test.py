@@ -105,6 +105,12 @@ class ResolveTest(parameterized.TestCase):
     )
     ramp, hold = found.method.ramp_steps, found.method.hold_steps
     self.assertEqual((ramp, hold), (found.steps // 4, found.steps // 20))
+    found, _ = automatic.resolve(
+      config(overrides=[('method.name', 'dual_student')]),
+      source((8000, 8000), 60_000, shape=(2, 2, 1)),
+    )
+    ramp, hold = found.method.ramp_steps, found.method.hold_steps
+    self.assertEqual((found.steps, ramp, hold), (20_000, 1600, 320))
 
   def test_the_config_is_open(self):
     self.assertTrue(automatic.is_open(config()))
