@@ -149,13 +149,13 @@ class StepTest(parameterized.TestCase):
     )
 
   def test_the_last_layer_of_a_network_without_features(self):
-    tools = tools_of()
+    model = tools_of().model
 
     def logits_only(*args, **options):
-      outputs, stats = tools.model.apply(*args, **options)
+      outputs, stats = model.apply(*args, **options)
       return Outputs(*[outputs.logits] * 3), stats
 
-    tools = tools._replace(model=Model(tools.model.init, logits_only))
+    tools = tools_of()._replace(model=Model(model.init, logits_only))
     method = build(STUDENT, tools, gradient='last_layer')
     state = method.init(jax.random.key(0))
     with self.assertRaisesRegex(errors.UserError, 'returns logits only'):
