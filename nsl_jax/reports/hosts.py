@@ -13,7 +13,15 @@ from nsl_jax.training import summary
 
 _ALONE = 'Supervised'
 _SAME = ('seeds', 'split_sha256')  # of a pair
-_HEADER = ('data', 'host', 'alone', 'difference by seed', 'lower', 'steps')
+_HEADER = (
+  'rows',
+  'data',
+  'host',
+  'alone',
+  'difference by seed',
+  'lower',
+  'steps',
+)
 
 
 def _host(row: rows.Row, added: str) -> str | None:
@@ -34,6 +42,7 @@ def _line(
   change = summary.score(changes, '', '%')
   text = summary.plus_minus(change['mean'], change['std'])
   return [
+    f'{alone["row"]}, {result["row"]}',
     f'{row.data}@{row.labels}',
     host,
     *(
@@ -87,7 +96,7 @@ def table(results: Iterable[tables.Result], match: str, added: str) -> str:
       f'no result of a row that starts with {match!r} has {added} and one of '
       'its host at the same steps, seeds and splits'
     )
-  header = [*_HEADER[:3], f'with {name}', *_HEADER[3:]]
+  header = [*_HEADER[:4], f'with {name}', *_HEADER[4:]]
   return '\n'.join(
     '| ' + ' | '.join(cells) + ' |'
     for cells in (header, ['---'] * len(header), *lines)

@@ -37,6 +37,7 @@ class HostsTest(parameterized.TestCase):
       cells_of(text),
       [
         [
+          'FM-SSL-6, FM-SSL-7',
           'fashion_mnist@250',
           'MixMatch',
           '20.00 ± 0.50',
@@ -51,12 +52,12 @@ class HostsTest(parameterized.TestCase):
   def test_one_seed_has_no_deviation(self):
     pair = result_of(_HOST, [10.0]), result_of(_WITH, [10.5])
     (cells,) = cells_of(hosts.table(pair, '', 'NS3L'))
-    self.assertEqual(cells[4:6], ['+0.50', '0 of 1'])
+    self.assertEqual(cells[5:7], ['+0.50', '0 of 1'])
 
   def test_alone_it_is_on_supervised_training(self):
     pair = result_of('FM-SSL-1', [10.0]), result_of('FM-SSL-8', [9.0])
     (cells,) = cells_of(hosts.table(pair, 'FM-SSL', 'NS3L'))
-    self.assertEqual((cells[1], cells[4]), ('Supervised', '-1.00'))
+    self.assertEqual((cells[2], cells[5]), ('Supervised', '-1.00'))
 
   def test_another_share_of_unknown_classes_is_another_host(self):
     text = hosts.table(
@@ -69,7 +70,7 @@ class HostsTest(parameterized.TestCase):
       'NS3L',
     )
     (cells,) = cells_of(text)
-    self.assertEqual(cells[2:5], ['20.00 ± 0.50', '19.00 ± 0.50', '-1.00'])
+    self.assertEqual(cells[3:6], ['20.00 ± 0.50', '19.00 ± 0.50', '-1.00'])
 
   @parameterized.parameters(
     dict(steps=2000),
@@ -106,7 +107,7 @@ class CommandTest(temporary.FolderTestCase):
     mark = '<!-- table: python -m nsl_jax report --match FM-SSL --with NS3L -->'
     text = f'before\n{mark}\nold\n<!-- end -->\nbehind'
     filled = marked.fill(text, self.folder)
-    self.assertStartsWith(filled, f'before\n{mark}\n\n| data | host |')
+    self.assertStartsWith(filled, f'before\n{mark}\n\n| rows | data | host |')
     self.assertEndsWith(filled, '|\n\n<!-- end -->\nbehind')
     self.assertNotIn('old', filled)
     self.assertEqual(marked.fill(filled, self.folder), filled)
