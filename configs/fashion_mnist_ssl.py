@@ -3,7 +3,7 @@ r"""Every method on Fashion-MNIST with few labels, at one budget.
 python -m nsl_jax.main --config=configs/fashion_mnist_ssl.py:method=mixmatch
 
 Paper: none, these rows are ours.
-Ours, test error in % over 3 seeds at 2,000 steps: FM-SSL-1 21.91 +- 1.68, -6
+Ours, test error in % over 3 seeds at 2,000 steps: FM-SSL-1 21.88 +- 1.41, -6
 23.80 +- 2.24, -7 20.43 +- 2.25, -8 20.71 +- 1.48, -10 19.49 +- 0.38, -11 19.97
 +- 0.69, -12 19.32 +- 0.88, -13 19.84 +- 0.86, -14 19.33 +- 0.63, -15 19.36 +-
 0.75, -16 19.47 +- 0.50, -17 19.37 +- 0.59, -18 19.68 +- 0.81. FM-SSL-2 ... -5
