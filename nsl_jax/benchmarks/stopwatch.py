@@ -4,6 +4,7 @@ The speed of a machine drifts: only times measured together have valid ratios.
 """
 
 import resource
+import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,8 @@ from nsl_jax.data import normalize, sampler
 from nsl_jax.training import feed, kernels, sharding as mesh_lib, train_step
 from nsl_jax.types import Array, Data, Method, State
 
-_WARM_UP = 2
+_WARM_UP = 2, 8  # least and most untimed calls
+_STILL = 4 * 2**20  # bytes that the process may grow in one of them
 IMAGES = 4096
 _Name = TypeVar('_Name', bound=Hashable)
 Predict = Callable[[State, Array], Any]
@@ -207,16 +209,36 @@ def in_turn(
   Returns:
     Milliseconds per step, of every call.
   """
+  _warm_up([subject.call for subject in subjects.values()])
   calls = -(-steps // setting.steps_per_call)
   step_ms: dict[_Name, list[float]] = {name: [] for name in subjects}
-  for at in tqdm.trange(-_WARM_UP, calls, desc='timing', leave=False):
+  for _ in tqdm.trange(calls, desc='timing', leave=False):
     for name, subject in subjects.items():
       begun = time.perf_counter()
       subject.call()
       seconds = time.perf_counter() - begun
-      if at >= 0:
-        step_ms[name].append(1e3 * seconds / setting.steps_per_call)
+      step_ms[name].append(1e3 * seconds / setting.steps_per_call)
   return step_ms
+
+
+def _warm_up(calls: Sequence[Callable[[], None]]) -> None:
+  """Calls all until the memory of the process no longer grows: a step in which
+  it does takes up to twice as long.
+  """
+  least, most = _WARM_UP
+  for done in range(most):
+    before = _peak_of_process()
+    for call in calls:
+      call()
+    grown = _peak_of_process() - before
+    if done + 1 >= least and grown < _STILL:
+      return
+
+
+def _peak_of_process() -> float:
+  """Bytes; the system counts in KiB, macOS in bytes."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return float(peak if sys.platform == 'darwin' else 1024 * peak)
 
 
 def peak_memory_mb() -> float:
@@ -224,5 +246,5 @@ def peak_memory_mb() -> float:
   stats = jax.local_devices()[0].memory_stats() or {}
   peak = stats.get('peak_bytes_in_use')
   if peak is None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = _peak_of_process()
   return peak / 2**20

@@ -30,6 +30,18 @@ class StopwatchTest(absltest.TestCase):
     self.assertEqual(''.join(called[-6:]), 'ababab')
     self.assertGreater(len(called), 6)  # some came before, untimed
 
+  def test_untimed_calls_end_once_memory_is_still(self):
+    for sizes, calls in (  # in MB, before and after the calls
+      ([100, 100, 100, 100], 2),
+      ([100, 200, 200, 300, 300, 300], 3),
+      ([*range(100, 900, 50)], 8),  # grows for ever
+    ):
+      peaks = iter([2**20 * size for size in sizes])
+      called = []
+      with mock.patch.object(stopwatch, '_peak_of_process', side_effect=peaks):
+        stopwatch._warm_up([lambda: called.append(1)])
+      self.assertLen(called, calls)
+
   def test_ratio_is_the_median_of_neighbors(self):
     self.assertEqual(step_times.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]), 3.0)
 
@@ -56,7 +68,7 @@ class StopwatchTest(absltest.TestCase):
   def test_bench_takes_a_pair_inference_and_bfloat16(self):
     printed = io.StringIO()
     with (
-      mock.patch.object(stopwatch, '_WARM_UP', 1),
+      mock.patch.object(stopwatch, '_WARM_UP', (1, 1)),
       contextlib.redirect_stdout(printed),
     ):
       bench.main(

@@ -121,7 +121,7 @@ class MeasureTest(absltest.TestCase):
       mock.patch.object(table7, 'LABELED', 2),
       mock.patch.object(table7, 'UNLABELED', 2),
       mock.patch.object(table7, '_SHAPE', (8, 8, 3)),
-      mock.patch.object(stopwatch, '_WARM_UP', 1),
+      mock.patch.object(stopwatch, '_WARM_UP', (1, 1)),
       contextlib.redirect_stdout(printed),
     ):
       reproduce.main(
