@@ -15,10 +15,6 @@ TERMS = {
   'pi': dict(weight=20.0, ramp='sigmoid'),
   'vat': dict(weight=0.3, ramp='sigmoid', mode='exact'),
 }
-# On MixMatch NS3L takes the mixed labels, without a further pass (F-N5).
-_NS3L_ON_MIXMATCH = dict(
-  weight=5.0, ramp='none', sampler='threshold', threshold=0.05, passes=1
-)
 _RAMP_SHARE = 0.25
 
 
@@ -273,11 +269,11 @@ def _finish_open(
 def _fields_of(term: str, host: str, data: str) -> dict:
   """The values of a term on a method and data."""
   fields = choose('term', term, TERMS)
-  if term == 'ns3l' and host == 'mixmatch':
-    changed = {'weight': 2.0} if data.startswith(('svhn', 'stl10')) else {}
-    if data in ('folder', 'npz'):
-      changed = {'threshold': None}  # by the number of classes
-    return dict(_NS3L_ON_MIXMATCH, **changed)
+  if term == 'ns3l' and data in ('folder', 'npz'):
+    return {}  # the defaults on the method, which may follow from the images
+  if term == 'ns3l' and host == 'mixmatch':  # else the defaults there
+    lower = data.startswith(('svhn', 'stl10'))
+    return dict(threshold=0.05, **({'weight': 2.0} if lower else {}))
   if term == 'vat' and data.startswith('svhn'):
     return dict(fields, eps=1.0)
   return fields
@@ -291,9 +287,10 @@ def finish(
   host = config.method.get('host', config.method)
   for name in filter(None, arg.terms.split('+')):
     fields = _fields_of(name, host.name, config.data.name)
-    ramp = round(_RAMP_SHARE * config.steps) if config.steps > 0 else -1
-    ramp = 0 if fields['ramp'] == 'none' else ramp
-    host.terms[name] = dict(fields, ramp_steps=ramp)  # -1 until steps are known
+    host.terms[name] = dict(fields)
+    if fields.get('ramp', 'none') != 'none':
+      ramp = round(_RAMP_SHARE * config.steps) if config.steps > 0 else -1
+      host.terms[name].ramp_steps = ramp  # -1 until steps are known
   if arg.terms or arg.smoke:
     config.row = ''  # no longer what the paper ran
   if config.steps < 0:  # open until the images are read

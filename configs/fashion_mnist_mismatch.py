@@ -8,7 +8,8 @@ Ours, test error in % over 3 seeds at 2,000 steps: FM-OPEN-1 28.43 +- 0.89, -2
 0.53, -7 26.17 +- 0.20, -8 27.38 +- 0.40, -9 27.04 +- 1.26, -10 27.13 +- 0.63,
 -11 26.58 +- 0.61, -12 27.74 +- 1.37, -13 27.76 +- 1.28, -14 28.12 +- 1.06, -15
 28.55 +- 0.94.
-Time: 20,000 steps; at 2,000 a seed took 1.4 to 5 minutes on one CPU core.
+Time: 20,000 steps; at 2,000 a seed took 1.4 to 21 minutes on one CPU core,
+the longer ones beside other work.
 Arguments: mismatch=50, or 0, 25, 75, 100, share of the unlabeled classes that
 are unknown, in %; method=fixmatch, or fixmatch_ns3l, supervised; labels=150.
 

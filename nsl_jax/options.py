@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from nsl_jax import errors
 
-__all__ = ['Option', 'check', 'declare', 'of', 'table']
+__all__ = ['Option', 'call', 'check', 'declare', 'of', 'table']
 
 Part = Callable[..., Any]
 Limit = str | tuple[Any, ...] | Part
@@ -131,6 +131,25 @@ def _docs(text: str) -> dict[str, str]:
     else:
       name = None
   return doc_of
+
+
+def call(part: Part, name: str, /, *args: Any, **values: Any) -> Any:
+  """Calls a part.
+
+  Args:
+    part: the part.
+    name: it, in messages.
+    *args: further arguments.
+    **values: its options.
+
+  Raises:
+    errors.UserError: if it has no such option, or needs another.
+  """
+  try:
+    inspect.signature(part).bind(*args, **values)
+  except TypeError as error:
+    raise errors.UserError(f'{name}: {error}') from error
+  return part(*args, **values)
 
 
 def check(part: Part, values: Mapping[str, Any], prefix: str) -> None:

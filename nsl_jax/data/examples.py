@@ -90,9 +90,16 @@ def take(source: Source, train: np.ndarray, test: np.ndarray) -> Source:
       for paths, rows in zip(source.files, (train, test))
     )
   )
+
+  def at(part: Arrays, rows: np.ndarray) -> Arrays:
+    images = part.images
+    if hasattr(images, 'part'):  # decoded as they are read
+      return Arrays(images.part(rows), part.labels[rows])
+    return Arrays(images[rows], part.labels[rows])
+
   return source._replace(
-    train=Arrays(*(part[train] for part in source.train)),
-    test=Arrays(*(part[test] for part in source.test)),
+    train=at(source.train, train),
+    test=at(source.test, test),
     validation=validation,
     files=files,
   )

@@ -55,11 +55,6 @@ class Listing(NamedTuple):
   labels: Mapping[str, np.ndarray]
   skipped: Mapping[str, int]
 
-  def counts(self, part: str) -> np.ndarray:
-    """Number of images of each class in a part, i64[K]."""
-    labels = self.labels[part]
-    return np.bincount(labels[labels >= 0], minlength=len(self.classes))
-
 
 def shown(items: Sequence[object], most: int = _SHOWN) -> str:
   """The first items in words, and how many more there are."""
@@ -85,16 +80,16 @@ def files_below(
   Raises:
     errors.UserError: if a folder cannot be read.
   """
-  real_of: dict[str, str] = {}
+  real_of: dict[pathlib.Path, str] = {}
 
   def count(reason: str, number: int = 1) -> None:
     skipped[reason] = skipped.get(reason, 0) + number
 
   for at, inner, names in os.walk(folder, followlinks=True, onerror=_refuse):
-    real = real_of[at] = os.path.realpath(at)
-    above = map(str, pathlib.Path(at).parents)
-    if any(real_of.get(parent) == real for parent in above):  # a link to it
-      inner.clear()
+    path = pathlib.Path(at)
+    real = real_of[path] = os.path.realpath(at)
+    if any(real_of.get(above) == real for above in path.parents):
+      inner.clear()  # a link to a folder above it
       continue
     hidden = [name for name in inner if name.startswith(('.', '__MACOSX'))]
     count('hidden folders', len(hidden))
@@ -105,7 +100,7 @@ def files_below(
       elif pathlib.PurePath(name).suffix.lower() not in SUFFIXES:
         count('files that are not images')
       else:
-        yield pathlib.Path(at, name)
+        yield path / name
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -58,7 +58,7 @@ class Images:
     """`paths` in `folder` of undamaged files; the others see `Facts`."""
     self._folder, self._paths, self._form = folder, paths, form
     self.codes, self.histogram = codes, histogram
-    self._rows = range(len(paths))
+    self._rows = np.arange(len(paths))
     self._there = np.zeros(len(paths), bool)
     place = cache.directory()
     try:
@@ -84,21 +84,22 @@ class Images:
 
   def __getitem__(self, key: Any) -> Any:
     if isinstance(key, slice):
-      part = object.__new__(Images)
-      part.__dict__.update(self.__dict__)
-      part._rows = self._rows[key]
-      part.codes = {
-        at: self.codes[row]
-        for at, row in enumerate(part._rows)
-        if row in self.codes
-      }
-      return part
-    at = np.asarray(key)
-    if at.dtype == bool:
-      at = np.flatnonzero(at)
-    rows = self._rows.start + self._rows.step * at
+      return self.part(np.arange(len(self))[key])
+    rows = self._rows[key]
     self._decode(np.unique(rows))
     return np.asarray(self._kept[rows])
+
+  def part(self, rows: np.ndarray) -> 'Images':
+    """The images at these rows i64[n], without reading them."""
+    part = object.__new__(Images)
+    part.__dict__.update(self.__dict__)
+    part._rows = self._rows[rows]
+    part.codes = {
+      at: self.codes[row]
+      for at, row in enumerate(rows.tolist())
+      if row in self.codes
+    }
+    return part
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
     return self[np.arange(len(self))]

@@ -343,8 +343,9 @@ def _classes(
     if labels.dtype.kind == 'O' and any(map(_is_missing, labels)):
       raise ValueError('Input y contains NaN')
     classes, codes = np.unique(labels, return_inverse=True)
-    if all(isinstance(label, (int, float)) for label in classes.tolist()):
-      classes = np.array(classes.tolist())  # also of a column of objects
+    numbers = all(isinstance(label, (int, float)) for label in classes)
+    if classes.dtype == object and numbers:
+      classes = np.array(classes.tolist())  # predictions would be objects, too
   except TypeError as error:
     raise ValueError(
       f'Unknown label type: y mixes kinds of labels ({error})'

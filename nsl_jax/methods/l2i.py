@@ -8,7 +8,6 @@ in the released code (F-L1).
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -149,11 +148,10 @@ def _recipe(
     TASKS if name == 'pseudo_label_l2i' else (tasks.CLASSIFICATION.name,)
   )
   tasks.check_method(components, name, host_options, supported)
-  try:
-    inspect.signature(HOSTS[name]).bind(components, **host_options)
-  except TypeError as error:
-    raise errors.UserError(f'l2i host {name!r}: {error}') from error
-  return HOSTS[name](components, **host_options)
+  recipe: combinators.SingleNetworkMethod = options.call(
+    HOSTS[name], f'l2i host {name!r}', components, **host_options
+  )
+  return recipe
 
 
 def impute_and_learn(

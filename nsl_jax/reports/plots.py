@@ -62,18 +62,22 @@ def _draw(
   panel: axes_lib.Axes, curve: Curve, label: str, at: int
 ) -> lines_lib.Line2D:
   steps, values = curve
-  color = _COLORS[at % len(_COLORS)]
+  kind = style.line(at, _COLORS)
   (line,) = panel.plot(
     steps,
     values.mean(0),
-    color=color,
     label=label,
-    linestyle=('-', '--', ':')[at // len(_COLORS) % 3],
+    **kind,
     marker='o' if len(steps) == 1 else '',
   )
   if len(values) > 1:
     panel.fill_between(
-      steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0
+      steps,
+      values.min(0),
+      values.max(0),
+      color=kind['color'],
+      alpha=0.2,
+      linewidth=0,
     )
   return line
 

@@ -4,7 +4,7 @@ Figures do not use pyplot, which has windows, backends and global state.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -13,6 +13,7 @@ from matplotlib import axes as axes_lib, figure as figure_lib
 # Okabe and Ito's palette for color-blind readers.
 BLUE, ORANGE, GREEN, PINK = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
 GRAY = '#767676'
+_LINES = ('-', '--', ':')
 
 
 class Drawing(NamedTuple):
@@ -40,6 +41,12 @@ def new(
   )
   panels = figure.subplots(rows, columns, squeeze=False)
   return figure, list(panels.flat)
+
+
+def line(at: int, colors: Sequence[str]) -> dict[str, Any]:
+  """Color and line style of line `at`; a color returns in another style."""
+  again, color = divmod(at, len(colors))
+  return {'color': colors[color], 'linestyle': _LINES[again % len(_LINES)]}
 
 
 def legend_below(

@@ -5,7 +5,6 @@ ramp of the paper's main row. No file here imports a method.
 """
 
 import importlib
-import inspect
 import pkgutil
 import types
 from collections.abc import Mapping
@@ -55,11 +54,7 @@ def build(name: str, **fields: Any) -> Term:
     errors.UserError: for an unknown term or option.
   """
   make = find(name).build
-  try:
-    inspect.signature(make).bind(**fields)
-  except TypeError as error:
-    raise errors.UserError(f'term {name!r}: {error}') from error
-  term: Term = make(**fields)
+  term: Term = options.call(make, f'term {name!r}', **fields)
   if not callable(term):
     raise errors.UserError(
       f'term {name!r} returns {type(term).__name__}: return a function '

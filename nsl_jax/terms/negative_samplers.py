@@ -5,7 +5,6 @@ A sampler maps (probabilities, per-image tables, key) to a mask bool[N, K]. It
 redraws at every step, without replacement; the paper states neither (F-N17).
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -197,12 +196,8 @@ def _entry(name: str) -> tuple[Callable[..., Sampler], tuple[str, ...]]:
 
 def build(name: str, **fields: Any) -> Sampler:
   """The sampler of this name with the options `fields`."""
-  make = _entry(name)[0]
-  try:
-    inspect.signature(make).bind(**fields)
-  except TypeError as error:
-    raise errors.UserError(f'sampler {name!r}: {error}') from error
-  return make(**fields)
+  sampler: Sampler = options.call(find(name), f'sampler {name!r}', **fields)
+  return sampler
 
 
 def per_image_tables(name: str) -> tuple[str, ...]:

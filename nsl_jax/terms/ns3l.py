@@ -19,6 +19,10 @@ DEFAULTS: dict[str, Any] = {
   'ramp': 'sigmoid',
   'ramp_steps': 50_000,
 }
+# On MixMatch: from the mixed labels, without a further pass or a ramp (F-N5).
+DEFAULTS_ON: dict[str, dict[str, Any]] = {
+  'mixmatch': {'weight': 5.0, 'ramp': 'none', 'ramp_steps': 0, 'passes': 1}
+}
 
 
 @options.declare(

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from nsl_jax import errors, methods, models
+from nsl_jax import errors, models
 from nsl_jax.data import normalize, sources
 from nsl_jax.training import config_options
 
@@ -31,14 +31,6 @@ _LINES = 100
 # with 16 labels a class of CIFAR-10 validation errors stayed at 78 %, where 10,
 # reached at the end of the run, led to 54 %, and supervised training to 62 %.
 _GENTLE = {'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}}
-# NS3L on MixMatch takes the mixed labels, without a further pass or a ramp
-# (F-N5): its options on other methods, and there.
-_NS3L_ON_MIXMATCH = {
-  'passes': (2, 1),
-  'weight': (1.0, 5.0),
-  'ramp': ('sigmoid', 'none'),
-  'ramp_steps': (OPEN, 0),
-}
 _STRONG = 'randaugment:2,cutout:0.5'
 _AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
 _FIELDS = (
@@ -129,20 +121,15 @@ def _set_method(
 ) -> str:
   """Sets method, network, views and batch; gives the reason for the network."""
   shape = source.train.images.shape[1:]
+  of_features = shape[:2] == (1, 1)
   unlabeled = _unlabeled(config, source)
   if config.method.name == config_options.AUTO:
-    of_features = shape[0] == shape[1] == 1
     # With two labels a class of digits MixMatch on features came to 53 to 86 %
     # accuracy on the unlabeled rows, Mean Teacher to 71 to 79.
     name = 'mean_teacher' if of_features else 'mixmatch'
     name = name if unlabeled else 'supervised'
     terms = config.method.get('terms', {})
     config.method = dict(name=name, terms=terms, **_GENTLE.get(name, {}))
-    if name == 'mixmatch' and 'ns3l' in terms:
-      fields = config.method.terms.ns3l
-      for field, (elsewhere, value) in _NS3L_ON_MIXMATCH.items():
-        if fields.get(field, elsewhere) == elsewhere:
-          fields[field] = value
   reason = ''
   if config.model.name == config_options.AUTO:
     name, fields, reason = models.choose(
@@ -153,19 +140,14 @@ def _set_method(
   if config.data.augment == config_options.AUTO:
     config.data.augment = _view(shape)
   if config.data.strong == config_options.AUTO:
-    learner = config.method.get('host', config.method)
-    on_labels = learner.name in config_options.WEAK_STRONG or learner.get(
-      'positives'
-    )
-    harder = on_labels and shape[:2] != (1, 1)
+    harder = config_options.is_weak_strong(config.method) and not of_features
     config.data.strong = f'{config.data.augment},{_STRONG}' if harder else ''
   if config.data.normalize == config_options.AUTO:
     config.data.normalize = _normalization(source.train.images)
-  terms = config.method.get('host', config.method).get('terms', {})
-  labels_alone = config.method.name == 'supervised' and not terms
-  given = config.method.name not in methods.names()  # by its own module
-  if not unlabeled and not labels_alone and not given:
-    needs = ', '.join(terms) or config.method.name
+  uses = config_options.uses_unlabeled(config.method)
+  if uses and not unlabeled:
+    terms = config_options.learner_of(config.method).get('terms')
+    needs = ', '.join(terms or [config.method.name])
     raise errors.UserError(
       f'the {source.name} data have no unlabeled images, which {needs} needs: '
       'add some, or use method=supervised without terms'
@@ -175,7 +157,7 @@ def _set_method(
   if config.batch.get('holdout') == OPEN:
     config.batch.holdout = config.batch.labeled
   if config.batch.unlabeled == OPEN:
-    config.batch.unlabeled = 0 if labels_alone or not unlabeled else _BATCH
+    config.batch.unlabeled = _BATCH if unlabeled and uses is not False else 0
   return reason
 
 

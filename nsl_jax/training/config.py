@@ -227,8 +227,10 @@ def _set(config: Config, field: str, text: str) -> None:
   _add_term(config, section)
   config_options.complete(config)
   fields = _section(config, section, field)
-  if section == 'model' and fields.name == config_options.AUTO:
-    # Checked once the network is chosen.
+  of_term = section.startswith('method.terms.')
+  part = config.method if of_term else config.model
+  if (of_term or section == 'model') and part.name == config_options.AUTO:
+    # Checked once the network or method is chosen.
     fields[name] = _value(text)
     return
   if name not in fields:

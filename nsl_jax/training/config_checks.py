@@ -6,14 +6,13 @@ from typing import Any
 
 from ml_collections import ConfigDict as Config
 
-from nsl_jax import errors, methods, models, optimizers, options
+from nsl_jax import errors, models, optimizers, options
 from nsl_jax.compose import tasks
 from nsl_jax.data import sources
 from nsl_jax.options import Option
 from nsl_jax.training import config_options, evaluate, kernels, summary
 from nsl_jax.types import Task
 
-_LABELED_ONLY = ('supervised', 'mean_label')  # methods
 _CHOICES = {
   'precision': ('float32', 'tf32', 'bfloat16'),
   'eval.batch_norm': evaluate.STATISTICS,
@@ -110,24 +109,10 @@ def _check_imbalance(fields: Config) -> None:
     )
 
 
-def _terms(config: Config) -> Mapping[str, Any]:
-  return config.method.get('host', config.method).get('terms', {})
-
-
-def is_labeled_only(config: Config) -> bool:
-  """Whether no loss of the method or of a term is on unlabeled images."""
-  return not _terms(config) and config.method.name in _LABELED_ONLY
-
-
 def _check_unlabeled(config: Config) -> None:
-  given = config.method.name not in methods.names()  # by its own module
-  if (
-    config.batch.unlabeled
-    or is_labeled_only(config)
-    or (given and not _terms(config))
-  ):
+  if config.batch.unlabeled or not config_options.uses_unlabeled(config.method):
     return
-  terms = _terms(config)
+  terms = config_options.learner_of(config.method).get('terms')
   part = f'config.method.name={config.method.name}'
   if terms:
     part = f'config.method.terms {", ".join(terms)}'

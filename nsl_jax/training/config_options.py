@@ -24,8 +24,9 @@ from nsl_jax.terms import negative_samplers
 
 AUTO = 'auto'  # a name that follows from the images, see `automatic`
 _HOST = 'pseudo_label_l2i'  # of l2i, where no config names another
+_LABELED_ONLY = ('supervised', 'mean_label')  # methods
 # Methods whose strong view is a harder one than that of all images.
-WEAK_STRONG = ('fixmatch', 'flexmatch', 'freematch', 'softmatch')
+_WEAK_STRONG = ('fixmatch', 'flexmatch', 'freematch', 'softmatch')
 RAMP_SHARE = 4  # a ramp that no config sets takes 1 / 4 of the run at most
 
 
@@ -39,6 +40,37 @@ def complete(config: Config) -> None:
     _complete_method(config.method, config.steps)
   if 'host' in config.method and 'holdout' not in config.batch:
     config.batch.holdout = config.batch.labeled
+
+
+def learner_of(method: Config) -> Config:
+  """The fields of the method, or of its host, which have the terms."""
+  return method.get('host', method)
+
+
+def uses_unlabeled(method: Config) -> bool | None:
+  """Whether a loss is on unlabeled images; None for a method by its own module,
+  which alone knows.
+  """
+  if learner_of(method).get('terms'):
+    return True
+  if method.name not in methods.names():
+    return None
+  return method.name not in _LABELED_ONLY
+
+
+def uses_strong_view(method: Config) -> bool | None:
+  """Whether it trains on a strong view; None as of `uses_unlabeled`."""
+  name = learner_of(method).name
+  if name not in methods.names():
+    return None
+  return name == 'dnll' or is_weak_strong(method)
+
+
+def is_weak_strong(method: Config) -> bool:
+  """Whether predictions for a weak view are labels of a harder one."""
+  learner = learner_of(method)
+  positives = learner.get('positives') is not None  # of a pair
+  return learner.name in _WEAK_STRONG or positives
 
 
 def add_host(fields: Config) -> None:
@@ -59,28 +91,24 @@ def _complete_method(fields: Config, steps: int) -> None:
   for name, part in _nested(fields).items():
     fill(fields[name], options.of(part), steps)
   for name, term in fields.get('terms', {}).items():
-    fill(term, term_options(name, term), steps)
+    fill(term, term_options(name, term, fields.name), steps)
 
 
 def fill(
   fields: Config, declared: Mapping[str, Option], steps: int = 0
 ) -> None:
   """Adds the options that are not set; of a run of so many steps."""
-  for name, option in declared.items():
-    if name not in fields:
-      value = option.default
-      if name == 'ramp_steps':
-        value = min(value, steps // RAMP_SHARE)  # -1 while steps are open
-      elif name == 'hold_steps' and value:
-        value = _hold(value, fields.ramp_steps, declared['ramp_steps'].default)
-      fields[name] = value
-
-
-def _hold(hold: int, ramp: int, default_ramp: int) -> int:
-  """Length of an epoch of the weight, so that its ramp keeps the number of
-  epochs of the defaults; -1 while that of the ramp is open.
-  """
-  return ramp if ramp < 0 else max(1, round(hold * ramp / default_ramp))
+  missing = [name for name in declared if name not in fields]
+  for name in missing:
+    fields[name] = declared[name].default
+  if 'ramp_steps' in missing:  # -1 while steps are open
+    fields.ramp_steps = min(fields.ramp_steps, steps // RAMP_SHARE)
+  ramp = declared['ramp_steps'].default if 'ramp_steps' in declared else 0
+  if 'hold_steps' in missing and fields.hold_steps and ramp:
+    # The ramp keeps its number of epochs; -1 while its length is open.
+    share = fields.ramp_steps / ramp
+    hold = max(1, round(fields.hold_steps * share)) if share >= 0 else -1
+    fields.hold_steps = hold
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, options.Part]:
@@ -104,8 +132,12 @@ def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
   return declared
 
 
-def term_options(name: str, fields: Mapping[str, Any]) -> dict[str, Option]:
-  """The options of a term, of its weight and of its sampler."""
+def term_options(
+  name: str, fields: Mapping[str, Any], host: str = ''
+) -> dict[str, Option]:
+  """The options of a term, of its weight and of its sampler; on a host that has
+  defaults of its own with these.
+  """
   term = terms_lib.find(fields.get('module') or name)
   declared = options.of(schedules.ramped)
   for field, value in term.DEFAULTS.items():
@@ -115,6 +147,8 @@ def term_options(name: str, fields: Mapping[str, Any]) -> dict[str, Option]:
     declared |= sampler_options(
       {'sampler': declared['sampler'].default, **fields}
     )
+  for field, value in getattr(term, 'DEFAULTS_ON', {}).get(host, {}).items():
+    declared[field] = declared[field]._replace(default=value)
   return declared
 
 

@@ -9,12 +9,11 @@ import ml_collections
 import numpy as np
 from flax import traverse_util
 
-from nsl_jax import errors, methods, models
+from nsl_jax import errors, models
 from nsl_jax.data import sources, splits
 from nsl_jax.papers import rows
 from nsl_jax.training import (
   config as config_lib,
-  config_checks,
   config_options,
   pipeline,
   workdir,
@@ -122,12 +121,11 @@ def of_horizons(config: ml_collections.ConfigDict) -> Iterator[str]:
 
 def of_views(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Warnings of a strong view without a use, and of one that is missing."""
-  name = config.method.get('host', config.method).name
-  strong = config.data.strong
-  given = name not in methods.names()  # by its own module
-  if strong and not given and name not in ('dnll', *config_options.WEAK_STRONG):
+  method, strong = config.method, config.data.strong
+  name = config_options.learner_of(method).name
+  if strong and config_options.uses_strong_view(method) is False:
     yield f'config.data.strong={strong} is not used: {name} has no strong view'
-  elif not strong and name in config_options.WEAK_STRONG:
+  elif not strong and config_options.is_weak_strong(method):
     yield (
       f'config.data.strong is empty: the strong view of {name} is drawn like '
       'the weak one'
@@ -147,7 +145,8 @@ def of_batch(config: ml_collections.ConfigDict) -> Iterator[str]:
   """Warning of unlabeled images in the batches of a method without a use for
   them.
   """
-  if config.batch.unlabeled and config_checks.is_labeled_only(config):
+  uses = config_options.uses_unlabeled(config.method)
+  if config.batch.unlabeled and uses is False:
     yield (
       f'config.batch.unlabeled={config.batch.unlabeled}, but no loss uses '
       'unlabeled images: they only enter the statistics of batch '

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from nsl_jax import errors
-from nsl_jax.data import duplicates, normalize, on_demand, resize
+from nsl_jax.data import duplicates, examples, normalize, on_demand, resize
 from nsl_jax.data.datasets import folder as folder_lib
 
 
@@ -103,6 +103,17 @@ class ImagesTest(parameterized.TestCase):
       self.assertLen(read, 3)  # what was read is kept
       images[1:2][:]  # a part of a part, still not read
       self.assertLen(read, 3)
+
+  def test_some_of_them_are_not_decoded_either(self):
+    source = self.load(True)
+    rows, codes = np.array([5, 0, 2]), source.train.images.codes
+    part = examples.take(source, rows, np.arange(1)).train.images
+    self.assertIsInstance(part, on_demand.Images)
+    self.assertFalse(part._there.any())
+    self.assertEqual(
+      part.codes, {at: codes[row] for at, row in enumerate(rows)}
+    )
+    np.testing.assert_array_equal(part, source.train.images[rows])
 
   def test_file_that_is_gone(self):
     images = self.load(True).train.images

@@ -79,7 +79,11 @@ class ResolveTest(parameterized.TestCase):
     )
     features = source((8, 8), 100, shape=(1, 1, 4))
     found, _ = automatic.resolve(config(',terms=ns3l'), features)
-    self.assertEqual(found.method.terms.ns3l.passes, 2)
+    fields = found.method.terms.ns3l
+    self.assertEqual(
+      (fields.passes, fields.weight, fields.ramp_steps),
+      (2, 1.0, found.steps // 4),
+    )
 
   @parameterized.parameters(
     (',method=ns3l', 'no unlabeled images, which ns3l needs'),

@@ -1,9 +1,11 @@
 """Configs from the command line: fields, options, and what is refused."""
 
+import ml_collections
 from absl.testing import absltest, parameterized
 from config_files import NAMES
 
 from nsl_jax import errors, methods
+from nsl_jax.options import Option
 from nsl_jax.training import config as config_lib, config_checks, config_options
 
 
@@ -84,6 +86,29 @@ class OverrideTest(parameterized.TestCase):
     fields = self.load(*words).method
     fields = fields.terms.dnll if term else fields
     self.assertEqual((fields.ramp_steps, fields.hold_steps), (500, hold))
+
+  def test_defaults_of_a_term_on_its_host(self):
+    for method, passes, ramp in (('mixmatch', 1, 'none'), ('pi', 2, 'sigmoid')):
+      config = self.load(f'method.name={method}', 'method.terms.ns3l.weight=3')
+      fields = config.method.terms.ns3l
+      self.assertEqual(
+        (fields.weight, fields.passes, fields.ramp), (3.0, passes, ramp)
+      )
+    open_config = self.load(
+      'method.terms.ns3l.weight=3',
+      argument='configs/folder.py:dir=photos,terms=ns3l',
+    )
+    self.assertEqual(open_config.method.terms.ns3l.to_dict(), {'weight': 3})
+
+  def test_an_epoch_of_a_weight_without_a_ramp(self):
+    declared = {
+      name: Option(name, default, int, '', '')
+      for name, default in (('hold_steps', 7), ('ramp_steps', 0))
+    }
+    for names in (['hold_steps'], ['hold_steps', 'ramp_steps']):
+      fields = ml_collections.ConfigDict()
+      config_options.fill(fields, {n: declared[n] for n in names}, 100)
+      self.assertEqual(fields.hold_steps, 7)
 
   def test_a_method_from_elsewhere_may_do_without_unlabeled_images(self):
     name = 'nsl_jax.methods.supervised:build'

@@ -100,13 +100,22 @@ class ResumeTest(DigitsRunTestCase):
     ):
       experiment.run(_config(), folder)
 
+  def refused_with(self, other, folder, message):
+    """What `other` makes of the data is refused."""
+    load = pipeline.load_source
+    with (
+      absltest.mock.patch.object(
+        pipeline, 'load_source', lambda config: other(load(config))
+      ),
+      self.assertRaisesRegex(errors.UserError, message),
+    ):
+      experiment.run(_config(), folder)
+
   def test_the_same_rows_of_another_order_are_refused(self):
     """A data set prepared anew has the same labels, but other images there."""
     folder = self.finished()
-    load = pipeline.load_source
 
-    def other(config):
-      source = load(config)
+    def other(source):
       images, labels = source.train
       moved = images.copy()
       for k in range(10):
@@ -114,33 +123,20 @@ class ResumeTest(DigitsRunTestCase):
         moved[rows] = images[np.roll(rows, 1)]
       return source._replace(train=source.train._replace(images=moved))
 
-    self.enterContext(
-      absltest.mock.patch.object(pipeline, 'load_source', other)
-    )
-    for finished in True, False:
-      if not finished:
-        (folder / 'seed_0' / 'result.json').unlink()
-      with self.assertRaisesRegex(
-        errors.UserError, 'split.npz has other images or labels than'
-      ):
-        experiment.run(_config(), folder)
+    message = 'split.npz has other images or labels than'
+    self.refused_with(other, folder, message)
+    (folder / 'seed_0' / 'result.json').unlink()
+    self.refused_with(other, folder, message)
 
   def test_other_test_images_are_refused(self):
     """The errors of two seeds would be of different images."""
     folder = self.finished()
-    load = pipeline.load_source
-
-    def other(config):
-      source = load(config)
-      return source._replace(
-        test=source.test._replace(
-          images=source.test.images[1:], labels=source.test.labels[1:]
-        )
+    other = lambda source: source._replace(
+      test=source.test._replace(
+        images=source.test.images[1:], labels=source.test.labels[1:]
       )
-
-    with absltest.mock.patch.object(pipeline, 'load_source', other):
-      with self.assertRaisesRegex(errors.UserError, 'with other test images'):
-        experiment.run(_config(), folder)
+    )
+    self.refused_with(other, folder, 'with other test images')
     path = folder / 'seed_0' / 'split.npz'
     with np.load(path) as file:  # as older versions wrote it
       np.savez(path, **{k: v for k, v in file.items() if k != 'test_sha256'})

@@ -22,7 +22,7 @@ from nsl_jax.data.examples import Arrays, Files, Source, counts_text, take
 _SAMPLE = 1000  # files whose sizes decide the size of the images
 _SIZES = (32, 64, 96, 128, 160, 192, 224)  # that are chosen among
 _KEPT = 224  # pixels; images that all have the same smaller size keep it
-_TRAINING = ('labeled', 'validation', 'unlabeled')  # parts, in their order
+_PARTS = ('labeled', 'validation', 'unlabeled', 'test')  # in their order
 
 
 @options.declare(size='>= 0', fit=resize.FITS, channels=(0, 1, 3))
@@ -52,11 +52,9 @@ def load(
       image to evaluate on is also an image to train on.
   """
   content = listing.scan(folder)
-  paths = [
-    path for part in (*_TRAINING, 'test') for path in content.paths[part]
-  ]
+  paths = [path for part in _PARTS for path in content.paths[part]]
   form = choose_form(content.folder, paths, size, fit, channels)
-  sizes = [len(content.paths[part]) for part in (*_TRAINING, 'test')]
+  sizes = [len(content.paths[part]) for part in _PARTS]
   part_of = np.repeat(np.arange(4), sizes)
   decoded_images = _decode(content.folder, paths, form, cache_dir, part_of)
   if decoded_images.damaged and not skip_damaged:
@@ -74,9 +72,7 @@ def load(
     row for row in range(len(paths)) if row not in decoded_images.damaged
   ]
   part_of = part_of[readable]
-  labels = np.concatenate([content.labels[p] for p in (*_TRAINING, 'test')])[
-    readable
-  ]
+  labels = np.concatenate([content.labels[p] for p in _PARTS])[readable]
   paths = [paths[row] for row in readable]
   _check_left(content, labels, part_of)
   drop = _check_copies(content, decoded_images.images, paths, labels, part_of)
@@ -191,7 +187,7 @@ def _check_left(
       f'every labeled image of class {listing.shown(gone)} in {content.folder} '
       'is damaged: replace one, or remove the class'
     )
-  for at, part in enumerate((*_TRAINING, 'test')):
+  for at, part in enumerate(_PARTS):
     if content.paths[part] and not (part_of == at).any():
       raise errors.UserError(
         f'every {part} image of {content.folder} is damaged: replace one, or '
@@ -244,7 +240,7 @@ def _report(
 ) -> tuple[str, ...]:
   """What was found of readable images, and what was skipped."""
   labeled = labels[part_of == 0]
-  number_of = dict(zip((*_TRAINING, 'test'), np.bincount(part_of, minlength=4)))
+  number_of = dict(zip(_PARTS, np.bincount(part_of, minlength=4)))
   lines = [
     f'{content.folder}: {len(content.classes)} classes with labeled images '
     f'({counts_text(content.classes, labeled)}), '
