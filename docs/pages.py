@@ -15,7 +15,7 @@ from unittest import mock
 from nsl_jax import __main__ as main_lib
 from nsl_jax.commands import cli
 from nsl_jax.papers import rows
-from nsl_jax.reports import tables
+from nsl_jax.reports import ledger
 from nsl_jax.training import summary
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -123,7 +123,7 @@ def _minutes(seconds: float) -> str:
   return f'{seconds / 60:.0f} min' if seconds > 90 else f'{seconds:.0f} s'
 
 
-def _ours(row: rows.Row, results: list[tables.Result]) -> list[list[str]]:
+def _ours(row: rows.Row, results: list[ledger.Result]) -> list[list[str]]:
   """Number, budget and time of each result of a row."""
   found = []
   for result in results:
@@ -145,7 +145,7 @@ def _ours(row: rows.Row, results: list[tables.Result]) -> list[list[str]]:
   return found or [['', '', '']]
 
 
-def _config(name: str, results: list[tables.Result]) -> list[str]:
+def _config(name: str, results: list[ledger.Result]) -> list[str]:
   """What the page says of one config."""
   path = f'configs/{name}.py'
   header = _header(ROOT / path)
@@ -197,7 +197,7 @@ def configs() -> str:
     '`python -m nsl_jax report` says why. A row without *ours* is not run. '
     'How rows are named is in [How we read the papers](readings.md#row-ids).',
   ]
-  results = tables.read(ROOT / 'results')
+  results = ledger.read(ROOT / 'results')
   for name in (*_FIRST, *names):
     parts += _config(name, results)
   return '\n\n'.join(filter(None, parts)) + '\n'

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from repository import ROOT
 
 from nsl_jax.papers import rows
-from nsl_jax.reports import tables
+from nsl_jax.reports import ledger
 from nsl_jax.training import config as config_lib
 
 NAMES = sorted(
@@ -49,10 +49,10 @@ def rows_of(name):
   ]
 
 
-def ledger():
+def results_by_row():
   """Row id -> its results."""
   found = collections.defaultdict(list)
-  for result in tables.read(ROOT / 'results'):
+  for result in ledger.read(ROOT / 'results'):
     for row_id in result['row'].split():
       found[row_id].append(result)
   return found
@@ -78,7 +78,7 @@ class HeaderTest(parameterized.TestCase):
 
   @parameterized.parameters(*NAMES)
   def test_our_numbers_are_those_of_the_ledger(self, name):
-    text, results = header(name), ledger()
+    text, results = header(name), results_by_row()
     known = numbers(text)
     ours = [r for row in rows_of(name) for r in results[row.id]]
     valid = [r for r in ours if not r.get('outdated') and r['kind'] == 'run']

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from nsl_jax import errors, files
 from nsl_jax.commands import cli
-from nsl_jax.reports import against, differences, hosts, marked, tables
+from nsl_jax.reports import against, differences, hosts, ledger, marked, tables
 
 # By what selects a mode: what else acts in it. All others print a table.
 _ACTS_IN = {
@@ -35,7 +35,7 @@ def _draw(
   """Writes a figure and its numbers."""
   if path.suffix != '.png':
     raise errors.UserError(f'--figure {path}: name a .png file')
-  results = tables.read(folder)
+  results = ledger.read(folder)
   if by:
     points = against.of_results(results, match, by)
     picture, lines = against.picture(points, by), against.lines(points)
@@ -118,9 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   if options.workdirs:
     text = tables.of_runs(options.workdirs)
   elif options.added:
-    text = hosts.table(tables.read(folder), options.match, options.added)
+    text = hosts.table(ledger.read(folder), options.match, options.added)
   elif options.bench is None:
-    text = tables.table(tables.read(folder), options.match)
+    text = tables.table(ledger.read(folder), options.match)
   else:
     text = tables.times(folder, options.bench)
   if options.out is None:

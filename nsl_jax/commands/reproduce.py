@@ -6,6 +6,9 @@ the run, to WORKDIR/ROW-SIZE/, or to the folder of --ledger, from which `python
 -m nsl_jax report` makes its tables; for a figure also the image and its
 numbers, to figures/ in that folder. Rows of a table of times are measured
 together and printed. `python -m nsl_jax plot` plots the curves of a run.
+
+Jobs of a cluster can train one seed each: --first_seed 2 is the third. The
+report joins their files, if they are in one folder.
 """
 
 import pathlib
@@ -47,14 +50,24 @@ def list_rows(selected: list[rows.Row]) -> str:
 def file_name(row_id: str, content: dict[str, Any], platform: str) -> str:
   """Name of the ledger file of a result."""
   size = f'reduced{content["steps"]}' if content['reduced'] else 'full'
-  seeds = len(content['seeds'])
-  return f'{row_id}-{platform}-{size}-seeds{seeds}.json'
+  first, count = min(content['seeds']), len(content['seeds'])
+  seeds = f'seeds{count}'
+  if first:
+    seeds = f'seeds{first}-{first + count - 1}' if count > 1 else f'seed{first}'
+  return f'{row_id}-{platform}-{size}-{seeds}.json'
 
 
 def _run(
-  row: rows.Row, *, seeds: int, reduced: int, workdir: files.Path
+  row: rows.Row,
+  *,
+  first_seed: int,
+  seeds: int,
+  reduced: int,
+  workdir: files.Path,
 ) -> dict[str, Any]:
   config = config_lib.load(row.config, seeds=seeds, reduced=reduced)
+  with config.unlocked():
+    config.seed = first_seed
   if row.id not in config.row.split():
     raise errors.UserError(f'{row.config} is row {config.row}, not {row.id}')
   return experiment.run(config, workdir)
@@ -66,6 +79,7 @@ def reproduce(
   seeds: int,
   reduced: int,
   workdir: files.Path,
+  first_seed: int = 0,
   ledger: pathlib.Path | None = None,
 ) -> pathlib.Path:
   """Trains the seeds of a row, or plots or times it, and writes its file.
@@ -75,21 +89,28 @@ def reproduce(
     seeds: number of seeds.
     reduced: steps to train, every horizon scaled; 0 for all.
     workdir: folder that contains the row's folder.
+    first_seed: number of the first seed; not of figures and times.
     ledger: folder of the file; None for the row's folder.
 
   Returns:
     The path of the file.
 
   Raises:
-    errors.UserError: if the row has no command, or `ledger` is not a writable
-      folder.
+    errors.UserError: if the row has no command, cannot start at another seed,
+      or `ledger` is not a writable folder.
   """
   if row.kind == 'cited':
     raise errors.UserError(
       f'row {row.id} is cited from another paper and cannot be run: '
       f'{row.method}, {row.model}'
     )
+  if first_seed and row.kind != 'run':
+    raise errors.UserError(
+      f'--first_seed={first_seed}: row {row.id} is a {row.kind}, which needs '
+      'all of its seeds at once'
+    )
   size = f'reduced{reduced}' if reduced else 'full'
+  size += f'-from{first_seed}' if first_seed else ''
   folder = workdir / f'{row.id}-{size}'
   results = folder if ledger is None else ledger
   files.make_folder(results, '--workdir' if ledger is None else '--ledger')
@@ -101,7 +122,9 @@ def reproduce(
   elif row.kind == 'timing':
     content, name = table7.run(seeds=seeds, reduced=reduced), table7.TABLE
   else:
-    content = _run(row, seeds=seeds, reduced=reduced, workdir=folder)
+    content = _run(
+      row, first_seed=first_seed, seeds=seeds, reduced=reduced, workdir=folder
+    )
   path = results / file_name(name, content, jax.default_backend())
   workdir_lib.write_json(path, content)
   return path
@@ -129,6 +152,13 @@ def _parser() -> cli.Parser:
   )
   parser.add_argument('--row', help='id of the row to run, such as NS-T6-8')
   parser.add_argument('--seeds', type=int, default=1, help='number of seeds')
+  parser.add_argument(
+    '--first_seed',
+    type=int,
+    default=0,
+    metavar='SEED',
+    help='first of these seeds, to train the seeds of a row in several jobs',
+  )
   parser.add_argument(
     '--reduced',
     type=int,
@@ -172,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds=options.seeds,
     reduced=options.reduced,
     workdir=options.workdir,
+    first_seed=options.first_seed,
     ledger=options.ledger,
   )
   print(f'{options.row}: {_headline(workdir_lib.read_json(path))} -> {path}')

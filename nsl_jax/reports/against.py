@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nsl_jax import errors
 from nsl_jax.papers import rows
-from nsl_jax.reports import style, tables
+from nsl_jax.reports import ledger, style, tables
 
 _COLORS = (style.GRAY, style.BLUE, style.ORANGE, style.GREEN, style.PINK)
 
@@ -36,7 +36,7 @@ class Point(NamedTuple):
 
 
 def of_results(
-  results: Iterable[tables.Result], prefix: str, argument: str
+  results: Iterable[ledger.Result], prefix: str, argument: str
 ) -> list[Point]:
   """The runs of all rows whose config has that argument, by method and value.
 

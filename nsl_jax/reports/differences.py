@@ -12,7 +12,7 @@ from matplotlib import axes as axes_lib
 
 from nsl_jax import errors
 from nsl_jax.papers import rows
-from nsl_jax.reports import style, tables
+from nsl_jax.reports import ledger, style, tables
 
 _TICKS = (-30, -10, -5, -2, -1, 0, 1, 2, 5, 10, 30)
 
@@ -40,7 +40,7 @@ class Difference(NamedTuple):
 
 
 def of_results(
-  results: Iterable[tables.Result], match: str = ''
+  results: Iterable[ledger.Result], match: str = ''
 ) -> list[Difference]:
   """The differences of all rows with a number in their paper, except baselines
   and outdated results; of several runs of a row, a full and a reduced one with
@@ -80,8 +80,8 @@ def of_results(
   if not chosen:
     raise errors.UserError(
       f'no result of a row that starts with {match!r} has a reported number '
-      'and a run of its baseline at the same steps and seeds: run both by '
-      'python -m nsl_jax reproduce'
+      'and a run of its baseline at the same steps with the same seeds: run '
+      'both by python -m nsl_jax reproduce'
     )
   order = list(rows.read())
   return sorted(chosen.values(), key=lambda d: (d.reduced, order.index(d.row)))

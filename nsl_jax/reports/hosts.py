@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from nsl_jax import errors
 from nsl_jax.papers import rows
-from nsl_jax.reports import tables
+from nsl_jax.reports import ledger, tables
 from nsl_jax.training import summary
 
 _ALONE = 'Supervised'
@@ -33,7 +33,7 @@ def _host(row: rows.Row, added: str) -> str | None:
 
 
 def _line(
-  row: rows.Row, result: tables.Result, host: str, alone: tables.Result
+  row: rows.Row, result: ledger.Result, host: str, alone: ledger.Result
 ) -> list[str]:
   pairs = zip(
     result['score']['per_seed'], alone['score']['per_seed'], strict=True
@@ -55,7 +55,7 @@ def _line(
   ]
 
 
-def table(results: Iterable[tables.Result], match: str, added: str) -> str:
+def table(results: Iterable[ledger.Result], match: str, added: str) -> str:
   """A Markdown table of hosts, with the mean and the sample standard deviation
   of the differences by seed.
 

@@ -8,7 +8,7 @@ report --match ID -->` (with `--with NAME` behind it, or `--bench NAME`), and
 import pathlib
 import re
 
-from nsl_jax.reports import hosts, tables
+from nsl_jax.reports import hosts, ledger, tables
 
 _BLOCK = re.compile(
   r'(<!-- table: python -m nsl_jax report '
@@ -27,7 +27,7 @@ def fill(text: str, folder: pathlib.Path) -> str:
   Raises:
     errors.UserError: if the ledger has nothing for a mark.
   """
-  results = tables.read(folder)
+  results = ledger.read(folder)
 
   def block(match: re.Match[str]) -> str:
     head, kind, name, added, end = match.groups()

@@ -1,6 +1,7 @@
 """Tables of the ledger: our results and those of the papers."""
 
 import pathlib
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from nsl_jax.benchmarks import (
   table7,
 )
 from nsl_jax.papers import rows
+from nsl_jax.reports import ledger
 from nsl_jax.training import summary, workdir as workdir_lib
 
 _HEADER = (
@@ -29,33 +31,6 @@ _HEADER = (
   'protocol',
   'device',
 )
-_REQUIRED = ('row', 'kind', 'seeds', 'steps', 'full_steps', 'reduced', 'device')
-_OF_RUNS = ('score', 'protocol')  # not in figures
-
-Result = dict[str, Any]
-
-
-def read(folder: pathlib.Path) -> list[Result]:
-  """Every result of the ledger.
-
-  Raises:
-    errors.UserError: if there is no such folder, or a file is not a result.
-  """
-  if not folder.is_dir():
-    raise errors.UserError(
-      f'no ledger in {folder}: python -m nsl_jax reproduce --row ID makes it'
-    )
-  results = []
-  for path in sorted(folder.glob('*.json')):
-    content = workdir_lib.read_json(path)
-    required = _REQUIRED + _OF_RUNS * (content.get('kind') == 'run')
-    missing = [field for field in required if field not in content]
-    if missing:
-      raise errors.UserError(
-        f'{path} is not a result file: it lacks {missing[0]}'
-      )
-    results.append(content)
-  return results
 
 
 def reported_error(row: rows.Row) -> float | None:
@@ -65,40 +40,44 @@ def reported_error(row: rows.Row) -> float | None:
   return row.reported
 
 
-def budget(result: Result) -> tuple[Any, ...]:
-  """What runs must share to be compared: steps, number of seeds, platform."""
-  platform = result['device'].partition('(')[2].partition(';')[0]
-  return result['steps'], len(result['seeds']), platform
+def budget(result: ledger.Result) -> tuple[Any, ...]:
+  """What runs must share to be compared: steps and platform."""
+  return result['steps'], ledger.platform(result)
 
 
 def _difference(value: float | None) -> str:
   return '' if value is None else f'{value:+.2f}'
 
 
-def _mark(result: Result) -> str:
+def _mark(result: ledger.Result) -> str:
   """A dagger if the code now gives another number, see `outdated`."""
   return ' †' if result.get('outdated') else ''
 
 
-def _footnotes(chosen: Sequence[Result]) -> str:
+def _footnotes(chosen: Sequence[ledger.Result]) -> str:
   """The reasons of marked results, each once."""
   reasons = dict.fromkeys(filter(None, (r.get('outdated') for r in chosen)))
   return ''.join(f'\n\n† {reason}' for reason in reasons)
 
 
 def measured_difference(
-  row: rows.Row, result: Result, runs: Iterable[Result]
+  row: rows.Row, result: ledger.Result, runs: Iterable[ledger.Result]
 ) -> float | None:
   """A result less that of the row's baseline at the same budget, if there is
-  one; in %. Outdated results are compared only with each other."""
-  same = [
-    run['score']['mean']
-    for run in runs
-    if run['row'] == row.baseline
-    and budget(run) == budget(result)
-    and run.get('outdated') == result.get('outdated')
-  ]
-  return result['score']['mean'] - same[0] if same else None
+  one; in %. Of a baseline with more seeds those of the result count. Outdated
+  results are compared only with each other."""
+  seeds = result['seeds']
+  for run in runs:
+    if (
+      run['row'] == row.baseline
+      and budget(run) == budget(result)
+      and run.get('outdated') == result.get('outdated')
+      and set(seeds) <= set(run['seeds'])
+    ):
+      of_seed = dict(zip(run['seeds'], run['score']['per_seed'], strict=True))
+      same = statistics.fmean(of_seed[seed] for seed in seeds)
+      return result['score']['mean'] - same
+  return None
 
 
 def reported_difference(row: rows.Row) -> float | None:
@@ -110,13 +89,15 @@ def reported_difference(row: rows.Row) -> float | None:
   return error - base_error
 
 
-def steps_of(result: Result) -> str:
+def steps_of(result: ledger.Result) -> str:
   """Its steps, and those of the full protocol where it is reduced."""
   reduced = f' (reduced from {result["full_steps"]})' * result['reduced']
   return f'{result["steps"]}{reduced}'
 
 
-def _line(row: rows.Row, result: Result, runs: Iterable[Result]) -> list[str]:
+def _line(
+  row: rows.Row, result: ledger.Result, runs: Iterable[ledger.Result]
+) -> list[str]:
   score = result['score']
   note = result.get('data_note')
   return [
@@ -134,7 +115,7 @@ def _line(row: rows.Row, result: Result, runs: Iterable[Result]) -> list[str]:
   ]
 
 
-def _timings(results: list[Result], match: str) -> str:
+def _timings(results: list[ledger.Result], match: str) -> str:
   """The tables of times (DN-T7), each with its device.
 
   Raises:
@@ -152,7 +133,7 @@ def _timings(results: list[Result], match: str) -> str:
   return '\n\n'.join(tables_text)
 
 
-def runs_by_row(results: Iterable[Result]) -> list[Result]:
+def runs_by_row(results: Iterable[ledger.Result]) -> list[ledger.Result]:
   """The runs, once for each row that they reproduce, which `row` names."""
   known_rows = rows.read()
   return [
@@ -164,7 +145,7 @@ def runs_by_row(results: Iterable[Result]) -> list[Result]:
   ]
 
 
-def table(results: list[Result], match: str) -> str:
+def table(results: list[ledger.Result], match: str) -> str:
   """The Markdown table of the results whose row starts with `match`, or of the
   times of such rows.
 

@@ -16,7 +16,7 @@ from nsl_jax import errors
 from nsl_jax.benchmarks import stopwatch, table7
 from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
-from nsl_jax.reports import tables
+from nsl_jax.reports import ledger
 from nsl_jax.training import assembly, sharding as mesh_lib
 from nsl_jax.types import Batch
 
@@ -134,7 +134,7 @@ class MeasureTest(absltest.TestCase):
       )
     path = folder / 'DN-T7-cpu-reduced2-seeds1.json'
     content = json.loads(path.read_text())
-    self.assertEqual(tables.read(folder), [content])
+    self.assertEqual(ledger.read(folder), [content])
     self.assertEqual(
       (content['row'], content['kind']), ('DN-T7-1 DN-T7-2 DN-T7-3', 'timing')
     )

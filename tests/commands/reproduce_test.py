@@ -3,6 +3,8 @@
 import contextlib
 import io
 import pathlib
+import tempfile
+from unittest import mock
 
 from absl.testing import absltest
 from ledger_inputs import result_of
@@ -10,7 +12,8 @@ from ledger_inputs import result_of
 from nsl_jax import errors
 from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
-from nsl_jax.training import config as config_lib
+from nsl_jax.reports import ledger
+from nsl_jax.training import config as config_lib, workdir as workdir_lib
 
 
 class ReproduceTest(absltest.TestCase):
@@ -59,6 +62,48 @@ class ReproduceTest(absltest.TestCase):
     self.assertEqual(
       name('NS-T6-8', short, 'cpu'), 'NS-T6-8-cpu-reduced3000-seeds3.json'
     )
+    for seeds, word in (([2], 'seed2'), ([2, 3, 4], 'seeds2-4')):
+      self.assertEqual(
+        name('NS-T6-8', full | {'seeds': seeds}, 'cpu'),
+        f'NS-T6-8-cpu-full-{word}.json',
+      )
+
+  def test_a_seed_trained_alone_is_that_of_the_row(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    row, load = rows.find('DIG-1'), config_lib.load
+
+    def load_for_one_device(*args, **kwargs):
+      config = load(*args, **kwargs)
+      with config.unlocked():
+        config.devices = 1
+      return config
+
+    self.enterContext(
+      mock.patch.object(config_lib, 'load', load_for_one_device)
+    )
+
+    def train(**options):
+      return reproduce.reproduce(
+        row, reduced=40, workdir=folder, ledger=folder / 'out', **options
+      )
+
+    train(seeds=1)
+    second = train(seeds=1, first_seed=1)
+    self.assertEqual(second.name, 'DIG-1-cpu-reduced40-seed1.json')
+    (joined,) = ledger.read(folder / 'out')
+    together = workdir_lib.read_json(train(seeds=2))
+    for field in ('row', 'seeds', 'score', 'split_sha256', 'steps'):
+      self.assertEqual(joined[field], together[field])
+
+  def test_a_figure_needs_its_seeds_at_once(self):
+    with self.assertRaisesRegex(errors.UserError, 'NS-F2 is a figure'):
+      reproduce.reproduce(
+        rows.find('NS-F2'),
+        seeds=1,
+        reduced=0,
+        workdir=pathlib.Path('/nowhere'),
+        first_seed=1,
+      )
 
   def test_rows_without_a_command(self):
     with self.assertRaisesRegex(errors.UserError, 'cannot be run'):

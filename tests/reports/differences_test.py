@@ -13,7 +13,7 @@ from repository import ROOT
 
 from nsl_jax import errors
 from nsl_jax.commands import report
-from nsl_jax.reports import differences, tables
+from nsl_jax.reports import differences, ledger
 
 FULL = dict(steps=29000, reduced=False)
 
@@ -78,7 +78,7 @@ class DifferencesTest(absltest.TestCase):
   def test_the_figure_of_the_page_is_that_of_the_ledger(self):
     path = ROOT / 'results' / 'figures' / 'differences.csv'
     expected = differences.lines(
-      differences.of_results(tables.read(ROOT / 'results'))
+      differences.of_results(ledger.read(ROOT / 'results'))
     )
     lines = list(csv.DictReader(io.StringIO(path.read_text())))
     self.assertEqual(

@@ -12,7 +12,7 @@ from repository import ROOT
 from nsl_jax import errors
 from nsl_jax.commands import report
 from nsl_jax.papers import rows
-from nsl_jax.reports import marked, tables
+from nsl_jax.reports import ledger, marked, tables
 
 
 class RunsTest(absltest.TestCase):
@@ -51,7 +51,7 @@ class ReportTest(temporary.FolderTestCase):
       result_of('NS-T6-7', [13.0, 14.5]),
       result_of('NS-T6-1', [11.0, 11.0], steps=29000, reduced=False),
     )
-    lines = tables.table(tables.read(self.folder), 'NS-T6').splitlines()
+    lines = tables.table(ledger.read(self.folder), 'NS-T6').splitlines()
     self.assertLen(lines, 5)
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[0], 'NS-T6-7')
@@ -61,13 +61,23 @@ class ReportTest(temporary.FolderTestCase):
     self.assertEqual(cells[7], '2')
     self.assertIn('reduced from 29000', cells[8])
 
+  def test_of_a_baseline_with_more_seeds_those_of_the_row_count(self):
+    self._write(
+      result_of('NS-T6-1', [14.0, 15.0, 19.0]),
+      result_of('NS-T6-7', [13.0, 14.5]),
+      result_of('NS-T6-8', [13.0], seeds=[3]),
+    )
+    lines = tables.table(ledger.read(self.folder), 'NS-T6').splitlines()
+    changes = [line.split(' | ')[6] for line in lines[-2:]]
+    self.assertEqual(changes, ['-0.75', ''])
+
   def test_without_one_from_the_row_of_the_host(self):
     self._write(
       result_of('L2-T3-1', [40.0]),
       result_of('L2-T3-4', [37.0]),
       result_of('L2-T3-13', [10.0]),
     )
-    lines = tables.table(tables.read(self.folder), 'L2-T3').splitlines()
+    lines = tables.table(ledger.read(self.folder), 'L2-T3').splitlines()
     found = [
       [cell.strip() for cell in line.strip('|').split('|')][2:7:2]
       for line in lines[-3:]
@@ -83,7 +93,7 @@ class ReportTest(temporary.FolderTestCase):
 
   def test_without_a_host_there_is_no_difference(self):
     self._write(result_of('DN-T6-1', [40.0]), result_of('DN-T6-2', [37.0]))
-    lines = tables.table(tables.read(self.folder), 'DN-T6').splitlines()
+    lines = tables.table(ledger.read(self.folder), 'DN-T6').splitlines()
     for line in lines[-2:]:
       cells = [cell.strip() for cell in line.strip('|').split('|')]
       self.assertEqual((cells[4], cells[6]), ('', ''))
@@ -93,7 +103,7 @@ class ReportTest(temporary.FolderTestCase):
       result_of('NS-T6-7', [13.0]),
       result_of('NS-T6-1', [11.0], steps=29000, reduced=False),
     )
-    lines = tables.table(tables.read(self.folder), 'NS-T6-7').splitlines()
+    lines = tables.table(ledger.read(self.folder), 'NS-T6-7').splitlines()
     cells = [cell.strip() for cell in lines[-1].strip('|').split('|')]
     self.assertEqual(cells[6], '')
 
@@ -103,7 +113,7 @@ class ReportTest(temporary.FolderTestCase):
       result_of('NS-T6-7', [13.0]),
       result_of('NS-T6-8', [12.0], outdated='another average'),
     )
-    text = tables.table(tables.read(self.folder), 'NS-T6')
+    text = tables.table(ledger.read(self.folder), 'NS-T6')
     found = [
       [cell.strip() for cell in line.strip('|').split('|')][6]
       for line in text.splitlines()[2:5]
@@ -116,7 +126,7 @@ class ReportTest(temporary.FolderTestCase):
 
   def test_data_note_is_shown(self):
     self._write(result_of('NS-T1-1', [20.0], data_note='JPEG copy'))
-    self.assertIn('JPEG copy', tables.table(tables.read(self.folder), ''))
+    self.assertIn('JPEG copy', tables.table(ledger.read(self.folder), ''))
 
   @parameterized.parameters(
     ('docs/results.md', 'NS-T6-1 |'),
@@ -198,13 +208,13 @@ class ReportTest(temporary.FolderTestCase):
 
   def test_wrong_ledgers(self):
     with self.assertRaisesRegex(errors.UserError, 'no ledger'):
-      tables.read(self.folder / 'none')
+      ledger.read(self.folder / 'none')
     self._write({'row': 'NS-T6-1'})
     with self.assertRaisesRegex(errors.UserError, 'lacks kind'):
-      tables.read(self.folder)
+      ledger.read(self.folder)
     (self.folder / '0.json').write_text('{"row": ')
     with self.assertRaisesRegex(errors.UserError, 'cannot be read'):
-      tables.read(self.folder)
+      ledger.read(self.folder)
     with self.assertRaisesRegex(errors.UserError, 'no result'):
       tables.table([], 'NS')
 

@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 from nsl_jax import errors, files
 from nsl_jax.commands import reproduce
 from nsl_jax.papers import rows
-from nsl_jax.reports import figures, style, tables
+from nsl_jax.reports import figures, ledger, style, tables
 from nsl_jax.reports.figures import toy
 from nsl_jax.training import config as config_lib, workdir as workdir_lib
 
@@ -193,7 +193,7 @@ class CommandTest(absltest.TestCase):
     self.assertIn('matplotlib', content['versions'])
     self.assertIn('jax', content['versions'])
     # The ledger takes it, and keeps it out of the tables of runs.
-    found = tables.read(folder)
+    found = ledger.read(folder)
     self.assertLen(found, 1)
     with self.assertRaisesRegex(errors.UserError, 'no result'):
       tables.table(found, 'NS-F2')
