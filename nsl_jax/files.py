@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -123,7 +124,8 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
       yield part
       copy(part, path)
     return
-  part = path.with_name(path.name + '.part')
+  # Another name each time, since two processes may write the same file.
+  part = path.with_name(f'{path.name}.{uuid.uuid4().hex[:8]}.part')
   try:
     yield part
     os.replace(part, path)

@@ -85,6 +85,8 @@ import pytest  # noqa: E402
 from nsl_jax.training import kernels  # noqa: E402
 
 _MEGABYTE = 2**20
+_GROWTH = 120 * _MEGABYTE  # least that forgetting programs must be worth
+_kept = 0  # bytes that the worker held when it had last forgotten them
 try:
   _MALLOC_TRIM = ctypes.CDLL('libc.so.6').malloc_trim
 except (OSError, AttributeError):  # another libc
@@ -107,12 +109,15 @@ def _resident() -> int:
 
 
 def _forget_programs(above: int) -> None:
-  """Forgets what is compiled and traced where a worker has grown large."""
-  if _resident() > above:
+  """Forgets what is compiled and traced where a worker has grown large, unless
+  that has just been done: the worker keeps more and more after it."""
+  global _kept
+  if _resident() > max(above, _kept + _GROWTH):
     jax.clear_caches()
     gc.collect()
     if _MALLOC_TRIM:  # else the allocator keeps what compiling took
       _MALLOC_TRIM(0)
+    _kept = _resident()
 
 
 @pytest.fixture(autouse=True)

@@ -452,7 +452,7 @@ class FullDiskTest(FieldTest):
     write = pathlib.Path.write_bytes
 
     def fail(path, content):
-      if path.name == f'{name}.part':
+      if path.name.startswith(f'{name}.') and path.suffix == '.part':
         write(path, content[:10])
         raise _NO_SPACE
       return write(path, content)

@@ -345,14 +345,17 @@ def predict_with_ema(components: Components) -> Callable[[State, Array], Array]:
   return predict
 
 
-def require_second_pass(inputs: TermInputs, name: str) -> Callable[..., Array]:
+def require_second_pass(
+  inputs: TermInputs, name: str, remedy: str = ''
+) -> Callable[..., Array]:
   """The second pass of a method, for a term that needs it.
 
   Raises:
-    errors.UserError: if the method has no second pass; `name` is the term.
+    errors.UserError: if the method has no second pass; `name` is the term, and
+      `remedy` the end of the line.
   """
   if inputs.second_pass is None:
-    raise errors.UserError(f'this method has no second pass for {name}')
+    raise errors.UserError(f'this method has no second pass for {name}{remedy}')
   return inputs.second_pass
 
 

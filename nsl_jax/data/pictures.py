@@ -5,7 +5,8 @@ Pillow reads 16-bit color images and keeps the upper eight bits.
 
 import io
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,16 +50,31 @@ def decode(content: bytes, channels: int) -> Pixels:
   Raises:
     ValueError: the reason why the file cannot be read, on one line.
   """
+  from PIL import Image
+
+  with reasons(), Image.open(io.BytesIO(content)) as picture:
+    return pixels(picture, channels)
+
+
+@contextmanager
+def reasons() -> Iterator[None]:
+  """Raises why Pillow cannot read a file as a `ValueError` of one line."""
   from PIL import Image, UnidentifiedImageError
 
   try:
-    with Image.open(io.BytesIO(content)) as picture:
-      return pixels(picture, channels)
-  except UnidentifiedImageError as error:  # its text has an object's address
+    yield
+  except UnidentifiedImageError as error:  # its text has a path or an address
     raise ValueError('no image of a known format') from error
+  except Image.DecompressionBombError as error:
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+    raise ValueError(
+      f'more than {limit} megapixels: make it smaller'
+    ) from error
   except (ValueError, MemoryError):
     raise
   except Exception as error:  # Pillow raises many types for a damaged file.
+    if isinstance(error, OSError) and error.strerror:  # cannot be opened
+      raise ValueError(error.strerror) from error
     lines = str(error).splitlines() or [type(error).__name__]
     raise ValueError(f'damaged image: {lines[0]}') from error
 

@@ -108,19 +108,8 @@ def read(path: Any, form: Form) -> Image:
   """
   import PIL.Image
 
-  try:
-    with PIL.Image.open(path) as picture:
-      return fit(picture, form)
-  except PIL.UnidentifiedImageError as error:  # its text holds the path
-    raise ValueError('no image of a known format') from error
-  except OSError as error:
-    reason = error.strerror or (str(error).splitlines() or ['damaged'])[0]
-    raise ValueError(reason) from error
-  except (ValueError, MemoryError):
-    raise
-  except Exception as error:  # Pillow raises every kind for a damaged file
-    lines = str(error).splitlines() or [type(error).__name__]
-    raise ValueError(f'damaged image: {lines[0]}') from error
+  with pictures.reasons(), PIL.Image.open(path) as picture:
+    return fit(picture, form)
 
 
 def thumbnail(path: Any) -> Any:

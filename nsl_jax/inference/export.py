@@ -48,6 +48,8 @@ def write(
   if onnx:
     files.write(folder / ONNX, onnx_program(network))
     content['onnx'] = {'file': ONNX}
+  else:  # of an earlier export, and perhaps of another network
+    files.remove(folder / ONNX)
   files.write(folder / PROGRAM, program(network))
   weights.write(folder / WEIGHTS, *network.network())
   text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'

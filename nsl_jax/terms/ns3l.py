@@ -66,7 +66,8 @@ def build(
     negative = sample(target_probs, batch.per_image_tables, draw)
     logits = inputs.logits_u
     if passes == 2:
-      logits = require_second_pass(inputs, 'ns3l: set passes=1')(view)
+      remedy = ': set terms.ns3l.passes=1'
+      logits = require_second_pass(inputs, 'ns3l', remedy)(view)
     rows = losses.negative_sampling_loss(logits, negative)
     if where == 'all':
       return rows

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -218,6 +219,13 @@ class FileTest(parameterized.TestCase):
     plain = pictures.decode(file_of(picture), 1)
     self.assertNotIn('composited', plain.facts)
     self.assertEqual(found.values[0, 1, 0], plain.values[0, 1, 0])
+
+  def test_a_picture_beyond_the_limit_of_pillow_is_not_called_damaged(self):
+    self.enterContext(mock.patch.object(Image, 'MAX_IMAGE_PIXELS', 10**6))
+    content = file_of(Image.new('1', (1500, 1500)))
+    message = '^more than 2 megapixels: make it smaller$'
+    with self.assertRaisesRegex(ValueError, message):
+      pictures.decode(content, 1)
 
   def test_unknown_format_has_no_address(self):
     with self.assertRaises(ValueError) as caught:

@@ -228,7 +228,10 @@ class RunTest(parameterized.TestCase):
 
   def test_export_is_read_without_the_library(self):
     folder = self.root / 'model'
+    folder.mkdir()
+    (folder / export.ONNX).write_bytes(b'of another network')
     content = export.write(self.network, folder)
+    self.assertFalse((folder / export.ONNX).exists())
     self.assertEqual(content['classes'], list(folders.CLASSES))
     self.assertEqual(json.loads((folder / 'model.json').read_text()), content)
     images = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8)

@@ -111,7 +111,9 @@ class CombinationsTest(parameterized.TestCase):
 
   @parameterized.parameters(*MIXED)
   def test_no_second_pass_over_mixed_rows(self, name):
-    with self.assertRaisesRegex(errors.UserError, 'for ns3l: set passes=1'):
+    with self.assertRaisesRegex(
+      errors.UserError, 'for ns3l: set terms.ns3l.passes=1'
+    ):
       trace(name, terms={'ns3l': TWO}, **OWN[name][0])
 
   @parameterized.parameters(

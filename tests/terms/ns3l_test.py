@@ -56,7 +56,7 @@ class NS3LTest(parameterized.TestCase):
 
   def test_second_pass_without_one(self):
     term = terms.build('ns3l', passes=2, **THRESHOLD)
-    with self.assertRaisesRegex(errors.UserError, 'set passes=1'):
+    with self.assertRaisesRegex(errors.UserError, 'set terms.ns3l.passes=1'):
       term(shared(), rows(), jax.random.key(0))
 
   @parameterized.parameters(
