@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -11,13 +10,14 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import real_data
 from absl.testing import absltest, parameterized
 from sklearn import datasets
 
 from nsl_jax import errors
 from nsl_jax.benchmarks import augmentation
 from nsl_jax.commands import bench
-from nsl_jax.data import augment, normalize, prepare, randaugment
+from nsl_jax.data import augment, normalize, randaugment
 
 _IMAGES, _SHARES = 6, (0.0, 0.03, 0.5, 0.8, 1.0)  # of the range of an operation
 
@@ -33,13 +33,8 @@ def images_of(data):
     images[1] = 90
     images[2] = np.where(images[2] > 100, 200, 30)
     return images.astype(np.uint8)
-  folder = os.environ.get('TFDS_DATA_DIR') and prepare.newest(data)
-  if not folder:
-    return None
-  import tensorflow_datasets as tfds
-
-  rows = tfds.builder_from_directory(folder).as_data_source('train')
-  return np.stack([rows[at]['image'] for at in range(_IMAGES)])
+  found = real_data.first(data, _IMAGES)
+  return found and found[0]
 
 
 class PillowTest(parameterized.TestCase):

@@ -437,8 +437,7 @@ class RealDataTest(parameterized.TestCase):
         self.skipTest(f'{name} is not in TFDS_DATA_DIR')
     if not prepare.newest('usps') and not prepare.has_module('h5py'):
       self.skipTest('h5py, which reads usps.h5, is not installed')
-    cache_dir = self.enter_context(tempfile.TemporaryDirectory())
-    source = sources.load('usps_to_mnist', cache_dir=cache_dir)
+    source = sources.load('usps_to_mnist')
     images, labels = source.train
     self.assertEqual(images.shape, (67_291, 28, 28, 1))
     self.assertEqual(source.test.images.shape, (10_000, 28, 28, 1))
