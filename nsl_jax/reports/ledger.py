@@ -22,7 +22,7 @@ def read(folder: pathlib.Path) -> list[Result]:
   """Every result of the ledger, see `join`.
 
   Raises:
-    errors.UserError: if there is no such folder, or a file is not a result.
+    errors.UserError: if the folder is missing, or a file is not a result.
   """
   if not folder.is_dir():
     raise errors.UserError(
@@ -53,7 +53,7 @@ def join(results: Iterable[Result]) -> list[Result]:
   Runs with a seed in common stay apart.
 
   Args:
-    results: contents of files; only those of kind `run` are joined.
+    results: contents of files; only runs of a row are joined.
 
   Returns:
     The results in the same order, joined ones at the place of their first part.
@@ -61,7 +61,7 @@ def join(results: Iterable[Result]) -> list[Result]:
   groups: dict[tuple[Any, ...], list[Result]] = {}
   for number, result in enumerate(results):
     key: tuple[Any, ...] = (number,)
-    if result['kind'] == 'run':
+    if result['kind'] == 'run' and result['row']:
       key = *map(result.get, _SAME), platform(result)
     groups.setdefault(key, []).append(result)
   joined = []

@@ -45,8 +45,8 @@ def new(
 
 def line(at: int, colors: Sequence[str]) -> dict[str, Any]:
   """Color and line style of line `at`; a color returns in another style."""
-  again, color = divmod(at, len(colors))
-  return {'color': colors[color], 'linestyle': _LINES[again % len(_LINES)]}
+  cycle, color = divmod(at, len(colors))
+  return {'color': colors[color], 'linestyle': _LINES[cycle % len(_LINES)]}
 
 
 def legend_below(

@@ -135,8 +135,8 @@ def method_options(fields: Mapping[str, Any]) -> dict[str, Option]:
 def term_options(
   name: str, fields: Mapping[str, Any], host: str = ''
 ) -> dict[str, Option]:
-  """The options of a term, of its weight and of its sampler; on a host that has
-  defaults of its own with these.
+  """The options of a term, of its weight and of its sampler, with the defaults
+  of the term on this host.
   """
   term = terms_lib.find(fields.get('module') or name)
   declared = options.of(schedules.ramped)

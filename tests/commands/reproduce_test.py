@@ -95,24 +95,19 @@ class ReproduceTest(absltest.TestCase):
     for field in ('row', 'seeds', 'score', 'split_sha256', 'steps'):
       self.assertEqual(joined[field], together[field])
 
-  def test_a_figure_needs_its_seeds_at_once(self):
-    with self.assertRaisesRegex(errors.UserError, 'NS-F2 is a figure'):
-      reproduce.reproduce(
-        rows.find('NS-F2'),
-        seeds=1,
-        reduced=0,
-        workdir=pathlib.Path('/nowhere'),
-        first_seed=1,
-      )
-
-  def test_rows_without_a_command(self):
-    with self.assertRaisesRegex(errors.UserError, 'cannot be run'):
-      reproduce.reproduce(
-        rows.find('DN-T1-c-pi-1000'),
-        seeds=1,
-        reduced=0,
-        workdir=pathlib.Path('/nowhere'),
-      )
+  def test_rows_without_a_command_and_a_figure_without_all_seeds(self):
+    for row_id, first_seed, message in (
+      ('DN-T1-c-pi-1000', 0, 'cannot be run'),
+      ('NS-F2', 1, 'NS-F2 is a figure'),
+    ):
+      with self.assertRaisesRegex(errors.UserError, message):
+        reproduce.reproduce(
+          rows.find(row_id),
+          seeds=1,
+          reduced=0,
+          workdir=pathlib.Path('/nowhere'),
+          first_seed=first_seed,
+        )
 
 
 if __name__ == '__main__':

@@ -49,6 +49,10 @@ class JoinTest(absltest.TestCase):
       results = [first, part_of([1], [2.0]) | changes]
       self.assertEqual(ledger.join(results), results, changes)
 
+  def test_runs_of_no_row_are_not_joined(self):
+    results = [part_of([k], [1.0]) | {'row': ''} for k in range(2)]
+    self.assertEqual(ledger.join(results), results)
+
   def test_devices_that_differ_are_named(self):
     device = '1 x cpu (cpu; host: 1 cores)'
     (joined,) = ledger.join(
