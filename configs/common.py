@@ -266,14 +266,17 @@ def _finish_open(
   return config
 
 
-def _fields_of(term: str, host: str, data: str) -> dict:
-  """The values of a term on a method and data."""
-  fields = choose('term', term, TERMS)
+def _fields_of(term: str, host: str, images: ml_collections.ConfigDict) -> dict:
+  """The values of a term on a method and the images of `config.data`."""
+  fields, data = choose('term', term, TERMS), images.name
   if term == 'ns3l' and data in ('folder', 'npz'):
     return {}  # the defaults on the method, which may follow from the images
   if term == 'ns3l' and host == 'mixmatch':  # else the defaults there
-    lower = data.startswith(('svhn', 'stl10'))
-    return dict(threshold=0.05, **({'weight': 2.0} if lower else {}))
+    if data.startswith(('svhn', 'stl10')):
+      return dict(threshold=0.05, weight=2.0)
+    if data == 'cifar10' and images.labeled >= 4000:
+      return dict(threshold=0.05, weight=10.0)
+    return dict(threshold=0.05)
   if term == 'vat' and data.startswith('svhn'):
     return dict(fields, eps=1.0)
   return fields
@@ -286,7 +289,7 @@ def finish(
   config.seeds = arg.seeds
   host = config.method.get('host', config.method)
   for name in filter(None, arg.terms.split('+')):
-    fields = _fields_of(name, host.name, config.data.name)
+    fields = _fields_of(name, host.name, config.data)
     host.terms[name] = dict(fields)
     if fields.get('ramp', 'none') != 'none':
       ramp = round(_RAMP_SHARE * config.steps) if config.steps > 0 else -1

@@ -85,7 +85,8 @@ def build(
     terms: terms over the mixed unlabeled rows.
     weight: weight of the unlabeled loss.
     ramp: ramp of the weight.
-    ramp_steps: length of the ramp, 0.4 of that run.
+    ramp_steps: length of the ramp, 0.4 of that run; what no config sets is a
+      quarter of the run at most.
     alpha: parameter of the Beta distribution of mixing ratios.
     decay: decay of the teacher's weights.
   """

@@ -20,8 +20,13 @@ def _share(values: Array) -> Array:
 
 
 def _divided(values: Array, by: Array) -> Array:
-  """The quotient, 0 where the divisor is."""
-  return jnp.where(by > 0.0, values / jnp.where(by > 0.0, by, 1.0), 0.0)
+  """The quotient, 0 where the divisor is 0 or subnormal.
+
+  The average of a class that is no longer predicted gets subnormal after some
+  90,000 steps. A CPU takes that for 0; elsewhere the quotient would be infinite.
+  """
+  normal = by >= jnp.finfo(by.dtype).tiny
+  return jnp.where(normal, values / jnp.where(normal, by, 1.0), 0.0)
 
 
 def fairness_loss(

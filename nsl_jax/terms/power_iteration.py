@@ -57,7 +57,9 @@ def fisher_vector_product(
 ) -> Array:
   """J^T F J d: the Hessian of KL(p(x) || p(x + d)) at d = 0 times d.
 
-  Exact: it needs no xi and also works in bfloat16.
+  Exact: it needs no xi and also works in bfloat16. The tangent is taken relative
+  to that of the most likely class, whose probability rounds to 1 on a confident
+  image: the mean would cancel it.
 
   Args:
     jvp: d -> J d, the linear map of `jax.linearize` at the clean images.
@@ -69,6 +71,8 @@ def fisher_vector_product(
   """
   probs = jax.nn.softmax(logits)
   tangent = jvp(direction).astype(logits.dtype)
+  top = jnp.argmax(logits, axis=-1, keepdims=True)
+  tangent -= jnp.take_along_axis(tangent, top, axis=-1)
   mean = jnp.sum(probs * tangent, axis=-1, keepdims=True)
   pull = jax.linear_transpose(jvp, direction)
   product: Array = pull(probs * (tangent - mean))[0]

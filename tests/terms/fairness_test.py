@@ -64,6 +64,18 @@ class FairnessTest(parameterized.TestCase):
     self.assertEqual(found, 0.0)
     np.testing.assert_array_equal(gradient, 0.0)
 
+  def test_a_class_not_predicted_for_long(self):
+    """Its average is subnormal, which counts as 0, or a little above that."""
+    histogram = lambda *last: jnp.array([0.5, 0.5, *last], jnp.float32)
+    loss = lambda last: fairness.fairness_loss(
+      jnp.float32(self.logits),
+      jnp.ones(7),
+      jnp.float32(self.mean),
+      histogram(*last),
+    )
+    self.assertEqual(loss([0.0, 1e-39]), loss([0.0, 0.0]))
+    self.assertTrue(jnp.isfinite(loss([2e-38, 2e-38])))
+
   def test_averages_are_constant(self):
     args = (
       jnp.float32(self.logits),

@@ -168,5 +168,24 @@ class DirectionTest(parameterized.TestCase):
       self.assertLess((found * true).sum(1).mean(), cosine)
 
 
+  @parameterized.parameters(15.0, 18.0, 25.0)
+  def test_confident_images(self, gap):
+    """The probability of the first class rounds to 1."""
+    weights = jax.random.normal(jax.random.key(8), (6, 4), jnp.float64)
+    found = []
+    for dtype in (jnp.float64, jnp.float32):
+      bias = jnp.array([[gap, 0.0, 0.0, 0.0]], dtype)
+      logits, jvp = jax.linearize(
+        lambda x: 0.1 * x @ weights.astype(dtype) + bias,
+        self.images.astype(dtype),
+      )
+      found.append(
+        power_iteration.exact_adversarial_direction(
+          jvp, logits, self.start.astype(dtype), iterations=1
+        )
+      )
+    np.testing.assert_allclose((found[0] * found[1]).sum(1), 1.0, atol=1e-4)
+
+
 if __name__ == '__main__':
   absltest.main()
