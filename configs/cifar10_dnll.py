@@ -10,7 +10,7 @@ and DN-T6 omits the other network (92.78 with EP, 93.03 with EPM). DN-T7-3: a
 step of model=cnn13 takes 0.143 s on a GTX 3060.
 Ours: not run, but for the time of DN-T7-3 (docs/speed.md).
 Time: 262,144 steps of two WRN-28-2 on 128 + 128 images, or about 96,000 of two
-13-layer networks; not measured (64 + 64 images take a WRN-28-2 4.6 s on two
+13-layer networks; not measured (64 + 64 images take a WRN-28-2 2.8 s on two
 CPU cores, docs/speed.md).
 Arguments: labels=4000, model=wrn or cnn13, selection=epm or ep, count=3,
 unsupervised=both, cross or self; quick=true for a quarter of the steps.

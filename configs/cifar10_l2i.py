@@ -12,8 +12,9 @@ with 250 labels and hold-out batches of 25, 50, 100, L2-F6: V1 43.4, 43.74,
 43.72; V2 42.7, 42.51, 42.47.
 Ours: not run.
 Time: sl and pl 40,000 steps of the 13-layer network, mt and mm 1,048,576 of
-WRN-28-2. Of these mt with v2 takes 2.6 s on two CPU cores, a month a
-seed; the others and a GPU are not measured (docs/speed.md).
+WRN-28-2. On two CPU cores mt takes 1.7 to 2.6 s a step with v2 and 1.8 to 2.9 s
+with v1, mm 2.2 s with v2, three to five weeks a seed; the others and a GPU are
+not measured (docs/speed.md).
 Arguments: labels=250; host=mt, or mm, pl, sl; variant=v2, or v1, none;
 separate=true for a hold-out set of as many validation images as there are
 labels; holdout=, held-out images a step, by default as many as labeled ones;

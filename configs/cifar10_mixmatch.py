@@ -6,7 +6,7 @@ python -m nsl_jax.main \
 Paper, test error in %: 14.49 +- 1.60 with 250 labels (NS-T3-1),
 7.05 +- .10 with 4,000 (NS-T3-3).
 Ours: not run.
-Time: 307,200 steps of WRN-28-2, 3.4 s each on two CPU cores, 12 days a
+Time: 307,200 steps of WRN-28-2, 2.2 s each on two CPU cores, 8 days a
 seed; not measured on a GPU (docs/speed.md).
 Arguments: labels=250; quick=true for a quarter of the steps.
 

@@ -6,7 +6,7 @@ python -m nsl_jax.main \
 Paper, test error in %: 12.48 +- 1.21 with 250 labels (NS-T3-2),
 6.92 +- .12 with 4,000 (NS-T3-4).
 Ours: not run.
-Time: 307,200 steps of WRN-28-2, 3.6 s each on two CPU cores, 13 days a
+Time: 307,200 steps of WRN-28-2, 2.2 s each on two CPU cores, 8 days a
 seed; not measured on a GPU (docs/speed.md).
 Arguments: labels=250; quick=true for a quarter of the steps.
 

@@ -14,7 +14,8 @@ reports the best evaluation on test images:
   cifar100 @2,500    34.29 +- .43   33.35 +- .33   32.79 +- .21   33.05 +- .05
 
 Ours: not run.
-Time: 1,048,576 steps of WRN-28-2 on 960 images; not measured.
+Time: 1,048,576 steps of WRN-28-2 on 960 images, 9.4 s each on two CPU cores,
+114 days a seed; not measured on a GPU (docs/speed.md).
 Arguments: data=cifar10, or cifar100; labels=, by default the fewest of the
 table; method=fixmatch, or flexmatch, freematch, softmatch; mu=7, unlabeled
 images for each of the 64 labeled ones of a step; ns3l=, by default none, or

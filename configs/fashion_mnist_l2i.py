@@ -6,15 +6,17 @@ Paper: none, these rows are ours.
 Ours, test error in % over 3 seeds at 1,200 steps: FM-SSL100-1 26.64 +- 0.44, -2
 26.67 +- 0.88, -3 26.50 +- 0.39, -10 26.11 +- 0.29. FM-SSL100-4 ... -9, -11 and
 -12 are outdated, for the reason in results/.
-Time: 20,000 steps; at 1,200 a seed took 5 minutes for pl alone and 10 with a
-variant on one CPU core; 1.5 for mt, 3 for mm, and 4 to 5 with a variant on two.
+Time: 20,000 steps; at 1,200 a seed took 10 minutes for pl with a variant on one
+CPU core, 21 alone, with pauses; 1.5 for mt, 3 for mm, and 4 to 5 with a variant
+on two.
 Arguments: host=mt, or mm, pl; variant=v2, or v1, none, or still for V1's second
 update with unchanged labels; labels=100.
 
 Profile FM-SSL (docs/readings.md). Weights are those of the same host on
 CIFAR-10; ramps take the same share of the run. With the inner rates of the
 released code (100 and 50 times the learning rate) V2 diverges on this network;
-those here had the lowest validation error in a small search (F-L4).
+those here had the lowest validation error in a small search of one seed on mt,
+tied with another, before short runs were evaluated as they are now (F-L4).
 """
 
 from configs import common

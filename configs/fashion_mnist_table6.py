@@ -20,8 +20,8 @@ NS-T6-1 ... -10:
 
 Ours at the full 29,000 steps: none 15.26 +- .82 (three seeds; 16.12 the first),
 threshold05 15.36 (one seed).
-Time: 48 minutes a seed for none, 109 for threshold05, on two CPU cores; 4 to 24
-for 3,000 steps.
+Time: 128 minutes a seed for none on one CPU core, 109 for threshold05 on two; 6
+to 17 for 3,000 steps.
 Arguments: negatives=threshold05, or another of the table; labels=2000.
 
 Profile FM (docs/readings.md). The paper names neither network nor optimizer nor

@@ -5,7 +5,7 @@ python -m nsl_jax.main --config=configs/svhn_dnll.py:labels=1000,seeds=3
 Paper: DN-T3-1, 1,000 labels, accuracy 96.41 %; DN-T3-2, 4,000, 96.84 %.
 Ours: not run.
 Time: 262,144 steps of two WRN-28-2 on 128 + 128 images; not measured (64 + 64
-images take 4.6 s on two CPU cores, docs/speed.md).
+images take 2.8 s on two CPU cores, docs/speed.md).
 Arguments: labels=1000, selection=epm or ep, count=3, unsupervised=both, cross
 or self; quick=true for a quarter of the steps.
 

@@ -6,8 +6,8 @@ python -m nsl_jax.main \
 Paper, test error in %: 3.75 +- .09 with 250 labels (NS-T4-1),
 3.28 +- .11 with 1,000 (NS-T4-3).
 Ours: not run.
-Time: 307,200 steps of WRN-28-2, 3.4 s each on two CPU cores as measured for
-CIFAR-10, 12 days a seed; not measured on a GPU (docs/speed.md).
+Time: 307,200 steps of WRN-28-2, 2.2 s each on two CPU cores as measured for
+CIFAR-10, 8 days a seed; not measured on a GPU (docs/speed.md).
 Arguments: labels=250; quick=true for a quarter of the steps.
 
 Profile M-SVHN (docs/readings.md). Only the arXiv versions of NS3L give the

@@ -6,8 +6,8 @@ python -m nsl_jax.main \
 Paper, test error in %: 3.38 +- .08 with 250 labels (NS-T4-2),
 3.14 +- .11 with 1,000 (NS-T4-4).
 Ours: not run.
-Time: 307,200 steps of WRN-28-2, 3.6 s each on two CPU cores as measured for
-CIFAR-10, 13 days a seed; not measured on a GPU (docs/speed.md).
+Time: 307,200 steps of WRN-28-2, 2.2 s each on two CPU cores as measured for
+CIFAR-10, 8 days a seed; not measured on a GPU (docs/speed.md).
 Arguments: labels=250; quick=true for a quarter of the steps.
 
 Profile M-SVHN+NS (docs/readings.md). Only the arXiv versions of NS3L give the

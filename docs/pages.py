@@ -191,9 +191,8 @@ def configs() -> str:
     '`--config.FIELD=VALUE`.',
     '*paper* and *ours* are errors on the test images (accuracies where it '
     'says so), mean ± standard deviation over seeds. *time* is that of all '
-    'seeds, with pauses of the process, on a CPU, two cores unless the result '
-    'says otherwise, the only machines that these results were made on. † is '
-    'outdated: '
+    'seeds, with pauses of the process, on one or two cores of a CPU, the only '
+    'machines that these results were made on. † is outdated: '
     '`python -m nsl_jax report` says why. A row without *ours* is not run. '
     'How rows are named is in [How we read the papers](readings.md#row-ids).',
   ]

@@ -50,7 +50,7 @@ def of_results(
   Raises:
     errors.UserError: if there is none, or budgets or metrics differ.
   """
-  chosen: dict[str, Point] = {}
+  chosen: dict[str, tuple[Point, tuple[Any, ...]]] = {}
   metrics = set()
   for run in tables.runs_by_row(results):
     row = rows.find(run['row'])
@@ -67,21 +67,22 @@ def of_results(
       len(run['seeds']),
       run['steps'],
     )
-    larger = lambda p: (p.steps, p.seeds)
-    chosen[row.id] = max(chosen.get(row.id, point), point, key=larger)
+    candidate = point, (tables.budget(run), point.seeds)
+    larger = lambda pair: (pair[0].steps, pair[0].seeds)
+    chosen[row.id] = max(chosen.get(row.id, candidate), candidate, key=larger)
   if not chosen:
     raise errors.UserError(
       f'no result of a row {prefix}… whose config has a number as {argument}: '
       'correct --match or --by, or run them by python -m nsl_jax reproduce'
     )
-  budgets = {(point.steps, point.seeds) for point in chosen.values()}
-  if len(budgets) > 1 or len(metrics) > 1:
+  points, budgets = zip(*chosen.values(), strict=True)
+  if len(set(budgets)) > 1 or len(metrics) > 1:
     raise errors.UserError(
-      f'the results of rows {prefix}… differ in steps, seeds or metric, and '
-      'cannot be compared: choose others by --match'
+      f'the results of rows {prefix}… differ in steps, protocol, seeds, device '
+      'or metric, and cannot be compared: choose others by --match'
     )
   order = list(dict.fromkeys(row.method for row in rows.read().values()))
-  return sorted(chosen.values(), key=lambda p: (order.index(p.method), p.value))
+  return sorted(points, key=lambda p: (order.index(p.method), p.value))
 
 
 def _argument_of(config: str, name: str) -> float | None:

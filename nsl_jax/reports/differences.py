@@ -4,6 +4,7 @@ The papers do not state every network and budget, so errors of a reproduction
 differ as a whole; what a method adds to the baseline of its table should not.
 """
 
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,8 +25,9 @@ class Difference(NamedTuple):
     row: id of the row.
     method: its method.
     reported: of the paper; negative is better than the baseline.
-    measured: of the run.
-    seeds: of the run.
+    measured: of the run, the mean over the seeds that its baseline has too.
+    std: sample standard deviation of these differences; None of a single seed.
+    seeds: number of these seeds.
     steps: of the run.
     reduced: whether the run is shorter than the protocol says.
   """
@@ -34,6 +36,7 @@ class Difference(NamedTuple):
   method: str
   reported: float
   measured: float
+  std: float | None
   seeds: int
   steps: int
   reduced: bool
@@ -58,19 +61,20 @@ def of_results(
   for run in runs:
     row = rows.find(run['row'])
     reported = tables.reported_difference(row)
-    measured = tables.measured_difference(row, run, runs)
+    by_seed = tables.differences_by_seed(row, run, runs)
     if row.id == row.baseline or run.get('outdated'):
       continue
     if not row.id.startswith(match):
       continue
-    if reported is None or measured is None:
+    if reported is None or not by_seed:
       continue
     difference = Difference(
       row.id,
       row.method,
       reported,
-      measured,
-      len(run['seeds']),
+      statistics.fmean(by_seed),
+      statistics.stdev(by_seed) if len(by_seed) > 1 else None,
+      len(by_seed),
       run['steps'],
       run['reduced'],
     )
@@ -122,19 +126,22 @@ def picture(differences: Sequence[Difference]) -> bytes:
 def _plot_dots(
   panel: axes_lib.Axes, dots: Sequence[Difference], color: str, middle: float
 ) -> None:
-  """The dots, with names to the left of those on the right side."""
-  panel.plot(
+  """The dots, with a standard deviation over seeds, and names to the left of
+  those on the right side."""
+  panel.errorbar(
     [d.reported for d in dots],
     [d.measured for d in dots],
-    'o',
+    [d.std or 0.0 for d in dots],
+    fmt='o',
     color=color,
     markersize=5,
-    label='a row',
+    elinewidth=0.8,
+    label='a row, ± standard deviation over seeds',
   )
   for at, dot in enumerate(sorted(dots, key=lambda d: d.measured)):
     left = dot.reported > middle if abs(dot.measured) > 1.0 else at % 2
     panel.annotate(
-      f'{dot.row} {dot.method}',
+      f'{dot.row} {dot.method}' + ' (1 seed)' * (dot.seeds == 1),
       (dot.reported, dot.measured),
       xytext=(-6 if left else 6, 0),
       textcoords='offset points',

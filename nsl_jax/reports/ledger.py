@@ -49,8 +49,9 @@ def platform(result: Result) -> str:
 def join(results: Iterable[Result]) -> list[Result]:
   """Joins runs of one row that differ in their seeds alone.
 
-  The seeds of a row can be trained apart, such as by the jobs of a cluster.
-  Runs with a seed in common stay apart.
+  The seeds of a row can be trained apart, such as by the jobs of a cluster. A
+  run with a seed that one before it has stays apart. A joined result has the
+  fields that all its parts share and those of single seeds.
 
   Args:
     results: contents of files; only runs of a row are joined.
@@ -66,9 +67,13 @@ def join(results: Iterable[Result]) -> list[Result]:
     groups.setdefault(key, []).append(result)
   joined = []
   for group in groups.values():
-    seeds = [seed for result in group for seed in result['seeds']]
-    apart = len(set(seeds)) < len(seeds)
-    joined += group if apart or len(group) == 1 else [_joined(group)]
+    parts: list[Result] = []
+    apart: list[Result] = []
+    seeds: set[int] = set()
+    for result in group:
+      (apart if seeds.intersection(result['seeds']) else parts).append(result)
+      seeds.update(result['seeds'])
+    joined += [_joined(parts) if len(parts) > 1 else parts[0], *apart]
   return joined
 
 
@@ -83,7 +88,11 @@ def _joined(parts: Sequence[Result]) -> Result:
 
   score = parts[0]['score']
   return {
-    **parts[0],
+    **{
+      field: value
+      for field, value in parts[0].items()
+      if all(part.get(field) == value for part in parts)
+    },
     'seeds': sorted(seeds),
     'score': summary.score(
       by_seed(part['score']['per_seed'] for part in parts),

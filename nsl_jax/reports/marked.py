@@ -8,11 +8,14 @@ report --match ID -->` (with `--with NAME` behind it, or `--bench NAME`), and
 import pathlib
 import re
 
+from nsl_jax import errors
 from nsl_jax.reports import hosts, ledger, tables
 
+_MARK = re.compile('<!-- table:.*')
 _BLOCK = re.compile(
   r'(<!-- table: python -m nsl_jax report '
-  r'--(match|bench) (\S+)(?: --with (\S+))? -->\n).*?(<!-- end -->)',
+  r'--(match|bench) (\S+)(?: --with (\S+))? -->\n)'
+  r'(?:(?!<!-- table:).)*?(<!-- end -->)',
   re.DOTALL,
 )
 
@@ -25,9 +28,17 @@ def fill(text: str, folder: pathlib.Path) -> str:
     folder: of the ledger.
 
   Raises:
-    errors.UserError: if the ledger has nothing for a mark.
+    errors.UserError: if the ledger has nothing for a mark, or a mark is not as
+      above or has no end.
   """
   results = ledger.read(folder)
+  complete = {match.start() for match in _BLOCK.finditer(text)}
+  for mark in _MARK.finditer(text):
+    if mark.start() not in complete:
+      raise errors.UserError(
+        f'{mark[0]} is not the mark of a table: add <!-- end --> behind its '
+        'table, or correct the command'
+      )
 
   def block(match: re.Match[str]) -> str:
     head, kind, name, added, end = match.groups()

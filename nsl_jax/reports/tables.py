@@ -41,8 +41,10 @@ def reported_error(row: rows.Row) -> float | None:
 
 
 def budget(result: ledger.Result) -> tuple[Any, ...]:
-  """What runs must share to be compared: steps and platform."""
-  return result['steps'], ledger.platform(result)
+  """What runs must share to be compared: steps, those of the full protocol, the
+  evaluation that is the score, and platform."""
+  shared = 'steps', 'full_steps', 'protocol'
+  return *map(result.get, shared), ledger.platform(result)
 
 
 def _difference(value: float | None) -> str:
@@ -63,21 +65,44 @@ def _footnotes(chosen: Sequence[ledger.Result]) -> str:
 def measured_difference(
   row: rows.Row, result: ledger.Result, runs: Iterable[ledger.Result]
 ) -> float | None:
-  """A result less that of the row's baseline at the same budget, if there is
-  one; in %. Of a baseline with more seeds those of the result count. Outdated
-  results are compared only with each other."""
-  seeds = result['seeds']
-  for run in runs:
-    if (
-      run['row'] == row.baseline
-      and budget(run) == budget(result)
-      and run.get('outdated') == result.get('outdated')
-      and set(seeds) <= set(run['seeds'])
-    ):
-      of_seed = dict(zip(run['seeds'], run['score']['per_seed'], strict=True))
-      same = statistics.fmean(of_seed[seed] for seed in seeds)
-      return result['score']['mean'] - same
-  return None
+  """The mean of `differences_by_seed`, if there is one; in %."""
+  by_seed = differences_by_seed(row, result, runs)
+  return statistics.fmean(by_seed) if by_seed else None
+
+
+def differences_by_seed(
+  row: rows.Row, result: ledger.Result, runs: Iterable[ledger.Result]
+) -> list[float]:
+  """A result less that of the row's baseline at the same budget, for each seed
+  that both have with the same split; in %.
+
+  Of several runs of the baseline, that with most of these seeds counts.
+  Outdated results are compared only with each other.
+  """
+  differences = (
+    _paired(result, run)
+    for run in runs
+    if run['row'] == row.baseline
+    and budget(run) == budget(result)
+    and run.get('outdated') == result.get('outdated')
+  )
+  return max(differences, key=len, default=[])
+
+
+def _paired(result: ledger.Result, base: ledger.Result) -> list[float]:
+  """The differences of the seeds that both have; of those with a stored split,
+  only where it is the same."""
+  base_at = {seed: at for at, seed in enumerate(base['seeds'])}
+  pairs = [
+    (at, base_at[seed])
+    for at, seed in enumerate(result['seeds'])
+    if seed in base_at
+  ]
+  splits, base_splits = (r.get('split_sha256') for r in (result, base))
+  if splits and base_splits:
+    pairs = [(at, to) for at, to in pairs if splits[at] == base_splits[to]]
+  scores, base_scores = (r['score']['per_seed'] for r in (result, base))
+  return [scores[at] - base_scores[to] for at, to in pairs]
 
 
 def reported_difference(row: rows.Row) -> float | None:

@@ -13,6 +13,7 @@ from nsl_jax.types import Array, Batch, Key, Term, TermInputs
 
 DEFAULTS: dict[str, Any] = {'weight': 0.001, 'ramp': 'none', 'ramp_steps': 0}
 _SMALL = 1e-12
+_NORMAL = 2.0**-126  # least f32 that is not subnormal
 
 
 def _share(values: Array) -> Array:
@@ -22,10 +23,10 @@ def _share(values: Array) -> Array:
 def _divided(values: Array, by: Array) -> Array:
   """The quotient, 0 where the divisor is 0 or subnormal.
 
-  The average of a class that is no longer predicted gets subnormal after some
-  90,000 steps. A CPU takes that for 0; elsewhere the quotient would be infinite.
+  The average of a class that is no longer predicted gets subnormal after about
+  90,000 steps. A CPU takes that for 0; elsewhere the quotient may be infinite.
   """
-  normal = by >= jnp.finfo(by.dtype).tiny
+  normal = by >= _NORMAL
   return jnp.where(normal, values / jnp.where(normal, by, 1.0), 0.0)
 
 

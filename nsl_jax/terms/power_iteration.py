@@ -57,9 +57,9 @@ def fisher_vector_product(
 ) -> Array:
   """J^T F J d: the Hessian of KL(p(x) || p(x + d)) at d = 0 times d.
 
-  Exact: it needs no xi and also works in bfloat16. The tangent is taken relative
-  to that of the most likely class, whose probability rounds to 1 on a confident
-  image: the mean would cancel it.
+  Exact: it needs no xi and also works in bfloat16. On a confident image the
+  most likely class has a probability that rounds to 1 and a tangent that the
+  mean cancels, so tangents are taken relative to it.
 
   Args:
     jvp: d -> J d, the linear map of `jax.linearize` at the clean images.

@@ -55,7 +55,7 @@ class AgainstTest(parameterized.TestCase):
 
   def test_different_budgets(self):
     results = [*_results(), result_of('FM-OPEN-7', [20.0, 21.0], steps=7)]
-    with self.assertRaisesRegex(errors.UserError, 'differ in steps, seeds'):
+    with self.assertRaisesRegex(errors.UserError, 'differ in steps, protocol'):
       against.of_results(results, 'FM-OPEN', 'mismatch')
 
   def test_the_command_writes_picture_and_numbers(self):

@@ -82,7 +82,11 @@ class DifferencesTest(absltest.TestCase):
     )
     lines = list(csv.DictReader(io.StringIO(path.read_text())))
     self.assertEqual(
-      lines, [{k: str(v) for k, v in line.items()} for line in expected]
+      lines,
+      [
+        {k: '' if v is None else str(v) for k, v in line.items()}
+        for line in expected
+      ],
     )
 
 

@@ -35,6 +35,27 @@ class JoinTest(absltest.TestCase):
     results = [part_of([0], [1.0]), part_of([0, 1], [1.0, 3.0])]
     self.assertEqual(ledger.join(results), results)
 
+  def test_a_repeated_seed_keeps_only_its_run_apart(self):
+    results = [
+      part_of([0, 1], [1.0, 3.0]),
+      part_of([2], [5.0]),
+      part_of([2, 3], [6.0, 7.0]),
+    ]
+    (joined, apart) = ledger.join(results)
+    self.assertEqual(joined['seeds'], [0, 1, 2])
+    self.assertEqual(apart, results[2])
+
+  def test_what_belongs_to_one_part_is_left_out(self):
+    parts = [
+      part_of([0], [1.0], commit='a', task='x'),
+      part_of([1], [2.0], commit='b', task='x'),
+    ]
+    del parts[1]['split_sha256']
+    (joined,) = ledger.join(parts)
+    self.assertNotIn('commit', joined)
+    self.assertNotIn('split_sha256', joined)
+    self.assertEqual(joined['task'], 'x')
+
   def test_other_differences_keep_them_apart(self):
     first = part_of([0], [1.0])
     for changes in (

@@ -61,15 +61,39 @@ class ReportTest(temporary.FolderTestCase):
     self.assertEqual(cells[7], '2')
     self.assertIn('reduced from 29000', cells[8])
 
-  def test_of_a_baseline_with_more_seeds_those_of_the_row_count(self):
+  def test_the_seeds_that_both_have_count(self):
     self._write(
       result_of('NS-T6-1', [14.0, 15.0, 19.0]),
       result_of('NS-T6-7', [13.0, 14.5]),
       result_of('NS-T6-8', [13.0], seeds=[3]),
+      result_of('NS-T6-9', [17.0, 5.0], seeds=[2, 3]),
     )
     lines = tables.table(ledger.read(self.folder), 'NS-T6').splitlines()
-    changes = [line.split(' | ')[6] for line in lines[-2:]]
-    self.assertEqual(changes, ['-0.75', ''])
+    changes = [line.split(' | ')[6] for line in lines[-3:]]
+    self.assertEqual(changes, ['-0.75', '', '-2.00'])
+
+  def test_of_baselines_that_with_most_of_the_seeds_counts(self):
+    self._write(
+      result_of('NS-T6-1', [20.0, 21.0]),
+      result_of('NS-T6-1', [14.0, 15.0, 16.0]),
+      result_of('NS-T6-7', [13.0, 14.0, 15.0]),
+    )
+    lines = tables.table(ledger.read(self.folder), 'NS-T6-7').splitlines()
+    self.assertEqual(lines[-1].split(' | ')[6], '-1.00')
+
+  @parameterized.parameters(
+    dict(split_sha256=['a', 'c']),
+    dict(full_steps=3000, reduced=False),
+    dict(protocol='best_validation'),
+  )
+  def test_what_a_baseline_must_share(self, **changes):
+    self._write(
+      result_of('NS-T6-1', [14.0, 15.0], split_sha256=['a', 'b']),
+      result_of('NS-T6-7', [13.0, 10.0], **changes),
+    )
+    lines = tables.table(ledger.read(self.folder), 'NS-T6-7').splitlines()
+    change = '-1.00' if 'split_sha256' in changes else ''
+    self.assertEqual(lines[-1].split(' | ')[6], change)
 
   def test_without_one_from_the_row_of_the_host(self):
     self._write(
@@ -182,6 +206,18 @@ class ReportTest(temporary.FolderTestCase):
     self.assertEqual(text.count('| DN-T7-1 | mean_teacher | 2 |'), 2)
     with self.assertRaisesRegex(errors.UserError, 'no result'):
       tables.table(results, 'DN-T8')
+
+  @parameterized.parameters(
+    '<!-- table: python -m nsl_jax report --match NS-T6 -->\nprose',
+    '<!-- table: python -m nsl_jax report --matches NS-T6 -->\n<!-- end -->',
+  )
+  def test_a_mark_that_cannot_be_filled(self, broken):
+    """What is between it and the next one is not taken for its table."""
+    self._write(result_of('NS-T6-1', [14.0]))
+    mark = '<!-- table: python -m nsl_jax report --match NS-T6 -->'
+    text = f'{broken}\n\n{mark}\n<!-- end -->'
+    with self.assertRaisesRegex(errors.UserError, 'is not the mark of a table'):
+      marked.fill(text, self.folder)
 
   def test_step_times_between_marks(self):
     one = {

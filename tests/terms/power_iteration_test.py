@@ -167,7 +167,6 @@ class DirectionTest(parameterized.TestCase):
       )
       self.assertLess((found * true).sum(1).mean(), cosine)
 
-
   @parameterized.parameters(15.0, 18.0, 25.0)
   def test_confident_images(self, gap):
     """The probability of the first class rounds to 1."""
