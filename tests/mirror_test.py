@@ -54,6 +54,7 @@ ELSEWHERE = {
   'training/config_checks': 'training/config_test',
   'training/config_options': 'training/config_test',
   'training/network_file': 'inference/predictor_test',
+  'training/origin': 'inference/predictor_test',
   'training/pipeline': 'training/train_step_test, training/experiment_test',
   'training/results': 'training/experiment_test',
   'training/sharding': 'training/train_step_test',

@@ -10,13 +10,13 @@ status is 0, or 64 + the number of files that cannot be read (at most 127).
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from nsl_jax import errors, files, progress
 from nsl_jax.commands import cli, predict
-from nsl_jax.data import listing, pictures, resize
+from nsl_jax.data import listing, pictures, resize, splits
 from nsl_jax.inference import loading, predictor
 from nsl_jax.reports.evaluation import page
 from nsl_jax.training import metrics_log, workdir as workdir_lib
@@ -44,6 +44,22 @@ def _facts(
     if seconds:
       facts['Training time'] = f'{seconds / 60:.1f} minutes'
   return facts
+
+
+def _seen(
+  predictions: Sequence[predictor.Read], codes: Mapping[str, Collection[bytes]]
+) -> Iterator[str]:
+  """A note on images that the run has used with their labels."""
+  labeled, validation = (
+    sum(prediction.code in codes.get(part, ()) for prediction in predictions)
+    for part in ('labeled', 'validation')
+  )
+  if labeled or validation:
+    yield (
+      f'{labeled:,} of the {len(predictions):,} images were trained on with '
+      f'their label and {validation:,} held out for validation: the accuracy '
+      'is not that of new images'
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -105,13 +121,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     fact: sum(fact in prediction.facts for prediction in predictions)
     for fact in pictures.FACTS
   }
-  notes = pictures.counted(num_with_fact) + listing.skipped_lines(skipped)
+  seed_folder = args.workdir / f'seed_{network.seed}'
+  notes = [
+    *_seen(predictions, splits.load_codes(seed_folder / 'split.npz')),
+    *pictures.counted(num_with_fact),
+    *listing.skipped_lines(skipped),
+  ]
   if damaged:
     notes.append(
       f'{len(damaged):,} files cannot be read: ' + listing.shown(damaged, 20)
     )
   readable_paths = [predictions[row].path for row in readable]
-  seed_folder = args.workdir / f'seed_{network.seed}'
   content = page.write(
     out,
     title=f'{network.config.method.name} on {args.images}',

@@ -14,6 +14,7 @@ at once, and gives probabilities, on cpu, cuda and tpu:
 from collections.abc import Sequence
 
 from nsl_jax.commands import cli, predict
+from nsl_jax.data import splits
 from nsl_jax.inference import export, loading
 
 
@@ -36,7 +37,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   args = parser.parse_args(argv)
   export.check_folder(args.out, args.overwrite)
   network = loading.load(args.workdir, weights=args.weights, seed=args.seed)
-  content = export.write(network, args.out, onnx=args.format == 'onnx')
+  split = args.workdir / f'seed_{network.seed}' / 'split.npz'
+  content = export.write(
+    network,
+    args.out,
+    onnx=args.format == 'onnx',
+    labeled=splits.load_codes(split).get('labeled', ()),
+  )
   input_spec = content['input']
   shape = 'x'.join(map(str, input_spec['shape']))
   print(

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import time
 import uuid
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
@@ -63,12 +64,24 @@ def read(
   sides = 'x'.join(map(str, form.shape))
   path = cache.directory(cache_dir) / f'{name}-{sides}-{form.fit}.images'
   decoded_images = _mapped(path, key, form)
-  if decoded_images is None:
+  if decoded_images is None or _changed(decoded_images.damaged, images, form):
     _make(path, key, images, form)
     decoded_images = _mapped(path, key, form)
   if decoded_images is None:
     raise errors.UserError(f'{path} has just been changed: start again')
   return decoded_images
+
+
+def _changed(
+  damaged: dict[int, str], images: Sequence[pathlib.Path], form: resize.Form
+) -> bool:
+  """Whether a file that could not be read can be read now, or fails for another
+  reason: a disk or the memory may have been at fault."""
+  rows = sorted(damaged)
+  again = resize.read_all(
+    [images[row] for row in rows], form, title='reading damaged files again'
+  )
+  return any(damaged[row] != image for row, image in zip(rows, again))
 
 
 def _key(
@@ -119,6 +132,9 @@ def _make(
 ) -> None:
   """Writes the pixels, then what `_mapped` must know and its length."""
   part = path.with_name(f'{path.name}.{uuid.uuid4().hex}')
+  for other in path.parent.glob(f'{path.name}.*'):
+    if _is_old(other):  # of a process that was killed
+      files.remove(other)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with part.open('wb') as out:
@@ -140,6 +156,14 @@ def _make(
     ) from error
   finally:
     files.remove(part)
+
+
+def _is_old(path: pathlib.Path) -> bool:
+  """Whether nothing was written to a file for an hour."""
+  try:
+    return time.time() - path.stat().st_mtime > 3600
+  except OSError:  # its process has just removed it
+    return False
 
 
 def _decode(

@@ -71,11 +71,14 @@ def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
 
 
 def files_below(
-  folder: pathlib.Path, skipped: dict[str, int]
+  folder: pathlib.Path,
+  skipped: dict[str, int],
+  omit: Collection[pathlib.Path] = (),
 ) -> Iterator[pathlib.Path]:
   """Image files in a folder and the folders in it, sorted, links followed.
 
-  Hidden files and files that are not images are counted in `skipped`.
+  Hidden files and files that are not images, but for labels.csv, are counted in
+  `skipped`; folders to `omit` are not entered.
 
   Raises:
     errors.UserError: if a folder cannot be read.
@@ -94,7 +97,10 @@ def files_below(
     hidden = [name for name in inner if name.startswith(('.', '__MACOSX'))]
     count('hidden folders', len(hidden))
     inner[:] = sorted(set(inner) - set(hidden))
+    inner[:] = [name for name in inner if path / name not in omit]
     for name in sorted(names):
+      if path / name == folder / LABELS:
+        continue
       if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
         count('hidden files')
       elif pathlib.PurePath(name).suffix.lower() not in SUFFIXES:
@@ -117,9 +123,13 @@ def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
     _refuse(error)
 
 
+def _names(folders: Mapping[str, pathlib.Path]) -> list[str]:
+  return [f'{path.name}/' for path in folders.values()]
+
+
 def _inner_folders(folder: pathlib.Path) -> str:
-  names = [f'{path.name}/' for path in _folders_in(folder)]
-  return f'its folders: {shown(names) or "none"}'
+  names = shown([f'{path.name}/' for path in _folders_in(folder)])
+  return f'its folders: {names or "none"}'
 
 
 def scan(folder: str | os.PathLike) -> Listing:
@@ -149,19 +159,22 @@ def scan(folder: str | os.PathLike) -> Listing:
       pairs_of[part].append((path, label))
     listed_paths = {path for _, path, _ in listed}
     _check_both(folders.pop('labeled', None), listed_paths, root)
-    others = sum(
-      file.relative_to(root).as_posix() not in listed_paths
-      for file in files_below(root, {})
-      if not any(file.is_relative_to(inner) for inner in folders.values())
-    )
-    if others:
-      skipped[f'images that {LABELS} does not list'] = others
   elif not folders:
     raise errors.UserError(
       f'{root} has no labels ({_inner_folders(root)}): {_HINT}'
     )
   else:
     listed_paths = set()
+  outside = [
+    file.relative_to(root).as_posix()
+    for file in files_below(root, skipped, omit=folders.values())
+  ]
+  outside = [path for path in outside if path not in listed_paths]
+  if outside:
+    unused = f'images that {LABELS} does not list'
+    if not table.is_file():
+      unused = f'images in none of {shown(_names(folders))}'
+    skipped[f'{unused} (the first is {outside[0]})'] = len(outside)
   for part, inner in folders.items():
     for file in files_below(inner, skipped):
       relative = file.relative_to(root).as_posix()
@@ -196,11 +209,15 @@ def scan_labeled(
   if (folder / LABELS).is_file():
     listed = _read_table(folder / LABELS, folder)
     test_only = any(part == 'test' for part, *_ in listed)
-    test = None if test_only else _part_folders(folder).get('test')
-    if test is not None:
+    test = _part_folders(folder).get('test')
+    inside = {path for _, path, _ in listed}
+    if test is not None and any(
+      file.relative_to(folder).as_posix() not in inside
+      for file in files_below(test, {})
+    ):
       raise errors.UserError(
-        f'{folder} has {LABELS} without test images, and {test.name}/: use '
-        f'--images={test}'
+        f'{folder} has {test.name}/ with images that {LABELS} does not list: '
+        f'use --images={test}, or list them'
       )
     pairs = [
       (path, label)
@@ -334,6 +351,11 @@ def _read_table(
         f'{table} has no column {name!r} (its columns: {has}): name its '
         'columns path,label'
       )
+  repeated = [name for name in columns if columns.count(name) > 1]
+  if repeated:
+    raise errors.UserError(
+      f'{table} has two columns {repeated[0]!r}: remove one'
+    )
   unknown = sorted(set(columns) - {'path', 'label', 'split'})
   if unknown:
     raise errors.UserError(

@@ -44,13 +44,16 @@ def build(
   config = tfds.download.DownloadConfig(
     manual_dir=folder(data_dir), try_download_gcs=False
   )
+  builder = builder_cls(data_dir=target, file_format='array_record')
   try:
-    builder = builder_cls(data_dir=target, file_format='array_record')
     with contextlib.redirect_stdout(sys.stderr):
       builder.download_and_prepare(
         download_dir=target / 'downloads', download_config=config
       )
   except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    made = pathlib.Path(builder.data_dir)
+    if (made / 'dataset_info.json').exists():  # by another process meanwhile
+      return made
     # The last line of TFDS's message has the reason.
     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
     raise errors.UserError(

@@ -17,6 +17,8 @@ FACTS: Mapping[str, str] = types.MappingProxyType(
   {
     'composited': 'with transparency composited on white',
     'scaled': 'of 16 bits scaled to 8',
+    'dark': 'of 16 bits that use less than a sixteenth of them and lose most '
+    'levels: save such images scaled to 8 or 16 bits',
     'grayed': 'converted from color to gray',
     'first_frame': 'with several frames, of which the first is read',
     'enlarged': 'smaller than the size and enlarged',
@@ -26,6 +28,7 @@ FACTS: Mapping[str, str] = types.MappingProxyType(
 COUNTS = 'nsl_jax_pictures'
 _WHITE = 65535  # largest 16-bit value
 _STEP = _WHITE // 255
+_DARK = 4096  # a camera with 12 bits stays below it
 
 
 class Pixels(NamedTuple):
@@ -132,7 +135,9 @@ def _of_16_bits(picture: Any, channels: int) -> Pixels:
   gray = ((values + _STEP // 2) // _STEP).astype(np.uint8)
   hidden = values == picture.info.get('transparency')
   gray[hidden] = BACKGROUND
-  facts = ('composited', 'scaled') if hidden.any() else ('scaled',)
+  facts = ('scaled',) + ('dark',) * bool(0 < high < _DARK)
+  if hidden.any():
+    facts = 'composited', *facts
   return Pixels(gray[..., None].repeat(channels, axis=2), facts)
 
 

@@ -293,7 +293,8 @@ def make(
   try:
     return makers[name](directory(data_dir), cache.directory(cache_dir))
   except errors.UserError as error:
-    older = ', '.join(sorted(_versions(name, data_dir)))
+    found = sorted(_versions(name, data_dir))
+    older = ', '.join(v for v in found if v != versions.MADE.get(name))
     if not older:
       raise
     raise errors.UserError(

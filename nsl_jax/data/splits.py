@@ -2,8 +2,9 @@
 
 import hashlib
 import io
+import types
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from nsl_jax import errors, files
 
 _CONTENT = 'content_sha256'  # entries of split.npz beside the rows
 _TEST = 'test_sha256'
+_UNLABELED = 'unlabeled_sha256'
+_CODES, _CODE_BYTES = '_codes', 16
 _HASHED = 256  # test images whose pixels are hashed
 RULES = ('balanced', 'proportional', 'uniform')
 
@@ -333,14 +336,45 @@ def test_sha256(images: np.ndarray, labels: np.ndarray) -> str:
   return digest.hexdigest()
 
 
+def unlabeled_sha256(split: Split, images: np.ndarray) -> str:
+  """Hash of 256 evenly spaced unlabeled images, as in `test_sha256`."""
+  count = len(split.unlabeled)
+  digest = hashlib.sha256(f'{count},{images.shape[1:]};'.encode())
+  if count:
+    places = np.linspace(0, count - 1, _HASHED).astype(int)
+    rows = split.unlabeled[np.unique(places)]
+    digest.update(np.ascontiguousarray(images[rows]).tobytes())
+  return digest.hexdigest()
+
+
 def save(
-  split: Split, path: str | files.Path, *, content: str = '', test: str = ''
+  split: Split,
+  path: str | files.Path,
+  *,
+  content: str = '',
+  test: str = '',
+  unlabeled: str = '',
+  codes: Mapping[str, Iterable[bytes]] = types.MappingProxyType({}),
 ) -> None:
-  """Writes `split.npz` atomically; `content` is `content_sha256`, `test`
-  `test_sha256`.
+  """Writes `split.npz` atomically.
+
+  Args:
+    split: the rows.
+    path: of the file.
+    content: `content_sha256`.
+    test: `test_sha256`.
+    unlabeled: `unlabeled_sha256`.
+    codes: part -> hashes of the pixels of its images, of 16 bytes.
   """
   buffer = io.BytesIO()
-  hashes = {_CONTENT: np.array(content), _TEST: np.array(test)}
+  hashes = {
+    _CONTENT: np.array(content),
+    _TEST: np.array(test),
+    _UNLABELED: np.array(unlabeled),
+  }
+  for part, code in codes.items():
+    joined = np.frombuffer(b''.join(code), np.uint8)
+    hashes[part + _CODES] = joined.reshape(-1, _CODE_BYTES)
   arrays: dict[str, Any] = {**split._asdict(), **hashes}
   np.savez(buffer, **arrays)
   files.write(files.path_of(path, 'the split'), buffer.getvalue())
@@ -365,14 +399,42 @@ def load_content(path: str | files.Path) -> str:
   return str(_arrays(path, (_CONTENT,))[_CONTENT])
 
 
+def load_codes(path: str | files.Path) -> dict[str, frozenset[bytes]]:
+  """Reads the hashes of the pixels from `split.npz`, by part; {} of older
+  files.
+
+  Raises:
+    errors.UserError: if the file is not one that `save` wrote.
+  """
+  names = [part + _CODES for part in Split._fields]
+  arrays = _arrays(path, (_CONTENT,), names)
+  return {
+    name.removesuffix(_CODES): frozenset(map(bytes, arrays[name]))
+    for name in names
+    if name in arrays
+  }
+
+
 def load_test(path: str | files.Path) -> str:
   """Reads the hash of the test images from `split.npz`; '' of older files.
 
   Raises:
     errors.UserError: if the file is not one that `save` wrote.
   """
-  arrays = _arrays(path, (_CONTENT,), (_TEST,))
-  return str(arrays.get(_TEST, ''))
+  return _optional(path, _TEST)
+
+
+def load_unlabeled(path: str | files.Path) -> str:
+  """Reads the hash of unlabeled images from `split.npz`; '' of older files.
+
+  Raises:
+    errors.UserError: if the file is not one that `save` wrote.
+  """
+  return _optional(path, _UNLABELED)
+
+
+def _optional(path: str | files.Path, name: str) -> str:
+  return str(_arrays(path, (_CONTENT,), (name,)).get(name, ''))
 
 
 def _arrays(

@@ -7,7 +7,7 @@ tpu), `weights.safetensors` the weights alone, under the names of the network.
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from nsl_jax import errors, files
 from nsl_jax.data import resize
 from nsl_jax.inference.predictor import Predictor
 from nsl_jax.models import weights
-from nsl_jax.training import workdir as workdir_lib
+from nsl_jax.training import origin, workdir as workdir_lib
 
 PROGRAM, WEIGHTS, FACTS = 'program.bin', 'weights.safetensors', 'model.json'
 ONNX = 'model.onnx'
@@ -28,7 +28,11 @@ PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
 def write(
-  network: Predictor, folder: pathlib.Path, *, onnx: bool = False
+  network: Predictor,
+  folder: pathlib.Path,
+  *,
+  onnx: bool = False,
+  labeled: Collection[bytes] = (),
 ) -> dict[str, Any]:
   """Writes the files.
 
@@ -36,6 +40,8 @@ def write(
     network: the network.
     folder: is made if it is not there.
     onnx: whether to write `model.onnx` as well.
+    labeled: hashes of its labeled training images, which a run that starts from
+      the weights compares with its validation images, see `origin`.
 
   Returns:
     The content of `model.json`.
@@ -51,7 +57,8 @@ def write(
   else:  # of an earlier export, and perhaps of another network
     files.remove(folder / ONNX)
   files.write(folder / PROGRAM, program(network))
-  weights.write(folder / WEIGHTS, *network.network())
+  known = origin.metadata(network.facts, labeled)
+  weights.write(folder / WEIGHTS, *network.network(), known)
   text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
   files.write(folder / FACTS, text.encode(errors='backslashreplace'))
   return content
@@ -96,9 +103,7 @@ def onnx_program(network: Predictor) -> bytes:
   shape, run = _function(network)
   model = jax2onnx.to_onnx(run, [shape]).SerializeToString()
   session = onnxruntime.InferenceSession(model)
-  rng = np.random.default_rng(0)
-  inputs = rng.integers(0, 256, (_CHECKED, *shape.shape[1:]))
-  inputs = inputs.astype(shape.dtype)
+  inputs = _examples(network, shape.shape[1:])
   (onnx_outputs,) = session.run(None, {session.get_inputs()[0].name: inputs})
   difference = float(np.abs(onnx_outputs - np.asarray(run(inputs))).max())
   if not difference <= _TOLERANCE:
@@ -109,6 +114,17 @@ def onnx_program(network: Predictor) -> bytes:
   return bytes(model)
 
 
+def _examples(network: Predictor, shape: Sequence[int]) -> np.ndarray:
+  """Random inputs; features on the scale of those that it was trained on, if
+  its normalization knows it."""
+  rng = np.random.default_rng(0)
+  if not network.facts.of_features:
+    return rng.integers(0, 256, (_CHECKED, *shape)).astype(np.uint8)
+  arrays = network.facts.arrays
+  mean, std = (np.ravel(arrays.get(k, d)) for k, d in (('mean', 0), ('std', 1)))
+  return (mean + std * rng.normal(size=(_CHECKED, *shape))).astype(np.float32)
+
+
 def describe(network: Predictor) -> dict[str, Any]:
   """The content of `model.json`."""
   facts, config = network.facts, network.config
@@ -116,6 +132,7 @@ def describe(network: Predictor) -> dict[str, Any]:
     'color': 'gray' if facts.image_shape[2] == 1 else 'RGB',
     'exif_orientation': 'applied',
     'transparent_pixels': 'white',
+    '16_bits': 'divided by 257',
     'resize': 'bicubic with antialiasing (Pillow)',
     'fit': {
       'crop': 'shorter side, then center crop',

@@ -13,7 +13,7 @@ import numpy as np
 
 from nsl_jax import errors, methods, references
 from nsl_jax.compose import tasks
-from nsl_jax.data import normalize, resize
+from nsl_jax.data import normalize, on_demand, resize
 from nsl_jax.data.datasets import npz
 from nsl_jax.training import assembly, kernels, network_file
 from nsl_jax.types import Components, Outputs, Params, State, Stats
@@ -30,12 +30,14 @@ class Read(NamedTuple):
       picture; None where it cannot be read.
     error: why it cannot be read; '' where it can.
     facts: keys of `pictures.FACTS` that hold for it.
+    code: hash of the pixels that the network sees, see `splits.load_codes`.
   """
 
   path: str
   outputs: np.ndarray | None
   error: str = ''
   facts: tuple[str, ...] = ()
+  code: bytes = b''
 
 
 class Predictor:
@@ -283,11 +285,13 @@ class Predictor:
     for row, (path, image) in enumerate(zip(paths, loaded)):
       if isinstance(image, str):
         yield Read(path, None, image)
-      elif self.classes:
-        yield Read(path, outputs[row], facts=image.facts)
-      else:
-        points = image.placement.to_picture(outputs[row].reshape(-1, 2))
-        yield Read(path, points.reshape(-1), facts=image.facts)
+        continue
+      result = outputs[row]
+      if not self.classes:
+        points = image.placement.to_picture(result.reshape(-1, 2))
+        result = points.reshape(-1)
+      code = on_demand.code(images[row])
+      yield Read(path, result, facts=image.facts, code=code)
 
 
 def _is_picture(item: Any) -> bool:

@@ -110,7 +110,11 @@ def options_of(name: str) -> dict[str, Option]:
 
 
 def build(
-  config: Mapping[str, Any], num_classes: int, *, precision: str = 'float32'
+  config: Mapping[str, Any],
+  num_classes: int,
+  *,
+  precision: str = 'float32',
+  new_head: bool = False,
 ) -> Model:
   """Builds a network.
 
@@ -120,6 +124,7 @@ def build(
     num_classes: K, the number of outputs.
     precision: 'float32', or 'bfloat16' to compute in bfloat16; parameters,
       batch-norm statistics and outputs are always float32.
+    new_head: see `weights.start_from`.
 
   Returns:
     The network; its running statistics are {} without batch normalization.
@@ -149,7 +154,7 @@ def build(
   if not init_from:
     return model
   return weights.start_from(
-    model, init_from, other_classes=make(num_classes + 1)
+    model, init_from, other_classes=make(num_classes + 1), new_head=new_head
   )
 
 

@@ -8,6 +8,7 @@ one the first batches of a run replace them, with 10,000 they move slowly.
 """
 
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ _DTYPES: Mapping[str, Any] = {
   'BF16': jnp.bfloat16,
 }
 _SHOWN = 4  # names of a message
+_LENGTH = 8  # bytes of the length of a file's header
 _STEP = 'such as seed_0/best/1200'  # the folder of a checkpoint
 _PAIR = {'a', 'b'}  # what a method of two networks calls them
 _AVERAGE = 'ema'  # slot of the averaged weights
@@ -104,6 +106,19 @@ def _read_file(path: str, content: bytes) -> tuple[Params, Stats]:
     )
   tree = _nested(path, arrays, separator)
   return tree.get('params', {}), tree.get('batch_stats', {})
+
+
+def read_metadata(path: str | files.Path) -> dict[str, str]:
+  """The words kept with the weights of a `.safetensors` file, see `write`; {}
+  where the file cannot be read, of which `read` gives the reason.
+  """
+  try:
+    content = files.path_of(path, 'the weights').read_bytes()
+    length = int.from_bytes(content[:_LENGTH], 'little')
+    header = json.loads(content[_LENGTH : _LENGTH + length])
+    return dict(header.get('__metadata__', {}))
+  except (OSError, ValueError, AttributeError):
+    return {}
 
 
 def _nested(path: str, arrays: Flat, separator: str) -> dict[str, Any]:
@@ -200,7 +215,11 @@ class _Fit(NamedTuple):
 
 
 def start_from(
-  model: Model, path: str, *, other_classes: Model | None = None
+  model: Model,
+  path: str,
+  *,
+  other_classes: Model | None = None,
+  new_head: bool = False,
 ) -> Model:
   """The same network, whose initial weights are those of a file.
 
@@ -210,6 +229,8 @@ def start_from(
     other_classes: the same network for another number of classes. The
       parameters whose shape differs between the two are its head: where the
       file has one of another number of classes, the head starts anew.
+    new_head: whether it does so with the same number as well, since these are
+      other classes.
 
   Returns:
     The network. Its `init` draws nothing at random but what starts anew, may be
@@ -232,7 +253,7 @@ def start_from(
     heads = {}
     if other_classes is not None:
       heads = _head(shapes, _shapes(other_classes, image_shape))
-    return _fit(f'{OPTION}={path}', values, shapes, heads)
+    return _fit(f'{OPTION}={path}', values, shapes, heads, new_head)
 
   def init(key: Key, image_shape: ImageShape) -> tuple[Params, Stats]:
     values = fit_of(tuple(image_shape)).values
@@ -311,6 +332,7 @@ def _fit(
   values: Flat,
   shapes: Mapping[str, Shape],
   heads: Mapping[str, tuple[int, ...]],
+  new_head: bool,
 ) -> _Fit:
   """Which values a network takes.
 
@@ -337,7 +359,10 @@ def _fit(
       f'{_text(values[first].shape)} there and {_text(shapes[first])} in the '
       f'network): {", ".join(names)} start anew'
     )
-  reused = shapes.keys() - (heads.keys() if anew else set())
+  elif new_head:
+    names = sorted(name for name in heads if name in shapes)
+    notes.append(f'{source} is of other classes: {", ".join(names)} start anew')
+  reused = shapes.keys() - (heads.keys() if anew or new_head else set())
   return _Fit({name: values[name] for name in reused}, notes)
 
 

@@ -25,6 +25,7 @@ from nsl_jax.training import (
   evaluate,
   kernels,
   loop,
+  origin,
   pipeline,
   sharding as mesh_lib,
   trackers,
@@ -80,6 +81,7 @@ def components_of(
   image_shape: tuple[int, int, int],
   fitted: views.Fitted = dict,
   num_images: int = 0,
+  new_head: bool = False,
 ) -> Components:
   """The network, optimizer and views of a config.
 
@@ -89,6 +91,7 @@ def components_of(
     image_shape: (H, W, C).
     fitted: see `views.build`.
     num_images: number of training images.
+    new_head: see `weights.start_from`.
 
   Raises:
     errors.UserError: for a name or a field that does not exist.
@@ -102,6 +105,7 @@ def components_of(
     config.model.to_dict(),
     outputs,
     precision='bfloat16' if config.precision == 'bfloat16' else 'float32',
+    new_head=new_head,
   )
   return Components(
     model=model,
@@ -125,9 +129,12 @@ def build_method(
   image_shape: tuple[int, int, int],
   fitted: views.Fitted = dict,
   num_images: int = 0,
+  new_head: bool = False,
 ) -> Method:
   """The method of a config; arguments and errors as in `components_of`."""
-  components = components_of(config, outputs, image_shape, fitted, num_images)
+  components = components_of(
+    config, outputs, image_shape, fitted, num_images, new_head
+  )
   return methods.build(config.method.to_dict(), components)
 
 
@@ -167,7 +174,12 @@ def prepare(
     )
 
   method = build_method(
-    config, source.outputs, shape, fitted, len(source.train.labels)
+    config,
+    source.outputs,
+    shape,
+    fitted,
+    len(source.train.labels),
+    origin.has_other_classes(config, source.class_names),
   )
   apply = functools.partial(normalize.apply, kind)
   plan = loop.Plan(
@@ -181,9 +193,8 @@ def prepare(
   chosen = kernels.of_run(config.kernels, workdir)
   compiled = kernels.options(chosen)
   replicated = mesh_lib.replicated_sharding(mesh)
-  streamed = source.train.images.nbytes > memory.device_limit(
-    config.data.on_device_mb
-  )
+  size = source.train.images.nbytes + source.test.images.nbytes
+  streamed = size > memory.device_limit(config.data.on_device_mb)
   images = source.train.images[: 0 if streamed else None]
   make_batch = functools.partial(train_step.make_batch, apply)
   shapes = jax.eval_shape(method.init, jax.random.key(0))

@@ -158,15 +158,15 @@ class Checkpoints:
     try:
       yield
     except Exception as error:  # orbax raises whatever its layers raise
-      self._clear()
+      self.remove_parts()
       raise errors.WriteError(
         f'cannot write checkpoint {self._writing} in {self._folder} '
         f'({reason_of(error)})'
       ) from error
 
-  def _clear(self) -> None:
+  def remove_parts(self) -> None:
     """Removes what was written in part, which a full disk has no room for."""
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and self._folder.is_dir():
       for path in self._folder.iterdir():
         digits = path.name.isdigit()
         if _PARTLY in path.name or (digits and not _is_whole(path)):
@@ -256,7 +256,7 @@ class Checkpoints:
     """Removes all others, and what an earlier start wrote in part."""
     self.wait()
     sharding.sync_processes('checkpoints are removed')
-    self._clear()
+    self.remove_parts()
     for step in set(self._manager.all_steps()) - set(steps):
       self._manager.delete(step)
 

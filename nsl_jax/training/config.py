@@ -193,7 +193,7 @@ def _section(config: Config, section: str, field: str) -> Config:
       part = config_options.method_options(fields)[name].limit
       if callable(part):
         fields[name] = Config()
-        config_options.fill(fields[name], options.of(part))
+        config_options.fill(fields[name], options.of(part), config.steps)
     if name not in fields or not isinstance(fields[name], Config):
       raise errors.UserError(_no_field(field, name, fields, section))
     fields = fields[name]

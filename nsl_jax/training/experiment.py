@@ -13,7 +13,7 @@ from absl import logging
 from flax import traverse_util
 
 from nsl_jax import errors, files, references
-from nsl_jax.data import duplicates, sampler, sources, splits
+from nsl_jax.data import duplicates, listing, sampler, sources, splits
 from nsl_jax.training import (
   assembly,
   automatic,
@@ -22,6 +22,7 @@ from nsl_jax.training import (
   lock,
   loop,
   network_file,
+  origin,
   pipeline,
   results,
   run_warnings,
@@ -87,14 +88,39 @@ def _recompute(
   return recompute
 
 
+def _text_of(split: splits.Split, source: sources.Source) -> str:
+  """The split, all labels and the pixels of the labeled images, by hashes."""
+  codes = _codes(split, source)
+  return ' '.join(
+    [
+      split.sha256(),
+      splits.test_sha256(source.train.images[:0], source.train.labels),
+      splits.test_sha256(source.test.images[:0], source.test.labels),
+      *(code.hex() for part in codes.values() for code in part),
+    ]
+  )
+
+
+def _codes(
+  split: splits.Split, source: sources.Source
+) -> dict[str, list[bytes]]:
+  """Part -> hashes of the pixels of its images, but for the unlabeled ones."""
+  return {
+    name: list(duplicates.hashes(source.train.images, rows).values())
+    for name, rows in split._asdict().items()
+    if name != 'unlabeled'
+  }
+
+
 def _keep_split(
   split: splits.Split, source: sources.Source, path: files.Path
 ) -> str:
-  """Writes the split, or makes sure that it is the one written before; returns
-  the hash of its images and labels.
+  """Writes the split, or makes sure that it is the one written before, of the
+  same classes; returns the hash of its images and labels.
   """
   content = splits.content_sha256(split, *source.train)
   test = splits.test_sha256(*source.test)
+  unlabeled = splits.unlabeled_sha256(split, source.train.images)
   if path.exists():
     before = splits.load(path).sha256(), splits.load_content(path)
     if before != (split.sha256(), content):
@@ -103,13 +129,33 @@ def _keep_split(
         f'{path} has other {difference} than this data gives: the data set has '
         'changed since; use another --workdir'
       )
+    if splits.load_unlabeled(path) not in ('', unlabeled):
+      raise errors.UserError(
+        f'{path} is of a run with other unlabeled images than this data gives: '
+        'use another --workdir'
+      )
     known = splits.load_test(path)
     if known not in ('', test):
       raise errors.UserError(
         f'{path} is of a run with other test images or labels than this data '
         'gives, whose errors have no common mean: use another --workdir'
       )
-  splits.save(split, path, content=content, test=test)
+  if network_file.exists(path.parent):
+    classes = network_file.read(path.parent).classes
+    if classes != source.class_names:
+      raise errors.UserError(
+        f'{path.parent} was trained on the classes {listing.shown(classes)}, '
+        f'and this data has {listing.shown(source.class_names)}: use another '
+        '--workdir'
+      )
+  splits.save(
+    split,
+    path,
+    content=content,
+    test=test,
+    unlabeled=unlabeled,
+    codes=_codes(split, source),
+  )
   return content
 
 
@@ -153,24 +199,35 @@ def train_seed(
     Its result; of several processes only the first has one.
   """
   file = folder / 'result.json'
-  first = jax.process_index() == 0
   if not files.in_bucket(folder):  # which has no folders
     files.make_folder(folder, '--workdir')
   split = pipeline.split_of(config, parts.source, seed)
+  mesh_lib.check_same(
+    lambda: _text_of(split, parts.source), 'other images or labels'
+  )
   content_sha256 = mesh_lib.in_first_process(
     lambda: _keep_split(split, parts.source, folder / 'split.npz'),
     f'use the split in {folder}',
   )
-  done: dict[str, Any] = {}
-  if first and file.exists():
-    done = workdir_lib.read_json(file)
+  done: dict[str, Any] = (
+    mesh_lib.in_first_process(
+      lambda: workdir_lib.read_json(file) if file.exists() else {},
+      f'read {file}',
+    )
+    or {}
+  )
   ended = done.get('last', {}).get('step') == parts.plan.steps
   if mesh_lib.process_max(ended):  # not where the run was made longer since
     return done
   data = assembly.data_of(parts, split)
-  network_file.write(folder, _network_facts(config, parts, data))
+  mesh_lib.in_first_process(
+    lambda: network_file.write(folder, _network_facts(config, parts, data)),
+    f'write to {folder}',
+  )
   streams = pipeline.index_iterators(config, split, seed)
-  sent = trackers.Trackers(config, folder, title) if first else None
+  sent = None
+  if jax.process_index() == 0:
+    sent = trackers.Trackers(config, folder, title)
   with _closing(sent):
     _, seconds = loop.run(
       folder,
@@ -188,19 +245,22 @@ def train_seed(
       sent=sent,
       deadline=deadline,
     )
-  if sent is None:
-    return {}
-  content = {
-    'seed': seed,
-    'split_sha256': split.sha256(),
-    'content_sha256': content_sha256,
-    'labeled_by_class': pipeline.counts_by_class(parts.source, split),
-    'wall_time_s': seconds,
-    **results.of_seed(folder, _labels(parts.source, split)),
-  }
-  content['warnings'] += sent.warnings
-  workdir_lib.write_json(file, content)
-  return content
+
+  def report() -> dict[str, Any]:
+    content = {
+      'seed': seed,
+      'split_sha256': split.sha256(),
+      'content_sha256': content_sha256,
+      'labeled_by_class': pipeline.counts_by_class(parts.source, split),
+      'wall_time_s': seconds,
+      'provenance': workdir_lib.provenance(parts.mesh.size),
+      **results.of_seed(folder, _labels(parts.source, split)),
+    }
+    content['warnings'] += sent.warnings if sent else []
+    workdir_lib.write_json(file, content)
+    return content
+
+  return mesh_lib.in_first_process(report, f'write {file}') or {}
 
 
 def _network_facts(
@@ -231,9 +291,8 @@ def _warnings(
     *run_warnings.of_network(
       config, parts.parameters, parts.source.train.images
     ),
-    *run_warnings.of_initial_weights(
-      config, parts.source.outputs, parts.source.train.images.shape[1:]
-    ),
+    *run_warnings.of_initial_weights(config, parts.source),
+    *run_warnings.of_error(config, parts.source),
   ]
   for seed in seeds:
     split = pipeline.split_of(config, parts.source, seed)
@@ -244,6 +303,7 @@ def _warnings(
       f'seed {seed}: {line}'
       for line in (
         *run_warnings.of_split(source, split),
+        *origin.of_validation(config, source, split),
         *_copies(source, rows),
       )
     ]
@@ -335,8 +395,14 @@ def _run(
       print(f'warning: {line}', file=sys.stderr)
   if not files.in_bucket(workdir):  # where taking the lock tries to write
     files.make_folder(workdir, '--workdir')
+  mesh_lib.check_same(
+    lambda: workdir_lib.text_of(config.to_dict()), 'another config'
+  )
   held.take()
-  workdir_lib.lock_workdir_to_config(workdir, config.to_dict())
+  mesh_lib.in_first_process(
+    lambda: workdir_lib.lock_workdir_to_config(workdir, config.to_dict()),
+    f'use {workdir}',
+  )
   per_seed = []
   for seed in seeds:
     title = f'seed {seed}' if len(seeds) > 1 else config.method.name
@@ -344,15 +410,17 @@ def _run(
     report = train_seed(config, parts, seed, folder, title, verbose, deadline)
     logging.info('seed %d: %s', seed, report)
     per_seed.append(report)
-  if jax.process_index():
-    return {}
-  content = results.of_run(
-    config,
-    per_seed,
-    parts.source,
-    parameters=parts.parameters,
-    devices=parts.mesh.size,
-    warnings=warnings,
-  )
-  workdir_lib.write_json(workdir / 'results.json', content)
-  return content
+
+  def report_all() -> dict[str, Any]:
+    content = results.of_run(
+      config,
+      per_seed,
+      parts.source,
+      parameters=parts.parameters,
+      devices=parts.mesh.size,
+      warnings=warnings,
+    )
+    workdir_lib.write_json(workdir / 'results.json', content)
+    return content
+
+  return mesh_lib.in_first_process(report_all, f'write to {workdir}') or {}

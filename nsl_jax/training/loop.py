@@ -27,6 +27,7 @@ from nsl_jax.types import Data, Metrics, State
 Evaluate = Callable[[State], dict[str, Any]]
 
 OUT_OF_TIME = 14  # in place of a signal: that of SIGALRM, which stops no run
+_CALLS_IN_FLIGHT = 2  # of images that are not on the devices
 _WORTH_A_CALL = 5  # steps; the start of a call is then a small part of it
 
 
@@ -201,6 +202,8 @@ class _Record:
       opened.callback(self._best.abandon)
       self._final = checkpoint.Checkpoints(folder / 'final', keep=1)
       opened.callback(self._final.abandon)
+      for store in (self._store, self._final):
+        store.remove_parts()
       self._lines = mesh_lib.in_first_process(
         lambda: self._open_lines(opened, position.get('lines')),
         f'use the metrics in {folder}',
@@ -339,6 +342,7 @@ def run(
     disable=jax.process_index() > 0 or not verbose,
   )
   postfix: dict[str, str] = {}
+  in_flight: list[Any] = []
   try:
     with (
       _stop_signals(deadline) as requested,
@@ -347,6 +351,10 @@ def run(
       for steps, rows in calls:
         state, history = chunk(state, data, rows)
         mesh_lib.block_until_ready(history)
+        if images is not None:  # or images of many calls wait on the devices
+          in_flight.append(history)
+          if len(in_flight) > _CALLS_IN_FLIGHT:
+            jax.block_until_ready(in_flight.pop(0))
         record.meter.add(step, len(steps), history)
         step = steps.stop
         bar.update(len(steps))
@@ -363,6 +371,7 @@ def run(
             record.end(step, evaluated_state)
           if values['validation_error'] is not None:
             postfix['validation'] = f'{values["validation_error"]:.2f}%'
+          del evaluated_state  # may be a second one on the devices
         bar.set_postfix(postfix, refresh=False)
         stopped = requested(plan.is_due(plan.log_every, step))
         if plan.is_due(plan.checkpoint_every, step) or stopped:

@@ -1,6 +1,7 @@
 """Metrics of one run as JSON lines and TensorBoard events."""
 
 import json
+import os
 import pathlib
 import tempfile
 import time
@@ -156,13 +157,18 @@ class Log:
     self._synced = False
 
   def sync(self) -> None:
-    """Uploads the files of a folder in a bucket, as a checkpoint that counts
-    their lines needs it.
+    """Writes the lines to the disk, or uploads the files of a folder in a
+    bucket, as a checkpoint that counts them must not outlive them.
 
     Raises:
       errors.WriteError: if they cannot be written.
     """
-    if self._temporary is None or self._synced:
+    if self._synced:
+      return
+    if self._temporary is None:
+      with _writing(self._path):
+        os.fsync(self._file.fileno())
+      self._synced = True
       return
     for path in (self._path, *(self._local / 'tb').iterdir()):
       target = self._folder / path.relative_to(self._local).as_posix()

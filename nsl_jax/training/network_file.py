@@ -54,6 +54,11 @@ class Facts(NamedTuple):
     return self.image_shape[:2] == (1, 1)
 
 
+def exists(folder: files.Path) -> bool:
+  """Whether a folder has them."""
+  return (folder / _FACTS).exists()
+
+
 def write(folder: files.Path, facts: Facts) -> None:
   """Writes both files; only process 0 does."""
   if jax.process_index():

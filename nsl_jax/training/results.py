@@ -1,7 +1,7 @@
 """What is reported of a seed and of a run, once they have ended."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -78,7 +78,7 @@ def of_run(
     'seeds': [report['seed'] for report in per_seed],
     'reports': list(per_seed),
     'wall_time_s': round(math.fsum(o['wall_time_s'] for o in per_seed), 3),
-    **workdir_lib.provenance(devices),
+    **_provenance(per_seed, workdir_lib.provenance(devices)),
     'split_sha256': [report['split_sha256'] for report in per_seed],
     'data_note': source.note,
     'data_report': list(source.report),
@@ -86,3 +86,31 @@ def of_run(
     'warnings': list(warnings),
     'config': config.to_dict(),
   }
+
+
+def _provenance(
+  per_seed: Sequence[Mapping[str, Any]], now: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Of each field that of the seeds, joined where they were trained by several
+  machines or versions; that of `now` for seeds that do not tell.
+  """
+  of_seeds = [report.get('provenance', now) for report in per_seed]
+  joined = dict(now)
+  for name in now:
+    values = [of_seed[name] for of_seed in of_seeds]
+    different = [v for at, v in enumerate(values) if v not in values[:at]]
+    if len(different) == 1:
+      joined[name] = different[0]
+    elif name == 'versions':
+      joined[name] = {
+        package: _joined(v.get(package) for v in different)
+        for package in different[0]
+      }
+    else:
+      joined[name] = _joined(different)
+  return joined
+
+
+def _joined(texts: Iterable[Any]) -> str | None:
+  known = dict.fromkeys(text for text in texts if text is not None)
+  return ' and '.join(known) or None

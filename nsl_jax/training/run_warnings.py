@@ -15,6 +15,7 @@ from nsl_jax.papers import rows
 from nsl_jax.training import (
   config as config_lib,
   config_options,
+  origin,
   pipeline,
   workdir,
 )
@@ -176,6 +177,21 @@ def of_split(source: sources.Source, split: splits.Split) -> Iterator[str]:
     )
 
 
+def of_error(
+  config: ml_collections.ConfigDict, source: sources.Source
+) -> Iterator[str]:
+  """Warning of an error measured on the images that choose the weights."""
+  if not len(source.test.labels) and (
+    config.data.validation and config.protocol == 'best_validation'
+  ):
+    number = -(-config.steps // config.eval.every_steps)
+    yield (
+      f'no test images: the error will be the lowest of {number} evaluations '
+      'on the images that choose the weights, and so lower than that of new '
+      'images'
+    )
+
+
 def of_network(
   config: ml_collections.ConfigDict, parameters: int, images: np.ndarray
 ) -> Iterator[str]:
@@ -190,18 +206,19 @@ def of_network(
 
 
 def of_initial_weights(
-  config: ml_collections.ConfigDict,
-  outputs: int,
-  image_shape: tuple[int, int, int],
+  config: ml_collections.ConfigDict, source: sources.Source
 ) -> list[str]:
   """What the network does not take of `config.model.init_from`.
-
-  Args:
-    config: the config.
-    outputs: K, how many numbers the network says of an image.
-    image_shape: (H, W, C).
 
   Raises:
     errors.UserError: if the weights cannot be read, or do not fit.
   """
-  return models.build(config.model.to_dict(), outputs).notes(image_shape)
+  model = models.build(
+    config.model.to_dict(),
+    source.outputs,
+    new_head=origin.has_other_classes(config, source.class_names),
+  )
+  return [
+    *origin.of_classes(config, source.class_names),
+    *model.notes(source.train.images.shape[1:]),
+  ]

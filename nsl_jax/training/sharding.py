@@ -1,5 +1,6 @@
 """Devices: the mesh, its shardings, and what processes tell one another."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -111,6 +112,28 @@ def process_max(number: int) -> int:
   if jax.process_count() == 1:
     return number
   return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
+def check_same(text: Callable[[], str], what: str) -> None:
+  """Makes sure that all processes have the same text; all must call this.
+
+  Args:
+    text: returns what must be the same.
+    what: its name in the message.
+
+  Raises:
+    errors.UserError: in every process, if one has another.
+  """
+  if jax.process_count() == 1:
+    return
+  digest = hashlib.sha256(text().encode()).digest()
+  of_all = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+  others = np.flatnonzero((of_all != of_all[0]).any(1))
+  if len(others):
+    raise errors.UserError(
+      f'process {others[0]} has {what} than process 0: give all processes the '
+      'same command and the same data'
+    )
 
 
 def in_first_process(body: Callable[[], Result], what: str) -> Result | None:

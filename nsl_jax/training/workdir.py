@@ -108,6 +108,12 @@ def _why_not_longer(
   return None
 
 
+def text_of(config: Mapping[str, Any]) -> str:
+  """The fields that a resumed run may not change, as text."""
+  flat = traverse_util.flatten_dict(json.loads(json.dumps(config)), sep='.')
+  return json.dumps({k: v for k, v in flat.items() if k not in FREE})
+
+
 def lock_workdir_to_config(
   workdir: files.Path, config: Mapping[str, Any]
 ) -> None:

@@ -163,9 +163,36 @@ class ListingTest(temporary.FolderTestCase):
     found = listing.scan(self.folder)
     self.assertEqual(
       listing.skipped_lines(found.skipped),
-      ['skipped: 1 images that labels.csv does not list'],
+      [
+        'skipped: 1 images that labels.csv does not list (the first is c/d.png)'
+      ],
     )
     self.assertLen(found.paths['unlabeled'], 1)
+
+  def test_images_beside_the_parts(self):
+    self.two_classes()
+    self.touch('unlabelled/a.png', 'unlabelled_2/b.png', 'c.png', 'notes.txt')
+    found = listing.scan(self.folder)
+    self.assertEqual(
+      listing.skipped_lines(found.skipped),
+      [
+        'skipped: 1 files that are not images, 2 images in none of labelled/, '
+        'unlabelled/ (the first is c.png)'
+      ],
+    )
+
+  def test_what_is_skipped_beside_a_table(self):
+    self.touch('a.png', 'b.png', 'c.heic', '.hidden/d.png')
+    self.table('path,label\na.png,0\nb.png,1\n')
+    self.assertEqual(
+      listing.skipped_lines(listing.scan(self.folder).skipped),
+      ['skipped: 1 hidden folders, 1 files that are not images'],
+    )
+
+  def test_a_column_twice(self):
+    self.touch('a.png', 'b.png')
+    self.table('path,label,label\na.png,0,1\nb.png,1,0\n')
+    self.refused("two columns 'label'")
 
   def test_an_open_quote(self):
     self.touch('a.png', 'b.png', 'c.png')
@@ -328,7 +355,7 @@ class ListingTest(temporary.FolderTestCase):
     (('a.png',), 'a.png is in no folder of a class'),
     ((), 'no labeled image'),
     (('labelled/cat/a.png', 'test/cat/b.png'), '--images=', '/test'),
-    (('labels.csv', 'a.png', 'test/cat/b.png'), 'without test images', '/test'),
+    (('labels.csv', 'a.png', 'test/cat/b.png'), 'does not list', '/test'),
   )
   def test_wrong_images_to_evaluate_on(self, paths, *words):
     self.touch(*paths)

@@ -168,6 +168,13 @@ class ModeTest(parameterized.TestCase):
     gray = [0, 0, 1, 1, 200, 255]
     self.assert_pixels(picture, gray, [(v,) * 3 for v in gray], ('scaled',))
 
+  def test_16_bits_of_which_few_are_used(self):
+    facts = [
+      pictures.pixels(deep([0, high], 'I;16'), 1).facts
+      for high in (0, 4095, 4096)
+    ]
+    self.assertEqual(facts, [('scaled',), ('scaled', 'dark'), ('scaled',)])
+
   def test_16_bits_with_a_transparent_value(self):
     picture = deep([300, 51400], 'I;16')
     picture.info['transparency'] = 300

@@ -1,6 +1,8 @@
 """What a run has learned, used from its work folder alone."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -16,12 +18,20 @@ from absl.testing import absltest, parameterized
 from PIL import Image, ImageSequence
 
 from nsl_jax import errors
-from nsl_jax.data import sources
+from nsl_jax.commands import evaluate
+from nsl_jax.data import on_demand, sources, splits
 from nsl_jax.data.datasets import npz
 from nsl_jax.inference import export, loading, predictor, tables
 from nsl_jax.models import weights
 from nsl_jax.reports.tables import of_runs as tables_of_runs
-from nsl_jax.training import config as config_lib, experiment
+from nsl_jax.training import (
+  automatic,
+  config as config_lib,
+  experiment,
+  origin,
+  pipeline,
+  run_warnings,
+)
 
 _SMALL = (
   ('model.name', 'small_cnn'),
@@ -257,6 +267,48 @@ class RunTest(parameterized.TestCase):
     np.testing.assert_allclose(
       np.load(out), self.network.predict_proba(images), atol=1e-6
     )
+
+  def test_a_run_that_starts_from_exported_weights(self):
+    """It knows which images they were trained on, and of which classes."""
+    codes = splits.load_codes(self.root / 'run' / 'seed_0' / 'split.npz')
+    self.assertLen(codes['labeled'], 18)
+    export.write(self.network, self.root / 'start', labeled=codes['labeled'])
+    path = self.root / 'start' / 'weights.safetensors'
+    checkpoint = next((self.root / 'run' / 'seed_0' / 'best').glob('[0-9]*'))
+    self.assertEqual(origin.of(str(path)), origin.of(str(checkpoint)))
+    source = sources.load('folder', str(self.photos))
+    config = config_lib.load(
+      f'configs/folder.py:dir={self.photos},steps=8,validation=6,'
+      'method=supervised',
+      [*_SMALL, ('seed', '1'), ('model.init_from', str(path))],
+    )
+    config, _ = automatic.resolve(config, source)
+    split = pipeline.split_of(config, source, 1)
+    (warning,) = origin.of_validation(config, source, split)
+    known = [
+      on_demand.code(image) in codes['labeled']
+      for image in source.train.images[split.validation]
+    ]
+    self.assertBetween(sum(known), 1, 6)
+    self.assertIn(f'{sum(known)} of the 6 validation images were', warning)
+    self.assertFalse(origin.has_other_classes(config, source.class_names))
+    renamed = source._replace(classes=('dog', 'kitten', 'owl'))
+    first, second = run_warnings.of_initial_weights(config, renamed)
+    self.assertIn('is of the classes cat, dog, owl, and this run of', first)
+    self.assertIn('params/Dense_1/kernel start anew', second)
+    with self.assertRaisesRegex(errors.UserError, 'classes cat, dog, owl, and'):
+      experiment.run(
+        loading.read_config(self.root / 'run'), self.root / 'run', renamed
+      )
+
+  def test_evaluation_of_images_that_were_trained_on(self):
+    words = [f'--workdir={self.root}/run', f'--out={self.root}/evaluation']
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+      evaluate.main([*words, f'--images={self.photos}/labelled'])
+    note = '18 of the 24 images were trained on with their label and 6 held out'
+    self.assertIn(note, printed.getvalue())
+    report = json.loads((self.root / 'evaluation/evaluation.json').read_text())
+    self.assertIn(note, report['notes'][0])
 
   def test_onnx(self):
     if not importlib.util.find_spec('jax2onnx'):

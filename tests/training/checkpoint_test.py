@@ -104,6 +104,10 @@ class CheckpointsTest(absltest.TestCase):
     (half / 'state').write_text('half')
     state, _ = self._restore()
     self.assertEqual(int(state.step), 5)
+    store = checkpoint.Checkpoints(self.folder, keep=2)
+    self.addCleanup(store.abandon)
+    store.remove_parts()  # as a run does at its start
+    self.assertEqual([p.name for p in self.folder.iterdir()], ['5'])
 
   def test_none_readable_loses_nothing(self):
     self._save(5)

@@ -100,6 +100,15 @@ class OverrideTest(parameterized.TestCase):
     )
     self.assertEqual(open_config.method.terms.ns3l.to_dict(), {'weight': 3})
 
+  def test_a_part_that_is_turned_on_has_a_ramp(self):
+    config = config_lib.load(
+      'configs/cifar10_dual_student.py:method=dual_student',
+      [('method.negatives.count', '3')],
+    )
+    self.assertEqual(
+      config.method.negatives.ramp_steps, min(32_000, config.steps // 4)
+    )
+
   def test_an_epoch_of_a_weight_without_a_ramp(self):
     declared = {
       name: Option(name, default, int, '', '')

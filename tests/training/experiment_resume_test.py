@@ -1,6 +1,7 @@
 """A run that is started once more: what it continues, and what it refuses."""
 
 import functools
+import json
 import shutil
 
 import numpy as np
@@ -9,7 +10,14 @@ from digits_run import DigitsRunTestCase, make_config as _config
 
 from nsl_jax import errors
 from nsl_jax.data import splits
-from nsl_jax.training import checkpoint, experiment, loop, metrics_log, pipeline
+from nsl_jax.training import (
+  checkpoint,
+  experiment,
+  loop,
+  metrics_log,
+  pipeline,
+  workdir,
+)
 
 
 class ResumeTest(DigitsRunTestCase):
@@ -142,6 +150,35 @@ class ResumeTest(DigitsRunTestCase):
       np.savez(path, **{k: v for k, v in file.items() if k != 'test_sha256'})
     experiment.run(_config(), folder)
     self.assertNotEqual(splits.load_test(path), '')
+
+  def test_other_unlabeled_images_are_refused(self):
+    folder = self.finished()
+    path = folder / 'seed_0' / 'split.npz'
+    unlabeled = splits.load(path).unlabeled
+
+    def other(source):
+      images = source.train.images.copy()
+      images[unlabeled] = images[unlabeled[::-1]]
+      return source._replace(train=source.train._replace(images=images))
+
+    self.refused_with(other, folder, 'with other unlabeled images')
+
+  def test_results_name_all_commits_that_trained(self):
+    folder = self.finished()
+    path = folder / 'seed_0' / 'result.json'
+    content = json.loads(path.read_text())
+    content['provenance'] |= {'commit': 'abc', 'versions': {'jax': '0.1'}}
+    path.write_text(json.dumps(content))
+    result = experiment.run(_config(), folder)
+    self.assertEqual(result['commit'], 'abc')
+    result = experiment.run(_config(seeds=2), folder)
+    now = workdir.provenance(1)
+    self.assertEqual(
+      result['commit'], ' and '.join(filter(None, ['abc', now['commit']]))
+    )
+    self.assertEqual(
+      result['versions'], {'jax': f'0.1 and {now["versions"]["jax"]}'}
+    )
 
   @parameterized.parameters(
     ({'batch.labeled': 8}, 'batch.labeled was 16 there and is 8'),

@@ -231,16 +231,28 @@ class FirstProcessTest(parameterized.TestCase):
       'def body():\n'
       '  processes.join(sys.argv[1], 2, int(sys.argv[2]))\n'
       '  assert sharding.in_first_process(lambda: 3, "count") in (3, None)\n'
+      '  sharding.check_same(lambda: "of all", "another config")\n'
+      '  try:\n'
+      '    sharding.check_same(lambda: sys.argv[2], "another config")\n'
+      '  except errors.UserError as error:\n'
+      '    print(error, file=sys.stderr)\n'
       '  sharding.in_first_process(fail, "use the split")\n'
       'cli.run_command(body)\n'
     )
     where = f'localhost:{_port()}'
     started = [_python('-c', code, where, str(i)) for i in range(2)]
+    differs = (
+      'process 1 has another config than process 0: give all processes the '
+      'same command and the same data\n'
+    )
     self.assertEqual(
       [(p.communicate(timeout=120)[1], p.returncode) for p in started],
       [
-        ('error: the split is damaged\n', 2),
-        ('error: process 0 cannot use the split: see what it says\n', 2),
+        (f'{differs}error: the split is damaged\n', 2),
+        (
+          f'{differs}error: process 0 cannot use the split: see what it says\n',
+          2,
+        ),
       ],
     )
 

@@ -15,6 +15,24 @@ def load(argument, **changed):
   return config.lock()
 
 
+class ErrorTest(absltest.TestCase):
+  def test_without_test_images_the_best_of_many_is_too_low(self):
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    labels = np.arange(4, dtype=np.int32) % 2
+    train, none = (
+      sources.Arrays(images, labels),
+      sources.Arrays(images[:0], labels[:0]),
+    )
+    config = load('configs/digits_ns3l.py', steps=100, eval__every_steps=30)
+    warnings_of = lambda test, config: [
+      *run_warnings.of_error(config, sources.Source('x', 2, train, test, ''))
+    ]
+    self.assertIn('lowest of 4 evaluations', warnings_of(none, config)[0])
+    self.assertEmpty(warnings_of(train, config))
+    last = load('configs/digits_ns3l.py', protocol='last')
+    self.assertEmpty(warnings_of(none, last))
+
+
 class RowTest(parameterized.TestCase):
   @parameterized.parameters(
     ('configs/digits_ns3l.py', {}),

@@ -75,9 +75,10 @@ def load(
   labels = np.concatenate([content.labels[p] for p in _PARTS])[readable]
   paths = [paths[row] for row in readable]
   _check_left(content, labels, part_of)
-  drop = _check_copies(content, decoded_images.images, paths, labels, part_of)
+  copies = _copies(content, decoded_images.images, paths, labels, part_of)
+  drop = copies[part_of[copies] == 0]
   num_train = int((part_of < 3).sum())
-  report = _report(content, decoded_images, form, len(drop), labels, part_of)
+  report = _report(content, decoded_images, form, copies, labels, part_of)
   # Copies of labeled images stay as unlabeled ones, since leaving them out
   # would copy all others to memory.
   labels[drop] = -1
@@ -195,14 +196,15 @@ def _check_left(
       )
 
 
-def _check_copies(
+def _copies(
   content: listing.Listing,
   images: np.ndarray,
   paths: Sequence[str],
   labels: np.ndarray,
   part_of: np.ndarray,
 ) -> np.ndarray:
-  """Rows of labeled images that are copies of another of the same class.
+  """Rows of labeled, validation and test images that are copies of another of
+  the same class in the same part.
 
   Raises:
     errors.UserError: naming the pairs, if an image is there with two labels, or
@@ -217,7 +219,7 @@ def _check_copies(
     if before == row:
       continue
     if part_of[row] == part_of[before] and labels[row] == labels[before]:
-      copies += [row] if part_of[row] == 0 else []
+      copies.append(row)
     else:
       wrong.append(f'{paths[before]} = {paths[row]}')
   if wrong:
@@ -234,7 +236,7 @@ def _report(
   content: listing.Listing,
   decoded_images: decoded.Decoded,
   form: resize.Form,
-  copies: int,
+  copies: np.ndarray,
   labels: np.ndarray,
   part_of: np.ndarray,
 ) -> tuple[str, ...]:
@@ -261,12 +263,20 @@ def _report(
     {**content.skipped, 'damaged files': len(decoded_images.damaged)}
   )
   lines += pictures.counted(decoded_images.facts)
-  if copies:
+  copied = dict(zip(_PARTS, np.bincount(part_of[copies], minlength=4)))
+  if copied['labeled']:
     lines.append(
-      f'{copies:,} labeled images are copies of others of the same class: they '
-      'are '
+      f'{copied["labeled"]:,} labeled images are copies of others of the same '
+      'class: they are '
       + ('used without their label' if number_of['unlabeled'] else 'left out')
     )
+  for part in ('validation', 'test'):
+    if copied[part]:
+      lines.append(
+        f'{copied[part]:,} {part} images are copies of others of the same '
+        'class, and each counts: the error is less certain than their number '
+        'says'
+      )
   counts = np.bincount(labeled, minlength=len(content.classes))
   single = [content.classes[k] for k in np.flatnonzero(counts == 1)]
   if single:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 BINS = 15  # of equal width
+_DRAWS = 200
 
 
 def of(confidences: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
@@ -20,8 +21,10 @@ def of(confidences: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
     correct: bool[N], whether that is the one of the true class.
 
   Returns:
-    `bins`, their number; `ece`, a fraction; `reliability`, by non-empty bin
-    `low`, `high`, `confidence` (the mean), `accuracy` and `count`.
+    `bins`, their number; `ece`, a fraction; `ece_by_chance`, the mean ECE of
+    a network with these confidences that is right exactly as often as it is
+    sure, which few images make large; `reliability`, by non-empty bin `low`,
+    `high`, `confidence` (the mean), `accuracy` and `count`.
   """
   edges = np.linspace(0.0, 1.0, BINS + 1)
   bins = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, BINS - 1)
@@ -39,5 +42,18 @@ def of(confidences: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
   return {
     'bins': BINS,
     'ece': float(sum(gaps) / len(confidences)),
+    'ece_by_chance': _by_chance(confidences, bins),
     'reliability': curve,
   }
+
+
+def _by_chance(confidences: np.ndarray, bins: np.ndarray) -> float:
+  """The mean ECE of correct answers drawn with these probabilities."""
+  rng = np.random.default_rng(0)
+  eces = [
+    np.abs(
+      np.bincount(bins, (rng.random(len(bins)) < confidences) - confidences)
+    ).sum()
+    for _ in range(_DRAWS)
+  ]
+  return float(np.mean(eces) / len(bins))

@@ -234,14 +234,24 @@ def _confusion(
 def _calibration(
   content: Content, figures: Mapping[str, bytes]
 ) -> markup.Section:
-  ece = 100.0 * content['scores']['calibration']['ece']
+  calibration = content['scores']['calibration']
+  ece, by_chance = (
+    100.0 * calibration[name] for name in ('ece', 'ece_by_chance')
+  )
   image = markup.picture(
     figures['reliability.png'],
     'Accuracy against confidence; the expected calibration error is '
     f'{ece:.1f} %.',
     'Above: accuracy by confidence. Below: images by confidence',
   )
-  return markup.Section('calibration', 'Calibration', image)
+  text = (
+    f'The expected calibration error (ECE) is {ece:.1f} %. A network that is '
+    f'right as often as it is sure has {by_chance:.1f} % on average over so '
+    'many images.'
+  )
+  return markup.Section(
+    'calibration', 'Calibration', markup.paragraph(text, 'muted') + image
+  )
 
 
 def _mistakes(

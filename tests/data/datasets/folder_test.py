@@ -1,7 +1,9 @@
 """A folder of pictures as a data set: decoded once, nothing silently wrong."""
 
+import os
 import pathlib
 import tempfile
+from unittest import mock
 
 import folders
 import numpy as np
@@ -9,7 +11,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image
 
 from nsl_jax import errors
-from nsl_jax.data import decoded, sources
+from nsl_jax.data import decoded, resize, sources
 from nsl_jax.data.datasets import folder as folder_lib
 
 
@@ -88,6 +90,18 @@ class FolderTest(parameterized.TestCase):
       self.load(size=8)
       self.assertLen(calls, 2)
 
+  def test_what_a_killed_process_left_is_removed(self):
+    self.make()
+    self.load()
+    (file,) = self.cache.glob('*.images')
+    old, new = (file.with_name(f'{file.name}.{name}') for name in 'ab')
+    for path in (old, new):
+      path.write_bytes(b'half')
+    os.utime(old, (0, 0))
+    folders.save(folders.picture(0, 99), self.photos / 'unlabelled' / 'n.png')
+    self.load()
+    self.assertEqual((old.exists(), new.exists()), (False, True))
+
   def test_a_damaged_cache_is_made_again(self):
     self.make()
     first = self.load().train.images.copy()
@@ -118,6 +132,21 @@ class FolderTest(parameterized.TestCase):
       with Image.open(self.photos / path) as picture:
         np.testing.assert_array_equal(image, np.asarray(picture))
     self.assertEqual(source.test.labels.tolist(), [0, 0, 1, 1, 2, 2])
+
+  def test_a_file_that_can_be_read_again_is(self):
+    """A disk that failed once is no damage."""
+    self.make()
+    path = self.photos / 'labelled' / 'cat' / '1.png'
+    read = resize.read
+
+    def failing(source, form):
+      if source == path:
+        raise ValueError('Input/output error')
+      return read(source, form)
+
+    with mock.patch.object(resize, 'read', failing):
+      self.refused('cat/1.png (Input/output error)')
+    self.assertLen(self.load().train.images, 21)
 
   def test_all_files_are_damaged(self):
     for name in ('cat', 'dog'):
@@ -179,6 +208,15 @@ class FolderTest(parameterized.TestCase):
     source = self.load()
     self.assertEqual((source.train.labels == 0).sum(), 4)
     self.assertIn('1 labeled images are copies', '\n'.join(source.report))
+
+  def test_copies_among_test_images_are_counted(self):
+    self.make()
+    first = self.photos / 'test' / 'cat' / '0.png'
+    for name in 'ab':
+      first.with_name(f'{name}.png').write_bytes(first.read_bytes())
+    source = self.load()
+    self.assertLen(source.test.labels, 8)
+    self.assertIn('2 test images are copies', '\n'.join(source.report))
 
   @parameterized.parameters(
     ([(20, 20)], 20),  # all squares of one size

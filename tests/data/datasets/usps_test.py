@@ -1,5 +1,7 @@
 """USPS: made of its HDF5 file, in which folder, and what is wrong."""
 
+from unittest import mock
+
 import h5py
 import numpy as np
 import tfds_fixtures
@@ -8,6 +10,7 @@ from data_command import TempDirTest, run_command
 
 from nsl_jax import errors
 from nsl_jax.data import cache, prepare, sources, versions
+from nsl_jax.data.datasets import usps
 
 
 class UspsTest(TempDirTest):
@@ -66,6 +69,17 @@ class UspsTest(TempDirTest):
     self.addCleanup(self.data_dir.chmod, 0o755)
     self.assert_holds(sources.load('usps', self.data_dir), data, target)
 
+  def test_two_processes_prepare_at_once(self):
+    data, target = self.write_usps()
+    prepare_it = usps.Usps.download_and_prepare
+
+    def second(builder, **words):  # the first has renamed its folder meanwhile
+      prepare_it(builder, **words)
+      raise OSError('Cannot rename: already exists')
+
+    with mock.patch.object(usps.Usps, 'download_and_prepare', second):
+      self.assert_holds(sources.load('usps', self.data_dir), data, target)
+
   def test_pixels_are_rounded_down(self):
     self.write_usps()
     with h5py.File(self.manual / 'usps.h5', 'r+') as file:
@@ -92,7 +106,7 @@ class UspsTest(TempDirTest):
       sources.load('usps', self.data_dir)
 
   def test_versions_are_those_of_the_builders(self):
-    from nsl_jax.data.datasets import aflw, tiny_imagenet, usps
+    from nsl_jax.data.datasets import aflw, tiny_imagenet
 
     self.assertEqual(set(versions.MADE), set(prepare.MANUAL))
     for builder in (aflw.Aflw, tiny_imagenet.TinyImagenet, usps.Usps):

@@ -230,6 +230,14 @@ class ScikitLearnTest(parameterized.TestCase):
       values = [e[name] for e in found['per_class']]
       near([np.nan if v is None else v for v in values], wanted)
 
+  def test_ece_by_chance(self):
+    """Of a coin's side it is 1/2; of many images it approaches 0."""
+    of = lambda n: calibration.of(np.full(n, 0.5), np.ones(n, bool))
+    self.assertEqual(of(1)['ece_by_chance'], 0.5)
+    # The mean of |k - 2| / 4 for k of four heads: (2 * 2 + 8 * 1) / 64.
+    self.assertAlmostEqual(of(4)['ece_by_chance'], 12 / 64, delta=0.04)
+    self.assertLess(of(10_000)['ece_by_chance'], 0.01)
+
   def test_ece_of_a_loop(self):
     labels, probabilities = _random(400, 5, seed=1)
     confidences = probabilities.astype(float).max(1)

@@ -1,0 +1,133 @@
+"""What the weights were trained on that a run starts from.
+
+Exported weights carry it as metadata; for a checkpoint it is in the folder of
+its seed. Other files of weights say nothing.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import ml_collections
+
+from nsl_jax import errors, files
+from nsl_jax.data import duplicates, listing, sources, splits
+from nsl_jax.models import weights
+from nsl_jax.training import network_file
+
+_KEY = 'nsl_jax'  # of the metadata
+
+
+class Origin(NamedTuple):
+  """What weights were trained on.
+
+  Attributes:
+    classes: names of the classes, in the order of the outputs; () for points.
+    image_shape: (H, W, C).
+    labeled: hashes of the pixels of the labeled images, see
+      `duplicates.hashes`.
+  """
+
+  classes: tuple[str, ...]
+  image_shape: tuple[int, ...]
+  labeled: frozenset[bytes]
+
+
+def metadata(
+  facts: network_file.Facts, labeled: Collection[bytes]
+) -> dict[str, str]:
+  """For `weights.write`: the network's facts and its labeled images."""
+  content = {
+    'classes': list(facts.classes),
+    'image_shape': list(facts.image_shape),
+    'labeled': sorted(code.hex() for code in labeled),
+  }
+  return {_KEY: json.dumps(content)}
+
+
+def of(path: str) -> Origin | None:
+  """What is known of a file of weights, or of the folder of a checkpoint.
+
+  Raises:
+    errors.UserError: if a file that should say it is damaged.
+  """
+  place = files.path_of(path, 'the weights')
+  if place.is_dir():
+    # seed_0/best/1200, or seed_0/final
+    for folder in (place.parent, place.parent.parent):
+      if network_file.exists(folder):
+        facts = network_file.read(folder)
+        codes = splits.load_codes(folder / 'split.npz').get('labeled', ())
+        return Origin(facts.classes, facts.image_shape, frozenset(codes))
+    return None
+  text = weights.read_metadata(path).get(_KEY)
+  if text is None:
+    return None
+  try:
+    content: Mapping[str, list] = json.loads(text)
+    return Origin(
+      tuple(content['classes']),
+      tuple(content['image_shape']),
+      frozenset(map(bytes.fromhex, content['labeled'])),
+    )
+  except (ValueError, KeyError, TypeError) as error:
+    raise errors.UserError(
+      f'{weights.OPTION}={path}: its metadata {_KEY} is damaged ({error}): '
+      'export the weights again'
+    ) from error
+
+
+def _of_config(config: ml_collections.ConfigDict) -> Origin | None:
+  path = config.model.get('init_from')
+  return of(path) if path else None
+
+
+def has_other_classes(
+  config: ml_collections.ConfigDict, classes: Sequence[str]
+) -> bool:
+  """Whether the outputs of `config.model.init_from` are known to be of other
+  classes than these, or of these in another order.
+  """
+  origin = _of_config(config)
+  return bool(origin and origin.classes and origin.classes != tuple(classes))
+
+
+def of_classes(
+  config: ml_collections.ConfigDict, classes: Sequence[str]
+) -> Iterator[str]:
+  """Warning of weights of other classes, whose number may be the same."""
+  origin = _of_config(config)
+  if origin and has_other_classes(config, classes):
+    yield (
+      f'{weights.OPTION}={config.model.init_from} is of the classes '
+      f'{listing.shown(origin.classes)}, and this run of '
+      f'{listing.shown(classes)}: its head is not used'
+    )
+
+
+def of_validation(
+  config: ml_collections.ConfigDict, source: sources.Source, split: splits.Split
+) -> Iterator[str]:
+  """Warning of validation images that the weights were trained on."""
+  origin = _of_config(config)
+  images = source.train.images
+  if origin is None or not origin.labeled or not len(split.validation):
+    return
+  remedy = (
+    'the validation error is too low and may choose the wrong weights; keep '
+    'the same images for validation, by validation/ or the column split'
+  )
+  if tuple(images.shape[1:]) != origin.image_shape:
+    if source.validation is None:
+      yield (
+        f'{weights.OPTION} was trained on images of another size, and the '
+        f'validation images are drawn anew: if some are the same, {remedy}'
+      )
+    return
+  codes = duplicates.hashes(images, split.validation).values()
+  number = sum(code in origin.labeled for code in codes)
+  if number:
+    yield (
+      f'{number:,} of the {len(split.validation):,} validation images were '
+      f'labeled training images of {weights.OPTION}: {remedy}'
+    )
