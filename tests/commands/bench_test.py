@@ -130,7 +130,7 @@ class BenchTest(absltest.TestCase):
 
   def test_seconds_to_the_first_step(self):
     """The second start finds what the first has compiled."""
-    config = 'configs/digits_ns3l.py:smoke=true'
+    config = 'configs/digits_supervised.py:smoke=true'
     folder = self.enterContext(tempfile.TemporaryDirectory())
     path = pathlib.Path(folder) / 'bench' / 'start.json'
     first_step, programs = startup.first_step, []
