@@ -128,7 +128,7 @@ def replacing(path: Path) -> Iterator[pathlib.Path]:
   part = path.with_name(f'{path.name}.{uuid.uuid4().hex[:8]}.part')
   try:
     yield part
-    with part.open('rb') as file:
+    with part.open('rb+') as file:
       os.fsync(file.fileno())  # or a crash may leave the new name empty
     os.replace(part, path)
   finally:  # on a full disk even half a file is in the way

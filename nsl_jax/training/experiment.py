@@ -142,7 +142,7 @@ def _keep_split(
       )
   if network_file.exists(path.parent):
     classes = network_file.read(path.parent).classes
-    if classes != source.class_names:
+    if list(map(str, classes)) != list(map(str, source.class_names)):
       raise errors.UserError(
         f'{path.parent} was trained on the classes {listing.shown(classes)}, '
         f'and this data has {listing.shown(source.class_names)}: use another '
