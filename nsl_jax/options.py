@@ -86,6 +86,11 @@ def of(part: Part) -> dict[str, Option]:
   """The options of a part by name: its keyword-only arguments, or the fields of
   a dataclass, that have a default.
   """
+  return dict(_of(part))
+
+
+@functools.cache  # a config is checked against them many times
+def _of(part: Part) -> dict[str, Option]:
   limits = getattr(part, 'option_limits', {})
   docs = _docs(inspect.getdoc(part) or '')
   if dataclasses.is_dataclass(part):

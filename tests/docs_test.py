@@ -2,7 +2,7 @@
 somewhere, and what is written from the code is current.
 
 A block is not run if the line before it is `<!-- not run: REASON -->`. Every
-training in a block is shortened to one seed of 20 steps.
+training in a block is shortened to one seed of a few steps.
 """
 
 import ast
@@ -27,7 +27,12 @@ import nsl_jax
 from configs import common
 from nsl_jax import __main__ as main_lib, errors, main
 from nsl_jax.commands import cli
-from nsl_jax.training import automatic, config as config_lib, experiment
+from nsl_jax.training import (
+  automatic,
+  config as config_lib,
+  config_options,
+  experiment,
+)
 
 PAGES = ('README.md', *sorted(f'docs/{p.name}' for p in ROOT.glob('docs/*.md')))
 _FENCE = re.compile(
@@ -119,12 +124,17 @@ class CommandsTest(absltest.TestCase):
 
 
 def shortened(run):
-  """`experiment.run` of 20 steps."""
+  """`experiment.run` of a few steps, without convolutions where the network is
+  no matter."""
 
   def short(config, workdir, source=None, **options):
     config = config.copy_and_resolve_references().unlock()
+    if config.model.name in (config_options.AUTO, 'small_cnn'):
+      config.model = dict(name='mlp', hidden=8, layers=1)
+      config_options.complete(config)
     if automatic.is_open(config):
-      config.steps = 20
+      config.steps = 4
+      config.batch.labeled = config.batch.unlabeled = 8
     elif config.steps > 20:
       common.shrink(config)
     config.row = ''

@@ -30,7 +30,6 @@ def get_config(arg=None):
   config.model = {model}
   return config
 """
-_SMALL = "dict(name='small_cnn')"
 _DENSE = "dict(name='mlp', hidden=8, layers=1)"
 _FOUR_STAGES = "dict(name='wide_resnet', width=1, depth=10, stages=4)"
 
@@ -54,7 +53,7 @@ class _Run:
     splits: tfds_fixtures.Splits,
     *flags: str,
     encoding: str = 'png',
-    model: str = _SMALL,
+    model: str = _DENSE,
   ):
     self._folder = tempfile.TemporaryDirectory()
     folder = pathlib.Path(self._folder.name)

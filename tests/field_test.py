@@ -14,7 +14,7 @@ import tfds_fixtures
 from absl.testing import absltest, parameterized
 
 from nsl_jax import errors
-from nsl_jax.training import config as config_lib, experiment
+from nsl_jax.training import config as config_lib, experiment, kernels
 
 
 class Case(NamedTuple):
@@ -174,6 +174,7 @@ class FieldTest(temporary.FolderTestCase):
     super().setUp()
     cache = {'NSL_JAX_CACHE': str(self.folder / 'cache')}
     self.enterContext(absltest.mock.patch.dict('os.environ', cache))
+    kernels.remember('default')  # or the new cache would have it measured
 
   @parameterized.named_parameters(
     (name.replace(' ', '_').replace(',', ''), case)

@@ -125,8 +125,18 @@ class ForbiddenTest(parameterized.TestCase):
           self.assertFalse(at_top, f'{name} imports tensorflow when loaded')
 
   def test_loading_brings_in_no_tensorflow(self):
+    """Nor does any public name start a backend, or the package import jax."""
     code = (
-      'import importlib, sys\n'
+      'import importlib, sys, nsl_jax\n'
+      'heavy = {"jax", "numpy", "sklearn"} & sys.modules.keys()\n'
+      'assert not heavy, heavy\n'
+      'assert set(nsl_jax.__all__) <= set(dir(nsl_jax))\n'
+      'from nsl_jax import *\n'
+      'from jax._src import xla_bridge\n'
+      'assert losses.entropy\n'
+      'assert not xla_bridge.backends_are_initialized()\n'
+      'print(SemiSupervisedClassifier.__name__, load.__module__)\n'
+      'print(load_config.__module__, run.__module__)\n'
       'for name in ("data.sources", "training.experiment", "main"):\n'
       '  importlib.import_module(f"nsl_jax.{name}")\n'
       '  bad = {"tensorflow", "tensorflow_datasets", "torch"} '
@@ -135,6 +145,11 @@ class ForbiddenTest(parameterized.TestCase):
     )
     done = fresh_process.run('-c', code)
     self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(
+      done.stdout,
+      'SemiSupervisedClassifier nsl_jax.inference.loading\n'
+      'nsl_jax.training.config nsl_jax.training.experiment\n',
+    )
 
   @parameterized.parameters(
     # Devices are a mesh: no device axis in any array.

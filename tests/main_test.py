@@ -326,15 +326,16 @@ class BadInputTest(parameterized.TestCase):
 
   def test_loss_not_finite(self):
     with tempfile.TemporaryDirectory() as folder:
-      done = _run(
+      done = command.run(
+        main.main,
         f'--config={_DIGITS}:smoke=true',
         '--config.optimizer.lr=1e30',
         f'--workdir={folder}',
       )
-      self.assertEqual(done.returncode, 1, done.stderr)
-      last = done.stderr.strip().splitlines()[-1]
+      self.assertEqual(done.status, 1, done.err)
+      last = done.err.strip().splitlines()[-1]
       self.assertRegex(last, r'^error: .* at step 1; none saved in ')
-      self.assertNotIn('Traceback', done.stderr)
+      self.assertNotIn('Traceback', done.err)
       self.assertFalse(os.path.exists(f'{folder}/results.json'))
 
 

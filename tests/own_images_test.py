@@ -124,6 +124,7 @@ class CommandsTest(absltest.TestCase):
       '--workdir=run',
       '--config.model.name=small_cnn',
       '--config.eval.every_steps=10',
+      '--config.kernels=default',
       '--config.devices=1',
     )
 
@@ -144,8 +145,8 @@ class CommandsTest(absltest.TestCase):
     self.assertIn('3 damaged files', ' '.join(results['data_report']))
 
     words = ('--workdir=run', '--images=photos/test')
-    out, err = process(
-      'predict', *words, '--out=all.csv', folder=folder, status=65
+    out, err = called(
+      predict.main, *words, '--out=all.csv', folder=folder, status=65
     )
     self.assertIn('1 of 81 files could not be read', err)
     with open(folder / 'all.csv', encoding='utf-8', newline='') as file:

@@ -4,6 +4,7 @@ The file of a method uses `compose/` and `terms/`; it reads no config and no
 data.
 """
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -23,11 +24,16 @@ _NOT_METHODS = ('of_rule',)
 OF_ONE_TERM = ('ns3l', 'pi', 'pseudo_label', 'vat')
 
 
-def names() -> list[str]:
-  """Names of all methods in the package."""
+@functools.cache
+def _names() -> tuple[str, ...]:
   found = (module.name for module in pkgutil.iter_modules(__path__))
   files = (name for name in found if name not in _NOT_METHODS)
-  return sorted([*files, *OF_ONE_TERM])
+  return tuple(sorted([*files, *OF_ONE_TERM]))
+
+
+def names() -> list[str]:
+  """Names of all methods in the package."""
+  return list(_names())
 
 
 Build = Callable[..., Method | combinators.SingleNetworkMethod]

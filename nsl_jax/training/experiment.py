@@ -140,7 +140,9 @@ def _keep_split(
         f'{path} is of a run with other test images or labels than this data '
         'gives, whose errors have no common mean: use another --workdir'
       )
-  if network_file.exists(path.parent):
+  # Of known data sets a copy may lack the names.
+  named = source.classes and source.name not in sources.NAMES
+  if named and network_file.exists(path.parent):
     classes = network_file.read(path.parent).classes
     if list(map(str, classes)) != list(map(str, source.class_names)):
       raise errors.UserError(

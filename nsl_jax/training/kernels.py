@@ -42,6 +42,8 @@ def once() -> Options:
   """`compiler_options` of a program that takes longer to compile than to run:
   less optimization, the same results.
   """
+  if getattr(jax.config, 'jax_disable_most_optimizations', False):
+    return {}
   return dict(_ONCE) if _has_option('once') else {}
 
 

@@ -9,9 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tensorboardX import event_file_writer, summary
-from tensorboardX.proto import event_pb2
-
 from nsl_jax import errors, files
 
 
@@ -62,7 +59,12 @@ class _Board:
 
     `number` is that of older files: names by time may collide.
     """
-    self._folder = folder
+    # Here, since they import clients of buckets, if those are installed.
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
+
+    self._folder, self._event = folder, event_pb2.Event
+    self._summary = summary.scalar
     with _writing(folder):
       folder.mkdir(exist_ok=True)
       self._writer = event_file_writer.EventsWriter(
@@ -72,12 +74,12 @@ class _Board:
       self._add(step=step, session_log=start)
 
   def _add(self, **content: Any) -> None:
-    self._writer.write_event(event_pb2.Event(wall_time=time.time(), **content))
+    self._writer.write_event(self._event(wall_time=time.time(), **content))
 
   def scalar(self, name: str, step: int, value: float) -> None:
     """One point of a curve."""
     with _writing(self._folder):
-      self._add(step=step, summary=summary.scalar(name, value))
+      self._add(step=step, summary=self._summary(name, value))
 
   def flush(self) -> None:
     """Writes the events to disk."""

@@ -62,6 +62,7 @@ class BenchTest(absltest.TestCase):
           '--method=supervised',
           '--model=mlp',
           '--batch=2+3',
+          '--full_only',
           f'--json={path}',
         ]
       )
@@ -146,7 +147,12 @@ class BenchTest(absltest.TestCase):
     with (
       contextlib.redirect_stdout(io.StringIO()) as printed,
       mock.patch.object(startup, 'first_step', noting_programs),
-      mock.patch.dict(os.environ, JAX_COMPILATION_CACHE_DIR=f'{folder}/own'),
+      mock.patch.dict(
+        os.environ,
+        JAX_COMPILATION_CACHE_DIR=f'{folder}/own',
+        JAX_DISABLE_MOST_OPTIMIZATIONS='true',
+        XLA_FLAGS=os.environ['NSL_JAX_TEST_FLAGS'],
+      ),
     ):
       bench.main(['--startup', f'--config={config}', f'--json={path}'])
     seconds = json.loads(path.read_text())['configs'][config]

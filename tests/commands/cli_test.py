@@ -8,6 +8,7 @@ import textwrap
 import time
 from unittest import mock
 
+import command
 import fresh_process
 from absl.testing import absltest, parameterized
 from repository import ROOT
@@ -185,20 +186,18 @@ class OptionsTest(parameterized.TestCase):
     errors.refuse_address(path, '--workdir')
 
   def test_main_command(self):
-    process = fresh_process.start(
-      '-m',
-      'nsl_jax.main',
+    done = command.run(
+      main.main,
       '--config=configs/digits_ns3l.py:smoke=true',
       '--workdir=s3://bucket/run',
     )
-    out, err = process.communicate(timeout=120)
-    self.assertEqual((process.returncode, out), (2, ''), err)
+    self.assertEqual((done.status, done.out), (2, ''), done.err)
     self.assertStartsWith(
-      err,
+      done.err,
       'error: --workdir=s3://bucket/run is an address, and only local folders '
       'and gs://… buckets can be written',
     )
-    self.assertLen(err.splitlines(), 1)
+    self.assertLen(done.err.splitlines(), 1)
     self.assertFalse((ROOT / 's3:').exists())
 
 

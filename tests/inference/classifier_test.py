@@ -155,16 +155,6 @@ class FitTest(parameterized.TestCase):
     )
     self.assertRegex(printed.getvalue(), '4/4')
 
-  def test_settings_of_the_process_stay(self):
-    configs = sys.modules.get('configs')
-    with jax.default_matmul_precision('high'):
-      before = getattr(jax.config, 'jax_default_matmul_precision')
-      tiny().fit(self.x, self.some)
-      self.assertEqual(
-        getattr(jax.config, 'jax_default_matmul_precision'), before
-      )
-    self.assertIs(sys.modules.get('configs'), configs)
-
   def test_the_same_seed_gives_the_same_network(self):
     first, second, other = (
       tiny(random_state=seed).fit(self.x, self.some).predict_proba(self.x)
@@ -405,22 +395,37 @@ class ParametersTest(parameterized.TestCase):
       self.assertEmpty(list(pathlib.Path(folder).iterdir()))
 
   def test_interrupt(self):
+    """It is one of Python, and the settings of the process stay."""
+    configs = sys.modules.get('configs')
     stop = loop.Interrupted(signal.SIGINT)
-    with mock.patch.object(loop, 'run', side_effect=stop):
+    with (
+      mock.patch.object(loop, 'run', side_effect=stop),
+      jax.default_matmul_precision('high'),
+    ):
+      before = getattr(jax.config, 'jax_default_matmul_precision')
       with self.assertRaises(KeyboardInterrupt):
         tiny().fit(self.x, self.y)
+      self.assertEqual(
+        getattr(jax.config, 'jax_default_matmul_precision'), before
+      )
+    self.assertIs(sys.modules.get('configs'), configs)
 
 
 class ImagesTest(parameterized.TestCase):
-  @parameterized.parameters(((8, 8),), ((8, 8, 1),), ((8, 8, 3),))
-  def test_images(self, shape):
+  @parameterized.parameters(
+    ((8, 8), 'mlp'), ((8, 8, 1), 'auto'), ((8, 8, 3), 'mlp')
+  )
+  def test_images(self, shape, network):
     rng = np.random.default_rng(0)
     y = np.arange(20) % 2
     x = rng.integers(0, 100, (20, *shape)).astype(np.uint8)
     x[y == 1] += 150
-    it = SemiSupervisedClassifier('supervised', steps=8, batch_size=8)
+    it = SemiSupervisedClassifier(
+      'supervised', network=network, steps=8, batch_size=8
+    )
     it.fit(x, hide_labels(y))
-    self.assertEqual(it.config_['model']['name'], 'small_cnn')
+    chosen = 'small_cnn' if network == 'auto' else network
+    self.assertEqual(it.config_['model']['name'], chosen)
     self.assertFalse(hasattr(it, 'n_features_in_'))
     self.assertEqual(it.predict(x).shape, (20,))
     with self.assertRaisesRegex(ValueError, 'inputs of shape'):
@@ -496,24 +501,6 @@ class ScikitLearnTest(parameterized.TestCase):
 
 
 class LazyNamesTest(absltest.TestCase):
-  def test_the_package_is_light(self):
-    code = (
-      'import sys, nsl_jax\n'
-      'heavy = {"jax", "numpy", "sklearn"} & sys.modules.keys()\n'
-      'assert not heavy, heavy\n'
-      'assert set(nsl_jax.__all__) <= set(dir(nsl_jax))\n'
-      'from nsl_jax import *\n'
-      'print(SemiSupervisedClassifier.__name__, load.__module__)\n'
-      'print(load_config.__module__, run.__module__)\n'
-    )
-    done = fresh_process.run('-c', code)
-    self.assertEqual(
-      done.stdout,
-      'SemiSupervisedClassifier nsl_jax.inference.loading\n'
-      'nsl_jax.training.config nsl_jax.training.experiment\n',
-      done.stderr,
-    )
-
   def test_unknown_name(self):
     with self.assertRaisesRegex(AttributeError, "no attribute 'laod'"):
       getattr(nsl_jax, 'laod')

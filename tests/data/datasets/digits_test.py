@@ -1,9 +1,13 @@
 """The digits of scikit-learn: a fixed split, levels as bytes."""
 
+from unittest import mock
+
 import numpy as np
 from absl.testing import absltest
+from sklearn import datasets
 
 from nsl_jax.data import sources
+from nsl_jax.data.datasets import digits
 
 
 class DigitsTest(absltest.TestCase):
@@ -16,6 +20,13 @@ class DigitsTest(absltest.TestCase):
     self.assertEqual(np.bincount(source.test.labels).tolist(), [36] * 10)
     second_pass = sources.load('digits')
     np.testing.assert_array_equal(source.test.images, second_pass.test.images)
+
+  def test_the_file_is_that_of_scikit_learn(self):
+    bunch = datasets.load_digits()
+    table = np.column_stack([bunch.data, bunch.target])
+    np.testing.assert_array_equal(digits._table(), table)
+    with mock.patch.object(digits.pathlib.Path, 'is_file', lambda _: False):
+      np.testing.assert_array_equal(digits._table(), table)
 
   def test_levels_are_rounded(self):
     images = sources.load('digits').train.images
