@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 from unittest import mock
@@ -30,7 +31,7 @@ def run(main: Callable[[list[str]], None], *words: str) -> Done:
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(err),
     mock.patch.object(cli, '_keep_compilations'),
-    mock.patch.object(processes, 'leave', side_effect=SystemExit),
+    mock.patch.object(processes, 'leave', side_effect=sys.exit),
   ):
     try:
       cli.run_command(lambda: main(list(words)), keep_memory=False)
