@@ -164,7 +164,6 @@ class _RunTest(absltest.TestCase):
     self.assertEqual(
       results['score']['per_seed'], [found[protocol]['test_error']]
     )
-    self.assertBetween(results['score']['mean'], 0.0, 100.0)
     self.assertIn(f'{results["score"]["mean"]:.2f} %', self.run_.first.out)
     self.assertIn(protocol, self.run_.first.out)
 
