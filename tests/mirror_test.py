@@ -27,7 +27,6 @@ ELSEWHERE = {
   'data/manual': 'data/prepare_test',
   'data/versions': 'data/datasets/usps_test',
   'data/views': 'data/augment_test',
-  'inference/loading': 'inference/predictor_test',
   'inference/export': 'inference/predictor_test',
   'inference/tables': 'inference/predictor_test',
   'benchmarks/augmentation': 'data/randaugment_test',

@@ -20,6 +20,7 @@ from nsl_jax import errors, files
 from nsl_jax.data import cache, pictures, resize
 
 _FORMAT = 'nsl_jax images 2'  # changes whenever older files must not be read
+_HOUR_S = 3600
 _LENGTH = 16  # digits, at the end, of the length of the text before them
 
 
@@ -78,10 +79,10 @@ def _changed(
   """Whether a file that could not be read can be read now, or fails for another
   reason: a disk or the memory may have been at fault."""
   rows = sorted(damaged)
-  again = resize.read_all(
-    [images[row] for row in rows], form, title='reading damaged files again'
+  results = resize.read_all(
+    [images[row] for row in rows], form, title='retrying damaged files'
   )
-  return any(damaged[row] != image for row, image in zip(rows, again))
+  return any(damaged[row] != result for row, result in zip(rows, results))
 
 
 def _key(
@@ -161,7 +162,7 @@ def _make(
 def _is_old(path: pathlib.Path) -> bool:
   """Whether nothing was written to a file for an hour."""
   try:
-    return time.time() - path.stat().st_mtime > 3600
+    return time.time() - path.stat().st_mtime > _HOUR_S
   except OSError:  # its process has just removed it
     return False
 

@@ -99,7 +99,7 @@ def files_below(
     inner[:] = sorted(set(inner) - set(hidden))
     inner[:] = [name for name in inner if path / name not in omit]
     for name in sorted(names):
-      if path / name == folder / LABELS:
+      if name == LABELS and path == folder:
         continue
       if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
         count('hidden files')
@@ -123,13 +123,9 @@ def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
     _refuse(error)
 
 
-def _names(folders: Mapping[str, pathlib.Path]) -> list[str]:
-  return [f'{path.name}/' for path in folders.values()]
-
-
 def _inner_folders(folder: pathlib.Path) -> str:
-  names = shown([f'{path.name}/' for path in _folders_in(folder)])
-  return f'its folders: {names or "none"}'
+  names = [f'{path.name}/' for path in _folders_in(folder)]
+  return f'its folders: {shown(names) or "none"}'
 
 
 def scan(folder: str | os.PathLike) -> Listing:
@@ -173,7 +169,8 @@ def scan(folder: str | os.PathLike) -> Listing:
   if outside:
     unused = f'images that {LABELS} does not list'
     if not table.is_file():
-      unused = f'images in none of {shown(_names(folders))}'
+      names = [f'{path.name}/' for path in folders.values()]
+      unused = f'images in none of {shown(names)}'
     skipped[f'{unused} (the first is {outside[0]})'] = len(outside)
   for part, inner in folders.items():
     for file in files_below(inner, skipped):

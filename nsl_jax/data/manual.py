@@ -44,14 +44,14 @@ def build(
   config = tfds.download.DownloadConfig(
     manual_dir=folder(data_dir), try_download_gcs=False
   )
-  builder = builder_cls(data_dir=target, file_format='array_record')
+  made = target / builder_cls.name / str(builder_cls.VERSION)
   try:
+    builder = builder_cls(data_dir=target, file_format='array_record')
     with contextlib.redirect_stdout(sys.stderr):
       builder.download_and_prepare(
         download_dir=target / 'downloads', download_config=config
       )
   except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-    made = pathlib.Path(builder.data_dir)
     if (made / 'dataset_info.json').exists():  # by another process meanwhile
       return made
     # The last line of TFDS's message has the reason.
@@ -61,7 +61,7 @@ def build(
       f'({reason[:120]}); check that the file is whole and the folder can be '
       'written'
     ) from error
-  return pathlib.Path(builder.data_dir)
+  return made
 
 
 def _writable(path: pathlib.Path) -> bool:

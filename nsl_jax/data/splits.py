@@ -329,9 +329,7 @@ def test_sha256(images: np.ndarray, labels: np.ndarray) -> str:
     labels: i32[N] classes or f32[N, P] points.
   """
   digest = hashlib.sha256(f'{images.shape};'.encode())
-  rows = np.unique(np.linspace(0, len(images) - 1, _HASHED).astype(int))
-  if len(images):
-    digest.update(np.ascontiguousarray(images[rows]).tobytes())
+  digest.update(_sample(images, np.arange(len(images))))
   digest.update(np.ascontiguousarray(labels).tobytes())
   return digest.hexdigest()
 
@@ -340,11 +338,15 @@ def unlabeled_sha256(split: Split, images: np.ndarray) -> str:
   """Hash of 256 evenly spaced unlabeled images, as in `test_sha256`."""
   count = len(split.unlabeled)
   digest = hashlib.sha256(f'{count},{images.shape[1:]};'.encode())
-  if count:
-    places = np.linspace(0, count - 1, _HASHED).astype(int)
-    rows = split.unlabeled[np.unique(places)]
-    digest.update(np.ascontiguousarray(images[rows]).tobytes())
+  digest.update(_sample(images, split.unlabeled))
   return digest.hexdigest()
+
+
+def _sample(images: np.ndarray, rows: np.ndarray) -> bytes:
+  """The pixels of 256 evenly spaced rows, or of all if they are fewer."""
+  places = np.unique(np.linspace(0, len(rows) - 1, _HASHED).astype(int))
+  chosen = rows[places] if len(rows) else rows
+  return np.ascontiguousarray(images[chosen]).tobytes()
 
 
 def save(

@@ -113,9 +113,9 @@ def read_metadata(path: str | files.Path) -> dict[str, str]:
   where the file cannot be read, of which `read` gives the reason.
   """
   try:
-    content = files.path_of(path, 'the weights').read_bytes()
-    length = int.from_bytes(content[:_LENGTH], 'little')
-    header = json.loads(content[_LENGTH : _LENGTH + length])
+    with files.path_of(path, 'the weights').open('rb') as file:
+      length = int.from_bytes(file.read(_LENGTH), 'little')
+      header = json.loads(file.read(length))
     return dict(header.get('__metadata__', {}))
   except (OSError, ValueError, AttributeError):
     return {}
@@ -359,9 +359,6 @@ def _fit(
       f'{_text(values[first].shape)} there and {_text(shapes[first])} in the '
       f'network): {", ".join(names)} start anew'
     )
-  elif new_head:
-    names = sorted(name for name in heads if name in shapes)
-    notes.append(f'{source} is of other classes: {", ".join(names)} start anew')
   reused = shapes.keys() - (heads.keys() if anew or new_head else set())
   return _Fit({name: values[name] for name in reused}, notes)
 

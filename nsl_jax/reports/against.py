@@ -50,39 +50,44 @@ def of_results(
   Raises:
     errors.UserError: if there is none, or budgets or metrics differ.
   """
-  chosen: dict[str, tuple[Point, tuple[Any, ...]]] = {}
-  metrics = set()
+  chosen: dict[str, ledger.Result] = {}
   for run in tables.runs_by_row(results):
     row = rows.find(run['row'])
-    value = _argument_of(row.config, argument)
-    if value is None or not row.id.startswith(prefix) or run.get('outdated'):
+    has = _argument_of(row.config, argument) is not None
+    if not has or not row.id.startswith(prefix) or run.get('outdated'):
       continue
-    metrics.add(run['score']['metric'])
-    point = Point(
-      row.id,
-      row.method,
-      value,
-      run['score']['mean'],
-      run['score']['std'] or 0.0,
-      len(run['seeds']),
-      run['steps'],
-    )
-    candidate = point, (tables.budget(run), point.seeds)
-    larger = lambda pair: (pair[0].steps, pair[0].seeds)
-    chosen[row.id] = max(chosen.get(row.id, candidate), candidate, key=larger)
+    size = lambda r: (r['steps'], len(r['seeds']))
+    chosen[row.id] = max(chosen.get(row.id, run), run, key=size)
   if not chosen:
     raise errors.UserError(
       f'no result of a row {prefix}… whose config has a number as {argument}: '
       'correct --match or --by, or run them by python -m nsl_jax reproduce'
     )
-  points, budgets = zip(*chosen.values(), strict=True)
-  if len(set(budgets)) > 1 or len(metrics) > 1:
+  shared = {
+    (tables.budget(run), len(run['seeds']), run['score']['metric'])
+    for run in chosen.values()
+  }
+  if len(shared) > 1:
     raise errors.UserError(
       f'the results of rows {prefix}… differ in steps, protocol, seeds, device '
       'or metric, and cannot be compared: choose others by --match'
     )
   order = list(dict.fromkeys(row.method for row in rows.read().values()))
+  points = [_point(run, argument) for run in chosen.values()]
   return sorted(points, key=lambda p: (order.index(p.method), p.value))
+
+
+def _point(run: ledger.Result, argument: str) -> Point:
+  row, score = rows.find(run['row']), run['score']
+  return Point(
+    row.id,
+    row.method,
+    _argument_of(row.config, argument) or 0.0,
+    score['mean'],
+    score['std'] or 0.0,
+    len(run['seeds']),
+    run['steps'],
+  )
 
 
 def _argument_of(config: str, name: str) -> float | None:

@@ -23,7 +23,7 @@ def _share(values: Array) -> Array:
 def _divided(values: Array, by: Array) -> Array:
   """The quotient, 0 where the divisor is 0 or subnormal.
 
-  The average of a class that is no longer predicted gets subnormal after about
+  The average of a class that stops being predicted gets subnormal after about
   90,000 steps. A CPU takes that for 0; elsewhere the quotient may be infinite.
   """
   normal = by >= _NORMAL

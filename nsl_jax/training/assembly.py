@@ -179,7 +179,7 @@ def prepare(
     shape,
     fitted,
     len(source.train.labels),
-    origin.has_other_classes(config, source.class_names),
+    new_head=bool(origin.of_classes(config, source.class_names)),
   )
   apply = functools.partial(normalize.apply, kind)
   plan = loop.Plan(

@@ -1,6 +1,7 @@
 """Composition root: from a config to trained seeds and their results."""
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -88,17 +89,11 @@ def _recompute(
   return recompute
 
 
-def _text_of(split: splits.Split, source: sources.Source) -> str:
-  """The split, all labels and the pixels of the labeled images, by hashes."""
-  codes = _codes(split, source)
-  return ' '.join(
-    [
-      split.sha256(),
-      splits.test_sha256(source.train.images[:0], source.train.labels),
-      splits.test_sha256(source.test.images[:0], source.test.labels),
-      *(code.hex() for part in codes.values() for code in part),
-    ]
-  )
+def _content(split: splits.Split, source: sources.Source) -> bytes:
+  """The split, all labels, and hashes of the pixels of the labeled images."""
+  labels = (part.labels.tobytes() for part in (source.train, source.test))
+  codes = itertools.chain.from_iterable(_codes(split, source).values())
+  return b' '.join([split.sha256().encode(), *labels, *codes])
 
 
 def _codes(
@@ -205,7 +200,7 @@ def train_seed(
     files.make_folder(folder, '--workdir')
   split = pipeline.split_of(config, parts.source, seed)
   mesh_lib.check_same(
-    lambda: _text_of(split, parts.source), 'other images or labels'
+    lambda: _content(split, parts.source), 'other images or labels'
   )
   content_sha256 = mesh_lib.in_first_process(
     lambda: _keep_split(split, parts.source, folder / 'split.npz'),
@@ -398,7 +393,7 @@ def _run(
   if not files.in_bucket(workdir):  # where taking the lock tries to write
     files.make_folder(workdir, '--workdir')
   mesh_lib.check_same(
-    lambda: workdir_lib.text_of(config.to_dict()), 'another config'
+    lambda: workdir_lib.text_of(config.to_dict()).encode(), 'another config'
   )
   held.take()
   mesh_lib.in_first_process(

@@ -53,13 +53,12 @@ def of(path: str) -> Origin | None:
   """
   place = files.path_of(path, 'the weights')
   if place.is_dir():
-    # seed_0/best/1200, or seed_0/final
-    for folder in (place.parent, place.parent.parent):
-      if network_file.exists(folder):
-        facts = network_file.read(folder)
-        codes = splits.load_codes(folder / 'split.npz').get('labeled', ())
-        return Origin(facts.classes, facts.image_shape, frozenset(codes))
-    return None
+    seed = files.absolute(place).parent.parent  # of seed_0/best/1200
+    if not network_file.exists(seed):
+      return None
+    facts = network_file.read(seed)
+    codes = splits.load_codes(seed / 'split.npz').get('labeled', frozenset())
+    return Origin(facts.classes, facts.image_shape, codes)
   text = weights.read_metadata(path).get(_KEY)
   if text is None:
     return None
@@ -73,7 +72,7 @@ def of(path: str) -> Origin | None:
   except (ValueError, KeyError, TypeError) as error:
     raise errors.UserError(
       f'{weights.OPTION}={path}: its metadata {_KEY} is damaged ({error}): '
-      'export the weights again'
+      'write them by python -m nsl_jax export'
     ) from error
 
 
@@ -82,27 +81,18 @@ def _of_config(config: ml_collections.ConfigDict) -> Origin | None:
   return of(path) if path else None
 
 
-def has_other_classes(
-  config: ml_collections.ConfigDict, classes: Sequence[str]
-) -> bool:
-  """Whether the outputs of `config.model.init_from` are known to be of other
-  classes than these, or of these in another order.
-  """
-  origin = _of_config(config)
-  return bool(origin and origin.classes and origin.classes != tuple(classes))
-
-
 def of_classes(
   config: ml_collections.ConfigDict, classes: Sequence[str]
-) -> Iterator[str]:
+) -> list[str]:
   """Warning of weights of other classes, whose number may be the same."""
   origin = _of_config(config)
-  if origin and has_other_classes(config, classes):
-    yield (
-      f'{weights.OPTION}={config.model.init_from} is of the classes '
-      f'{listing.shown(origin.classes)}, and this run of '
-      f'{listing.shown(classes)}: its head is not used'
-    )
+  if origin is None or origin.classes in ((), tuple(classes)):
+    return []
+  return [
+    f'{weights.OPTION}={config.model.init_from} is of the classes '
+    f'{listing.shown(origin.classes)}, and this run of '
+    f'{listing.shown(classes)}: its head starts anew'
+  ]
 
 
 def of_validation(

@@ -213,12 +213,8 @@ def of_initial_weights(
   Raises:
     errors.UserError: if the weights cannot be read, or do not fit.
   """
+  other = origin.of_classes(config, source.class_names)
   model = models.build(
-    config.model.to_dict(),
-    source.outputs,
-    new_head=origin.has_other_classes(config, source.class_names),
+    config.model.to_dict(), source.outputs, new_head=bool(other)
   )
-  return [
-    *origin.of_classes(config, source.class_names),
-    *model.notes(source.train.images.shape[1:]),
-  ]
+  return other + model.notes(source.train.images.shape[1:])

@@ -114,11 +114,14 @@ def process_max(number: int) -> int:
   return int(multihost_utils.process_allgather(np.int32(number)).max())
 
 
-def check_same(text: Callable[[], str], what: str) -> None:
-  """Makes sure that all processes have the same text; all must call this.
+def check_same(content: Callable[[], bytes], what: str) -> None:
+  """Makes sure that all processes have the same; all must call this.
+
+  `multihost_utils.assert_equal` raises only in processes that differ, so that
+  the others would wait for them.
 
   Args:
-    text: returns what must be the same.
+    content: returns what must be the same; not called in a single process.
     what: its name in the message.
 
   Raises:
@@ -126,7 +129,7 @@ def check_same(text: Callable[[], str], what: str) -> None:
   """
   if jax.process_count() == 1:
     return
-  digest = hashlib.sha256(text().encode()).digest()
+  digest = hashlib.sha256(content()).digest()
   of_all = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
   others = np.flatnonzero((of_all != of_all[0]).any(1))
   if len(others):

@@ -13,18 +13,17 @@ import folders
 import fresh_process
 import jax
 import numpy as np
-import tfds_fixtures
 from absl.testing import absltest, parameterized
+from photo_run import BY_VALIDATION, SMALL, train
 from PIL import Image, ImageSequence
 
 from nsl_jax import errors
 from nsl_jax.commands import evaluate
 from nsl_jax.data import on_demand, sources, splits
-from nsl_jax.data.datasets import npz
 from nsl_jax.inference import export, loading, predictor, tables
 from nsl_jax.models import weights
-from nsl_jax.reports.tables import of_runs as tables_of_runs
 from nsl_jax.training import (
+  assembly,
   automatic,
   config as config_lib,
   experiment,
@@ -32,26 +31,6 @@ from nsl_jax.training import (
   pipeline,
   run_warnings,
 )
-
-_SMALL = (
-  ('model.name', 'mlp'),
-  ('model.hidden', '8'),
-  ('batch.labeled', '8'),
-  ('batch.unlabeled', '8'),
-  ('eval.every_steps', '4'),
-  ('log_every', '4'),
-  ('checkpoint.every', '8'),
-  ('devices', '1'),
-)
-_BY_VALIDATION = (('ema_decay', '0.9'), ('protocol', 'best_validation'))
-
-
-def train(photos, workdir, arguments='method=mean_teacher', overrides=()):
-  """A run of eight steps."""
-  config = config_lib.load(
-    f'configs/folder.py:dir={photos},steps=8,{arguments}', [*_SMALL, *overrides]
-  )
-  return experiment.run(config, workdir)
 
 
 class RunTest(parameterized.TestCase):
@@ -68,7 +47,7 @@ class RunTest(parameterized.TestCase):
       photos,
       cls.root / 'run',
       'method=mean_teacher,validation=6',
-      _BY_VALIDATION,
+      BY_VALIDATION,
     )
     # Nothing that follows may need the data.
     cls.photos = cls.root / 'moved'
@@ -281,7 +260,7 @@ class RunTest(parameterized.TestCase):
     config = config_lib.load(
       f'configs/folder.py:dir={self.photos},steps=8,validation=6,'
       'method=supervised',
-      [*_SMALL, ('seed', '1'), ('model.init_from', str(path))],
+      [*SMALL, ('seed', '1'), ('model.init_from', str(path))],
     )
     config, _ = automatic.resolve(config, source)
     split = pipeline.split_of(config, source, 1)
@@ -292,11 +271,20 @@ class RunTest(parameterized.TestCase):
     ]
     self.assertBetween(sum(known), 1, 6)
     self.assertIn(f'{sum(known)} of the 6 validation images were', warning)
-    self.assertFalse(origin.has_other_classes(config, source.class_names))
+    self.assertEmpty(origin.of_classes(config, source.class_names))
     renamed = source._replace(classes=('dog', 'kitten', 'owl'))
-    first, second = run_warnings.of_initial_weights(config, renamed)
-    self.assertIn('is of the classes cat, dog, owl, and this run of', first)
-    self.assertIn('params/Dense_2/kernel start anew', second)
+    (warning,) = run_warnings.of_initial_weights(config, renamed)
+    self.assertIn('is of the classes cat, dog, owl, and this run of', warning)
+    head = 'Dense_2'
+    start = lambda source: (
+      assembly.prepare(config, source=source)
+      .method.init(jax.random.key(0))
+      .params
+    )
+    kept, anew = start(source), start(renamed)
+    for name in kept:
+      same = np.array_equal(kept[name]['kernel'], anew[name]['kernel'])
+      self.assertEqual(same, name != head)
     with self.assertRaisesRegex(errors.UserError, 'classes cat, dog, owl, and'):
       experiment.run(
         loading.read_config(self.root / 'run'), self.root / 'run', renamed
@@ -392,166 +380,6 @@ class RunTest(parameterized.TestCase):
     (folder / 'seed_0' / 'normalization.npz').write_bytes(b'junk')
     with self.assertRaisesRegex(errors.UserError, 'is damaged'):
       loading.load(folder)
-
-
-class OtherRunsTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
-  def test_streamed_images_give_the_same_numbers(self):
-    photos = folders.make(self.root / 'photos', size=(600, 600), unlabeled=3)
-    lines = {}
-    for name, more in (
-      ('device', ()),
-      ('streamed', [('data.on_device_mb', '1')]),
-    ):
-      results = train(photos, self.root / name, 'size=224,method=ns3l', [
-        ('batch.labeled', '2'), ('batch.unlabeled', '2'),
-        ('eval.batch', '5'), ('model.name', 'mlp'), ('model.hidden', '8'),
-        *more,
-      ])  # fmt: skip
-      seed = self.root / name / 'seed_0'
-      lines[name] = [
-        {k: v for k, v in json.loads(line).items() if k != 'seconds'}
-        for line in (seed / 'metrics.jsonl').read_text().splitlines()
-      ]
-      self.assertEqual(results['steps'], 8)
-    drop = lambda found: [
-      {k: v for k, v in one.items() if 'time' not in k and k != 'second'}
-      for one in found
-    ]
-    self.assertEqual(drop(lines['device']), drop(lines['streamed']))
-
-  def test_no_test_and_no_validation_images(self):
-    photos = folders.make(self.root / 'photos', labeled=1, test=0)
-    results = train(photos, self.root / 'run', 'method=ns3l')
-    self.assertIsNone(results['score']['mean'])
-    self.assertIn('no error measured', tables_of_runs([self.root / 'run']))
-    self.assertEqual(results['protocol'], 'last')
-    network = loading.load(self.root / 'run')
-    self.assertEqual(network.weights, 'last')
-    with self.assertRaisesRegex(errors.UserError, '--weights=last'):
-      loading.load(self.root / 'run', weights='best')
-
-  def test_no_test_images(self):
-    photos = folders.make(self.root / 'photos', test=0)
-    results = train(photos, self.root / 'run', 'method=ns3l,validation=3')
-    self.assertEqual(results['score']['metric'], 'validation_error')
-    self.assertIn('no test images', ' '.join(results['data_report']))
-
-  def test_two_networks(self):
-    photos = folders.make(self.root / 'photos')
-    results = train(
-      photos,
-      self.root / 'run',
-      'method=dnll,validation=3',
-      [('method.count', '1'), *_BY_VALIDATION[1:]],
-    )
-    network = loading.load(self.root / 'run')
-    report = results['reports'][0]['best_validation']
-    self.assertEqual(network.submodel, report['submodel'])
-    files = sorted(map(str, (photos / 'test').glob('*/*.png')))
-    true = np.array([pathlib.Path(path).parent.name for path in files])
-    wrong = 100.0 * (network.predict(files) != true).mean()
-    self.assertAlmostEqual(wrong, report['test_error'], places=4)
-    self.assertLen(jax.tree.leaves(network.network()[0]), 6)
-
-  def test_features(self):
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, 60)
-    x = rng.normal(size=(60, 4)) + 3 * y[:, None]
-    known = np.where(np.arange(60) < 20, y, -1)
-    np.savez(self.root / 'data.npz', x=x, y=known, x_test=x[40:], y_test=y[40:])
-    config = config_lib.load(
-      f'configs/folder.py:dir={self.root / "data.npz"},steps=30',
-      [pair for pair in _SMALL if not pair[0].startswith('model.')],
-    )
-    results = experiment.run(config, self.root / 'run')
-    self.assertLess(results['score']['mean'], 20)
-    network = loading.load(self.root / 'run')
-    self.assertEqual(network.classes, ('0', '1'))
-    wrong = 100.0 * (network.predict(x[40:]) != y[40:].astype(str)).mean()
-    self.assertAlmostEqual(wrong, results['score']['mean'], places=4)
-    with self.assertRaisesRegex(errors.UserError, 'for features'):
-      network.predict(['a.png'])
-    export.write(network, self.root / 'model')
-
-  def test_points_are_in_pixels_of_the_picture(self):
-    digits = sources.load('digits').train
-    images = np.pad(
-      digits.images[:100].repeat(2, 1).repeat(2, 2),
-      [(0, 0), (6, 6), (6, 6), (0, 0)],
-    )
-    pair = images, digits.labels[:100]
-    tfds_fixtures.write(
-      self.root / 'data', 'mnist', {'train': pair, 'test': pair}, 10
-    )
-    config = config_lib.load('configs/mnist_points.py', [
-      ('steps', '2'), ('eval.every_steps', '2'), ('data.labeled', '50'),
-      ('data.validation', '20'), ('devices', '1'), ('protocol', 'last'),
-      ('batch.labeled', '8'), ('batch.unlabeled', '8'), ('batch.holdout', '8'),
-      ('data.dir', str(self.root / 'data')),
-    ])  # fmt: skip
-    image = sources.load('mnist_points', self.root / 'data').test.images[0]
-    experiment.run(config, self.root / 'run')
-    network = loading.load(self.root / 'run')
-    self.assertEqual(network.classes, ())
-    own = network.predict(image[None])[0].reshape(-1, 2)
-    picture = Image.fromarray(image.squeeze())
-    width, height = picture.size
-    larger = Image.new(
-      'L', (3 * width + 10, 3 * height)
-    )  # cropped at the sides
-    larger.paste(
-      picture.resize((3 * width, 3 * height), Image.Resampling.NEAREST), (5, 0)
-    )
-    folders.save(larger, self.root / 'p' / 'large.png')
-    (found,) = network.read([str(self.root / 'p' / 'large.png')])
-    points = found.outputs.reshape(-1, 2)
-    np.testing.assert_allclose(points, 3 * (own + 0.5) - 0.5 + [5, 0], atol=3)
-    with self.assertRaisesRegex(errors.UserError, 'use predict'):
-      network.predict_proba(image[None])
-    out = self.root / 'points.csv'
-    tables.write(out, [found], network.classes, network.facts.outputs)
-    (line,) = tables.read(out)
-    self.assertEqual(list(line)[:3], ['path', 'x1', 'y1'])
-    self.assertAlmostEqual(float(line['x1']), points[0, 0], delta=0.01)
-
-  def test_a_source_from_python(self):
-    x = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
-    y = np.where(np.arange(30) < 12, np.arange(30) % 2, -1)
-    config = config_lib.load(
-      'configs/folder.py:dir=unused,steps=8,method=ns3l', _SMALL
-    )
-    results = experiment.run(config, self.root / 'run', npz.of_arrays((x, y)))
-    self.assertEqual(results['steps'], 8)
-
-  def test_a_run_made_longer_has_the_last_weights(self):
-    config = config_lib.load('configs/digits_ns3l.py', [
-      ('steps', '20'), ('eval.every_steps', '10'), ('log_every', '10'),
-      ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
-    ])  # fmt: skip
-    experiment.run(config, self.root / 'run')
-    with config.unlocked():
-      config.steps = 40
-    experiment.run(config, self.root / 'run')
-    network = loading.load(self.root / 'run', weights='last')
-    self.assertEqual(network.step, 40)
-
-  def test_a_paper_run_predicts_pictures(self):
-    config = config_lib.load('configs/digits_ns3l.py', [
-      ('steps', '10'), ('eval.every_steps', '10'), ('log_every', '10'),
-      ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
-    ])  # fmt: skip
-    experiment.run(config, self.root / 'run')
-    network = loading.load(self.root / 'run')
-    self.assertEqual(network.classes, tuple('0123456789'))
-    test = sources.load('digits').test.images[:3]
-    image = Image.fromarray(test[0, ..., 0])
-    np.testing.assert_allclose(
-      network.predict_proba([image]), network.predict_proba(test[:1]), atol=1e-6
-    )
 
 
 if __name__ == '__main__':

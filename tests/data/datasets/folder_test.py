@@ -134,7 +134,7 @@ class FolderTest(parameterized.TestCase):
     self.assertEqual(source.test.labels.tolist(), [0, 0, 1, 1, 2, 2])
 
   def test_a_file_that_can_be_read_again_is(self):
-    """A disk that failed once is no damage."""
+    """A failure of the disk does not make a file a damaged one."""
     self.make()
     path = self.photos / 'labelled' / 'cat' / '1.png'
     read = resize.read
