@@ -32,6 +32,7 @@ _DTYPES: Mapping[str, Any] = {
 }
 _SHOWN = 4  # names of a message
 _LENGTH = 8  # bytes of the length of a file's header
+_LONGEST = 100_000_000  # bytes of a header that safetensors accepts
 _STEP = 'such as seed_0/best/1200'  # the folder of a checkpoint
 _PAIR = {'a', 'b'}  # what a method of two networks calls them
 _AVERAGE = 'ema'  # slot of the averaged weights
@@ -115,7 +116,7 @@ def read_metadata(path: str | files.Path) -> dict[str, str]:
   try:
     with files.path_of(path, 'the weights').open('rb') as file:
       length = int.from_bytes(file.read(_LENGTH), 'little')
-      header = json.loads(file.read(length))
+      header = json.loads(file.read(min(length, _LONGEST)))
     return dict(header.get('__metadata__', {}))
   except (OSError, ValueError, AttributeError):
     return {}

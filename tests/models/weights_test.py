@@ -402,5 +402,15 @@ class RunTest(Folder):
       self.assertFalse((self.folder / 'run').exists())
 
 
+class MetadataTest(temporary.FolderTestCase):
+  def test_words_are_kept(self):
+    path = self.folder / 'x.safetensors'
+    weights.write(path, {'a': np.zeros(3)}, {}, {'data': 'digits'})
+    self.assertEqual(weights.read_metadata(path), {'data': 'digits'})
+    for content in (b'', b'\xff' * 100, b'\x10' + bytes(7) + b'{"__meta'):
+      path.write_bytes(content)  # `read` says what is wrong
+      self.assertEqual(weights.read_metadata(path), {})
+
+
 if __name__ == '__main__':
   absltest.main()
