@@ -27,6 +27,7 @@ from nsl_jax.training import (
   loop,
   origin,
   pipeline,
+  programs,
   sharding as mesh_lib,
   trackers,
   train_step,
@@ -34,6 +35,17 @@ from nsl_jax.training import (
 from nsl_jax.types import Components, Data, Method, Task
 
 _OLDEST = 0, 8, 3  # jax; as setup.cfg says
+
+
+class _Programs(NamedTuple):
+  """What is traced and compiled, as in `Parts`."""
+
+  method: Method
+  parameters: int
+  normalize: train_step.Normalize
+  chunk: train_step.TrainSteps
+  evaluate: Any
+  recompute: Any
 
 
 class Parts(NamedTuple):
@@ -173,15 +185,6 @@ def prepare(
       normalize.fit(kind, source.train.images)
     )
 
-  method = build_method(
-    config,
-    source.outputs,
-    shape,
-    fitted,
-    len(source.train.labels),
-    new_head=bool(origin.of_classes(config, source.class_names)),
-  )
-  apply = functools.partial(normalize.apply, kind)
   plan = loop.Plan(
     steps=config.steps,
     log_every=config.log_every,
@@ -191,11 +194,55 @@ def prepare(
     keep=config.checkpoint.keep,
   )
   chosen = kernels.of_run(config.kernels, workdir)
-  compiled = kernels.options(chosen)
+  inputs = (
+    source.outputs,
+    shape,
+    len(source.train.labels),
+    bool(origin.of_classes(config, source.class_names)),
+  )
+  built = programs.shared(
+    config,
+    (*inputs, chosen, mesh),
+    lambda arrays: _build(config, *inputs, chosen, mesh, arrays),
+    fitted,
+  )
   replicated = mesh_lib.replicated_sharding(mesh)
   size = source.train.images.nbytes + source.test.images.nbytes
   streamed = size > memory.device_limit(config.data.on_device_mb)
   images = source.train.images[: 0 if streamed else None]
+  return Parts(
+    **built._asdict(),
+    source=source,
+    kernels=chosen,
+    fitted=mesh_lib.put(fitted(), replicated),
+    images=mesh_lib.put(images, replicated),
+    streamed=streamed,
+    task=task,
+    plan=plan,
+    test=evaluate.on_device(
+      *source.test, config.eval.batch, mesh, stream=streamed
+    )
+    if len(source.test.labels)
+    else None,
+    mesh=mesh,
+  )
+
+
+def _build(
+  config: ml_collections.ConfigDict,
+  outputs: int,
+  image_shape: tuple[int, int, int],
+  num_images: int,
+  new_head: bool,
+  kernels_name: str,
+  mesh: Mesh,
+  fitted: views.Fitted,
+) -> _Programs:
+  method = build_method(
+    config, outputs, image_shape, fitted, num_images, new_head
+  )
+  compiled = kernels.options(kernels_name)
+  apply = functools.partial(normalize.apply, config.data.normalize)
   make_batch = functools.partial(train_step.make_batch, apply)
   shapes = jax.eval_shape(method.init, jax.random.key(0))
   recompute = None
@@ -205,32 +252,19 @@ def prepare(
     recompute = evaluate.make_recompute(
       method, make_batch, mesh, compiler_options=compiled
     )
-  return Parts(
-    source=source,
+  return _Programs(
     method=method,
-    kernels=chosen,
-    normalize=apply,
     parameters=sum(leaf.size for leaf in jax.tree.leaves(shapes.params)),
-    fitted=mesh_lib.put(fitted(), replicated),
-    images=mesh_lib.put(images, replicated),
-    streamed=streamed,
-    task=task,
-    plan=plan,
+    normalize=apply,
     chunk=train_step.make_train_steps(
       train_step.one_step(method, make_batch),
       mesh=mesh,
       compiler_options=compiled,
     ),
     evaluate=evaluate.make_evaluate(
-      method, apply, task, compiler_options=compiled
+      method, apply, tasks.find(config.task), compiler_options=compiled
     ),
     recompute=recompute,
-    test=evaluate.on_device(
-      *source.test, config.eval.batch, mesh, stream=streamed
-    )
-    if len(source.test.labels)
-    else None,
-    mesh=mesh,
   )
 
 

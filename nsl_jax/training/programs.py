@@ -1,0 +1,79 @@
+"""Programs that runs of one process share.
+
+Compiling takes most of the time of a small run, such as each fit of a cross
+validation, and depends neither on the images nor on the seed.
+"""
+
+import collections
+import re
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import ml_collections
+from flax import traverse_util
+
+from nsl_jax.data import views
+
+_Built = TypeVar('_Built')
+_KEPT = 4  # with what they compiled
+_NOT_IN_PROGRAMS = {
+  ('row',),
+  ('seed',),
+  ('seeds',),
+  *(('data', name) for name in ('name', 'dir', 'labeled', 'validation')),
+}
+# `module:name`, or `package.module` of a part that may be defined anew.
+_OUTSIDE = re.compile(r'\w:[A-Za-z_]|^[A-Za-z_]\w*(\.\w+)+$')
+_kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+
+
+class _NeedsFit(Exception):
+  """A view inverts the normalization, which is fitted to the images."""
+
+
+def shared(
+  config: ml_collections.ConfigDict,
+  facts: tuple[Hashable, ...],
+  build: Callable[[views.Fitted], _Built],
+  fitted: views.Fitted,
+) -> _Built:
+  """What `build` returns, or returned for an equal config and equal facts.
+
+  It is built anew where it may differ though these are equal: with parts from
+  outside of the package, weights from a file, or views that need `fitted`.
+
+  Args:
+    config: the config.
+    facts: all else that the programs depend on.
+    build: takes `fitted`; what it returns may hold neither images nor labels.
+    fitted: see `views.build`.
+  """
+  key = _key(config, facts)
+  if key is None:
+    return build(fitted)
+  if key not in _kept:
+    try:
+      _kept[key] = build(_refuse)
+    except _NeedsFit:
+      return build(fitted)
+  _kept.move_to_end(key)
+  if len(_kept) > _KEPT:
+    _kept.popitem(last=False)
+  return _kept[key]
+
+
+def _refuse() -> Any:
+  raise _NeedsFit
+
+
+def _key(
+  config: ml_collections.ConfigDict, facts: tuple[Hashable, ...]
+) -> Hashable | None:
+  """None if the programs depend on more than the config and the facts."""
+  fields = traverse_util.flatten_dict(config.to_dict(), keep_empty_nodes=True)
+  if fields.get(('model', 'init_from')):
+    return None
+  key = {k: v for k, v in fields.items() if k not in _NOT_IN_PROGRAMS}
+  if any(isinstance(v, str) and _OUTSIDE.search(v) for v in key.values()):
+    return None
+  return repr(sorted(key.items())), facts
