@@ -75,7 +75,10 @@ class LoweredTest(parameterized.TestCase):
   def test_mixmatch_makes_two_passes(self):
     """One over all views and one over all mixed images, not two and three."""
     on_cpu, _ = lowered('mixmatch')
-    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+    with (
+      mock.patch.object(jax, 'default_backend', lambda: 'gpu'),
+      mock.patch.object(jax, 'device_count', lambda: 1),
+    ):
       on_gpu, _ = lowered('mixmatch')
     number = lambda text: text.count('stablehlo.convolution')
     # Of 2 convolutions: forward passes, and gradients of kernels and of what

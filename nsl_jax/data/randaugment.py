@@ -190,12 +190,15 @@ def _stretch(levels: Array) -> Array:
 
 def _equalize(levels: Array) -> Array:
   """Tables that make the cumulative histogram of each channel linear."""
-  batch, height, width, channels = levels.shape
-  row = jnp.arange(batch * channels).reshape(batch, 1, 1, channels)
-  place = row * _LEVELS + levels
-  count = jnp.zeros(batch * channels * _LEVELS, jnp.int32)
-  count = count.at[place.ravel()].add(1, mode='promise_in_bounds')
-  count = count.reshape(batch, channels, _LEVELS)
+  _, height, width, channels = levels.shape
+  place = _starts(channels) + levels.astype(jnp.int32)
+
+  def count_levels(place: Array) -> Array:
+    count = jnp.zeros(channels * _LEVELS, jnp.int32)
+    return count.at[place.ravel()].add(1, mode='promise_in_bounds')
+
+  # By image, so that several devices need nothing of one another.
+  count = jax.vmap(count_levels)(place).reshape(-1, channels, _LEVELS)
   top = jnp.take_along_axis(
     count, levels.max((1, 2))[:, :, None].astype(jnp.int32), axis=-1
   )
@@ -209,9 +212,26 @@ def _equalize(levels: Array) -> Array:
 def _look_up(levels: Array, table: Array) -> Array:
   """The entry of each level in the table of its image and channel."""
   batch, _, _, channels = levels.shape
-  start = jnp.arange(batch * channels).reshape(batch, 1, 1, channels) * _LEVELS
-  place = start + levels.astype(jnp.int32)
-  return table.reshape(-1).at[place].get(mode='promise_in_bounds')
+  place = _starts(channels) + levels.astype(jnp.int32)
+  return _gather(table.reshape(batch, -1), place)
+
+
+def _starts(channels: int) -> Array:
+  """Where the table of each channel starts, i32[1, 1, 1, C]."""
+  return jnp.arange(channels).reshape(1, 1, 1, -1) * _LEVELS
+
+
+def _gather(values: Array, place: Array) -> Array:
+  """Of each image the values [B, n, ...] at the places i32[B, ...].
+
+  As a single gather from all images it would make each of several devices fetch
+  those of the others.
+  """
+  of_image = lambda values, place: values.at[place].get(
+    mode='promise_in_bounds'
+  )
+  gathered: Array = jax.vmap(of_image)(values, place)
+  return gathered
 
 
 def _fixed(value: Array) -> Array:
@@ -257,10 +277,8 @@ def _move(levels: Array, which: Array, amount: Array) -> Array:
   x, y = jnp.arange(width)[None, None], jnp.arange(height)[None, :, None]
   column, row = (a * x + b * y + c) >> 16, (d * x + e * y + f) >> 16
   inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-  start = jnp.arange(batch).reshape(-1, 1, 1) * (height * width)
-  place = jnp.where(inside, start + row * width + column, 0)
-  pixels = levels.reshape(-1, channels)
-  gathered = pixels.at[place].get(mode='promise_in_bounds')
+  place = jnp.where(inside, row * width + column, 0)
+  gathered = _gather(levels.reshape(batch, -1, channels), place)
   return jnp.where(inside[..., None], gathered, 0)
 
 

@@ -70,8 +70,11 @@ def each_pass(
     return outputs.logits, stats
 
   # An accelerator prefers fewer and larger kernels. On CPU independent passes
-  # use all cores, and the vectorized pass takes 1.4 times as long.
-  if moved_by == 'first' and jax.default_backend() != 'cpu':
+  # use all cores, and the vectorized pass takes 1.4 times as long. Several
+  # devices would each compute all of it: its convolutions join the passes and
+  # the rows, by which they are divided, to one axis.
+  alone = jax.device_count() == 1
+  if moved_by == 'first' and alone and jax.default_backend() != 'cpu':
     mapped = jax.vmap(forward, (None, 0, 0))
     logits, updated = mapped(stats, jnp.stack(batches), keys)
     return logits, jax.tree.map(lambda leaf: leaf[0], updated)

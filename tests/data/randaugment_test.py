@@ -18,6 +18,7 @@ from nsl_jax import errors
 from nsl_jax.benchmarks import augmentation
 from nsl_jax.commands import bench
 from nsl_jax.data import augment, normalize, randaugment
+from nsl_jax.training import sharding
 
 _IMAGES, _SHARES = 6, (0.0, 0.03, 0.5, 0.8, 1.0)  # of the range of an operation
 
@@ -85,6 +86,20 @@ class PillowTest(parameterized.TestCase):
 
 
 class RandAugmentTest(parameterized.TestCase):
+  def test_several_accelerators_exchange_nothing(self):
+    """Each of the 4 devices needs its own images alone."""
+    rows = sharding.batch_sharding(sharding.make(4))
+    levels, which, amount = (
+      jax.device_put(np.zeros((8, *shape), dtype), rows)
+      for shape, dtype in (((6, 6, 3), 'u1'), ((), 'i4'), ((), 'f4'))
+    )
+    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+      step = jax.jit(randaugment.apply).lower(levels, which, amount)
+    text = step.compile().as_text()
+    self.assertIn('num_partitions=4', text)
+    for exchange in 'all-gather', 'all-reduce', 'collective-permute':
+      self.assertNotIn(exchange, text)
+
   def test_draws_operations_and_magnitudes_uniformly(self):
     count = 14_000
     drawn = []

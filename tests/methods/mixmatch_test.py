@@ -32,6 +32,7 @@ from softmax_toy import (
 from nsl_jax import errors, models
 from nsl_jax.compose import combinators, mixing
 from nsl_jax.methods import mixmatch
+from nsl_jax.training import sharding
 from nsl_jax.types import Batch, Components
 
 
@@ -150,13 +151,37 @@ class MixMatchTest(parameterized.TestCase):
     )
     found = []
     for backend in 'cpu', 'gpu':
-      with mock.patch.object(jax, 'default_backend', lambda: backend):
+      with (
+        mock.patch.object(jax, 'default_backend', lambda: backend),
+        mock.patch.object(jax, 'device_count', lambda: 1),
+      ):
         grads = jax.grad(passes, has_aux=True)
         found.append(quick_jit(lambda *args: grads(*args))(params, stats))
     jax.tree.map(
       functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
       *found,
     )
+
+  def test_several_accelerators_divide_the_rows(self):
+    """None of the 4 devices gathers the images of the others."""
+    model = models.build(TINY['oliver'], K)
+    components = Toy().components(model=model)
+    rows = sharding.batch_sharding(sharding.make(4))
+    batches = [jax.device_put(images(8, 8, seed=at), rows) for at in range(3)]
+    params, stats = quick_jit(lambda key: model.init(key, (8, 8, 3)))(
+      jax.random.key(0)
+    )
+
+    @jax.jit
+    def logits(params, stats, batches):
+      return mixmatch.each_pass(
+        components, params, stats, batches, jax.random.key(1), moved_by='first'
+      )[0]
+
+    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+      text = logits.lower(params, stats, batches).compile().as_text()
+    self.assertIn('all-reduce', text)  # of batch normalization
+    self.assertNotIn('all-gather', text)
 
   def test_every_pass_may_move_the_statistics(self):
     """L2I's code: guesses, then mixed chunks, each after the last (F-L23)."""
