@@ -289,8 +289,8 @@ Augment = Callable[[Array, Key], Array]
 Moving = Callable[[Array, Key], tuple[Array, Array]]
 #: `(params, State, Batch, key) -> (f32[], Aux)`.
 Loss = Callable[[Params, State, Batch, Key], tuple[Array, Aux]]
-#: `(TermInputs, Batch, key) -> f32[N]` for the rows of its inputs; also the
-#: statistics if it updates them.
+#: `(TermInputs, Batch, key) -> f32[N]` for the rows of its inputs, or f32[] for
+#: the batch as a whole; also the statistics if it updates them.
 Term = Callable[[TermInputs, Batch, Key], Array | tuple[Array, Stats]]
 #: `(State, Batch, key) -> (State, metrics)`.
 Update = Callable[[State, Batch, Key], tuple[State, Metrics]]

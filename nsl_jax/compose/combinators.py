@@ -305,18 +305,46 @@ def batch_statistics(
   """The running statistics of a single batch in an augmented view.
 
   With a count of 0 a batch replaces the statistics, see `layers.BatchNorm`.
+  Those of another module are moving averages m s + (1 - m) b of a momentum that
+  is not known here, and passes that begin with s of 0 and of 1 give b.
   """
-  reset = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: (
-      jnp.zeros_like(leaf) if parameters.is_named(path, 'count') else leaf
-    ),
-    stats,
-  )
   view, noise = jax.random.split(key)
-  _, updated = components.model.apply(
-    params, reset, components.augment(images, view), train=True, key=noise
+  images = components.augment(images, view)
+  paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(stats)[0]]
+  counted = {path[:-1] for path in paths if parameters.is_named(path, 'count')}
+
+  def updated(start: float) -> Stats:
+    begun = jax.tree_util.tree_map_with_path(
+      lambda path, leaf: (
+        jnp.zeros_like(leaf)
+        if parameters.is_named(path, 'count')
+        else leaf
+        if path[:-1] in counted or not jnp.issubdtype(leaf.dtype, jnp.floating)
+        else jnp.full_like(leaf, start)
+      ),
+      stats,
+    )
+    _, moved = components.model.apply(
+      params, begun, images, train=True, key=noise
+    )
+    return moved
+
+  from_zeros = updated(0.0)
+  if all(path[:-1] in counted for path in paths):
+    return from_zeros
+
+  def of_batch(path: parameters.Path, old: Any, low: Any, high: Any) -> Any:
+    if path[:-1] in counted or not jnp.issubdtype(low.dtype, jnp.floating):
+      return low
+    # The momentum is that of the value that the batch moves least, as it
+    # rounds least.
+    least = jnp.argmin(jnp.abs(low))
+    momentum = high.ravel()[least] - low.ravel()[least]
+    return jnp.where(momentum < 1.0, low / (1.0 - momentum), old)
+
+  return jax.tree_util.tree_map_with_path(
+    of_batch, stats, from_zeros, updated(1.0)
   )
-  return updated
 
 
 def recompute(components: Components) -> Callable[[State, Array, Key], State]:

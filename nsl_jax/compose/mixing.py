@@ -46,8 +46,8 @@ def ratio_at(probability: Array, alpha: float) -> Array:
 
   Interpolates in a table: samplers of a Beta distribution use rejection, and on
   an accelerator every iteration of their loop waits for the host. The error is
-  below 1e-6 for alpha from 0.4 to 2 and below 1e-4 for other alpha, except at
-  probabilities below 1e-4.
+  below 1e-6 for alpha from 0.4 to 2 and below 1e-4 for other alpha from 0.05
+  on, except at probabilities below 1e-4.
 
   Args:
     probability: f32[N] in [0, 1).

@@ -229,7 +229,7 @@ def weak_strong_loss(
   Labeled images, weak and strong views form one batch, as in FixMatch's and
   USB's code: they share the statistics of batch normalization. A network
   without statistics sees the weak views in a separate pass, which gives the
-  same numbers without their gradient.
+  same numbers (with dropout: others, drawn alike) without their gradient.
 
   Args:
     components: network and views; `strong` is the view that is trained on.

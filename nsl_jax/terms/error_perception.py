@@ -71,8 +71,8 @@ def sample_negatives(
   """
   if not 1 <= count < classes:
     raise errors.UserError(
-      f'count={count} negative labels of {classes} classes: set 1 to '
-      f'{classes - 1}'
+      f'config.method.count={count} negative labels of {classes} classes: set '
+      f'it to {"1" if classes == 2 else f"1 to {classes - 1}"}'
     )
   return negative_samplers.weighted_subset(
     key, negative_logits(table, predicted, classes), count

@@ -21,6 +21,14 @@ def normalize(change: Array) -> Array:
   return change / jnp.sqrt(1e-6 + square)
 
 
+def _enlarged(change: Array) -> Array:
+  """All rows but tiny ones as they are; `normalize` would leave those short."""
+  axes = tuple(range(1, change.ndim))
+  largest = jnp.max(jnp.abs(change), axis=axes, keepdims=True)
+  is_tiny = (largest > 0) & (largest < 1e-6)
+  return change / jnp.where(is_tiny, largest, 1.0)
+
+
 def adversarial_direction(
   divergence: Callable[[Array, Key], Array],
   start: Array,
@@ -86,9 +94,11 @@ def exact_adversarial_direction(
   Fisher matrix of the prediction with respect to the image.
 
   Returns:
-    f32[B, ...], rows of norm 1, constant.
+    f32[B, ...], rows of norm 1, constant. The product is about as small as the
+    probability of all but the most likely class.
   """
   direction = normalize(start)
   for _ in range(iterations):
-    direction = normalize(fisher_vector_product(jvp, logits, direction))
+    product = fisher_vector_product(jvp, logits, direction)
+    direction = normalize(_enlarged(product))
   return jax.lax.stop_gradient(direction)

@@ -175,6 +175,11 @@ def make_evaluate(
   return evaluate
 
 
+def _statistics(state: State) -> dict[str, Any]:
+  """The fields of a state in which statistics of batch normalization are."""
+  return {'stats': state.stats, 'slots': state.slots}
+
+
 def make_recompute(
   method: Method,
   make_batch: Read,
@@ -202,19 +207,14 @@ def make_recompute(
     batch = make_batch(data, jax.tree.map(lambda r: r[index], rows))
     key = jax.random.fold_in(jax.random.fold_in(state.key, _NO_STEP), index)
     updated = method.recompute(state, jnp.concatenate([batch.x, batch.u]), key)
-    return mean.replace(
-      **{
-        name: jax.tree.map(
-          lambda m, f: (
-            m + (f - m) / (index + 1.0)
-            if jnp.issubdtype(m.dtype, jnp.floating)
-            else m
-          ),  # such as a table of classes
-          getattr(mean, name),
-          getattr(updated, name),
-        )
-        for name in ('stats', 'slots')
-      }
+    return jax.tree.map(
+      lambda m, f: (
+        m + (f - m) / (index + 1.0)
+        if jnp.issubdtype(m.dtype, jnp.floating)
+        else m
+      ),  # such as a table of classes
+      mean,
+      _statistics(updated),
     )
 
   step = jax.jit(
@@ -224,10 +224,10 @@ def make_recompute(
   )
 
   def recompute(state: State, data: Any, rows: Mapping[str, Array]) -> State:
-    mean = state
+    mean = _statistics(state)
     for index in range(len(rows['labeled'])):
       mean = mesh_lib.block_until_ready(step(mean, state, data, rows, index))
-    return mean
+    return state.replace(**mean)
 
   return recompute
 

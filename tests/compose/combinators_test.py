@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl.testing import absltest, parameterized
+from flax import linen as nn
 from linear_toy import make_batch, make_state, make_tools
 from model_helpers import TINY, quick_jit, values
 
 from nsl_jax import errors, models
 from nsl_jax.compose import combinators
-from nsl_jax.types import Aux, State, TermInputs
+from nsl_jax.models import layers
+from nsl_jax.types import Aux, Components, State, TermInputs
 
 
 def quadratic(params, state, batch, key):
@@ -299,6 +301,46 @@ class StockTest(absltest.TestCase):
       logits = combinators.predict_with_ema(components)(state, images)
       evaluated = average if decay else state.params
       np.testing.assert_allclose(logits, flat @ evaluated['w'], rtol=1e-5)
+
+
+class OtherNorm(nn.Module):
+  """A network with a norm of flax beside one of this library."""
+
+  num_classes: int
+  momentum: float = 0.99
+
+  @nn.compact
+  def __call__(self, x, train):
+    norm = nn.BatchNorm(use_running_average=not train, momentum=self.momentum)
+    x = layers.BatchNorm(0.9, 1e-5)(norm(x), train=train)
+    return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+
+
+class BatchStatisticsTest(parameterized.TestCase):
+  @parameterized.parameters(0.0, 0.5, 0.99, 0.999)
+  def test_of_a_norm_from_elsewhere(self, momentum):
+    """Those of the batch, whatever the momentum and the statistics so far."""
+    model = models.build(
+      {'name': f'{__name__}:OtherNorm', 'momentum': momentum}, 3
+    )
+    images = 5.0 + 7.0 * jax.random.normal(jax.random.key(0), (32, 4, 4, 2))
+    components = Components(
+      model=model,
+      tx=optax.sgd(0.1),
+      augment=lambda images, key: images,
+      image_shape=(4, 4, 2),
+    )
+    params, stats = model.init(jax.random.key(1), (4, 4, 2))
+    found = combinators.batch_statistics(
+      components, params, stats, images, jax.random.key(2)
+    )
+    for norm in found.values():
+      wanted = (images.mean((0, 1, 2)), images.var((0, 1, 2)))
+      if 'count' in norm:
+        wanted = jnp.zeros(2), jnp.ones(2)
+      for value, want in zip((norm['mean'], norm['var']), wanted, strict=True):
+        np.testing.assert_allclose(value, want, rtol=2e-3, atol=1e-4)
+    self.assertLen(found, 2)
 
 
 if __name__ == '__main__':

@@ -117,7 +117,7 @@ class DrawTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 10, 11, -1)
   def test_wrong_count(self, count):
-    with self.assertRaisesRegex(errors.UserError, 'set 1 to 9'):
+    with self.assertRaisesRegex(errors.UserError, 'count=.* set it to 1 to 9'):
       error_perception.sample_negatives(
         key(), None, jnp.zeros(3, int), 10, count
       )

@@ -185,6 +185,17 @@ class DirectionTest(parameterized.TestCase):
       )
     np.testing.assert_allclose((found[0] * found[1]).sum(1), 1.0, atol=1e-4)
 
+  @parameterized.parameters(30.0, 40.0, 60.0)
+  def test_length_on_very_confident_images(self, gap):
+    """The product is of the size of the probability of the other classes."""
+    weights = jax.random.normal(jax.random.key(8), (6, 4))
+    bias = jnp.array([[gap, 0.0, 1.0, 0.0]])
+    logits, jvp = jax.linearize(lambda x: 0.1 * x @ weights + bias, self.images)
+    found = power_iteration.exact_adversarial_direction(
+      jvp, logits, self.start, iterations=1
+    )
+    np.testing.assert_allclose((found**2).sum(1), 1.0, atol=1e-5)
+
 
 if __name__ == '__main__':
   absltest.main()
