@@ -99,7 +99,11 @@ _DAMAGE = {
     lambda seed: shutil.rmtree(_newest(seed)),
     '',
   ),
-  'no checkpoints': (lambda seed: shutil.rmtree(seed / 'checkpoints'), ''),
+  'no checkpoints': (
+    lambda seed: shutil.rmtree(seed / 'checkpoints'),
+    'metrics.jsonl has lines up to step 12, and there is no checkpoint to go '
+    'on from: restore',
+  ),
   'nothing but a folder': (
     lambda seed: [shutil.rmtree(seed), seed.mkdir()],
     '',

@@ -42,7 +42,6 @@ class Images:
 
   Attributes:
     codes: see `Facts`, by row of these images.
-    histogram: see `Facts`.
   """
 
   dtype = np.dtype(np.uint8)
@@ -54,10 +53,14 @@ class Images:
     form: resize.Form,
     codes: dict[int, bytes],
     histogram: np.ndarray,
+    counted: np.ndarray,
   ):
-    """`paths` in `folder` of undamaged files; the others see `Facts`."""
+    """`paths` in `folder` of undamaged files; `histogram` is of the rows
+    `counted`; the others see `Facts`.
+    """
     self._folder, self._paths, self._form = folder, paths, form
-    self.codes, self.histogram = codes, histogram
+    self.codes = codes
+    self._histogram, self._counted = histogram, counted
     self._rows = np.arange(len(paths))
     self._there = np.zeros(len(paths), bool)
     place = cache.directory()
@@ -78,11 +81,21 @@ class Images:
     return (len(self), *self._form.shape)
 
   @property
+  def histogram(self) -> np.ndarray | None:
+    """int[C, 256], levels per channel; None where these are not the images
+    that were counted.
+    """
+    counted = np.array_equal(self._rows, self._counted)
+    return self._histogram if counted else None
+
+  @property
   def nbytes(self) -> int:
     """Of all, decoded or not."""
     return int(np.prod(self.shape))
 
   def __getitem__(self, key: Any) -> Any:
+    if isinstance(key, tuple):
+      raise TypeError('an index of rows alone: make it an array first')
     if isinstance(key, slice):
       return self.part(np.arange(len(self))[key])
     rows = self._rows[key]

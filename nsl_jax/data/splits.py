@@ -14,7 +14,11 @@ from nsl_jax import errors, files
 _CONTENT = 'content_sha256'  # entries of split.npz beside the rows
 _TEST = 'test_sha256'
 _UNLABELED = 'unlabeled_sha256'
+_PIXELS = 'pixels_sha256'
 _CODES, _CODE_BYTES = '_codes', 16
+# Beside the parts of a split: the labeled images of the run whose weights a run
+# starts from.
+EARLIER = 'earlier'
 _HASHED = 256  # test images whose pixels are hashed
 RULES = ('balanced', 'proportional', 'uniform')
 
@@ -342,6 +346,22 @@ def unlabeled_sha256(split: Split, images: np.ndarray) -> str:
   return digest.hexdigest()
 
 
+def pixels_sha256(split: Split, train: np.ndarray, test: np.ndarray) -> str:
+  """Hash of all unlabeled images and all test images.
+
+  Args:
+    split: the rows.
+    train: u8[N, H, W, C], or f32 features.
+    test: the same.
+  """
+  digest = hashlib.sha256()
+  for images, rows in ((train, split.unlabeled), (test, range(len(test)))):
+    for at in range(0, len(rows), _HASHED):  # in flat memory
+      some = images[np.asarray(rows[at : at + _HASHED])]
+      digest.update(np.ascontiguousarray(some).tobytes())
+  return digest.hexdigest()
+
+
 def _sample(images: np.ndarray, rows: np.ndarray) -> bytes:
   """The pixels of 256 evenly spaced rows, or of all if they are fewer."""
   places = np.unique(np.linspace(0, len(rows) - 1, _HASHED).astype(int))
@@ -356,6 +376,7 @@ def save(
   content: str = '',
   test: str = '',
   unlabeled: str = '',
+  pixels: str = '',
   codes: Mapping[str, Iterable[bytes]] = types.MappingProxyType({}),
 ) -> None:
   """Writes `split.npz` atomically.
@@ -366,13 +387,16 @@ def save(
     content: `content_sha256`.
     test: `test_sha256`.
     unlabeled: `unlabeled_sha256`.
-    codes: part -> hashes of the pixels of its images, of 16 bytes.
+    pixels: `pixels_sha256`, or ''.
+    codes: part, or `EARLIER` -> hashes of the pixels of its images, of 16
+      bytes.
   """
   buffer = io.BytesIO()
   hashes = {
     _CONTENT: np.array(content),
     _TEST: np.array(test),
     _UNLABELED: np.array(unlabeled),
+    _PIXELS: np.array(pixels),
   }
   for part, code in codes.items():
     joined = np.frombuffer(b''.join(code), np.uint8)
@@ -408,13 +432,25 @@ def load_codes(path: str | files.Path) -> dict[str, frozenset[bytes]]:
   Raises:
     errors.UserError: if the file is not one that `save` wrote.
   """
-  names = [part + _CODES for part in Split._fields]
+  names = [part + _CODES for part in (*Split._fields, EARLIER)]
   arrays = _arrays(path, (_CONTENT,), names)
   return {
     name.removesuffix(_CODES): frozenset(map(bytes, arrays[name]))
     for name in names
     if name in arrays
   }
+
+
+def load_trained_on(path: str | files.Path) -> frozenset[bytes]:
+  """Reads from `split.npz` the hashes of the images whose labels the weights
+  were trained with; empty of older files.
+
+  Raises:
+    errors.UserError: if the file is not one that `save` wrote.
+  """
+  codes = load_codes(path)
+  parts = ('labeled', 'holdout', EARLIER)
+  return frozenset().union(*(codes.get(part, ()) for part in parts))
 
 
 def load_test(path: str | files.Path) -> str:
@@ -433,6 +469,15 @@ def load_unlabeled(path: str | files.Path) -> str:
     errors.UserError: if the file is not one that `save` wrote.
   """
   return _optional(path, _UNLABELED)
+
+
+def load_pixels(path: str | files.Path) -> str:
+  """Reads `pixels_sha256` from `split.npz`; '' where it is not known.
+
+  Raises:
+    errors.UserError: if the file is not one that `save` wrote.
+  """
+  return _optional(path, _PIXELS)
 
 
 def _optional(path: str | files.Path, name: str) -> str:

@@ -204,10 +204,12 @@ def of_runs(folders: Sequence[pathlib.Path]) -> str:
     '| run | method | data | score | seeds | steps | protocol |',
     '|' + ' --- |' * 7,
   ]
+  without = []
   for folder in folders:
     path = folder / 'results.json'
     if not path.is_file():
-      continue  # a folder of other runs, or of an unfinished run
+      without.append(str(folder))
+      continue
     result = workdir_lib.read_json(path)
     config = workdir_lib.read_json(folder / 'config.json')
     method, data = config['method'], config['data']
@@ -225,6 +227,8 @@ def of_runs(folders: Sequence[pathlib.Path]) -> str:
       f'no finished run in {", ".join(map(str, folders))}: name work folders '
       'that have a results.json'
     )
+  if without:
+    lines += ['', f'Not finished, or not a run: {", ".join(without)}.']
   return '\n'.join(lines)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,10 +14,18 @@ from absl import logging
 from flax import traverse_util
 
 from nsl_jax import errors, files, references
-from nsl_jax.data import duplicates, listing, sampler, sources, splits
+from nsl_jax.data import (
+  duplicates,
+  listing,
+  on_demand,
+  sampler,
+  sources,
+  splits,
+)
 from nsl_jax.training import (
   assembly,
   automatic,
+  checkpoint,
   evaluate,
   feed,
   lock,
@@ -107,15 +115,34 @@ def _codes(
   }
 
 
+def _pixels(split: splits.Split, source: sources.Source) -> str:
+  """`splits.pixels_sha256` of images that may change under their names; '' of
+  known data sets, of very many images, and where this process has not decoded
+  all.
+  """
+  images = source.train.images, source.test.images
+  if source.name in sources.NAMES or any(
+    isinstance(part, on_demand.Images) or not duplicates.are_compared(part)
+    for part in images
+  ):
+    return ''
+  return splits.pixels_sha256(split, *images)
+
+
 def _keep_split(
-  split: splits.Split, source: sources.Source, path: files.Path
+  split: splits.Split,
+  source: sources.Source,
+  path: files.Path,
+  earlier: Collection[bytes],
 ) -> str:
   """Writes the split, or makes sure that it is the one written before, of the
-  same classes; returns the hash of its images and labels.
+  same classes; returns the hash of its images and labels. `earlier` are hashes
+  of images whose labels the initial weights were trained with.
   """
   content = splits.content_sha256(split, *source.train)
   test = splits.test_sha256(*source.test)
   unlabeled = splits.unlabeled_sha256(split, source.train.images)
+  pixels = _pixels(split, source)
   if path.exists():
     before = splits.load(path).sha256(), splits.load_content(path)
     if before != (split.sha256(), content):
@@ -135,6 +162,13 @@ def _keep_split(
         f'{path} is of a run with other test images or labels than this data '
         'gives, whose errors have no common mean: use another --workdir'
       )
+    before_pixels = splits.load_pixels(path)
+    if before_pixels and pixels not in ('', before_pixels):
+      raise errors.UserError(
+        f'{path} is of a run with other unlabeled or test images than this '
+        'data gives: use another --workdir'
+      )
+    pixels = pixels or before_pixels
   # Of known data sets a copy may lack the names.
   named = source.classes and source.name not in sources.NAMES
   if named and network_file.exists(path.parent):
@@ -151,7 +185,8 @@ def _keep_split(
     content=content,
     test=test,
     unlabeled=unlabeled,
-    codes=_codes(split, source),
+    pixels=pixels,
+    codes={**_codes(split, source), splits.EARLIER: sorted(earlier)},
   )
   return content
 
@@ -181,6 +216,22 @@ def _closing(sent: trackers.Trackers | None) -> Iterator[None]:
       sent.close(status)
 
 
+def _done(file: files.Path, steps: int) -> dict[str, Any]:
+  """The result after so many steps; {} if it is not there yet."""
+  if not file.exists():
+    return {}
+  content = workdir_lib.read_json(file)
+  if content.get('last', {}).get('step') == steps:
+    return content
+  checkpoints = file.parent / 'checkpoints'  # the run was made longer since
+  if not checkpoint.steps_in(checkpoints):
+    raise errors.UserError(
+      f'{file.parent} has a result but no checkpoint to go on from: restore '
+      f'{checkpoints}, or use another --workdir'
+    )
+  return {}
+
+
 def train_seed(
   config: ml_collections.ConfigDict,
   parts: assembly.Parts,
@@ -203,19 +254,16 @@ def train_seed(
     lambda: _content(split, parts.source), 'other images or labels'
   )
   content_sha256 = mesh_lib.in_first_process(
-    lambda: _keep_split(split, parts.source, folder / 'split.npz'),
+    lambda: _keep_split(
+      split, parts.source, folder / 'split.npz', origin.labeled(config)
+    ),
     f'use the split in {folder}',
   )
-  done: dict[str, Any] = (
-    mesh_lib.in_first_process(
-      lambda: workdir_lib.read_json(file) if file.exists() else {},
-      f'read {file}',
-    )
-    or {}
+  done = mesh_lib.in_first_process(
+    lambda: _done(file, parts.plan.steps), f'read {file}'
   )
-  ended = done.get('last', {}).get('step') == parts.plan.steps
-  if mesh_lib.process_max(ended):  # not where the run was made longer since
-    return done
+  if mesh_lib.process_max(bool(done)):
+    return done or {}
   data = assembly.data_of(parts, split)
   mesh_lib.in_first_process(
     lambda: network_file.write(folder, _network_facts(config, parts, data)),
@@ -226,7 +274,7 @@ def train_seed(
   if jax.process_index() == 0:
     sent = trackers.Trackers(config, folder, title)
   with _closing(sent):
-    _, seconds = loop.run(
+    trained = loop.run(
       folder,
       plan=parts.plan,
       mesh=parts.mesh,
@@ -241,6 +289,7 @@ def train_seed(
       verbose=verbose,
       sent=sent,
       deadline=deadline,
+      start=workdir_lib.provenance(parts.mesh.size),
     )
 
   def report() -> dict[str, Any]:
@@ -249,8 +298,8 @@ def train_seed(
       'split_sha256': split.sha256(),
       'content_sha256': content_sha256,
       'labeled_by_class': pipeline.counts_by_class(parts.source, split),
-      'wall_time_s': seconds,
-      'provenance': workdir_lib.provenance(parts.mesh.size),
+      'wall_time_s': trained.seconds,
+      'provenance': results.joined_provenance(trained.starts),
       **results.of_seed(folder, _labels(parts.source, split)),
     }
     content['warnings'] += sent.warnings if sent else []
@@ -290,6 +339,7 @@ def _warnings(
     ),
     *run_warnings.of_initial_weights(config, parts.source),
     *run_warnings.of_error(config, parts.source),
+    *_of_two_networks(config, parts),
   ]
   for seed in seeds:
     split = pipeline.split_of(config, parts.source, seed)
@@ -300,11 +350,29 @@ def _warnings(
       f'seed {seed}: {line}'
       for line in (
         *run_warnings.of_split(source, split),
-        *origin.of_validation(config, source, split),
+        *origin.of_evaluated(config, source, split),
         *_copies(source, rows),
       )
     ]
   return lines
+
+
+def _of_two_networks(
+  config: ml_collections.ConfigDict, parts: assembly.Parts
+) -> list[str]:
+  """Warns where no image chooses one of a method's networks."""
+  if config.data.validation:
+    return []
+  state = jax.eval_shape(parts.method.init, jax.random.key(0))
+  shape = (1, *parts.source.train.images.shape[1:])
+  images = jax.ShapeDtypeStruct(shape, np.float32)
+  predicted = jax.eval_shape(parts.method.predict, state, images)
+  if not isinstance(predicted, dict):
+    return []
+  return [
+    f'{config.method.name} trains {len(predicted)} networks, and without '
+    f'validation images the first ({min(predicted)}) is the one that predicts'
+  ]
 
 
 def _copies(
@@ -416,6 +484,7 @@ def _run(
       parameters=parts.parameters,
       devices=parts.mesh.size,
       warnings=warnings,
+      chosen=chosen,
     )
     workdir_lib.write_json(workdir / 'results.json', content)
     return content

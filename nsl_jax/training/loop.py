@@ -43,6 +43,20 @@ class Interrupted(Exception):
     self.signal = number
 
 
+class Trained(NamedTuple):
+  """A run at its last step.
+
+  Attributes:
+    state: the last state.
+    seconds: spent over all starts.
+    starts: `workdir.provenance` of the starts that trained it, each once.
+  """
+
+  state: State
+  seconds: float
+  starts: list[dict[str, Any]]
+
+
 class Plan(NamedTuple):
   """When things happen, in steps.
 
@@ -180,22 +194,31 @@ class _Record:
   Attributes:
     state: the newest state that was saved, or the one to begin with.
     meter: the metrics since the last line.
+    starts: the provenance of all starts that trained the state, each once.
   """
 
   def __init__(
     self,
     folder: files.Path,
     like: State,
-    keep: int,
+    plan: Plan,
     sent: trackers.Trackers | None,
+    start: Mapping[str, Any],
   ):
-    """Opens the folder, `like` being the state to begin with."""
+    """Opens the folder, `like` being the state to begin with, and `start` the
+    `workdir.provenance` of this process.
+    """
     self.folder = folder
     self._sent = sent
     with ExitStack() as opened:
-      self._store = checkpoint.Checkpoints(folder / 'checkpoints', keep=keep)
+      self._store = checkpoint.Checkpoints(
+        folder / 'checkpoints', keep=plan.keep
+      )
       opened.callback(self._store.abandon)
-      self.state, position = self._store.restore(like) or (like, {})
+      self.state, position = self._restored(like, plan)
+      self.starts = position.get('starts', [])
+      if int(self.state.step) < plan.steps and start not in self.starts:
+        self.starts.append(dict(start))
       self.meter = Meter(position.get('pending', []))
       self._begun = time.perf_counter() - position.get('seconds', 0.0)
       self._best = checkpoint.Best(folder / 'best', position.get('best'))
@@ -209,6 +232,20 @@ class _Record:
         f'use the metrics in {folder}',
       )
       self._opened = opened.pop_all()
+
+  def _restored(self, like: State, plan: Plan) -> tuple[State, dict[str, Any]]:
+    restored = self._store.restore(like)
+    if restored:
+      return restored
+    path = self.folder / 'metrics.jsonl'
+    last = max((line['step'] for line in metrics_log.read(path)), default=0)
+    if last > 2 * plan.checkpoint_every:  # by then one is on the disk
+      raise errors.UserError(
+        f'{path} has lines up to step {last}, and there is no checkpoint to go '
+        f'on from: restore {self.folder / "checkpoints"}, or use another '
+        '--workdir'
+      )
+    return like, {}
 
   def _open_lines(
     self, opened: ExitStack, expected: int | None
@@ -273,6 +310,7 @@ class _Record:
         'seconds': self.seconds(),
         'best': self._best.seen,
         'lines': self._lines.count if self._lines else 0,
+        'starts': self.starts,
       },
     )
     self._best.named()
@@ -306,33 +344,33 @@ def run(
   evaluate: Evaluate,
   mesh: Mesh,
   title: str,
+  start: Mapping[str, Any],
   recompute: Callable[[State], State] | None = None,
   images: np.ndarray | None = None,
   verbose: bool = True,
   sent: trackers.Trackers | None = None,
   deadline: float | None = None,
-) -> tuple[State, float]:
+) -> Trained:
   """Trains from the newest checkpoint in `folder`, or from `state`.
 
   Writes checkpoints, the network of the lowest validation error,
   `metrics.jsonl` and TensorBoard events there. A run that is stopped and
-  started again writes what an unbroken one would have written.
+  started again writes what an unbroken one would have written, to the last bit
+  on a CPU.
 
-  `recompute` gives the state that is evaluated, and kept if it is the best, the
+  `start` is the `workdir.provenance` of this process. `recompute` gives the
+  state that is evaluated, and kept if it is the best, the
   batch-normalization statistics of its weights; training goes on without them.
   `images` are the training images where `data` has none, see `feed`. Progress
   is shown if `verbose`. `sent` gets the lines, too. The run stops at
   `deadline`, a time of `time.monotonic`.
-
-  Returns:
-    The last state, and the seconds spent over all starts.
 
   Raises:
     Interrupted: on SIGTERM, Ctrl-C or the deadline, once the state is saved.
     errors.TrainingError: if a metric is not finite; nothing is saved then.
     errors.WriteError: if a file cannot be written.
   """
-  record = _Record(folder, state, plan.keep, sent)
+  record = _Record(folder, state, plan, sent, start)
   state, step = record.state, int(record.state.step)
   bar = progress.progress(
     unit='step',
@@ -387,4 +425,4 @@ def run(
   finally:
     bar.close()
     record.close()
-  return state, record.seconds()
+  return Trained(state, record.seconds(), record.starts or [dict(start)])

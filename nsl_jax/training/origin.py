@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import ml_collections
+import numpy as np
 
 from nsl_jax import errors, files
 from nsl_jax.data import duplicates, listing, sources, splits
@@ -25,7 +26,7 @@ class Origin(NamedTuple):
     classes: names of the classes, in the order of the outputs; () for points.
     image_shape: (H, W, C).
     labeled: hashes of the pixels of the labeled images, see
-      `duplicates.hashes`.
+      `duplicates.hashes`, also of those of a run that it started from.
   """
 
   classes: tuple[str, ...]
@@ -57,7 +58,7 @@ def of(path: str) -> Origin | None:
     if not network_file.exists(seed):
       return None
     facts = network_file.read(seed)
-    codes = splits.load_codes(seed / 'split.npz').get('labeled', frozenset())
+    codes = splits.load_trained_on(seed / 'split.npz')
     return Origin(facts.classes, facts.image_shape, codes)
   text = weights.read_metadata(path).get(_KEY)
   if text is None:
@@ -81,6 +82,14 @@ def _of_config(config: ml_collections.ConfigDict) -> Origin | None:
   return of(path) if path else None
 
 
+def labeled(config: ml_collections.ConfigDict) -> frozenset[bytes]:
+  """`Origin.labeled` of the weights that a config starts from; empty if it
+  starts from none.
+  """
+  origin = _of_config(config)
+  return origin.labeled if origin else frozenset()
+
+
 def of_classes(
   config: ml_collections.ConfigDict, classes: Sequence[str]
 ) -> list[str]:
@@ -95,29 +104,38 @@ def of_classes(
   ]
 
 
-def of_validation(
+def of_evaluated(
   config: ml_collections.ConfigDict, source: sources.Source, split: splits.Split
 ) -> Iterator[str]:
-  """Warning of validation images that the weights were trained on."""
+  """Warnings of images to evaluate on that the weights were trained on."""
   origin = _of_config(config)
   images = source.train.images
-  if origin is None or not origin.labeled or not len(split.validation):
+  if origin is None or not origin.labeled:
     return
-  remedy = (
-    'the validation error is too low and may choose the wrong weights; keep '
-    'the same images for validation, by validation/ or the column split'
-  )
+  remedies = {
+    'validation': 'the validation error is too low and may choose the wrong '
+    'weights; keep the same images for validation, by validation/ or the '
+    'column split',
+    'test': 'the test error is too low; start from weights that have not seen '
+    'them',
+  }
   if tuple(images.shape[1:]) != origin.image_shape:
-    if source.validation is None:
+    if len(split.validation) and source.validation is None:
       yield (
         f'{weights.OPTION} was trained on images of another size, and the '
-        f'validation images are drawn anew: if some are the same, {remedy}'
+        'validation images are drawn anew: if some are the same, '
+        + remedies['validation']
       )
     return
-  codes = duplicates.hashes(images, split.validation).values()
-  number = sum(code in origin.labeled for code in codes)
-  if number:
-    yield (
-      f'{number:,} of the {len(split.validation):,} validation images were '
-      f'labeled training images of {weights.OPTION}: {remedy}'
-    )
+  rows = range(len(source.test.images))
+  codes = {
+    'validation': duplicates.hashes(images, split.validation),
+    'test': duplicates.hashes(source.test.images, np.asarray(rows)),
+  }
+  for part, remedy in remedies.items():
+    number = sum(code in origin.labeled for code in codes[part].values())
+    if number:
+      yield (
+        f'{number:,} of the {len(codes[part]):,} {part} images were labeled '
+        f'training images of {weights.OPTION}: {remedy}'
+      )

@@ -54,6 +54,7 @@ def of_run(
   parameters: int,
   devices: int,
   warnings: Sequence[str],
+  chosen: Sequence[str] = (),
 ) -> dict[str, Any]:
   """The content of `results.json`.
 
@@ -64,6 +65,7 @@ def of_run(
     parameters: number of trained parameters.
     devices: number of devices used.
     warnings: of the run.
+    chosen: lines on what the config left open.
   """
   scores = summary.scores(per_seed)
   return {
@@ -81,7 +83,7 @@ def of_run(
     **_provenance(per_seed, workdir_lib.provenance(devices)),
     'split_sha256': [report['split_sha256'] for report in per_seed],
     'data_note': source.note,
-    'data_report': list(source.report),
+    'data_report': [*source.report, *chosen],
     'parameters': parameters,
     'warnings': list(warnings),
     'config': config.to_dict(),
@@ -94,14 +96,20 @@ def _provenance(
   """Of each field that of the seeds, joined where they were trained by several
   machines or versions; that of `now` for seeds that do not tell.
   """
-  of_seeds = [report.get('provenance', now) for report in per_seed]
-  joined = dict(now)
-  for name in now:
-    values = [of_seed[name] for of_seed in of_seeds]
+  return joined_provenance([r.get('provenance', now) for r in per_seed])
+
+
+def joined_provenance(starts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """One `workdir.provenance` of several, whose differing values are joined;
+  other fields are left out.
+  """
+  joined = {name: starts[0][name] for name in workdir_lib.PROVENANCE}
+  for name in joined:
+    values = [start[name] for start in starts]
     different = [v for at, v in enumerate(values) if v not in values[:at]]
     if len(different) == 1:
-      joined[name] = different[0]
-    elif name == 'versions':
+      continue
+    if name == 'versions':
       joined[name] = {
         package: _joined(v.get(package) for v in different)
         for package in different[0]

@@ -161,7 +161,8 @@ def lock_workdir_to_config(
 
 
 def _commit() -> str | None:
-  folder = pathlib.Path(__file__).resolve().parent
+  """That of the package, with '+changes' where any of its files differs."""
+  folder = pathlib.Path(__file__).resolve().parents[1]
   git = lambda *words: subprocess.run(
     ['git', '-C', str(folder), *words], capture_output=True, text=True
   )
@@ -184,6 +185,9 @@ def versions() -> dict[str, str | None]:
     except importlib.metadata.PackageNotFoundError:
       version_of[package] = None
   return version_of
+
+
+PROVENANCE = ('device', 'commit', 'versions')
 
 
 def provenance(devices: int) -> dict[str, Any]:

@@ -226,7 +226,7 @@ _TOY = textwrap.dedent("""
     cli.run_command(lambda: loop.run(
         pathlib.Path(sys.argv[1]), plan=plan, state=state, data=None,
         streams={}, chunk=chunk, evaluate=evaluate, mesh=sharding.make(1),
-        title='toy'))
+        title='toy', start={}))
 """)
 
 

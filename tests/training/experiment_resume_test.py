@@ -3,13 +3,14 @@
 import functools
 import json
 import shutil
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 from digits_run import DigitsRunTestCase, make_config as _config
 
 from nsl_jax import errors
-from nsl_jax.data import splits
+from nsl_jax.data import sources, splits
 from nsl_jax.training import (
   checkpoint,
   experiment,
@@ -162,6 +163,62 @@ class ResumeTest(DigitsRunTestCase):
       return source._replace(train=source.train._replace(images=images))
 
     self.refused_with(other, folder, 'with other unlabeled images')
+
+  @parameterized.parameters('train', 'test')
+  def test_a_single_other_image_of_own_data_is_refused(self, part):
+    self.enterContext(mock.patch.object(splits, '_HASHED', 8))
+    source = sources.load('digits')._replace(name='mine')
+    config = _config()
+    rows = pipeline.split_of(config, source, 0).unlabeled
+    experiment.run(config, self.folder / 'run', source)
+    arrays = getattr(source, part)
+    at = rows[1] if part == 'train' else 1  # not one of those in the sample
+    images = arrays.images.copy()
+    images[at] += 1
+    other = source._replace(**{part: arrays._replace(images=images)})
+    with self.assertRaisesRegex(errors.UserError, 'other unlabeled or test'):
+      experiment.run(config, self.folder / 'run', other)
+    with mock.patch.object(experiment, '_pixels', lambda *_: ''):
+      experiment.run(config, self.folder / 'run', other)  # several processes
+    with self.assertRaisesRegex(errors.UserError, 'other unlabeled or test'):
+      experiment.run(config, self.folder / 'run', other)
+
+  @parameterized.parameters(
+    ({'steps': 40}, False, 'has a result but no checkpoint to go on from'),
+    ({}, True, 'has lines up to step 20, and there is no checkpoint'),
+  )
+  def test_checkpoints_that_are_gone(self, changed, lost, message):
+    folder = self.folder / 'run'
+    experiment.run(_config(**{'checkpoint.every': 5}), folder)
+    seed = folder / 'seed_0'
+    shutil.rmtree(seed / 'checkpoints')
+    experiment.run(_config(**{'checkpoint.every': 5}), folder)  # is done
+    if lost:
+      (seed / 'result.json').unlink()
+    before = (seed / 'metrics.jsonl').read_text()
+    with self.assertRaisesRegex(errors.UserError, message):
+      experiment.run(_config(**{'checkpoint.every': 5, **changed}), folder)
+    self.assertEqual((seed / 'metrics.jsonl').read_text(), before)
+
+  def test_results_name_all_starts_that_trained(self):
+    """And not one that only wrote them."""
+    folder = self.folder / 'run'
+    now = workdir.provenance(1)
+    earlier = {**now, 'device': 'another', 'commit': 'abc'}
+    with mock.patch.object(workdir, 'provenance', lambda devices: earlier):
+      experiment.run(_config(steps=10), folder)
+    result = experiment.run(_config(steps=20), folder)
+    self.assertEqual(result['device'], f'another and {now["device"]}')
+    self.assertIn('abc', result['commit'])
+    self.assertEqual(result['versions'], now['versions'])
+    (
+      folder / 'seed_0' / 'result.json'
+    ).unlink()  # as if it had not been written
+    with mock.patch.object(
+      workdir, 'provenance', lambda devices: {**now, 'device': 'a third'}
+    ):
+      again = experiment.run(_config(steps=20), folder)
+    self.assertEqual(again['device'], result['device'])  # it trained nothing
 
   def test_results_name_all_commits_that_trained(self):
     folder = self.finished()

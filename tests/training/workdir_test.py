@@ -5,6 +5,7 @@ import os
 import pathlib
 import stat
 import subprocess
+import tempfile
 from unittest import mock
 
 import jax
@@ -242,11 +243,34 @@ class ProvenanceTest(parameterized.TestCase):
     )
     if git('ls-files', '--error-unmatch', str(file)).returncode:
       self.skipTest('not in a repository')
-    changes = '+changes' if git('status', '--porcelain', '.').stdout else ''
+    changed = git('status', '--porcelain', str(file.parents[1])).stdout
+    changes = '+changes' if changed else ''
     self.assertEqual(
       workdir.provenance(2)['commit'],
       git('rev-parse', 'HEAD').stdout.strip() + changes,
     )
+
+  def test_changes_anywhere_in_the_package(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    git = lambda *words: subprocess.run(
+      ['git', '-C', folder, '-c', 'user.name=a', '-c', 'user.email=b', *words],
+      check=True,
+      capture_output=True,
+    )
+    file = folder / 'nsl_jax' / 'training' / 'workdir.py'
+    file.parent.mkdir(parents=True)
+    file.touch()
+    losses = folder / 'nsl_jax' / 'losses.py'
+    losses.touch()
+    git('init')
+    git('add', '.')
+    git('commit', '-m', 'all')
+    with mock.patch.object(workdir, '__file__', str(file)):
+      self.assertRegex(workdir.provenance(1)['commit'], '^[0-9a-f]{40}$')
+      (folder / 'notes.txt').touch()
+      self.assertNotIn('+', workdir.provenance(1)['commit'])
+      losses.write_text('changed')
+      self.assertEndsWith(workdir.provenance(1)['commit'], '+changes')
 
   def test_without_git(self):
     with mock.patch.dict(os.environ, PATH=''):

@@ -22,6 +22,7 @@ from nsl_jax.training import (
   config as config_lib,
   experiment,
   metrics_log,
+  results as results_lib,
   train_step as train_lib,
 )
 from nsl_jax.types import State
@@ -138,6 +139,7 @@ def _of_cell(trained: Trained) -> dict[str, Any]:
     'score',
     'scores',
     'reports',
+    'device',
     'commit',
     'wall_time_s',
     'data_note',
@@ -155,18 +157,16 @@ def _of_cell(trained: Trained) -> dict[str, Any]:
 def content(trained: Sequence[Trained]) -> dict[str, Any]:
   """Content of the ledger file for the cells, see `style.Drawing`."""
   results_of = [one.results for one in trained]
-  last_results = results_of[-1]
-  shared = {
-    name: last_results[name]
-    for name in ('seeds', 'device', 'commit', 'data_note')
-  }
+  shared = {name: results_of[-1][name] for name in ('seeds', 'data_note')}
+  provenance = results_lib.joined_provenance(results_of)
   seconds = math.fsum(results['wall_time_s'] for results in results_of)
   return {
     **shared,
+    **provenance,
     'steps': max(results['steps'] for results in results_of),
     'full_steps': max(results['full_steps'] for results in results_of),
     'reduced': any(results['reduced'] for results in results_of),
-    'versions': last_results['versions'] | style.version(),
+    'versions': provenance['versions'] | style.version(),
     'wall_time_s': round(seconds, 3),
     'cells': [_of_cell(t) for t in trained],
   }

@@ -19,7 +19,12 @@ from matplotlib import axes as axes_lib, patches
 from nsl_jax.papers import rows
 from nsl_jax.reports import style
 from nsl_jax.reports.figures import cells as cells_lib
-from nsl_jax.training import config as config_lib, search, summary
+from nsl_jax.training import (
+  config as config_lib,
+  results as results_lib,
+  search,
+  summary,
+)
 
 _THRESHOLDS = (0.02, 0.04, 0.06, 0.08)
 
@@ -153,13 +158,11 @@ def _content(
       'steps',
       'full_steps',
       'reduced',
-      'device',
-      'commit',
-      'versions',
       'data_note',
       'split_sha256',
     )
   }
+  shared |= results_lib.joined_provenance(trained)
   shared['versions'] = shared['versions'] | style.version()
   cells = []
   for outcome, line in zip(outcomes, lines):
