@@ -57,9 +57,6 @@ def get_config(arg=None):
   config.batch = dict(labeled=-1, unlabeled=-1)
   config.model = dict(name='auto')
   config.method = dict(name=arg.method, terms={})
-  if arg.method == 'mixmatch':
-    # As auto sets it, for runs of this length.
-    config.method.update(weight=10.0, ramp_steps=-1)
   config.ema_decay = -1.0
   config.eval.update(every_steps=-1, batch_norm='recomputed')
   config.log_every = -1

@@ -1,9 +1,9 @@
 """Accuracy at few labels: our classifier beside those of scikit-learn.
 
 Nothing is chosen by test accuracy: ours run with their defaults, where a fifth
-of the labels is held out to choose the weights, scikit-learn's with theirs and
-what `SETTINGS` states. Labels are drawn anew for each seed, as many of every
-class, and are the same for all classifiers.
+of the labels is held out, scikit-learn's with theirs and what `SETTINGS`
+states. Labels are drawn anew for each seed, as many of every class, and are the
+same for all classifiers.
 """
 
 import functools
@@ -40,7 +40,8 @@ SETTINGS = {
   'training images without labels; 10,000 random training rows, labeled and '
   'unlabeled ones together; all 10,000 test rows',
   'ours': 'SemiSupervisedClassifier(method, random_state=seed), all else at '
-  'its default; a fifth of the labels is held out to choose the weights',
+  'its default: a fifth of the labels, if 10 or more, is held out, and chooses '
+  'the weights if 100 or more',
   'LogisticRegression': 'on the labeled rows alone, standardized; '
   'max_iter=1000',
   'SelfTraining': 'SelfTrainingClassifier(LogisticRegression(max_iter=1000)) '

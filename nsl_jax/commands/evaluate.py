@@ -10,7 +10,7 @@ status is 0, or 64 + the number of files that cannot be read (at most 127).
 
 import pathlib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -47,12 +47,15 @@ def _facts(
 
 
 def _seen(
-  predictions: Sequence[predictor.Read], codes: Mapping[str, Collection[bytes]]
+  predictions: Sequence[predictor.Read], split: files.Path
 ) -> Iterator[str]:
-  """A note on images that the run has used with their labels."""
+  """A note on images that the run, or one that it started from, has used with
+  their labels.
+  """
+  validated = splits.load_codes(split).get('validation', frozenset())
   labeled, validation = (
-    sum(prediction.code in codes.get(part, ()) for prediction in predictions)
-    for part in ('labeled', 'validation')
+    sum(prediction.code in codes for prediction in predictions)
+    for codes in (splits.load_trained_on(split), validated)
   )
   if labeled or validation:
     yield (
@@ -86,6 +89,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   if not network.classes:
     raise errors.UserError(
       f'{args.workdir} finds points: evaluate is for classes; use predict'
+    )
+  if network.facts.of_features:
+    raise errors.UserError(
+      f'{args.workdir} is for features: evaluate is for pictures; use predict '
+      'with an .npz file of x'
     )
   out = args.out or args.workdir / 'evaluation' / args.images.resolve().name
   if (out / page.NUMBERS).exists() and not args.overwrite:
@@ -123,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   }
   seed_folder = args.workdir / f'seed_{network.seed}'
   notes = [
-    *_seen(predictions, splits.load_codes(seed_folder / 'split.npz')),
+    *_seen(predictions, seed_folder / 'split.npz'),
     *pictures.counted(num_with_fact),
     *listing.skipped_lines(skipped),
   ]

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     network,
     args.out,
     onnx=args.format == 'onnx',
-    labeled=splits.load_codes(split).get('labeled', ()),
+    labeled=splits.load_trained_on(split),
   )
   input_spec = content['input']
   shape = 'x'.join(map(str, input_spec['shape']))

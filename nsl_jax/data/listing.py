@@ -74,11 +74,13 @@ def files_below(
   folder: pathlib.Path,
   skipped: dict[str, int],
   omit: Collection[pathlib.Path] = (),
+  listed: Collection[pathlib.Path] = (),
 ) -> Iterator[pathlib.Path]:
   """Image files in a folder and the folders in it, sorted, links followed.
 
   Hidden files and files that are not images, but for labels.csv, are counted in
-  `skipped`; folders to `omit` are not entered.
+  `skipped`; folders to `omit` are not entered, and files that are `listed` in
+  labels.csv left out.
 
   Raises:
     errors.UserError: if a folder cannot be read.
@@ -99,7 +101,7 @@ def files_below(
     inner[:] = sorted(set(inner) - set(hidden))
     inner[:] = [name for name in inner if path / name not in omit]
     for name in sorted(names):
-      if name == LABELS and path == folder:
+      if (name == LABELS and path == folder) or path / name in listed:
         continue
       if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
         count('hidden files')
@@ -148,6 +150,7 @@ def scan(folder: str | os.PathLike) -> Listing:
   pairs_of: dict[str, list[tuple[str, str]]] = {part: [] for part in FOLDERS}
   if table.is_file():
     listed = _read_table(table, root)
+    _check_parts(listed, folders, root)
     for part, path, label in listed:
       if part == 'unlabeled' and label not in _UNKNOWN:
         skipped[_HIDDEN] = skipped.get(_HIDDEN, 0) + 1
@@ -161,11 +164,11 @@ def scan(folder: str | os.PathLike) -> Listing:
     )
   else:
     listed_paths = set()
+  known = {root / path for path in listed_paths}
   outside = [
     file.relative_to(root).as_posix()
-    for file in files_below(root, skipped, omit=folders.values())
+    for file in files_below(root, skipped, folders.values(), known)
   ]
-  outside = [path for path in outside if path not in listed_paths]
   if outside:
     unused = f'images that {LABELS} does not list'
     if not table.is_file():
@@ -173,12 +176,9 @@ def scan(folder: str | os.PathLike) -> Listing:
       unused = f'images in none of {shown(names)}'
     skipped[f'{unused} (the first is {outside[0]})'] = len(outside)
   for part, inner in folders.items():
-    for file in files_below(inner, skipped):
-      relative = file.relative_to(root).as_posix()
-      if relative in listed_paths:
-        continue
+    for file in files_below(inner, skipped, listed=known):
       label = '' if part == 'unlabeled' else _class_of(file, inner, root)
-      pairs_of[part].append((relative, label))
+      pairs_of[part].append((file.relative_to(root).as_posix(), label))
   _check_empty_classes(folders)
   return _listing(root, pairs_of, skipped, folders)
 
@@ -222,6 +222,12 @@ def scan_labeled(
       if part == 'test' or not test_only
     ]
     skipped['images that are not for testing'] = len(listed) - len(pairs)
+    others = files_below(folder, {}, listed={folder / path for path in inside})
+    first = next(others, None)
+    if first is not None:
+      name = first.relative_to(folder).as_posix()
+      reason = f'images that {LABELS} does not list (the first is {name})'
+      skipped[reason] = 1 + sum(1 for _ in others)
     unknown = [path for path, label in pairs if label in _UNKNOWN]
     skipped['images without a label'] = len(unknown)
     pairs = [pair for pair in pairs if pair[1] not in _UNKNOWN]
@@ -289,7 +295,40 @@ def _class_of(
       f'{path} is in no folder of a class: move it to {place}<class>/, or '
       f'write its label into {LABELS}'
     )
+  if parts[0] in _UNKNOWN:
+    raise errors.UserError(
+      f'{inner / parts[0]} is no class, as {parts[0]} means unlabeled: rename '
+      'it, such as to minus_1, or move its images to unlabelled/'
+    )
   return parts[0]
+
+
+def _check_parts(
+  listed: Collection[tuple[str, str, str]],
+  folders: Mapping[str, pathlib.Path],
+  root: pathlib.Path,
+) -> None:
+  """Refuses images to evaluate on of which labels.csv makes training images."""
+  for part in ('validation', 'test'):
+    if part not in folders:
+      continue
+    name = folders[part].name
+    wrong = [
+      path
+      for listed_part, path, _ in listed
+      if listed_part in ('labeled', 'unlabeled') and _top(path) == name
+    ]
+    if wrong:
+      raise errors.UserError(
+        f'{root / LABELS} makes training images of {len(wrong):,} in {name}/, '
+        f'such as {wrong[0]}: write {part} into a column split, or remove '
+        'these lines'
+      )
+
+
+def _top(path: str) -> str:
+  """The first folder of a relative path; '' for none."""
+  return path.rpartition('/')[0].partition('/')[0]
 
 
 def _check_both(
@@ -367,6 +406,11 @@ def _read_table(
       raise errors.UserError(
         f'{table}, line {number}: more cells than the {len(columns)} columns '
         'of its header: name the column, or put a word with a comma into quotes'
+      )
+    if line['label'] is None:
+      raise errors.UserError(
+        f'{table}, line {number}: has no cell for the label: write one, or an '
+        'empty one after a comma'
       )
     path = (line['path'] or '').strip()
     label = (line['label'] or '').strip()

@@ -150,11 +150,11 @@ def fit(
 
 def _counts(images: np.ndarray | on_demand.Images) -> np.ndarray:
   """Histogram of levels per channel of all images, i64[C, 256]."""
-  if isinstance(images, on_demand.Images):
+  if isinstance(images, on_demand.Images) and images.histogram is not None:
     return images.histogram
   counts = np.zeros((images.shape[-1], 256), np.int64)
   for start in range(0, len(images), _ROWS):
-    counts += on_demand.levels(images[start : start + _ROWS])
+    counts += on_demand.levels(np.asarray(images[start : start + _ROWS]))
   return counts
 
 

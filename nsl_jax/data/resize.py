@@ -190,9 +190,9 @@ def fit(picture: Any, form: Form) -> Image:
     facts += ('scaled',)
   if form.channels == 1 and not gray:
     facts += ('grayed',)
-  if min(size) < min(form.height, form.width):
-    facts += ('enlarged',)
   values, placement = _place(decoded_image.values, size, form)
+  if placement.scale_x < 1 or placement.scale_y < 1:
+    facts += ('enlarged',)
   return Image(values, facts, placement)
 
 

@@ -48,10 +48,11 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     network: `auto` (by the shape of the inputs), or a network, or what makes
       one, see `models.find`.
     steps: number of training steps; None to follow from the number of rows.
-    validation: number of labeled rows held out to choose among the weights of
-      the run, or their share as a float in (0, 1); None for a fifth, 0 for
-      none. Each class keeps a labeled row to train on; where that leaves none
-      to hold out, the weights of the last step are used.
+    validation: number of labeled rows held out, or their share as a float in
+      (0, 1); None for a fifth, of 10 rows or more, 0 for none. Each class keeps
+      a labeled row to train on. From 100 rows on they choose among the weights
+      of the run; fewer measure its error, and the weights of the last step are
+      used.
     batch_size: labeled rows of a step, and as many unlabeled ones; None for
       the default.
     terms: names of losses on the unlabeled rows to add to the method, or a
@@ -64,7 +65,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     random_state: seed of the split, the first weights and the batches; an int
       for the same result every time.
     workdir: folder of the run, which a second `fit` on the same data resumes;
-      None for a temporary one. A search over parameters needs None.
+      None for a temporary one. A search over parameters needs None; fits of
+      equal parameters to as many rows share what is compiled.
     verbose: whether to print what is chosen, warnings and progress to stderr.
 
   Attributes:

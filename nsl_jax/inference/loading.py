@@ -154,13 +154,14 @@ def _step_of(folder: files.Path, weights: str) -> int:
   return steps[weights][-1]
 
 
-def _submodel(folder: files.Path, step: int) -> str:
+def _submodel(folder: files.Path, step: int) -> str | None:
+  """The network that an evaluation chose, '' if there is one; None if no image
+  was evaluated.
+  """
   lines = metrics_log.read(folder / 'metrics.jsonl')
-  return next(
-    (
-      line['submodel']
-      for line in reversed(lines)
-      if line['kind'] == 'eval' and line['step'] == step and 'submodel' in line
-    ),
-    '',
-  )
+  for line in reversed(lines):
+    if line['kind'] == 'eval' and line['step'] == step:
+      names = ('validation_error', 'test_error')
+      is_measured = any(line.get(name) is not None for name in names)
+      return line.get('submodel', '' if is_measured else None)
+  return None

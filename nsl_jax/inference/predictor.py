@@ -50,7 +50,8 @@ class Predictor:
     step: of the weights.
     weights: `best` (lowest validation error) or `last`.
     seed: number of the seed.
-    submodel: name of the network, of a method that trains two; '' for one.
+    submodel: name of the network, of a method that trains two: the first
+      where no image chose; '' for one.
   """
 
   def __init__(
@@ -63,17 +64,17 @@ class Predictor:
     step: int,
     weights: str,
     seed: int,
-    submodel: str = '',
+    submodel: str | None = '',
   ):
-    """Use `loading.load`."""
+    """Use `loading.load`; a `submodel` of None is the first, or ''."""
     self.facts, self.config = facts, config
     self.classes = facts.classes
     self.step, self.weights, self.seed = step, weights, seed
-    self.submodel = submodel
     self.state = state
     self._arrays = {k: jnp.asarray(v) for k, v in facts.arrays.items()}
     self._components = components
     self._method = methods.build(config.method.to_dict(), components)
+    self.submodel = self._first_submodel() if submodel is None else submodel
     self._compiled = jax.jit(self.apply, compiler_options=_kernels(config))
 
   def __reduce__(self) -> tuple[Any, ...]:
@@ -93,6 +94,12 @@ class Predictor:
       f'<{self.config.model.name} by {self.config.method.name}, step '
       f'{self.step}: {_shape(self.facts.image_shape)} -> {outputs}>'
     )
+
+  def _first_submodel(self) -> str:
+    """Of several networks; '' for one."""
+    images = jax.ShapeDtypeStruct((1, *self.facts.image_shape), jnp.float32)
+    predicted = jax.eval_shape(self._method.predict, self.state, images)
+    return next(iter(predicted)) if isinstance(predicted, dict) else ''
 
   def apply(self, state: State, inputs: jax.Array) -> jax.Array:
     """The network as a pure function.
@@ -261,6 +268,8 @@ class Predictor:
         return resize.read(folder / path, form)
       except ValueError as error:
         return str(error)
+      except MemoryError:
+        return 'too large for the memory'
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       ahead: list[tuple[list[str], list[futures.Future]]] = []

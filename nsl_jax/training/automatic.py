@@ -13,9 +13,9 @@ import numpy as np
 
 from nsl_jax import errors, models
 from nsl_jax.data import normalize, sources
-from nsl_jax.training import config_options
+from nsl_jax.training import config_checks, config_options
 
-OPEN = -1
+OPEN = config_options.OPEN
 _HELD_OUT = 5  # one of so many labeled images is held out for validation
 _BATCH = 32
 _PASSES = 10  # over the training images, within these numbers of steps:
@@ -27,10 +27,6 @@ _CHOOSING = 100
 _UNITS = 20.0  # largest deviation of features, in medians, of one kind
 _EVALUATIONS = 30
 _LINES = 100
-# MixMatch's 75 is for a million steps and suppresses the labels in short runs:
-# with 16 labels a class of CIFAR-10 validation errors stayed at 78 %, where 10,
-# reached at the end of the run, led to 54 %, and supervised training to 62 %.
-_GENTLE = {'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}}
 _STRONG = 'randaugment:2,cutout:0.5'
 _AVERAGED = 20  # weights are averaged over the last 1 / 20 of the run
 _FIELDS = (
@@ -67,6 +63,7 @@ def resolve(
     config: the config.
     source: the data.
   """
+  config_checks.check_numbers(config, but=OPEN)
   config = config.copy_and_resolve_references().unlock()
   _set_split(config, source)
   reason = _set_method(config, source)
@@ -129,7 +126,8 @@ def _set_method(
     name = 'mean_teacher' if of_features else 'mixmatch'
     name = name if unlabeled else 'supervised'
     terms = config.method.get('terms', {})
-    config.method = dict(name=name, terms=terms, **_GENTLE.get(name, {}))
+    gentle = config_options.GENTLE.get(name, {})
+    config.method = dict(name=name, terms=terms, **gentle)
   reason = ''
   if config.model.name == config_options.AUTO:
     name, fields, reason = models.choose(
@@ -212,7 +210,7 @@ def _set_length(config: ml_collections.ConfigDict, images: int) -> None:
 
 
 def _set_ramps(fields: Any, steps: int) -> None:
-  full_length = fields.get('name') in _GENTLE
+  full_length = fields.get('name') in config_options.GENTLE
   for name, value in list(fields.items()):
     if isinstance(value, ml_collections.ConfigDict):
       _set_ramps(value, steps)
@@ -247,8 +245,11 @@ def _chosen(
   if not held:
     lines.append('no validation images: the weights of the last step are used')
   elif config.protocol == 'last':
+    reason = ''
+    if held < _CHOOSING:
+      reason = '; they are too few to choose among the weights of the run'
     lines.append(
-      f'{held:,} validation images measure the error; they are too few to '
-      'choose among the weights of the run: those of the last step are used'
+      f'{held:,} validation images measure the error{reason}: the weights of '
+      'the last step are used'
     )
   return tuple(lines)

@@ -40,6 +40,20 @@ _LOWEST = {
 }
 
 
+def check_numbers(config: Config, but: int | None = None) -> None:
+  """Checks that lengths and sizes are not too small, `but` where they are that.
+
+  Raises:
+    errors.UserError: naming an invalid field.
+  """
+  for field, lower_bound in _LOWEST.items():
+    value = operator.attrgetter(field)(config)
+    if value != but and not value >= lower_bound:
+      raise errors.UserError(
+        f'config.{field}={value}: must be >= {lower_bound}'
+      )
+
+
 def check(config: Config) -> None:
   """Checks the values of all fields.
 
@@ -52,12 +66,7 @@ def check(config: Config) -> None:
       raise errors.UserError(
         f'config.{field}={value!r}: {errors.did_you_mean(value, choices)}'
       )
-  for field, lower_bound in _LOWEST.items():
-    value = operator.attrgetter(field)(config)
-    if not value >= lower_bound:
-      raise errors.UserError(
-        f'config.{field}={value}: must be >= {lower_bound}'
-      )
+  check_numbers(config)
   holdout = config.batch.get('holdout', 1)
   if holdout < 1:
     raise errors.UserError(f'config.batch.holdout={holdout}: must be >= 1')

@@ -23,6 +23,14 @@ from nsl_jax.options import Option
 from nsl_jax.terms import negative_samplers
 
 AUTO = 'auto'  # a name that follows from the images, see `automatic`
+OPEN = -1  # the same of a number
+# Of own images. MixMatch's 75 is for a million steps and suppresses the labels
+# in short runs: with 16 labels a class of CIFAR-10 validation errors stayed at
+# 78 %, where 10, reached at the end of the run, led to 54 %, and supervised
+# training to 62 %.
+GENTLE: Mapping[str, Mapping[str, Any]] = {
+  'mixmatch': {'weight': 10.0, 'ramp_steps': OPEN}
+}
 _HOST = 'pseudo_label_l2i'  # of l2i, where no config names another
 _LABELED_ONLY = ('supervised', 'mean_label')  # methods
 # Methods whose strong view is a harder one than that of all images.
@@ -37,6 +45,10 @@ def complete(config: Config) -> None:
   fill(config.data, sources.options_of(config.data.name))
   fill(config.optimizer, optimizers.options_of(config.optimizer.name))
   if config.method.name != AUTO:
+    if config.data.normalize == AUTO:  # of own images, nothing set yet
+      for name, value in GENTLE.get(config.method.name, {}).items():
+        if name not in config.method:
+          config.method[name] = value
     _complete_method(config.method, config.steps)
   if 'host' in config.method and 'holdout' not in config.batch:
     config.batch.holdout = config.batch.labeled

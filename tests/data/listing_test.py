@@ -131,12 +131,30 @@ class ListingTest(temporary.FolderTestCase):
     with mock.patch.object(os, 'scandir', side_effect=gone):
       self.refused('labelled cannot be read (Permission denied)')
 
-  def test_minus_one_is_no_class(self):
+  @parameterized.parameters('labelled', 'test')
+  def test_minus_one_is_no_class(self, part):
+    """It may be one of -1, 0, 1, which would lose its images."""
     self.two_classes()
-    self.touch('labelled/-1/c.jpg')
-    found = listing.scan(self.folder)
-    self.assertEqual(found.paths['unlabeled'], ('labelled/-1/c.jpg',))
-    self.assertEqual(found.classes, ('cat', 'dog'))
+    self.touch(f'{part}/-1/c.jpg')
+    self.refused(f'{part}/-1 is no class', 'such as to minus_1')
+
+  @parameterized.parameters(
+    ('', 'test/cat/t.png,cat\n'),
+    (',split', 'test/cat/t.png,cat,train\n'),
+    ('', 'test/cat/t.png,\n'),
+  )
+  def test_a_table_that_trains_on_test_images(self, columns, line):
+    self.touch('a.png', 'b.png', 'test/cat/t.png', 'test/dog/u.png')
+    end = ',' * columns.count(',')
+    self.table(f'path,label{columns}\na.png,cat{end}\nb.png,dog{end}\n{line}')
+    self.refused('makes training images of 1 in test/', 'test/cat/t.png')
+
+  def test_a_table_of_test_images(self):
+    self.touch('a.png', 'b.png', 'test/t.png')
+    self.table(
+      'path,label,split\na.png,cat,\nb.png,dog,\ntest/t.png,cat,test\n'
+    )
+    self.assertEqual(listing.scan(self.folder).paths['test'], ('test/t.png',))
 
   def test_table(self):
     self.touch('a.png', 'b.png', 'c.png', 'd.png', 'in/e.png', 'unlisted.png')
@@ -182,8 +200,8 @@ class ListingTest(temporary.FolderTestCase):
     )
 
   def test_what_is_skipped_beside_a_table(self):
-    self.touch('a.png', 'b.png', 'c.heic', '.hidden/d.png')
-    self.table('path,label\na.png,0\nb.png,1\n')
+    self.touch('a.png', 'b', 'c.heic', '.hidden/d.png')
+    self.table('path,label\na.png,0\nb,1\n')
     self.assertEqual(
       listing.skipped_lines(listing.scan(self.folder).skipped),
       ['skipped: 1 hidden folders, 1 files that are not images'],
@@ -217,6 +235,7 @@ class ListingTest(temporary.FolderTestCase):
     ('path,label\na.png,x\na.png,y\n', 'a.png is in line 2 and in line 3'),
     ('path,label\na.png,x\ngone.png,y\n', 'gone.png (line 3)'),
     ('path,label\n,x\n', 'line 2: the path is empty'),
+    ('path,label\na.png\n', 'line 2: has no cell for the label'),
     ('path,label,split\na.png,x,tset\n', "split='tset'"),
     ('path,label,split\na.png,,test\n', 'needs a label'),
     ('', "no column 'path'"),
@@ -332,12 +351,14 @@ class ListingTest(temporary.FolderTestCase):
     self.assertEqual(skipped['files that are not images'], 1)
 
   def test_a_table_to_evaluate_on(self):
-    self.touch('a.png', 'b.png')
+    self.touch('a.png', 'b.png', 'c.png', 'd/e.png')
     self.table('path,label\na.png,dog\nb.png,\n')
     paths, labels, skipped = listing.scan_labeled(self.folder, ('cat', 'dog'))
     self.assertEqual(paths, ('a.png',))
     np.testing.assert_array_equal(labels, [1])
     self.assertEqual(skipped['images without a label'], 1)
+    reason = 'images that labels.csv does not list (the first is c.png)'
+    self.assertEqual(skipped[reason], 2)
 
   def test_a_table_with_splits_to_evaluate_on(self):
     self.touch('a.jpg', 'b.jpg', 'c.jpg')

@@ -115,6 +115,16 @@ class ImagesTest(parameterized.TestCase):
     )
     np.testing.assert_array_equal(part, source.train.images[rows])
 
+  def test_some_of_them_are_normalized_by_these_alone(self):
+    found = []
+    for several in (False, True):
+      source = self.load(several)
+      part = examples.take(source, np.array([5, 0, 2]), np.arange(1)).train
+      found.append(normalize.fit('standard', part.images)['mean'])
+    np.testing.assert_array_equal(*found)
+    whole = normalize.fit('standard', source.train.images)['mean']
+    self.assertGreater(np.abs(whole - found[1]).max(), 1e-3)
+
   def test_file_that_is_gone(self):
     images = self.load(True).train.images
     with mock.patch.object(

@@ -94,6 +94,9 @@ class FormTest(parameterized.TestCase):
     found = resize.read(encoded(gradient(4, 4), 'PNG'), Form(8, 8, 3))
     self.assertEqual(found.values.shape, (8, 8, 3))
     self.assertEqual(found.facts, ('enlarged',))
+    for fit, facts in ('crop', ('enlarged',)), ('pad', ()):
+      flat = resize.read(encoded(gradient(16, 4), 'PNG'), Form(8, 8, 3, fit))
+      self.assertEqual(flat.facts, facts)
 
   def test_thumbnails_keep_the_shape_and_the_modes(self):
     deep = np.linspace(0, 65535, 640 * 320).astype(np.uint16).reshape(320, 640)

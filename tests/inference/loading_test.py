@@ -13,6 +13,7 @@ from photo_run import BY_VALIDATION, SMALL, train
 from PIL import Image
 
 from nsl_jax import errors
+from nsl_jax.commands import evaluate
 from nsl_jax.data import sources
 from nsl_jax.data.datasets import npz
 from nsl_jax.inference import export, loading, tables
@@ -83,6 +84,30 @@ class OtherRunsTest(parameterized.TestCase):
     self.assertAlmostEqual(wrong, report['test_error'], places=4)
     self.assertLen(jax.tree.leaves(network.network()[0]), 6)
 
+  def test_two_networks_of_which_no_image_chooses_one(self):
+    photos = folders.make(self.root / 'photos', test=0)
+    results = train(
+      photos,
+      self.root / 'run',
+      'method=dnll,validation=0',
+      [('method.count', '1')],
+    )
+    self.assertIn(
+      'dnll trains 2 networks, and without validation images the first (a) is '
+      'the one that predicts',
+      results['warnings'],
+    )
+    network = loading.load(self.root / 'run')
+    self.assertEqual(network.submodel, 'a')
+    files = sorted(map(str, photos.glob('labelled/*/*.png')))
+    self.assertEqual(network.predict_proba(files).shape, (len(files), 3))
+    for found, kept in zip(
+      jax.tree.leaves(network.network()[0]),
+      jax.tree.leaves(network.state.params['a']),
+      strict=True,
+    ):
+      np.testing.assert_array_equal(found, kept)
+
   def test_features(self):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 60)
@@ -101,6 +126,9 @@ class OtherRunsTest(parameterized.TestCase):
     self.assertAlmostEqual(wrong, results['score']['mean'], places=4)
     with self.assertRaisesRegex(errors.UserError, 'for features'):
       network.predict(['a.png'])
+    words = [f'--workdir={self.root}/run', f'--images={self.root}/data.npz']
+    with self.assertRaisesRegex(errors.UserError, 'is for features: evaluate'):
+      evaluate.main(words)
     export.write(network, self.root / 'model')
 
   def test_points_are_in_pixels_of_the_picture(self):

@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 import folders
 import fresh_process
@@ -19,7 +20,7 @@ from PIL import Image, ImageSequence
 
 from nsl_jax import errors
 from nsl_jax.commands import evaluate
-from nsl_jax.data import on_demand, sources, splits
+from nsl_jax.data import on_demand, resize, sources, splits
 from nsl_jax.inference import export, loading, predictor, tables
 from nsl_jax.models import weights
 from nsl_jax.training import (
@@ -159,6 +160,9 @@ class RunTest(parameterized.TestCase):
     np.testing.assert_allclose(
       found[2].outputs, self.network.predict_proba(paths[2:])[0], atol=1e-6
     )
+    with mock.patch.object(resize, 'read', side_effect=MemoryError):
+      (large,) = self.network.read(paths[:1])
+    self.assertEqual(large.error, 'too large for the memory')
 
   @parameterized.parameters(
     (np.zeros((2, 12, 12, 1), np.uint8), '12x12x1, but the network'),
@@ -264,13 +268,28 @@ class RunTest(parameterized.TestCase):
     )
     config, _ = automatic.resolve(config, source)
     split = pipeline.split_of(config, source, 1)
-    (warning,) = origin.of_validation(config, source, split)
+    labeled = source.train._replace(
+      images=source.train.images[split.validation],
+      labels=source.train.labels[split.validation],
+    )
+    warning, of_test = origin.of_evaluated(
+      config, source._replace(test=labeled), split
+    )
     known = [
       on_demand.code(image) in codes['labeled']
       for image in source.train.images[split.validation]
     ]
     self.assertBetween(sum(known), 1, 6)
     self.assertIn(f'{sum(known)} of the 6 validation images were', warning)
+    self.assertIn(f'{sum(known)} of the 6 test images were', of_test)
+    # A run that starts from these weights has seen the images of both.
+    experiment.run(config, self.root / 'second')
+    second = self.root / 'second' / 'seed_1' / 'split.npz'
+    self.assertLen(splits.load_codes(second)['labeled'], 18)
+    self.assertContainsSubset(
+      codes['labeled'] | splits.load_codes(second)['labeled'],
+      splits.load_trained_on(second),
+    )
     self.assertEmpty(origin.of_classes(config, source.class_names))
     renamed = source._replace(classes=('dog', 'kitten', 'owl'))
     (warning,) = run_warnings.of_initial_weights(config, renamed)

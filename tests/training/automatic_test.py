@@ -267,13 +267,26 @@ class ResolveTest(parameterized.TestCase):
     self.assertEqual(found.eval.every_steps, 50)
     self.assertEqual(found.data.augment, '')
 
-  @parameterized.parameters('', ',method=mixmatch')
-  def test_mixmatch_is_gentle(self, arguments):
+  @parameterized.parameters(
+    ('', ()),
+    (',method=mixmatch', ()),
+    ('', [('method.name', 'mixmatch')]),
+    ('', [('data.normalize', 'unit'), ('method.name', 'mixmatch')]),
+  )
+  def test_mixmatch_is_gentle(self, arguments, overrides):
     found, _ = automatic.resolve(
-      config(arguments + ',steps=400'), source((9, 9), 30)
+      config(arguments + ',steps=400', overrides), source((9, 9), 30)
     )
     self.assertEqual(found.method.weight, 10.0)
     self.assertEqual(found.method.ramp_steps, 400)
+    found, _ = automatic.resolve(
+      config(',method=mixmatch', [('method.weight', '75')]), source((9, 9), 30)
+    )
+    self.assertEqual(found.method.weight, 75.0)
+
+  def test_no_steps(self):
+    with self.assertRaisesRegex(errors.UserError, 'config.steps=0: must be >='):
+      automatic.resolve(config('', [('steps', '0')]), source((9, 9), 30))
 
   def test_ramps_follow_from_the_length(self):
     found, _ = automatic.resolve(

@@ -122,6 +122,7 @@ def _decode(
     form,
     {at: facts.codes[row] for at, row in enumerate(good) if row in facts.codes},
     facts.histogram,
+    np.flatnonzero(part_of[good] < 3),
   )
   # It has what of an array is used.
   return decoded.Decoded(

@@ -127,6 +127,11 @@ def of_arrays(
       raise errors.UserError(
         f'{origin}: {int((~is_labeled).sum()):,} {part} examples have no label'
       )
+    if (values.dtype.kind == 'U') != (classes.dtype.kind == 'U'):
+      raise errors.UserError(
+        f'{origin}: {part} y is {values.dtype}, and training y '
+        f'{classes.dtype}: give numbers in both, or words'
+      )
     strange = np.setdiff1d(values[is_labeled], classes)
     if len(strange):
       raise errors.UserError(

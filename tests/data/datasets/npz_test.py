@@ -92,6 +92,7 @@ class ArraysTest(parameterized.TestCase):
     ((FEATURES[:, :1], LABELS), 'is (1, 1, 1) per example'),
     ((FEATURES, LABELS), '2 test examples have no label'),
     ((FEATURES, np.full(6, 4)), 'test y has class 4'),
+    ((FEATURES, np.array(list('010101'))), 'test y is <U1, and training y int'),
   )
   def test_wrong_test_arrays(self, pair, words):
     with self.assertRaises(errors.UserError) as caught:
