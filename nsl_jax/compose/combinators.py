@@ -305,22 +305,27 @@ def batch_statistics(
   """The running statistics of a single batch in an augmented view.
 
   With a count of 0 a batch replaces the statistics, see `layers.BatchNorm`.
-  Those of another module are moving averages m s + (1 - m) b of a momentum that
-  is not known here, and passes that begin with s of 0 and of 1 give b.
+  Another `mean` or `var` is taken for a moving average m s + (1 - m) b of a
+  momentum that is not known here, and passes that begin with s of 0 and of 1
+  give b. Statistics of other names move as in a step.
   """
   view, noise = jax.random.split(key)
   images = components.augment(images, view)
   paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(stats)[0]]
   counted = {path[:-1] for path in paths if parameters.is_named(path, 'count')}
 
+  def is_average(path: parameters.Path) -> bool:
+    named = parameters.is_named(path, 'mean', 'var')
+    return named and path[:-1] not in counted
+
   def updated(start: float) -> Stats:
     begun = jax.tree_util.tree_map_with_path(
       lambda path, leaf: (
         jnp.zeros_like(leaf)
         if parameters.is_named(path, 'count')
-        else leaf
-        if path[:-1] in counted or not jnp.issubdtype(leaf.dtype, jnp.floating)
         else jnp.full_like(leaf, start)
+        if is_average(path)
+        else leaf
       ),
       stats,
     )
@@ -330,11 +335,11 @@ def batch_statistics(
     return moved
 
   from_zeros = updated(0.0)
-  if all(path[:-1] in counted for path in paths):
+  if not any(map(is_average, paths)):
     return from_zeros
 
   def of_batch(path: parameters.Path, old: Any, low: Any, high: Any) -> Any:
-    if path[:-1] in counted or not jnp.issubdtype(low.dtype, jnp.floating):
+    if not is_average(path):
       return low
     # The momentum is that of the value that the batch moves least, as it
     # rounds least.

@@ -213,7 +213,7 @@ def _look_up(levels: Array, table: Array) -> Array:
   """The entry of each level in the table of its image and channel."""
   batch, _, _, channels = levels.shape
   place = _starts(channels) + levels.astype(jnp.int32)
-  return _gather(table.reshape(batch, -1), place)
+  return _gather(table.reshape(batch, channels * _LEVELS), place)
 
 
 def _starts(channels: int) -> Array:
@@ -278,7 +278,8 @@ def _move(levels: Array, which: Array, amount: Array) -> Array:
   column, row = (a * x + b * y + c) >> 16, (d * x + e * y + f) >> 16
   inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
   place = jnp.where(inside, row * width + column, 0)
-  gathered = _gather(levels.reshape(batch, -1, channels), place)
+  pixels = levels.reshape(batch, height * width, channels)
+  gathered = _gather(pixels, place)
   return jnp.where(inside[..., None], gathered, 0)
 
 

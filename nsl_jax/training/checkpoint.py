@@ -234,8 +234,8 @@ class Checkpoints:
     if steps:
       raise errors.UserError(
         f'no checkpoint in {self._folder} can be read (the oldest, '
-        f'{unreadable[0]}: {unreadable[1]}): move that folder away to start '
-        'over'
+        f'{unreadable[0]}: {unreadable[1]}): restore one, or move '
+        f'{self._folder.parent} away to start over'
       )
     return None
 

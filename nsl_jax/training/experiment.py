@@ -447,7 +447,8 @@ def _run(
     weights = (f'starts from the weights in {init_from}',) if init_from else ()
     for line in (*parts.source.report, *chosen, *weights):
       print(line, file=sys.stderr)
-  texts = traverse_util.flatten_dict(config.to_dict()).values()
+  flat = traverse_util.flatten_dict(config.to_dict())
+  texts = (word for path, value in flat.items() for word in (*path, value))
   objects = references.sources(text for text in texts if isinstance(text, str))
   with config.unlocked():
     config.kernels = parts.kernels

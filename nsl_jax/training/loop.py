@@ -188,6 +188,13 @@ def _stop_signals(
       signal.signal(number, handler or signal.SIG_DFL)
 
 
+def _unknown(start: Mapping[str, Any], state: State) -> list[dict[str, Any]]:
+  """The starts of a state whose checkpoint, by an older version, has none."""
+  if int(state.step) == 0:
+    return []
+  return [{**start, 'device': 'not recorded', 'commit': 'not recorded'}]
+
+
 class _Record:
   """What a run leaves in its folder, and what it goes on from.
 
@@ -216,7 +223,7 @@ class _Record:
       )
       opened.callback(self._store.abandon)
       self.state, position = self._restored(like, plan)
-      self.starts = position.get('starts', [])
+      self.starts = position.get('starts', _unknown(start, self.state))
       if int(self.state.step) < plan.steps and start not in self.starts:
         self.starts.append(dict(start))
       self.meter = Meter(position.get('pending', []))

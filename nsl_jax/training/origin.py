@@ -120,12 +120,14 @@ def of_evaluated(
     'them',
   }
   if tuple(images.shape[1:]) != origin.image_shape:
+    size = f'{weights.OPTION} was trained on images of another size'
     if len(split.validation) and source.validation is None:
       yield (
-        f'{weights.OPTION} was trained on images of another size, and the '
-        'validation images are drawn anew: if some are the same, '
-        + remedies['validation']
+        f'{size}, and the validation images are drawn anew: if some are the '
+        f'same, {remedies["validation"]}'
       )
+    if len(source.test.images):
+      yield f'{size}, so that test images that it has seen are not counted'
     return
   rows = range(len(source.test.images))
   codes = {

@@ -5,7 +5,9 @@ validation, and depends neither on the images nor on the seed.
 """
 
 import collections
+import itertools
 import re
+import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -23,8 +25,9 @@ _NOT_IN_PROGRAMS = {
   *(('data', name) for name in ('name', 'dir', 'labeled', 'validation')),
 }
 # `module:name`, or `package.module` of a part that may be defined anew.
-_OUTSIDE = re.compile(r'\w:[A-Za-z_]|^[A-Za-z_]\w*(\.\w+)+$')
+_OUTSIDE = re.compile(r'\w:[^\W\d]|^[^\W\d]\w*(\.\w+)+$')
 _kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+_lock = threading.Lock()
 
 
 class _NeedsFit(Exception):
@@ -51,19 +54,29 @@ def shared(
   key = _key(config, facts)
   if key is None:
     return build(fitted)
-  if key not in _kept:
+  with _lock:
+    built = _kept.get(key)
+  if built is None:
     try:
-      _kept[key] = build(_refuse)
+      built = build(_refuse)
     except _NeedsFit:
       return build(fitted)
-  _kept.move_to_end(key)
-  if len(_kept) > _KEPT:
-    _kept.popitem(last=False)
-  return _kept[key]
+  with _lock:
+    _kept[key] = built
+    _kept.move_to_end(key)
+    if len(_kept) > _KEPT:
+      _kept.popitem(last=False)
+  return built
 
 
 def _refuse() -> Any:
   raise _NeedsFit
+
+
+def _words(value: Any) -> list[str]:
+  """The strings in a value of a config."""
+  values = value if isinstance(value, (list, tuple)) else [value]
+  return [word for word in values if isinstance(word, str)]
 
 
 def _key(
@@ -74,6 +87,7 @@ def _key(
   if fields.get(('model', 'init_from')):
     return None
   key = {k: v for k, v in fields.items() if k not in _NOT_IN_PROGRAMS}
-  if any(isinstance(v, str) and _OUTSIDE.search(v) for v in key.values()):
+  words = itertools.chain(*key, *map(_words, key.values()))
+  if any(_OUTSIDE.search(word) for word in words):
     return None
   return repr(sorted(key.items())), facts

@@ -16,6 +16,8 @@ from nsl_jax.training import (
   workdir as workdir_lib,
 )
 
+_AND = ' and '
+
 
 def of_seed(
   folder: files.Path, labels: Mapping[str, np.ndarray]
@@ -119,6 +121,7 @@ def joined_provenance(starts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   return joined
 
 
-def _joined(texts: Iterable[Any]) -> str | None:
-  known = dict.fromkeys(text for text in texts if text is not None)
-  return ' and '.join(known) or None
+def _joined(texts: Iterable[str | None]) -> str | None:
+  """All of them once, some of which may be joined already."""
+  known = (part for text in texts if text for part in text.split(_AND))
+  return _AND.join(dict.fromkeys(known)) or None

@@ -304,7 +304,7 @@ class StockTest(absltest.TestCase):
 
 
 class OtherNorm(nn.Module):
-  """A network with a norm of flax beside one of this library."""
+  """A network with two norms of flax beside one of this library."""
 
   num_classes: int
   momentum: float = 0.99
@@ -313,7 +313,9 @@ class OtherNorm(nn.Module):
   def __call__(self, x, train):
     norm = nn.BatchNorm(use_running_average=not train, momentum=self.momentum)
     x = layers.BatchNorm(0.9, 1e-5)(norm(x), train=train)
-    return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+    x = x.reshape(x.shape[0], -1)
+    dense = nn.SpectralNorm(nn.Dense(self.num_classes))
+    return dense(x, update_stats=train)
 
 
 class BatchStatisticsTest(parameterized.TestCase):
@@ -334,6 +336,9 @@ class BatchStatisticsTest(parameterized.TestCase):
     found = combinators.batch_statistics(
       components, params, stats, images, jax.random.key(2)
     )
+    spectral = found.pop('SpectralNorm_0')
+    for name, value in spectral.items():
+      self.assertGreater(np.abs(value).max(), 0.0, name)
     for norm in found.values():
       wanted = (images.mean((0, 1, 2)), images.var((0, 1, 2)))
       if 'count' in norm:

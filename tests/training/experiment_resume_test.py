@@ -219,6 +219,8 @@ class ResumeTest(DigitsRunTestCase):
     ):
       again = experiment.run(_config(steps=20), folder)
     self.assertEqual(again['device'], result['device'])  # it trained nothing
+    more = experiment.run(_config(steps=20, seeds=2), folder)
+    self.assertEqual(more['device'], result['device'])
 
   def test_results_name_all_commits_that_trained(self):
     folder = self.finished()

@@ -69,6 +69,10 @@ class SharedTest(temporary.FolderTestCase):
     ):
       config = make_config(**changes)
       self.assertIsNone(programs._key(config, ()))
+    config = make_config()
+    with config.unlocked():
+      config.method.terms['__main__:top'] = dict(weight=0.5)
+    self.assertIsNone(programs._key(config, ()))
     self.assertIsNotNone(programs._key(make_config(), ()))
     started = make_config()
     with started.unlocked():
