@@ -82,7 +82,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from nsl_jax.training import kernels  # noqa: E402
+from nsl_jax.training import kernels, programs  # noqa: E402
 
 _MEGABYTE = 2**20
 _GROWTH = 120 * _MEGABYTE  # least that forgetting programs must be worth
@@ -151,7 +151,10 @@ def no_key_twice(request):
 
 @pytest.fixture(scope='module', autouse=True)
 def start_small():
-  """What one file compiles is of little use to the next."""
+  """What one file compiles is of little use to the next, and must not stand in
+  for what that one replaces.
+  """
+  programs._kept.clear()
   yield
   _forget_programs(720 * _MEGABYTE)
 
