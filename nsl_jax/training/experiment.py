@@ -465,10 +465,13 @@ def _run(
     lambda: workdir_lib.text_of(config.to_dict()).encode(), 'another config'
   )
   held.take()
-  mesh_lib.in_first_process(
-    lambda: workdir_lib.lock_workdir_to_config(workdir, config.to_dict()),
-    f'use {workdir}',
-  )
+
+  def take_folder() -> None:
+    for seed in seeds:  # before the config is that of a longer run
+      _done(workdir / f'seed_{seed}' / 'result.json', config.steps)
+    workdir_lib.lock_workdir_to_config(workdir, config.to_dict())
+
+  mesh_lib.in_first_process(take_folder, f'use {workdir}')
   per_seed = []
   for seed in seeds:
     title = f'seed {seed}' if len(seeds) > 1 else config.method.name

@@ -199,6 +199,8 @@ class ResumeTest(DigitsRunTestCase):
     with self.assertRaisesRegex(errors.UserError, message):
       experiment.run(_config(**{'checkpoint.every': 5, **changed}), folder)
     self.assertEqual((seed / 'metrics.jsonl').read_text(), before)
+    if not lost:  # the folder is still that of the shorter run
+      experiment.run(_config(**{'checkpoint.every': 5}), folder)
 
   def test_results_name_all_starts_that_trained(self):
     """And not one that only wrote them."""
