@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 __all__ = ['TrainingError', 'UnreadableFiles', 'UserError', 'WriteError']
@@ -50,6 +50,14 @@ def refuse_address(
       f'{option}={path} is an address, and only {allowed} can be written: '
       'name one, such as where that bucket is mounted'
     )
+
+
+def shown(items: Sequence[object], most: int = 5) -> str:
+  """The first items in words, and how many more there are."""
+  num_omitted = len(items) - most
+  return ', '.join(map(str, items[:most])) + f' and {num_omitted:,} more' * (
+    num_omitted > 0
+  )
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

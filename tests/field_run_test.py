@@ -101,8 +101,8 @@ _DAMAGE = {
   ),
   'no checkpoints': (
     lambda seed: shutil.rmtree(seed / 'checkpoints'),
-    'metrics.jsonl has lines up to step 12, and there is no checkpoint to go '
-    'on from: restore',
+    'metrics.jsonl has lines up to step 12, but no checkpoint exists to go on '
+    'from: restore',
   ),
   'nothing but a folder': (
     lambda seed: [shutil.rmtree(seed), seed.mkdir()],

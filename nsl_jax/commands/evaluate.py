@@ -16,7 +16,7 @@ import numpy as np
 
 from nsl_jax import errors, files, progress
 from nsl_jax.commands import cli, predict
-from nsl_jax.data import listing, pictures, resize, splits
+from nsl_jax.data import listing, pictures, resize, split_file
 from nsl_jax.inference import loading, predictor
 from nsl_jax.reports.evaluation import page
 from nsl_jax.training import metrics_log, workdir as workdir_lib
@@ -52,10 +52,10 @@ def _seen(
   """A note on images that the run, or one that it started from, has used with
   their labels.
   """
-  validated = splits.load_codes(split).get('validation', frozenset())
+  validated = split_file.load_codes(split).get('validation', frozenset())
   labeled, validation = (
     sum(prediction.code in codes for prediction in predictions)
-    for codes in (splits.load_trained_on(split), validated)
+    for codes in (split_file.load_trained_on(split), validated)
   )
   if labeled or validation:
     yield (
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   ]
   if damaged:
     notes.append(
-      f'{len(damaged):,} files cannot be read: ' + listing.shown(damaged, 20)
+      f'{len(damaged):,} files cannot be read: ' + errors.shown(damaged, 20)
     )
   readable_paths = [predictions[row].path for row in readable]
   content = page.write(
@@ -163,6 +163,6 @@ def main(argv: Sequence[str] | None = None) -> None:
   if damaged:
     raise errors.UnreadableFiles(
       f'{len(damaged):,} of {len(predictions):,} files could not be read: '
-      + listing.shown(damaged),
+      + errors.shown(damaged),
       len(damaged),
     )

@@ -14,7 +14,7 @@ at once, and gives probabilities, on cpu, cuda and tpu:
 from collections.abc import Sequence
 
 from nsl_jax.commands import cli, predict
-from nsl_jax.data import splits
+from nsl_jax.data import split_file
 from nsl_jax.inference import export, loading
 
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     network,
     args.out,
     onnx=args.format == 'onnx',
-    labeled=splits.load_trained_on(split),
+    labeled=split_file.load_trained_on(split),
   )
   input_spec = content['input']
   shape = 'x'.join(map(str, input_spec['shape']))

@@ -7,7 +7,6 @@ or `photos/labels.csv` with the columns path and label (and perhaps split) in
 place of the folder of labeled images; an empty label, or -1, is none.
 """
 
-import csv
 import os
 import pathlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,24 +15,15 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from nsl_jax import errors
+from nsl_jax.data import labels_csv
 
-# Names of the folder of each part, in small letters.
-FOLDERS: Mapping[str, tuple[str, ...]] = {
-  'labeled': ('labelled', 'labeled', 'train', 'training'),
-  'unlabeled': ('unlabelled', 'unlabeled'),
-  'validation': ('validation', 'val', 'valid'),
-  'test': ('test',),
-}
-LABELS = 'labels.csv'
 SUFFIXES = frozenset(
   '.jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm'.split()
 )
-_UNKNOWN = ('', '-1')  # labels of images without one
 _HIDDEN = 'labels of images that are to be unlabeled'
-_SHOWN = 5  # items of a message
 _HINT = (
   'expected are labelled/<class>/... (or train/<class>/...) and '
-  f'unlabelled/..., or {LABELS} with the columns path,label beside the images'
+  'unlabelled/..., or labels.csv with the columns path,label beside the images'
 )
 
 
@@ -43,8 +33,8 @@ class Listing(NamedTuple):
   Attributes:
     folder: that they are in.
     classes: names of the classes, sorted.
-    paths: by part (a key of `FOLDERS`) the paths relative to the folder,
-      sorted.
+    paths: by part (a key of `labels_csv.FOLDERS`) the paths relative to the
+      folder, sorted.
     labels: by part i32[n], -1 for an image without a label.
     skipped: what was skipped -> how many files.
   """
@@ -54,14 +44,6 @@ class Listing(NamedTuple):
   paths: Mapping[str, tuple[str, ...]]
   labels: Mapping[str, np.ndarray]
   skipped: Mapping[str, int]
-
-
-def shown(items: Sequence[object], most: int = _SHOWN) -> str:
-  """The first items in words, and how many more there are."""
-  num_omitted = len(items) - most
-  return ', '.join(map(str, items[:most])) + f' and {num_omitted:,} more' * (
-    num_omitted > 0
-  )
 
 
 def skipped_lines(skipped: Mapping[str, int]) -> list[str]:
@@ -101,7 +83,7 @@ def files_below(
     inner[:] = sorted(set(inner) - set(hidden))
     inner[:] = [name for name in inner if path / name not in omit]
     for name in sorted(names):
-      if (name == LABELS and path == folder) or path / name in listed:
+      if (name == labels_csv.NAME and path == folder) or path / name in listed:
         continue
       if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
         count('hidden files')
@@ -127,7 +109,7 @@ def _folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _inner_folders(folder: pathlib.Path) -> str:
   names = [f'{path.name}/' for path in _folders_in(folder)]
-  return f'its folders: {shown(names) or "none"}'
+  return f'its folders: {errors.shown(names) or "none"}'
 
 
 def scan(folder: str | os.PathLike) -> Listing:
@@ -146,13 +128,15 @@ def scan(folder: str | os.PathLike) -> Listing:
     )
   skipped: dict[str, int] = {}
   folders = _part_folders(root)
-  table = root / LABELS
-  pairs_of: dict[str, list[tuple[str, str]]] = {part: [] for part in FOLDERS}
+  table = root / labels_csv.NAME
+  pairs_of: dict[str, list[tuple[str, str]]] = {
+    part: [] for part in labels_csv.FOLDERS
+  }
   if table.is_file():
-    listed = _read_table(table, root)
+    listed = labels_csv.read(table, root)
     _check_parts(listed, folders, root)
     for part, path, label in listed:
-      if part == 'unlabeled' and label not in _UNKNOWN:
+      if part == 'unlabeled' and label not in labels_csv.UNKNOWN:
         skipped[_HIDDEN] = skipped.get(_HIDDEN, 0) + 1
         label = ''
       pairs_of[part].append((path, label))
@@ -170,10 +154,10 @@ def scan(folder: str | os.PathLike) -> Listing:
     for file in files_below(root, skipped, folders.values(), known)
   ]
   if outside:
-    unused = f'images that {LABELS} does not list'
+    unused = 'images that labels.csv does not list'
     if not table.is_file():
       names = [f'{path.name}/' for path in folders.values()]
-      unused = f'images in none of {shown(names)}'
+      unused = f'images in none of {errors.shown(names)}'
     skipped[f'{unused} (the first is {outside[0]})'] = len(outside)
   for part, inner in folders.items():
     for file in files_below(inner, skipped, listed=known):
@@ -203,8 +187,8 @@ def scan_labeled(
   if not folder.is_dir():
     raise errors.UserError(f'--images={folder} is not a folder')
   skipped: dict[str, int] = {}
-  if (folder / LABELS).is_file():
-    listed = _read_table(folder / LABELS, folder)
+  if (folder / labels_csv.NAME).is_file():
+    listed = labels_csv.read(folder / labels_csv.NAME, folder)
     test_only = any(part == 'test' for part, *_ in listed)
     test = _part_folders(folder).get('test')
     inside = {path for _, path, _ in listed}
@@ -213,7 +197,7 @@ def scan_labeled(
       for file in files_below(test, {})
     ):
       raise errors.UserError(
-        f'{folder} has {test.name}/ with images that {LABELS} does not list: '
+        f'{folder} has {test.name}/ with images that labels.csv does not list: '
         f'use --images={test}, or list them'
       )
     pairs = [
@@ -226,11 +210,11 @@ def scan_labeled(
     first = next(others, None)
     if first is not None:
       name = first.relative_to(folder).as_posix()
-      reason = f'images that {LABELS} does not list (the first is {name})'
+      reason = f'images that labels.csv does not list (the first is {name})'
       skipped[reason] = 1 + sum(1 for _ in others)
-    unknown = [path for path, label in pairs if label in _UNKNOWN]
+    unknown = [path for path, label in pairs if label in labels_csv.UNKNOWN]
     skipped['images without a label'] = len(unknown)
-    pairs = [pair for pair in pairs if pair[1] not in _UNKNOWN]
+    pairs = [pair for pair in pairs if pair[1] not in labels_csv.UNKNOWN]
   else:
     pairs = [
       (file.relative_to(folder).as_posix(), _class_of(file, folder, folder))
@@ -242,16 +226,16 @@ def scan_labeled(
     if {*strange} & {path.name for path in parts.values()}:
       best = parts.get('test') or parts.get('validation') or folder / strange[0]
       raise errors.UserError(
-        f'{folder} has the folders {shown(strange)}: use one of them, such as '
-        f'--images={best}'
+        f'{folder} has the folders {errors.shown(strange)}: use one of them, '
+        f'such as --images={best}'
       )
     raise errors.UserError(
-      f'{folder} has the class {shown(strange)}, which the network does not '
-      f'know; it knows {shown(classes, 20)}: rename or remove it'
+      f'{folder} has the class {errors.shown(strange)}, which the network does '
+      f'not know; it knows {errors.shown(classes, 20)}: rename or remove it'
     )
   if not pairs:
     raise errors.UserError(
-      f'{folder} has no labeled image: expected are <class>/... or {LABELS}'
+      f'{folder} has no labeled image: expected are <class>/... or labels.csv'
     )
   pairs.sort()
   number = {name: k for k, name in enumerate(classes)}
@@ -262,7 +246,7 @@ def scan_labeled(
 def _part_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
   """Part -> its folder, of those that are there."""
   inner: dict[str, pathlib.Path] = {}
-  known = {name for names in FOLDERS.values() for name in names}
+  known = {name for names in labels_csv.FOLDERS.values() for name in names}
   for path in _folders_in(root):
     other = inner.setdefault(path.name.lower(), path)
     if other != path and path.name.lower() in known:
@@ -271,7 +255,7 @@ def _part_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
         'all images into one'
       )
   folder_of = {}
-  for part, names in FOLDERS.items():
+  for part, names in labels_csv.FOLDERS.items():
     existing = [inner[name] for name in names if name in inner]
     if len(existing) > 1:
       alternatives = ' and '.join(f'{path.name}/' for path in existing)
@@ -293,12 +277,12 @@ def _class_of(
     place = '' if place == '.' else f'{place}/'
     raise errors.UserError(
       f'{path} is in no folder of a class: move it to {place}<class>/, or '
-      f'write its label into {LABELS}'
+      f'write its label into labels.csv'
     )
-  if parts[0] in _UNKNOWN:
+  if parts[0] in labels_csv.UNKNOWN:
     raise errors.UserError(
-      f'{inner / parts[0]} is no class, as {parts[0]} means unlabeled: rename '
-      'it, such as to minus_1, or move its images to unlabelled/'
+      f'{inner / parts[0]} is not a class, as {parts[0]} means unlabeled: '
+      'rename it, such as to minus_1, or move its images to unlabelled/'
     )
   return parts[0]
 
@@ -320,9 +304,9 @@ def _check_parts(
     ]
     if wrong:
       raise errors.UserError(
-        f'{root / LABELS} makes training images of {len(wrong):,} in {name}/, '
-        f'such as {wrong[0]}: write {part} into a column split, or remove '
-        'these lines'
+        f'{root}/labels.csv makes training images of {len(wrong):,} in '
+        f'{name}/, such as {wrong[0]}: write {part} into a column split, or '
+        'remove these lines'
       )
 
 
@@ -345,7 +329,7 @@ def _check_both(
   others = [name for name in names if name not in listed]
   if others:
     raise errors.UserError(
-      f'{root} has both {LABELS} and {labeled.name}/ with {len(others):,} '
+      f'{root} has both labels.csv and {labeled.name}/ with {len(others):,} '
       f'images that are not in it, such as {others[0]}: add them, or move one '
       'of both away'
     )
@@ -362,107 +346,9 @@ def _check_empty_classes(folders: Mapping[str, pathlib.Path]) -> None:
     ]
     if empty:
       raise errors.UserError(
-        f'no image in the folder of class {shown(empty)} in {inner}: add some, '
-        'or remove the folder'
+        f'no image in the folder of class {errors.shown(empty)} in {inner}: '
+        'add some, or remove the folder'
       )
-
-
-def _read_table(
-  table: pathlib.Path, root: pathlib.Path
-) -> list[tuple[str, str, str]]:
-  """(part, path relative to the folder, label) of each line of labels.csv."""
-  try:
-    with table.open(encoding='utf-8-sig', newline='') as file:
-      reader = csv.DictReader(file, skipinitialspace=True, strict=True)
-      columns = reader.fieldnames or []
-      lines = [(reader.line_num, line) for line in reader]
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise errors.UserError(
-      f'{table} cannot be read ({error}): save it as UTF-8 text with commas'
-    ) from error
-  for name in ('path', 'label'):
-    if name not in columns:
-      has = ', '.join(map(str, columns)) or 'none'
-      raise errors.UserError(
-        f'{table} has no column {name!r} (its columns: {has}): name its '
-        'columns path,label'
-      )
-  repeated = [name for name in columns if columns.count(name) > 1]
-  if repeated:
-    raise errors.UserError(
-      f'{table} has two columns {repeated[0]!r}: remove one'
-    )
-  unknown = sorted(set(columns) - {'path', 'label', 'split'})
-  if unknown:
-    raise errors.UserError(
-      f'{table} has a column {unknown[0]!r}: remove it; known are path, label '
-      'and split'
-    )
-  entries: list[tuple[str, str, str]] = []
-  first: dict[str, int] = {}
-  missing: list[str] = []
-  for number, line in lines:
-    if None in line:
-      raise errors.UserError(
-        f'{table}, line {number}: more cells than the {len(columns)} columns '
-        'of its header: name the column, or put a word with a comma into quotes'
-      )
-    if line['label'] is None:
-      raise errors.UserError(
-        f'{table}, line {number}: has no cell for the label: write one, or an '
-        'empty one after a comma'
-      )
-    path = (line['path'] or '').strip()
-    label = (line['label'] or '').strip()
-    if not path:
-      raise errors.UserError(f'{table}, line {number}: the path is empty')
-    path = _inside(path, root)
-    if path in first:
-      raise errors.UserError(
-        f'{table}: {path} is in line {first[path]} and in line {number}: '
-        'remove one'
-      )
-    first[path] = number
-    if not (root / path).is_file():
-      missing.append(f'{path} (line {number})')
-      continue
-    entries.append((_part_of(line, label, table, number), path, label))
-  if missing:
-    raise errors.UserError(
-      f'{table} names {len(missing):,} file(s) that do not exist in {root}: '
-      f'{shown(missing)}: correct the paths, which are relative to that folder'
-    )
-  return entries
-
-
-def _inside(path: str, root: pathlib.Path) -> str:
-  """A path of the table as `scan` finds it, if it is in the folder."""
-  absolute = pathlib.Path(os.path.abspath(root / path))
-  try:
-    return absolute.relative_to(os.path.abspath(root)).as_posix()
-  except ValueError:
-    return path
-
-
-def _part_of(
-  line: Mapping[str, str | None], label: str, table: pathlib.Path, number: int
-) -> str:
-  split = (line.get('split') or '').strip().lower()
-  if not split:
-    return 'unlabeled' if label in _UNKNOWN else 'labeled'
-  for part, names in FOLDERS.items():
-    if split in names:
-      if part == 'labeled' and label in _UNKNOWN:
-        return 'unlabeled'
-      if part in ('validation', 'test') and label in _UNKNOWN:
-        raise errors.UserError(
-          f'{table}, line {number}: an image for {part} needs a label'
-        )
-      return part
-  raise errors.UserError(
-    f'{table}, line {number}: split={split!r} is none of train, unlabelled, '
-    'validation, test'
-  )
 
 
 def _listing(
@@ -471,11 +357,17 @@ def _listing(
   skipped: dict[str, int],
   folders: Mapping[str, pathlib.Path],
 ) -> Listing:
-  pairs_of['unlabeled'] += [p for p in pairs_of['labeled'] if p[1] in _UNKNOWN]
-  pairs_of['labeled'] = [p for p in pairs_of['labeled'] if p[1] not in _UNKNOWN]
+  pairs_of['unlabeled'] += [
+    p for p in pairs_of['labeled'] if p[1] in labels_csv.UNKNOWN
+  ]
+  pairs_of['labeled'] = [
+    p for p in pairs_of['labeled'] if p[1] not in labels_csv.UNKNOWN
+  ]
   classes = sorted({label for _, label in pairs_of['labeled']})
   if not any(pairs_of.values()):
-    reasons = shown([f'{n:,} {reason}' for reason, n in skipped.items() if n])
+    reasons = errors.shown(
+      [f'{n:,} {reason}' for reason, n in skipped.items() if n]
+    )
     raise errors.UserError(
       f'{root} has no image' + f' ({reasons})' * bool(reasons) + f': {_HINT}'
     )
@@ -494,7 +386,7 @@ def _listing(
     if strange:
       raise errors.UserError(
         f'the {part} images of {root} have classes without a labeled image: '
-        f'{shown(strange)}: label some images of them, or remove them'
+        f'{errors.shown(strange)}: label some images of them, or remove them'
       )
   paths, labels = {}, {}
   for part, pairs in pairs_of.items():

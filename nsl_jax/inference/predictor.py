@@ -30,7 +30,7 @@ class Read(NamedTuple):
       picture; None where it cannot be read.
     error: why it cannot be read; '' where it can.
     facts: keys of `pictures.FACTS` that hold for it.
-    code: hash of the pixels that the network sees, see `splits.load_codes`.
+    code: hash of the pixels that the network sees, see `split_file.load_codes`.
   """
 
   path: str

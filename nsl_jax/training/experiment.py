@@ -16,10 +16,10 @@ from flax import traverse_util
 from nsl_jax import errors, files, references
 from nsl_jax.data import (
   duplicates,
-  listing,
   on_demand,
   sampler,
   sources,
+  split_file,
   splits,
 )
 from nsl_jax.training import (
@@ -115,10 +115,18 @@ def _codes(
   }
 
 
+# Hash of the data -> what other data have, where it differs.
+_OF_HASHES = {
+  'unlabeled': 'unlabeled images',
+  'test': 'test images or labels',  # their errors would have no common mean
+  'pixels': 'unlabeled or test images',
+}
+
+
 def _pixels(split: splits.Split, source: sources.Source) -> str:
-  """`splits.pixels_sha256` of images that may change under their names; '' of
-  known data sets, of very many images, and where this process has not decoded
-  all.
+  """`split_file.pixels_sha256` of images that may change under their names; ''
+  of known data sets, of very many images, and where this process has not
+  decoded all.
   """
   images = source.train.images, source.test.images
   if source.name in sources.NAMES or any(
@@ -126,7 +134,7 @@ def _pixels(split: splits.Split, source: sources.Source) -> str:
     for part in images
   ):
     return ''
-  return splits.pixels_sha256(split, *images)
+  return split_file.pixels_sha256(split, *images)
 
 
 def _keep_split(
@@ -139,56 +147,42 @@ def _keep_split(
   same classes; returns the hash of its images and labels. `earlier` are hashes
   of images whose labels the initial weights were trained with.
   """
-  content = splits.content_sha256(split, *source.train)
-  test = splits.test_sha256(*source.test)
-  unlabeled = splits.unlabeled_sha256(split, source.train.images)
-  pixels = _pixels(split, source)
+  now = split_file.Hashes(
+    split_file.content_sha256(split, *source.train),
+    split_file.test_sha256(*source.test),
+    split_file.unlabeled_sha256(split, source.train.images),
+    _pixels(split, source),
+  )
   if path.exists():
-    before = splits.load(path).sha256(), splits.load_content(path)
-    if before != (split.sha256(), content):
-      difference = 'images or labels' if before[0] == split.sha256() else 'rows'
+    same_rows = split_file.load(path).sha256() == split.sha256()
+    before = split_file.load_hashes(path)
+    if not same_rows or before.content != now.content:
+      difference = 'images or labels' if same_rows else 'rows'
       raise errors.UserError(
         f'{path} has other {difference} than this data gives: the data set has '
         'changed since; use another --workdir'
       )
-    if splits.load_unlabeled(path) not in ('', unlabeled):
-      raise errors.UserError(
-        f'{path} is of a run with other unlabeled images than this data gives: '
-        'use another --workdir'
-      )
-    known = splits.load_test(path)
-    if known not in ('', test):
-      raise errors.UserError(
-        f'{path} is of a run with other test images or labels than this data '
-        'gives, whose errors have no common mean: use another --workdir'
-      )
-    before_pixels = splits.load_pixels(path)
-    if before_pixels and pixels not in ('', before_pixels):
-      raise errors.UserError(
-        f'{path} is of a run with other unlabeled or test images than this '
-        'data gives: use another --workdir'
-      )
-    pixels = pixels or before_pixels
+    for name, others in _OF_HASHES.items():
+      old, new = getattr(before, name), getattr(now, name)
+      if old and new and old != new:
+        raise errors.UserError(
+          f'{path} is of a run with other {others} than this data gives: use '
+          'another --workdir'
+        )
+    now = now._replace(pixels=now.pixels or before.pixels)
   # Of known data sets a copy may lack the names.
   named = source.classes and source.name not in sources.NAMES
   if named and network_file.exists(path.parent):
     classes = network_file.read(path.parent).classes
     if list(map(str, classes)) != list(map(str, source.class_names)):
       raise errors.UserError(
-        f'{path.parent} was trained on the classes {listing.shown(classes)}, '
-        f'and this data has {listing.shown(source.class_names)}: use another '
+        f'{path.parent} was trained on the classes {errors.shown(classes)}, '
+        f'and this data has {errors.shown(source.class_names)}: use another '
         '--workdir'
       )
-  splits.save(
-    split,
-    path,
-    content=content,
-    test=test,
-    unlabeled=unlabeled,
-    pixels=pixels,
-    codes={**_codes(split, source), splits.EARLIER: sorted(earlier)},
-  )
-  return content
+  codes = {**_codes(split, source), split_file.EARLIER: sorted(earlier)}
+  split_file.save(split, path, now, codes)
+  return now.content
 
 
 def _labels(
@@ -339,7 +333,9 @@ def _warnings(
     ),
     *run_warnings.of_initial_weights(config, parts.source),
     *run_warnings.of_error(config, parts.source),
-    *_of_two_networks(config, parts),
+    *run_warnings.of_networks(
+      config, parts.method, parts.source.train.images.shape[1:]
+    ),
   ]
   for seed in seeds:
     split = pipeline.split_of(config, parts.source, seed)
@@ -355,24 +351,6 @@ def _warnings(
       )
     ]
   return lines
-
-
-def _of_two_networks(
-  config: ml_collections.ConfigDict, parts: assembly.Parts
-) -> list[str]:
-  """Warns where no image chooses one of a method's networks."""
-  if config.data.validation:
-    return []
-  state = jax.eval_shape(parts.method.init, jax.random.key(0))
-  shape = (1, *parts.source.train.images.shape[1:])
-  images = jax.ShapeDtypeStruct(shape, np.float32)
-  predicted = jax.eval_shape(parts.method.predict, state, images)
-  if not isinstance(predicted, dict):
-    return []
-  return [
-    f'{config.method.name} trains {len(predicted)} networks, and without '
-    f'validation images the first ({min(predicted)}) is the one that predicts'
-  ]
 
 
 def _copies(

@@ -248,7 +248,7 @@ class _Record:
     last = max((line['step'] for line in metrics_log.read(path)), default=0)
     if last > 2 * plan.checkpoint_every:  # by then one is on the disk
       raise errors.UserError(
-        f'{path} has lines up to step {last}, and there is no checkpoint to go '
+        f'{path} has lines up to step {last}, but no checkpoint exists to go '
         f'on from: restore {self.folder / "checkpoints"}, or use another '
         '--workdir'
       )

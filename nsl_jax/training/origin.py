@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from nsl_jax import errors, files
-from nsl_jax.data import duplicates, listing, sources, splits
+from nsl_jax.data import duplicates, sources, split_file, splits
 from nsl_jax.models import weights
 from nsl_jax.training import network_file
 
@@ -58,7 +58,7 @@ def of(path: str) -> Origin | None:
     if not network_file.exists(seed):
       return None
     facts = network_file.read(seed)
-    codes = splits.load_trained_on(seed / 'split.npz')
+    codes = split_file.load_trained_on(seed / 'split.npz')
     return Origin(facts.classes, facts.image_shape, codes)
   text = weights.read_metadata(path).get(_KEY)
   if text is None:
@@ -99,8 +99,8 @@ def of_classes(
     return []
   return [
     f'{weights.OPTION}={config.model.init_from} is of the classes '
-    f'{listing.shown(origin.classes)}, and this run of '
-    f'{listing.shown(classes)}: its head starts anew'
+    f'{errors.shown(origin.classes)}, and this run of '
+    f'{errors.shown(classes)}: its head starts anew'
   ]
 
 

@@ -5,6 +5,7 @@ are logged before it starts and stored with its results.
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 from flax import traverse_util
@@ -19,6 +20,7 @@ from nsl_jax.training import (
   pipeline,
   workdir,
 )
+from nsl_jax.types import Method
 
 # Fields that may differ from the config of a paper's row: seeds, intervals of
 # writing, and those of `workdir.FREE`.
@@ -202,6 +204,24 @@ def of_network(
       f'small_cnn has {parameters:,} parameters at {height}x{width}x'
       f'{channels}, nearly all in one dense layer: use '
       '--config.model.name=wide_resnet, whose size does not follow the images'
+    )
+
+
+def of_networks(
+  config: ml_collections.ConfigDict,
+  method: Method,
+  image_shape: tuple[int, ...],
+) -> Iterator[str]:
+  """Warning where no image chooses one of a method's networks."""
+  if config.data.validation:
+    return
+  state = jax.eval_shape(method.init, jax.random.key(0))
+  images = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+  predicted = jax.eval_shape(method.predict, state, images)
+  if isinstance(predicted, dict):
+    yield (
+      f'{config.method.name} trains {len(predicted)} networks, and without '
+      f'validation images the first ({min(predicted)}) is the one that predicts'
     )
 
 

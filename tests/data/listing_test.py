@@ -136,7 +136,7 @@ class ListingTest(temporary.FolderTestCase):
     """It may be one of -1, 0, 1, which would lose its images."""
     self.two_classes()
     self.touch(f'{part}/-1/c.jpg')
-    self.refused(f'{part}/-1 is no class', 'such as to minus_1')
+    self.refused(f'{part}/-1 is not a class', 'such as to minus_1')
 
   @parameterized.parameters(
     ('', 'test/cat/t.png,cat\n'),

@@ -21,6 +21,13 @@ from nsl_jax.reports.tables import of_runs as tables_of_runs
 from nsl_jax.training import config as config_lib, experiment
 
 
+def of_digits(steps):
+  return config_lib.load('configs/digits_ns3l.py', [
+    ('steps', str(steps)), ('eval.every_steps', '10'), ('log_every', '10'),
+    ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
+  ])  # fmt: skip
+
+
 class OtherRunsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -182,10 +189,7 @@ class OtherRunsTest(parameterized.TestCase):
     self.assertEqual(results['steps'], 8)
 
   def test_a_run_made_longer_has_the_last_weights(self):
-    config = config_lib.load('configs/digits_ns3l.py', [
-      ('steps', '20'), ('eval.every_steps', '10'), ('log_every', '10'),
-      ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
-    ])  # fmt: skip
+    config = of_digits(steps=20)
     experiment.run(config, self.root / 'run')
     with config.unlocked():
       config.steps = 40
@@ -194,11 +198,7 @@ class OtherRunsTest(parameterized.TestCase):
     self.assertEqual(network.step, 40)
 
   def test_a_paper_run_predicts_pictures(self):
-    config = config_lib.load('configs/digits_ns3l.py', [
-      ('steps', '10'), ('eval.every_steps', '10'), ('log_every', '10'),
-      ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
-    ])  # fmt: skip
-    experiment.run(config, self.root / 'run')
+    experiment.run(of_digits(steps=10), self.root / 'run')
     network = loading.load(self.root / 'run')
     self.assertEqual(network.classes, tuple('0123456789'))
     test = sources.load('digits').test.images[:3]

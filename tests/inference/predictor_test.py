@@ -20,7 +20,7 @@ from PIL import Image, ImageSequence
 
 from nsl_jax import errors
 from nsl_jax.commands import evaluate
-from nsl_jax.data import on_demand, resize, sources, splits
+from nsl_jax.data import on_demand, resize, sources, split_file
 from nsl_jax.inference import export, loading, predictor, tables
 from nsl_jax.models import weights
 from nsl_jax.training import (
@@ -254,7 +254,7 @@ class RunTest(parameterized.TestCase):
 
   def test_a_run_that_starts_from_exported_weights(self):
     """It knows which images they were trained on, and of which classes."""
-    codes = splits.load_codes(self.root / 'run' / 'seed_0' / 'split.npz')
+    codes = split_file.load_codes(self.root / 'run' / 'seed_0' / 'split.npz')
     self.assertLen(codes['labeled'], 18)
     export.write(self.network, self.root / 'start', labeled=codes['labeled'])
     path = self.root / 'start' / 'weights.safetensors'
@@ -285,10 +285,10 @@ class RunTest(parameterized.TestCase):
     # A run that starts from these weights has seen the images of both.
     experiment.run(config, self.root / 'second')
     second = self.root / 'second' / 'seed_1' / 'split.npz'
-    self.assertLen(splits.load_codes(second)['labeled'], 18)
+    self.assertLen(split_file.load_codes(second)['labeled'], 18)
     self.assertContainsSubset(
-      codes['labeled'] | splits.load_codes(second)['labeled'],
-      splits.load_trained_on(second),
+      codes['labeled'] | split_file.load_codes(second)['labeled'],
+      split_file.load_trained_on(second),
     )
     self.assertEmpty(origin.of_classes(config, source.class_names))
     renamed = source._replace(classes=('dog', 'kitten', 'owl'))

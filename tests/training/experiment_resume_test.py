@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from digits_run import DigitsRunTestCase, make_config as _config
 
 from nsl_jax import errors
-from nsl_jax.data import sources, splits
+from nsl_jax.data import sources, split_file
 from nsl_jax.training import (
   checkpoint,
   experiment,
@@ -150,12 +150,12 @@ class ResumeTest(DigitsRunTestCase):
     with np.load(path) as file:  # as older versions wrote it
       np.savez(path, **{k: v for k, v in file.items() if k != 'test_sha256'})
     experiment.run(_config(), folder)
-    self.assertNotEqual(splits.load_test(path), '')
+    self.assertNotEqual(split_file.load_hashes(path).test, '')
 
   def test_other_unlabeled_images_are_refused(self):
     folder = self.finished()
     path = folder / 'seed_0' / 'split.npz'
-    unlabeled = splits.load(path).unlabeled
+    unlabeled = split_file.load(path).unlabeled
 
     def other(source):
       images = source.train.images.copy()
@@ -166,7 +166,7 @@ class ResumeTest(DigitsRunTestCase):
 
   @parameterized.parameters('train', 'test')
   def test_a_single_other_image_of_own_data_is_refused(self, part):
-    self.enterContext(mock.patch.object(splits, '_HASHED', 8))
+    self.enterContext(mock.patch.object(split_file, '_HASHED', 8))
     source = sources.load('digits')._replace(name='mine')
     config = _config()
     rows = pipeline.split_of(config, source, 0).unlabeled
@@ -185,7 +185,7 @@ class ResumeTest(DigitsRunTestCase):
 
   @parameterized.parameters(
     ({'steps': 40}, False, 'has a result but no checkpoint to go on from'),
-    ({}, True, 'has lines up to step 20, and there is no checkpoint'),
+    ({}, True, 'has lines up to step 20, but no checkpoint exists'),
   )
   def test_checkpoints_that_are_gone(self, changed, lost, message):
     folder = self.folder / 'run'
@@ -219,8 +219,9 @@ class ResumeTest(DigitsRunTestCase):
     with mock.patch.object(
       workdir, 'provenance', lambda devices: {**now, 'device': 'a third'}
     ):
-      again = experiment.run(_config(steps=20), folder)
-    self.assertEqual(again['device'], result['device'])  # it trained nothing
+      repeated = experiment.run(_config(steps=20), folder)
+    # The third start trained nothing.
+    self.assertEqual(repeated['device'], result['device'])
     more = experiment.run(_config(steps=20, seeds=2), folder)
     self.assertEqual(more['device'], result['device'])
 

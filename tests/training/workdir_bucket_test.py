@@ -22,7 +22,7 @@ from etils import epath
 from repository import ROOT
 
 from nsl_jax import errors, files
-from nsl_jax.data import splits
+from nsl_jax.data import split_file
 from nsl_jax.inference import loading, predictor, tables
 from nsl_jax.training import checkpoint, lock, metrics_log
 
@@ -120,8 +120,8 @@ class RunTest(absltest.TestCase):
     for name in ('network.json', 'normalization.npz', 'split.npz'):
       self.assertEqual((seed / name).read_bytes(), (disk / name).read_bytes())
     self.assertEqual(
-      splits.load(seed / 'split.npz').sha256(),
-      splits.load(disk / 'split.npz').sha256(),
+      split_file.load(seed / 'split.npz').sha256(),
+      split_file.load(disk / 'split.npz').sha256(),
     )
     self.assertLen(list((seed / 'tb').iterdir()), 2)  # one of each start
     self.assertEqual(

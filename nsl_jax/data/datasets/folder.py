@@ -186,7 +186,7 @@ def _check_left(
   gone = [content.classes[k] for k in np.flatnonzero(counts == 0)]
   if gone:
     raise errors.UserError(
-      f'every labeled image of class {listing.shown(gone)} in {content.folder} '
+      f'every labeled image of class {errors.shown(gone)} in {content.folder} '
       'is damaged: replace one, or remove the class'
     )
   for at, part in enumerate(_PARTS):
@@ -228,7 +228,7 @@ def _copies(
     raise errors.UserError(
       f'{pairs} of the labeled, validation and test images of '
       f'{content.folder} show the same pixels, in two of these parts or with '
-      f'two labels: {listing.shown(wrong, 10)}: remove one of each pair'
+      f'two labels: {errors.shown(wrong, 10)}: remove one of each pair'
     )
   return np.array(copies, int)
 
@@ -282,7 +282,7 @@ def _report(
   single = [content.classes[k] for k in np.flatnonzero(counts == 1)]
   if single:
     lines.append(
-      f'a single labeled image of class {listing.shown(single)}: it is trained '
+      f'a single labeled image of class {errors.shown(single)}: it is trained '
       'on, and the class is not validated'
     )
   return tuple(lines)

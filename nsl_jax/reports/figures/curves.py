@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from matplotlib import axes as axes_lib
 
-from nsl_jax.data import splits
+from nsl_jax.data import split_file
 from nsl_jax.papers import rows
 from nsl_jax.reports import style
 from nsl_jax.reports.figures import cells
@@ -66,7 +66,7 @@ def epoch_steps(trained: Sequence[cells.Trained]) -> dict[str, float]:
     size = cell_run.results['config']['batch']['unlabeled']
     if size:
       seed = cell_run.results['seeds'][0]
-      split = splits.load(cell_run.folder / f'seed_{seed}' / 'split.npz')
+      split = split_file.load(cell_run.folder / f'seed_{seed}' / 'split.npz')
       steps_of[cell_run.cell.name] = len(split.unlabeled) / size
   common = next(iter(steps_of.values()))
   return {

@@ -14,7 +14,7 @@ import numpy as np
 
 from nsl_jax import losses
 from nsl_jax.compose import tasks
-from nsl_jax.data import splits
+from nsl_jax.data import split_file
 from nsl_jax.papers import rows
 from nsl_jax.reports import style
 from nsl_jax.reports.figures import cells
@@ -71,7 +71,7 @@ def strip_of(trained: cells.Trained) -> Strip:
   parts = assembly.prepare(trained.cell.config, trained.folder)
   state = cells.last_state(parts, report['seed'], folder)
   fitted = assembly.data_of(
-    parts, splits.load(folder / 'split.npz')
+    parts, split_file.load(folder / 'split.npz')
   ).normalization
   images, labels = parts.source.test
   chosen = np.random.default_rng(_SEED).permutation(len(images))[:SHOWN]

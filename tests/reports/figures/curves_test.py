@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import errors, main
 from nsl_jax.commands import reproduce
-from nsl_jax.data import splits
+from nsl_jax.data import split_file, splits
 from nsl_jax.papers import rows
 from nsl_jax.reports.figures import cells, curves
 from nsl_jax.training import experiment, summary, workdir as workdir_lib
@@ -50,7 +50,7 @@ def evaluation(config, step, seed):
 def write_seed(config, seed, folder):
   folder.mkdir(parents=True)
   rows_of = np.arange(UNLABELED, dtype=np.int32)
-  splits.save(
+  split_file.save(
     splits.Split(rows_of[:3], rows_of, rows_of[:0]), folder / 'split.npz'
   )
   lines = [{'kind': 'train', 'step': 1, 'loss': 1.0}] + [
