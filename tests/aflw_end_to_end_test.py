@@ -14,7 +14,7 @@ from repository import ROOT
 
 from nsl_jax import main
 from nsl_jax.commands import data as data_command
-from nsl_jax.data import splits as splits_lib
+from nsl_jax.data import split_file
 from nsl_jax.training import metrics_log
 
 _TRAIN, _TEST = 40, 12
@@ -95,7 +95,7 @@ class AflwTest(absltest.TestCase):
 
   def mean_error(self):
     """Of always predicting where the labeled points are on average, in %."""
-    split = splits_lib.load(self.workdir / 'seed_0' / 'split.npz')
+    split = split_file.load(self.workdir / 'seed_0' / 'split.npz')
     known = np.stack(self.points['training.txt'])[split.labeled] * 60
     mean, errors = known.mean(0), []
     for points in self.points['testing.txt']:
@@ -104,7 +104,7 @@ class AflwTest(absltest.TestCase):
     return 100 * np.mean(errors)
 
   def test_split(self):
-    split = splits_lib.load(self.workdir / 'seed_0' / 'split.npz')
+    split = split_file.load(self.workdir / 'seed_0' / 'split.npz')
     self.assertEqual([len(rows) for rows in split], [20, 12, 8, 0])
     np.testing.assert_array_equal(
       np.sort(np.concatenate(split)), np.arange(_TRAIN)

@@ -14,7 +14,7 @@ from absl.testing import absltest
 from repository import ROOT
 
 from nsl_jax import main
-from nsl_jax.data import splits as splits_lib
+from nsl_jax.data import split_file
 from nsl_jax.reports import tables
 from nsl_jax.training import metrics_log
 
@@ -108,7 +108,7 @@ class _RunTest(absltest.TestCase):
     super().setUp()
     self.results = self.run_.results
     self.seed = self.run_.workdir / 'seed_0'
-    self.split = splits_lib.load(self.seed / 'split.npz')
+    self.split = split_file.load(self.seed / 'split.npz')
 
   def check_resumed(self):
     """The same command again finds everything done."""
@@ -333,7 +333,7 @@ class TinyImagenetTest(absltest.TestCase):
     for line in trained:
       for metric in ('loss', 'held', 'params_norm'):
         self.assertTrue(np.isfinite(line[metric]), metric)
-    split = splits_lib.load(folder / 'run' / 'seed_0' / 'split.npz')
+    split = split_file.load(folder / 'run' / 'seed_0' / 'split.npz')
     self.assertEqual(sorted(split.labeled % 200), list(range(200)))
     self.assertLen(split.unlabeled, 200)
 

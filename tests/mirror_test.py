@@ -24,6 +24,7 @@ ELSEWHERE = {
   'data/decoded': 'data/datasets/folder_test',
   'data/examples': 'data/records_test, data/datasets/npz_test',
   'data/features': 'data/datasets/npz_test',
+  'data/labels_csv': 'data/listing_test',
   'data/manual': 'data/prepare_test',
   'data/versions': 'data/datasets/usps_test',
   'data/views': 'data/augment_test',
