@@ -181,6 +181,13 @@ def _draw(
   return pool[rank < counts[labels[pool]]]
 
 
+def _without(rows: np.ndarray, taken: np.ndarray, count: int) -> np.ndarray:
+  """Those of the rows, each below `count`, that are not taken, in order."""
+  free = np.ones(count, bool)
+  free[taken] = False
+  return rows[free[rows]]
+
+
 def make(
   labels: np.ndarray,
   num_classes: int,
@@ -238,7 +245,7 @@ def make(
   rng = np.random.default_rng([seed, 0x5EED])
   pool = np.flatnonzero(labels >= 0)
   if given is not None:
-    pool = np.setdiff1d(pool, given)
+    pool = _without(pool, given, len(labels))
   held_out = _draw(
     labels,
     pool,
@@ -251,15 +258,15 @@ def make(
   )
   if given is not None:
     held_out = given
-  pool = np.setdiff1d(pool, held_out)
-  remaining = np.setdiff1d(np.arange(len(labels)), held_out)
+  pool = _without(pool, held_out, len(labels))
+  remaining = _without(np.arange(len(labels)), held_out, len(labels))
   apart = held_out[:0]
   if holdout:
     stream = np.random.default_rng([seed, 0x401D])
     apart = _draw(
       labels, held_out, holdout, num_classes, rule, 'holdout', stream
     )
-    held_out = np.setdiff1d(held_out, apart)
+    held_out = _without(held_out, apart, len(labels))
   chosen = _draw(
     labels,
     pool,
@@ -270,7 +277,7 @@ def make(
     rng,
     imbalance=imbalance,
   )
-  remaining, included = np.setdiff1d(remaining, chosen), chosen
+  remaining, included = _without(remaining, chosen, len(labels)), chosen
   if unlabeled_classes is not None:
     remaining, included = (
       rows[np.isin(labels[rows], [-1, *unlabeled_classes])]
@@ -282,7 +289,7 @@ def make(
       remaining, labels, num_classes, imbalance_unlabeled, stream
     )
   if unlabeled_includes_labeled:
-    remaining = np.union1d(remaining, included)
+    remaining = np.concatenate([remaining, included])  # which share no row
   return Split(
     *(
       np.sort(rows).astype(np.int32)
