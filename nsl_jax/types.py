@@ -343,6 +343,7 @@ class Components(NamedTuple):
       row per image; 0 where they are not known.
     moving: `augment` that also returns the shift of each image, f32[B, 2]
       pixels to the right and down; None if labels do not shift with images.
+    num_devices: number of devices that divide each batch; 0 for all there are.
   """
 
   model: Model
@@ -357,6 +358,7 @@ class Components(NamedTuple):
   task: Task | None = None
   moving: Moving | None = None
   num_images: int = 0
+  num_devices: int = 0
 
 
 class Method(NamedTuple):

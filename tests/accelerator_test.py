@@ -12,7 +12,12 @@ from absl.testing import absltest, parameterized
 
 from nsl_jax import methods, models
 from nsl_jax.data import augment
-from nsl_jax.training import sharding as mesh_lib, train_step
+from nsl_jax.training import (
+  assembly,
+  config as config_lib,
+  sharding as mesh_lib,
+  train_step,
+)
 from nsl_jax.types import Components, Data
 
 _PRODUCT = re.compile(
@@ -32,6 +37,7 @@ def lowered(name):
     augment=augment.build('flip,translate:1'),
     image_shape=(8, 8, 1),
     num_images=9,
+    num_devices=1,
   )
   terms = {} if name == 'l2i' else {'terms': {}}
   method = methods.build(
@@ -75,16 +81,19 @@ class LoweredTest(parameterized.TestCase):
   def test_mixmatch_makes_two_passes(self):
     """One over all views and one over all mixed images, not two and three."""
     on_cpu, _ = lowered('mixmatch')
-    with (
-      mock.patch.object(jax, 'default_backend', lambda: 'gpu'),
-      mock.patch.object(jax, 'device_count', lambda: 1),
-    ):
+    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
       on_gpu, _ = lowered('mixmatch')
     number = lambda text: text.count('stablehlo.convolution')
     # Of 2 convolutions: forward passes, and gradients of kernels and of what
     # they are given, which is an image for the first.
     self.assertEqual(number(on_cpu), (2 + 3) * 2 + 3 * (2 + 1))
     self.assertEqual(number(on_gpu), (1 + 1) * 2 + (2 + 1))
+
+  @parameterized.parameters(0, 1, 2)
+  def test_a_run_divides_batches_over_its_own_devices(self, devices):
+    config = config_lib.load('configs/digits_ns3l.py', [('devices', devices)])
+    components = assembly.components_of(config, 10, (8, 8, 1))
+    self.assertEqual(components.num_devices, devices)
 
 
 if __name__ == '__main__':

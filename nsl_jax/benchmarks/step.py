@@ -70,6 +70,7 @@ def build(word: str, model: str, setting: Setting, view: str) -> Method:
     augment=augment.build(view, pixels=_pixels),
     image_shape=setting.shape,
     num_images=stopwatch.IMAGES,
+    num_devices=setting.mesh.size,
   )
   return methods.build({'name': name, 'terms': {}, **options}, components)
 

@@ -73,7 +73,7 @@ def each_pass(
   # use all cores, and the vectorized pass takes 1.4 times as long. Several
   # devices would each compute all of it: its convolutions join the passes and
   # the rows, by which they are divided, to one axis.
-  alone = jax.device_count() == 1
+  alone = (components.num_devices or jax.device_count()) == 1
   if moved_by == 'first' and alone and jax.default_backend() != 'cpu':
     mapped = jax.vmap(forward, (None, 0, 0))
     logits, updated = mapped(stats, jnp.stack(batches), keys)

@@ -132,6 +132,7 @@ def components_of(
     task=task,
     moving=moving,
     num_images=num_images,
+    num_devices=config.devices,
   )
 
 
