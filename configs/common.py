@@ -14,6 +14,9 @@ TERMS = {
   'entropy': dict(weight=0.06, ramp='none'),
   'pi': dict(weight=20.0, ramp='sigmoid'),
   'vat': dict(weight=0.3, ramp='sigmoid', mode='exact'),
+  # Not in family O: values of DNLL's and FreeMatch's papers.
+  'dnll': dict(weight=2.0, ramp='dnll'),
+  'fairness': dict(weight=0.001, ramp='none'),
 }
 _RAMP_SHARE = 0.25
 

@@ -130,9 +130,9 @@ def decayed(
   >>> [round(float(rate(step)), 3) for step in (0, 2, 3)]
   [0.1, 0.1, 0.05]
   """
-  single = isinstance(drop_steps, int)
-  drops: Sequence[int] = (drop_steps,) if single else drop_steps  # type: ignore
-  if not all(isinstance(step, int) and step >= 0 for step in drops):
+  several = isinstance(drop_steps, (list, tuple))
+  drops: Sequence[int] = drop_steps if several else (drop_steps,)  # type: ignore
+  if not all(type(step) is int and step >= 0 for step in drops):
     raise errors.UserError(
       f'config.optimizer.drop_steps={drop_steps}: must be a step or a tuple of '
       'steps, >= 0'

@@ -66,7 +66,8 @@ class WeightTest(parameterized.TestCase):
 
 
 class RunTest(parameterized.TestCase):
-  @parameterized.parameters(*common.TERMS)
+  # Fairness needs a method with confidences, see inference/classifier_test.
+  @parameterized.parameters(*(sorted(common.TERMS.keys() - {'fairness'})))
   def test_acts_on_digits(self, name):
     """Weight and value are logged; the last weight is that of the config."""
     config = with_term('configs/digits_supervised.py', name, smoke='true')

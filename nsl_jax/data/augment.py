@@ -128,7 +128,7 @@ def turn_hue(images: Array, turns: Array) -> Array:
   )
   # A channel is `value` minus a part of `chroma` that grows with the distance
   # to its hue.
-  offsets = jnp.array([5.0, 3.0, 1.0]).reshape(1, 1, 1, 3)
+  offsets = jnp.array([5.0, 3.0, 1.0], jnp.float32).reshape(1, 1, 1, 3)
   away = (offsets + sixths + 6.0 * turns) % 6.0
   return value - chroma * jnp.clip(jnp.minimum(away, 4.0 - away), 0.0, 1.0)
 
@@ -147,7 +147,7 @@ def recolor(images: Array, amounts: Array, order: Array) -> Array:
   Returns:
     f32[B, H, W, 3] in [0, 1].
   """
-  luma = jnp.array([0.299, 0.587, 0.114]).reshape(1, 1, 1, 3)
+  luma = jnp.array([0.299, 0.587, 0.114], jnp.float32).reshape(1, 1, 1, 3)
   for place in range(4):
     which = order[:, place].reshape(-1, 1, 1, 1)
     amount = jnp.take_along_axis(amounts, order[:, place : place + 1], axis=1)
@@ -171,11 +171,11 @@ def draw_jitter(
   -s ... s; all 24 orders are equally likely.
   """
   sizes, places = jax.random.split(key)
-  center = jnp.array([1.0, 1.0, 1.0, 0.0])
-  strength = jnp.array(strengths)
+  center = jnp.array([1.0, 1.0, 1.0, 0.0], jnp.float32)
+  strength = jnp.array(strengths, jnp.float32)
   low = center - strength
   low = low.at[:_HUE].set(jnp.maximum(low[:_HUE], 0.0))
-  share = jax.random.uniform(sizes, (count, 4))
+  share = jax.random.uniform(sizes, (count, 4), jnp.float32)
   amounts = low[None] + share * (center + strength - low)[None]
   return amounts, jax.random.uniform(places, (count, 4)).argsort(axis=1)
 

@@ -6,12 +6,15 @@ It has the columns path and label, and perhaps split.
 import csv
 import os
 import pathlib
+import unicodedata
 from collections.abc import Mapping
 
 from nsl_jax import errors
 
 NAME = 'labels.csv'
 UNKNOWN = ('', '-1')  # labels of images without one
+# What pandas writes for one, in small letters, and no class is likely to be.
+_MEANT_AS_UNKNOWN = ('-1.0', 'nan', '<na>')
 # Names of each part in small letters: of its folder, and in the column split.
 FOLDERS: Mapping[str, tuple[str, ...]] = {
   'labeled': ('labelled', 'labeled', 'train', 'training'),
@@ -39,14 +42,17 @@ def read(table: pathlib.Path, root: pathlib.Path) -> list[tuple[str, str, str]]:
       lines = [(reader.line_num, line) for line in reader]
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise errors.UserError(
-      f'{table} cannot be read ({error}): save it as UTF-8 text with commas'
+      f'{table} cannot be read ({error}): save it as UTF-8 text, its columns '
+      'separated by commas'
     ) from error
   for name in ('path', 'label'):
     if name not in columns:
       has = ', '.join(map(str, columns)) or 'none'
+      remedy = 'name its columns path,label'
+      if any(mark in ''.join(columns) for mark in ';\t='):
+        remedy = 'its first line must be path,label, with commas'
       raise errors.UserError(
-        f'{table} has no column {name!r} (its columns: {has}): name its '
-        'columns path,label'
+        f'{table} has no column {name!r} (its columns: {has}): {remedy}'
       )
   repeated = [name for name in columns if columns.count(name) > 1]
   if repeated:
@@ -74,7 +80,12 @@ def read(table: pathlib.Path, root: pathlib.Path) -> list[tuple[str, str, str]]:
         'empty one after a comma'
       )
     path = (line['path'] or '').strip()
-    label = (line['label'] or '').strip()
+    label = class_name((line['label'] or '').strip())
+    if label.lower() in _MEANT_AS_UNKNOWN:
+      raise errors.UserError(
+        f'{table}, line {number}: the label {label} is not a class: write an '
+        'empty one, or -1, for an image without a label'
+      )
     if not path:
       raise errors.UserError(f'{table}, line {number}: the path is empty')
     path = _inside(path, root)
@@ -89,21 +100,35 @@ def read(table: pathlib.Path, root: pathlib.Path) -> list[tuple[str, str, str]]:
       continue
     entries.append((_part_of(line, label, table, number), path, label))
   if missing:
+    between = ', with / between folders' * ('\\' in ''.join(missing))
     raise errors.UserError(
       f'{table} names {len(missing):,} file(s) that do not exist in {root}: '
       f'{errors.shown(missing)}: correct the paths, which are relative to that '
-      'folder'
+      f'folder{between}'
     )
   return entries
 
 
+def class_name(text: str) -> str:
+  """A name in the one Unicode form that all names of classes have here: macOS
+  writes an accent as a character of its own, which looks the same.
+  """
+  return unicodedata.normalize('NFC', text)
+
+
 def _inside(path: str, root: pathlib.Path) -> str:
-  """A path of the table as `scan` finds it, if it is in the folder."""
+  """A path of the table as `scan` finds it, if it is in the folder, perhaps by
+  another name of that; else the file's, without links to folders.
+  """
   absolute = pathlib.Path(os.path.abspath(root / path))
-  try:
-    return absolute.relative_to(os.path.abspath(root)).as_posix()
-  except ValueError:
-    return path
+  real = pathlib.Path(os.path.realpath(absolute.parent), absolute.name)
+  for file, folder in (
+    (absolute, os.path.abspath(root)),
+    (real, os.path.realpath(root)),
+  ):
+    if file.is_relative_to(folder):
+      return file.relative_to(folder).as_posix()
+  return real.as_posix()
 
 
 def _part_of(

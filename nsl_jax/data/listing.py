@@ -20,6 +20,11 @@ from nsl_jax.data import labels_csv
 SUFFIXES = frozenset(
   '.jpg .jpeg .jpe .jfif .png .webp .bmp .dib .tif .tiff .gif .ppm .pgm'.split()
 )
+_NOT_READ = frozenset(
+  '.heic .heif .avif .jp2 .jxl .tga .dng .cr2 .nef .arw .dcm .svg'.split()
+)
+# Also of archives made on macOS, and of the thumbnails of a Synology disk.
+_HIDDEN_FOLDERS = ('.', '__MACOSX', '@eaDir')
 _HIDDEN = 'labels of images that are to be unlabeled'
 _HINT = (
   'expected are labelled/<class>/... (or train/<class>/...) and '
@@ -78,16 +83,20 @@ def files_below(
     if any(real_of.get(above) == real for above in path.parents):
       inner.clear()  # a link to a folder above it
       continue
-    hidden = [name for name in inner if name.startswith(('.', '__MACOSX'))]
+    hidden = [name for name in inner if name.startswith(_HIDDEN_FOLDERS)]
     count('hidden folders', len(hidden))
     inner[:] = sorted(set(inner) - set(hidden))
     inner[:] = [name for name in inner if path / name not in omit]
     for name in sorted(names):
-      if (name == labels_csv.NAME and path == folder) or path / name in listed:
+      if name == labels_csv.NAME and path == folder:
+        continue
+      if path / name in listed or pathlib.Path(real, name) in listed:
         continue
       if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
         count('hidden files')
-      elif pathlib.PurePath(name).suffix.lower() not in SUFFIXES:
+      elif (suffix := pathlib.PurePath(name).suffix.lower()) in _NOT_READ:
+        count(f'{suffix} pictures, which must be converted to be read')
+      elif suffix not in SUFFIXES:
         count('files that are not images')
       else:
         yield path / name
@@ -220,7 +229,8 @@ def scan_labeled(
       (file.relative_to(folder).as_posix(), _class_of(file, folder, folder))
       for file in files_below(folder, skipped)
     ]
-  strange = sorted({label for _, label in pairs} - set(classes))
+  number = {labels_csv.class_name(name): k for k, name in enumerate(classes)}
+  strange = sorted({label for _, label in pairs} - number.keys())
   if strange:
     parts = _part_folders(folder)
     if {*strange} & {path.name for path in parts.values()}:
@@ -238,7 +248,6 @@ def scan_labeled(
       f'{folder} has no labeled image: expected are <class>/... or labels.csv'
     )
   pairs.sort()
-  number = {name: k for k, name in enumerate(classes)}
   labels = np.array([number[label] for _, label in pairs], np.int32)
   return tuple(path for path, _ in pairs), labels, skipped
 
@@ -284,7 +293,7 @@ def _class_of(
       f'{inner / parts[0]} is not a class, as {parts[0]} means unlabeled: '
       'rename it, such as to minus_1, or move its images to unlabelled/'
     )
-  return parts[0]
+  return labels_csv.class_name(parts[0])
 
 
 def _check_parts(
@@ -342,7 +351,8 @@ def _check_empty_classes(folders: Mapping[str, pathlib.Path]) -> None:
     empty = [
       path.name
       for path in _folders_in(inner)
-      if not path.name.startswith('.') and not any(files_below(path, {}))
+      if not path.name.startswith(_HIDDEN_FOLDERS)
+      and not any(files_below(path, {}))
     ]
     if empty:
       raise errors.UserError(

@@ -49,15 +49,16 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
       one, see `models.find`.
     steps: number of training steps; None to follow from the number of rows.
     validation: number of labeled rows held out, or their share as a float in
-      (0, 1); None for a fifth, of 10 rows or more, 0 for none. Each class keeps
-      a labeled row to train on. From 100 rows on they choose among the weights
-      of the run; fewer measure its error, and the weights of the last step are
-      used.
+      (0, 1); None for a fifth where that is 10 rows or more, else none; 0 for
+      none. Each class keeps a labeled row to train on. From 100 rows on they
+      choose among the weights of the run; fewer measure its error, and the
+      weights of the last step are used.
     batch_size: labeled rows of a step, and as many unlabeled ones; None for
       the default.
-    terms: names of losses on the unlabeled rows to add to the method, or a
-      mapping from each name to its options; `module` of a term of your own is
-      the function that builds it, see `terms.find`.
+    terms: names of losses on the unlabeled rows to add to the method (`ns3l`,
+      `pseudo_label`, `entropy`, `pi`, `vat`, `dnll`, `fairness`), or a mapping
+      from each name to its options; `module` of a term of your own is the
+      function that builds it, see `terms.find`.
     overrides: fields of the config by dotted name, such as `{'optimizer.lr':
       1e-3, 'data.augment': 'noise:0.1'}`.
     unlabeled: the label of rows without one; None, NaN and pandas' NA are all

@@ -148,7 +148,7 @@ def _text(value: Any) -> str:
     isinstance(item, str) or callable(item) for item in value
   ):
     return ','.join(map(_text, value))
-  return str(value)
+  return str(tuple(value) if isinstance(value, list) else value)
 
 
 def is_name(field: str) -> bool:

@@ -86,15 +86,18 @@ class ListingTest(temporary.FolderTestCase):
       'labelled/cat/notes.txt',
       'labelled/.git/x.png',
       'unlabelled/__MACOSX/y.png',
+      'labelled/@eaDir/z.png',
+      'labelled/cat/b.HEIC',
     )
     found = listing.scan(self.folder)
     self.assertEqual(found.skipped['hidden files'], 2)
     self.assertEqual(found.skipped['files that are not images'], 1)
-    self.assertEqual(found.skipped['hidden folders'], 2)
+    self.assertEqual(found.skipped['hidden folders'], 3)
     self.assertEqual(
       listing.skipped_lines(found.skipped),
       [
-        'skipped: 2 hidden folders, 2 hidden files, 1 files that are not images'
+        'skipped: 3 hidden folders, 2 hidden files, 1 .heic pictures, which '
+        'must be converted to be read, 1 files that are not images'
       ],
     )
     self.assertEqual(listing.skipped_lines({'x': 0}), [])
@@ -200,7 +203,7 @@ class ListingTest(temporary.FolderTestCase):
     )
 
   def test_what_is_skipped_beside_a_table(self):
-    self.touch('a.png', 'b', 'c.heic', '.hidden/d.png')
+    self.touch('a.png', 'b', 'c.txt', '.hidden/d.png')
     self.table('path,label\na.png,0\nb,1\n')
     self.assertEqual(
       listing.skipped_lines(listing.scan(self.folder).skipped),
@@ -277,6 +280,55 @@ class ListingTest(temporary.FolderTestCase):
     )
     self.table('path,label\na.jpg,cat\n./a.jpg,dog\n')
     self.refused('a.jpg is in line 2 and in line 3')
+
+  def test_absolute_paths_and_links(self):
+    """The same images, whichever name of the folder the table has."""
+    data, link = self.folder / 'data', self.folder / 'link'
+    self.touch('data/img/a.jpg', 'data/img/b.jpg', 'data/img/c.jpg')
+    self.touch('photos/d.jpg', 'photos/e.jpg')
+    link.symlink_to(data)
+    (data / 'unlabelled').symlink_to(self.folder / 'photos')
+    (data / 'labels.csv').write_text(
+      f'path,label\n{data}/img/a.jpg,cat\n{link}/img/b.jpg,dog\n'
+      f'img/c.jpg,dog\n{self.folder}/photos/d.jpg,cat\n'
+    )
+    for folder in data, link:
+      found = listing.scan(folder)
+      labeled = found.paths['labeled']
+      self.assertEqual(labeled[-3:], ('img/a.jpg', 'img/b.jpg', 'img/c.jpg'))
+      self.assertEndsWith(labeled[0], '/photos/d.jpg')
+      self.assertEqual(found.paths['unlabeled'], ('unlabelled/e.jpg',))
+      self.assertEqual(listing.skipped_lines(found.skipped), [])
+
+  @parameterized.parameters('-1.0', 'nan', 'NaN', '<NA>')
+  def test_what_pandas_writes_for_no_label_is_no_class(self, label):
+    self.touch('a.jpg', 'b.jpg', 'c.jpg')
+    self.table(f'path,label\na.jpg,0.0\nb.jpg,1.0\nc.jpg,{label}\n')
+    self.refused(f'line 4: the label {label} is not a class', 'an empty one')
+
+  def test_one_unicode_form(self):
+    composed, separate = 'T\u00fcr', 'Tu\u0308r'
+    self.touch('a.jpg', 'b.jpg', 'c.jpg', f'eval/{separate}/d.jpg')
+    self.table(
+      f'path,label,split\na.jpg,{composed},\nb.jpg,{separate},\nc.jpg,x,\n'
+      f'eval/{separate}/d.jpg,,\n'
+    )
+    classes = listing.scan(self.folder).classes
+    self.assertEqual(classes, (composed, 'x'))
+    for known in classes, (separate, 'x'):  # of an older run
+      _, labels, _ = listing.scan_labeled(self.folder / 'eval', known)
+      self.assertEqual(labels.tolist(), [0])
+
+  def test_other_separators(self):
+    self.touch('a.jpg', 'cat/b.jpg')
+    for text, words in (
+      ('path;label\na.jpg;cat\n', 'with commas'),
+      ('path\tlabel\na.jpg\tcat\n', 'with commas'),
+      ('sep=,\npath,label\na.jpg,cat\n', 'its first line must be'),
+      ('path,label\ncat\\b.jpg,cat\n', 'with / between folders'),
+    ):
+      self.table(text)
+      self.refused(words)
 
   def test_cells_without_a_column(self):
     self.touch('a.jpg', 'b.jpg')

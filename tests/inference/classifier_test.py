@@ -324,6 +324,15 @@ class ParametersTest(parameterized.TestCase):
     self.assertEqual(config.method.terms.ns3l.threshold, 0.1)
     self.assertEqual(config.optimizer.lr, 0.5)
 
+  @parameterized.parameters((['fairness'],), ({'fairness': {'weight': 0.5}},))
+  def test_a_term_of_another_paper(self, terms):
+    x, y = blobs()
+    fitted = tiny('fixmatch', steps=2, terms=terms).fit(x, hide_labels(y))
+    fields = fitted.config_['method']['terms']['fairness']
+    self.assertEqual(
+      fields['weight'], 0.5 if isinstance(terms, dict) else 0.001
+    )
+
   @parameterized.parameters(('ns3l',), (['ns3l', 'vat'],))
   def test_terms(self, terms):
     """Their ramps follow from the steps, which are open."""
