@@ -7,8 +7,8 @@ Ours, test error in % over 3 seeds at 1,200 steps: FM-SSL100-1 26.64 +- 0.44, -2
 26.67 +- 0.88, -3 26.50 +- 0.39, -4 28.25 +- 1.59, -5 28.63 +- 1.44, -6 28.28 +-
 1.19, -7 30.19 +- 2.12, -8 27.53 +- 0.78, -9 25.10 +- 2.16, -10 26.11 +- 0.29,
 -11 27.87 +- 2.05, -12 27.31 +- 0.93.
-Time: 20,000 steps; at 1,200 a seed took 10 minutes for pl with a variant on one
-CPU core, 21 alone and 18 for mt, with pauses.
+Time: 20,000 steps; at 1,200 a seed took 10 to 21 minutes for pl on one CPU
+core, 12 to 26 for mt and 9 to 20 for mm, with pauses.
 Arguments: host=mt, or mm, pl; variant=v2, or v1, none, or still for V1's second
 update with unchanged labels; labels=100.
 

@@ -10,7 +10,8 @@ Ours, test error in % over 3 seeds at 2,000 steps: FM-SSL-1 21.88 +- 1.41, -2
 0.75, -16 19.47 +- 0.50, -17 19.37 +- 0.59, -18 19.68 +- 0.81. FM-SSL-9 is not
 run.
 Time: 20,000 steps; at 2,000 a seed took 1.6 minutes for supervised and 4.5 to
-18 for the others on one CPU core; pi 28 and fixmatch 71, with pauses.
+18 for the others on one CPU core; vat_ns3l 25 to 62, pi 28 and fixmatch 71,
+with pauses.
 Arguments: method=vat_ns3l, or supervised, pi, mean_teacher, vat, mixmatch,
 mixmatch_ns3l, ns3l, pi_ns3l, fixmatch, flexmatch, freematch, softmatch, these
 with _ns3l, fixmatch_pair (rows FM-SSL-1 ... -18 in the order of the file);

@@ -39,7 +39,8 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
   Args:
     logits: f32[N, K].
-    labels: i32[N] classes, or f32[N, K] probabilities.
+    labels: i32[N] classes in 0 ... K-1 (not checked: others lose 0), or
+      f32[N, K] probabilities.
 
   Returns:
     f32[N], -sum_k y_k log p_k.
@@ -248,7 +249,8 @@ def interocular_error(points: Array, true: Array) -> Array:
     true: f32[N, P], the true points in the same unit, the eyes first.
 
   Returns:
-    f32[N], a fraction; not finite where the first two points are the same.
+    f32[N], a fraction; not finite where the first two points are the same. It
+    is a metric: its gradient is NaN where a point is exactly right.
 
   >>> true = jnp.array([[0.0, 0.0, 2.0, 0.0]])  # eyes at a distance of 2
   >>> print(interocular_error(true + 1.0, true))

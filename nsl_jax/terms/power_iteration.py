@@ -51,7 +51,7 @@ def adversarial_direction(
     iterations: power iterations.
 
   Returns:
-    f32[B, ...], rows of norm 1, constant.
+    f32[B, ...], constant; rows of norm 1, or 0 where the slope is.
   """
   direction = normalize(start)
   for probe in jax.random.split(key, iterations):
@@ -94,8 +94,8 @@ def exact_adversarial_direction(
   Fisher matrix of the prediction with respect to the image.
 
   Returns:
-    f32[B, ...], rows of norm 1, constant. The product is about as small as the
-    probability of all but the most likely class.
+    f32[B, ...], constant; rows of norm 1, or 0 where the product is, which is
+    about as small as the probability of all but the most likely class.
   """
   direction = normalize(start)
   for _ in range(iterations):
