@@ -14,7 +14,7 @@ from nsl_jax import errors
 from nsl_jax.benchmarks import startup, step, step_times, stopwatch
 from nsl_jax.commands import bench
 from nsl_jax.reports import tables
-from nsl_jax.training import assembly, kernels
+from nsl_jax.training import assembly, kernels, sharding
 
 _SETTING = stopwatch.Setting(2, 3, (8, 8, 1), 10, 1, 'float32', None)
 
@@ -97,14 +97,15 @@ class BenchTest(absltest.TestCase):
       self.assertLen(row['all'], 2)
 
   def test_every_row_can_be_built(self):
+    setting = _SETTING._replace(mesh=sharding.make(1))
     for words in step.ROWS.values():
       for word in words:
         if word.startswith('configs/'):
           self.assertEqual(
-            step.of_config(word, _SETTING, own_batch=False).setting.labeled, 2
+            step.of_config(word, setting, own_batch=False).setting.labeled, 2
           )
         else:
-          step.of_word(word, 'small_cnn', _SETTING, '').make(False)
+          step.of_word(word, 'small_cnn', setting, '').make(False)
 
   def test_either_kind_of_kernels(self):
     works = {'vat': step.Work(print, 'signed', _SETTING)}
