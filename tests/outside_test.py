@@ -353,6 +353,11 @@ class ObjectsTest(parameterized.TestCase):
       nsl_jax.load_config(file, as_values).to_dict(),
       nsl_jax.load_config(file, as_words).to_dict(),
     )
+    as_lists = as_values | {'optimizer.drop_steps': [3, 5]}
+    self.assertEqual(
+      nsl_jax.load_config(file, as_lists).to_dict(),
+      nsl_jax.load_config(file, as_words).to_dict(),
+    )
 
   @parameterized.parameters(
     lambda: lambda images, key: images, lambda: functools.partial(max)

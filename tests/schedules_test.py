@@ -255,6 +255,11 @@ class HoldTest(parameterized.TestCase):
 
 
 class LearningRateTest(absltest.TestCase):
+  def test_a_drop_is_at_a_step(self):
+    for wrong in 3.0, True, (3, 5.0), '3':
+      with self.assertRaisesRegex(errors.UserError, 'a step or a tuple of'):
+        schedules.decayed(drop_steps=wrong)
+
   def test_without_drop(self):
     rate = schedules.learning_rate(
       {'lr': 3e-4, 'drop_steps': 0, 'drop_factor': 0.2}

@@ -110,25 +110,29 @@ def read(table: pathlib.Path, root: pathlib.Path) -> list[tuple[str, str, str]]:
 
 
 def class_name(text: str) -> str:
-  """A name in the one Unicode form that all names of classes have here: macOS
-  writes an accent as a character of its own, which looks the same.
+  """A name in Unicode's composed form (NFC): macOS separates an accent from its
+  letter, and two names that look the same would be two classes.
   """
   return unicodedata.normalize('NFC', text)
 
 
+def real_path(path: pathlib.Path) -> pathlib.Path:
+  """The absolute path of a file without links to folders."""
+  return pathlib.Path(os.path.realpath(path.parent), path.name)
+
+
 def _inside(path: str, root: pathlib.Path) -> str:
   """A path of the table as `scan` finds it, if it is in the folder, perhaps by
-  another name of that; else the file's, without links to folders.
+  another name of that.
   """
   absolute = pathlib.Path(os.path.abspath(root / path))
-  real = pathlib.Path(os.path.realpath(absolute.parent), absolute.name)
   for file, folder in (
     (absolute, os.path.abspath(root)),
-    (real, os.path.realpath(root)),
+    (real_path(absolute), os.path.realpath(root)),
   ):
     if file.is_relative_to(folder):
       return file.relative_to(folder).as_posix()
-  return real.as_posix()
+  return path
 
 
 def _part_of(

@@ -67,7 +67,7 @@ def files_below(
 
   Hidden files and files that are not images, but for labels.csv, are counted in
   `skipped`; folders to `omit` are not entered, and files that are `listed` in
-  labels.csv left out.
+  labels.csv, as `labels_csv.real_path`, left out.
 
   Raises:
     errors.UserError: if a folder cannot be read.
@@ -90,7 +90,7 @@ def files_below(
     for name in sorted(names):
       if name == labels_csv.NAME and path == folder:
         continue
-      if path / name in listed or pathlib.Path(real, name) in listed:
+      if pathlib.Path(real, name) in listed:
         continue
       if name.startswith('.') or name in ('Thumbs.db', 'desktop.ini'):
         count('hidden files')
@@ -157,7 +157,7 @@ def scan(folder: str | os.PathLike) -> Listing:
     )
   else:
     listed_paths = set()
-  known = {root / path for path in listed_paths}
+  known = {labels_csv.real_path(root / path) for path in listed_paths}
   outside = [
     file.relative_to(root).as_posix()
     for file in files_below(root, skipped, folders.values(), known)
@@ -215,7 +215,8 @@ def scan_labeled(
       if part == 'test' or not test_only
     ]
     skipped['images that are not for testing'] = len(listed) - len(pairs)
-    others = files_below(folder, {}, listed={folder / path for path in inside})
+    known = {labels_csv.real_path(folder / path) for path in inside}
+    others = files_below(folder, {}, listed=known)
     first = next(others, None)
     if first is not None:
       name = first.relative_to(folder).as_posix()
