@@ -38,7 +38,7 @@ def get_config(arg=None):
       'name your folder of images, as configs/folder.py:dir=photos'
     )
   features = arg.dir.endswith('.npz')
-  config = common.base('npz' if features else 'folder', steps=arg.steps or -1)
+  config = common.base('npz' if features else 'folder', steps=-1)
   config.protocol = 'auto'
   config.data.update(
     dir=arg.dir,
@@ -61,4 +61,7 @@ def get_config(arg=None):
   config.eval.update(every_steps=-1, batch_norm='recomputed')
   config.log_every = -1
   config.checkpoint.every = -1
-  return common.finish(config, arg)
+  config = common.finish(config, arg)
+  if arg.steps and not arg.smoke:
+    config.steps = arg.steps  # other horizons stay open and follow from it
+  return config

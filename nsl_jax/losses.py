@@ -60,8 +60,8 @@ def kl_divergence(logits_p: Array, logits_q: Array) -> Array:
   """KL(p || q) of two rows of logits, both differentiable.
 
   Args:
-    logits_p: f32[N, K].
-    logits_q: f32[N, K].
+    logits_p: f32[N, K], finite.
+    logits_q: f32[N, K], finite.
 
   Returns:
     f32[N], sum_k p_k (log p_k - log q_k), exact down to p_k = 0.
@@ -78,7 +78,7 @@ def kl_divergence(logits_p: Array, logits_q: Array) -> Array:
 
 
 def entropy(logits: Array) -> Array:
-  """Entropy of the prediction in nats, f32[N] from f32[N, K].
+  """Entropy of the prediction in nats, f32[N] from finite logits f32[N, K].
 
   >>> logits = jnp.log(jnp.array([[0.7, 0.2, 0.1]]))
   >>> print(entropy(logits))

@@ -144,11 +144,13 @@ class CommandsTest(absltest.TestCase):
     results = json.loads((folder / 'run' / 'results.json').read_text())
     self.assertIn('3 damaged files', ' '.join(results['data_report']))
 
-    words = ('--workdir=run', '--images=photos/test')
+    same = 'photos/../photos/test'
+    words = ('--workdir=run', '--images', 'photos/test', same)
     out, err = called(
       predict.main, *words, '--out=all.csv', folder=folder, status=65
     )
     self.assertIn('1 of 81 files could not be read', err)
+    self.assertIn('81 images are named more than once', err)
     with open(folder / 'all.csv', encoding='utf-8', newline='') as file:
       lines = list(csv.DictReader(file))
     self.assertLen(lines, 81)

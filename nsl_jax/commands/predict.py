@@ -10,6 +10,7 @@ cannot be read (at most 127).
 """
 
 import argparse
+import os
 import pathlib
 import sys
 import time
@@ -106,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   if args.images[0].suffix == '.npz':
     _predict_arrays(args)
     return
-  paths = list(find_images(args.images, skipped))
+  found = list(find_images(args.images, skipped))
+  # One of each place: a folder may be given beside one that holds it.
+  paths = list({os.path.abspath(path): path for path in found}.values())
   if not paths:
     roots = ', '.join(map(str, args.images))
     raise errors.UserError(
@@ -122,7 +125,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   total, damaged, notes = tables.write(
     args.out, predictions, network.classes, network.facts.outputs
   )
-  for line in notes + listing.skipped_lines(skipped):
+  if len(paths) < len(found):
+    notes = [
+      f'{len(found) - len(paths):,} images are named more than once by '
+      '--images: each has one line',
+      *notes,
+    ]
+  for line in [*notes, *listing.skipped_lines(skipped)]:
     print(line, file=sys.stderr)
   rate = total / (time.perf_counter() - begun)
   print(

@@ -96,14 +96,16 @@ def reproduce(
     The path of the file.
 
   Raises:
-    errors.UserError: if the row has no command, cannot start at another seed,
-      or `ledger` is not a writable folder.
+    errors.UserError: if the row has no command, cannot start at this seed, or
+      `ledger` is not a writable folder.
   """
   if row.kind == 'cited':
     raise errors.UserError(
       f'row {row.id} is cited from another paper and cannot be run: '
       f'{row.method}, {row.model}'
     )
+  if first_seed < 0:
+    raise errors.UserError(f'--first_seed={first_seed}: must be at least 0')
   if first_seed and row.kind != 'run':
     raise errors.UserError(
       f'--first_seed={first_seed}: row {row.id} is a {row.kind}, which needs '

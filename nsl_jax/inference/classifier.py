@@ -30,6 +30,7 @@ from nsl_jax.training import checkpoint, config as config_lib, experiment, loop
 _CONFIG = 'configs/folder.py'
 _NAME = 'arrays'
 _SEEDS = 2**31 - 1
+_NAN_REMEDY = ': where that means no label, set unlabeled=numpy.nan'
 _LOOKED_AT, _LEAST = 1000, 50  # unlabeled rows that are predicted after a fit
 _NEARLY_ALL = 0.9
 
@@ -336,7 +337,7 @@ def _classes(
   labels = y[labeled]
   if labels.dtype.kind in 'fc':
     if not np.isfinite(labels).all():
-      raise ValueError('Input y contains NaN or infinity')
+      raise ValueError(f'Input y contains NaN or infinity{_NAN_REMEDY}')
     if (labels != np.floor(labels.real)).any():
       raise ValueError(
         'Unknown label type: continuous. y must be classes: whole numbers or '
@@ -344,7 +345,7 @@ def _classes(
       )
   try:
     if labels.dtype.kind == 'O' and any(map(_is_missing, labels)):
-      raise ValueError('Input y contains NaN')
+      raise ValueError(f'Input y contains NaN{_NAN_REMEDY}')
     classes, codes = np.unique(labels, return_inverse=True)
     numbers = all(isinstance(label, (int, float)) for label in classes)
     if classes.dtype == object and numbers:

@@ -183,6 +183,10 @@ class Predictor:
       if inputs.dtype.kind in 'OUS' and inputs.ndim == 1:
         inputs = inputs.tolist()
     if not isinstance(inputs, np.ndarray):
+      if not isinstance(inputs, Iterable):
+        raise errors.UserError(
+          f'inputs={inputs!r} are neither arrays, nor paths, nor pictures'
+        )
       inputs = list(inputs)
       if not inputs:
         kind = np.float32 if self.facts.of_features else np.uint8

@@ -106,6 +106,8 @@ def build(config: Mapping[str, Any], components: Components) -> Method:
   Raises:
     errors.UserError: for an unknown method or unknown fields.
   """
+  if 'name' not in config:
+    raise errors.UserError("the method has no 'name', such as 'supervised'")
   name = config['name']
   options = {k: v for k, v in config.items() if k != 'name'}
   make = find(name)

@@ -128,8 +128,12 @@ def load(
   names = [pair for pair in overrides if is_name(pair[0])]
   for field, text in names:
     _replace_part(config, field, text)
-  for field, _ in overrides:  # whose ramps must not depend on their order
+  # Ramps must not depend on the order of the overrides, nor, where all horizons
+  # follow from the steps, on the argument that an override replaces.
+  for field, text in overrides:
     _add_term(config, field.rpartition('.')[0])
+    if field == 'steps' and config.full_steps == config_options.OPEN:
+      config.steps = convert('config.steps', text, config.steps)
   config_options.complete(config)
   for field, text in overrides:
     if (field, text) not in names:

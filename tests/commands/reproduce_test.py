@@ -99,6 +99,7 @@ class ReproduceTest(absltest.TestCase):
     for row_id, first_seed, message in (
       ('DN-T1-c-pi-1000', 0, 'cannot be run'),
       ('NS-F2', 1, 'NS-F2 is a figure'),
+      ('DIG-2', -1, 'first_seed=-1: must be at least 0'),
     ):
       with self.assertRaisesRegex(errors.UserError, message):
         reproduce.reproduce(

@@ -168,6 +168,7 @@ class RunTest(parameterized.TestCase):
     (np.zeros((2, 12, 12, 1), np.uint8), '12x12x1, but the network'),
     (np.zeros((2, 5), np.float32), '5 features, but the network'),
     (['gone.png'], 'input 0 (gone.png) cannot be read'),
+    (5, 'inputs=5 are neither arrays, nor paths'),
   )
   def test_wrong_inputs(self, inputs, words):
     with self.assertRaises(errors.UserError) as caught:

@@ -356,6 +356,7 @@ class EveryMethodTest(parameterized.TestCase):
 
 class BuildTest(parameterized.TestCase):
   @parameterized.parameters(
+    ({}, "the method has no 'name'"),
     (dict(name='ns3', terms={}), "unknown method 'ns3': did you mean 'ns3l'"),
     (dict(name='supervised'), "method 'supervised': .*missing.*'terms'"),
     (

@@ -10,6 +10,7 @@ from nsl_jax.training import (
   config as config_lib,
   config_checks,
   pipeline,
+  run_warnings,
 )
 
 
@@ -57,6 +58,21 @@ class ResolveTest(parameterized.TestCase):
     found, _ = automatic.resolve(reduced, source((8, 8), 100))
     lengths = found.steps, found.scheduled_steps, found.full_steps
     self.assertEqual(lengths, (60, 60, 2000))
+
+  @parameterized.parameters('', ',terms=ns3l', ',method=vat,terms=ns3l+entropy')
+  def test_steps_by_either_option(self, arguments):
+    data = source((8, 8), 100)
+    argument, both, option = (
+      automatic.resolve(config(f'{arguments}{text}', overrides), data)[0]
+      for text, overrides in (
+        (',steps=80', []),
+        (',steps=60', [('steps', '80')]),
+        ('', [('steps', '80')]),
+      )
+    )
+    self.assertEqual(argument.to_dict(), both.to_dict())
+    self.assertEqual(argument.to_dict(), option.to_dict())
+    self.assertEmpty(list(run_warnings.of_horizons(argument)))
 
   @parameterized.parameters('', ',method=l2i')
   def test_batches_of_learning_to_impute(self, arguments):

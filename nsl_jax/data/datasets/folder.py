@@ -1,5 +1,6 @@
 """A user's own images: a folder of them, some with labels."""
 
+import collections
 import pathlib
 import statistics
 from collections.abc import Sequence
@@ -279,6 +280,15 @@ def _report(
         'says'
       )
   counts = np.bincount(labeled, minlength=len(content.classes))
+  alike = collections.defaultdict(list)
+  for name in content.classes:
+    alike[name.casefold()].append(name)
+  lines += [
+    f'{" and ".join(names)} are {len(names)} classes, whose names differ in '
+    'case only'
+    for names in alike.values()
+    if len(names) > 1
+  ]
   single = [content.classes[k] for k in np.flatnonzero(counts == 1)]
   if single:
     lines.append(

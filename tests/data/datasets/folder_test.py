@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 from unittest import mock
 
@@ -67,6 +68,17 @@ class FolderTest(parameterized.TestCase):
     self.assertIn('12x12 color', report)
     self.assertIn('1 files that are not images', report)
     self.assertIn('single labeled image of class cat, dog, owl', report)
+
+  def test_classes_that_differ_in_case_only(self):
+    self.make()
+    self.assertNotIn('case only', '\n'.join(self.load().report))
+    kept = self.photos / 'labelled'
+    shutil.copytree(kept / 'cat', kept / 'Cat')
+    if (kept / 'Cat').samefile(kept / 'cat'):
+      self.skipTest('the file system does not tell them apart')
+    for at, path in enumerate((kept / 'Cat').iterdir()):
+      Image.new('RGB', (12, 12), (at, 9, 9)).save(path)
+    self.assertIn('Cat and cat are 2 classes', '\n'.join(self.load().report))
 
   def test_decoded_once_until_something_changes(self):
     self.make()
