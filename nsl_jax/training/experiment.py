@@ -353,6 +353,24 @@ def _warnings(
   return lines
 
 
+def _trace(
+  config: ml_collections.ConfigDict, parts: assembly.Parts, seed: int
+) -> None:
+  """Traces the first call, so that what a method or a term refuses is refused
+  before anything is written. jax keeps the trace for the call itself.
+  """
+  split = pipeline.split_of(config, parts.source, seed)
+  first = next(parts.plan.calls(0))
+  rows = feed.rows_at(
+    pipeline.index_iterators(config, split, seed),
+    first,
+    parts.mesh,
+    _streamed_images(parts),
+  )
+  state = jax.eval_shape(parts.method.init, jax.random.key(seed))
+  jax.eval_shape(parts.chunk, state, assembly.data_of(parts, split), rows)
+
+
 def _copies(
   source: sources.Source, rows: Mapping[str, np.ndarray]
 ) -> list[str]:
@@ -437,6 +455,8 @@ def _run(
   if printed:
     for line in warnings:
       print(f'warning: {line}', file=sys.stderr)
+  if not mesh_lib.process_max((workdir / 'config.json').exists()):
+    _trace(config, parts, config.seed)
   if not files.in_bucket(workdir):  # where taking the lock tries to write
     files.make_folder(workdir, '--workdir')
   mesh_lib.check_same(

@@ -268,6 +268,30 @@ class ExperimentTest(DigitsRunTestCase):
       experiment.run(config, self.folder / 'w')
     self.assertFalse((self.folder / 'w').exists())
 
+  @parameterized.parameters(
+    ({'method.terms.fairness.weight': 0.1}, 'fairness needs a method that'),
+    ({'method.name': 'dnll', 'method.count': 10}, 'count=10 negative labels'),
+  )
+  def test_what_a_step_refuses_makes_no_folder(self, changes, message):
+    config = config_lib.load('configs/digits_ns3l.py:smoke=true', changes)
+    with self.assertRaisesRegex(errors.UserError, message):
+      experiment.run(config, self.folder / 'w')
+    self.assertFalse((self.folder / 'w').exists())
+
+  def test_a_step_is_traced_once(self):
+    steps = []
+    one_step = train_step.one_step
+
+    def noted(*given):
+      steps.append(absltest.mock.Mock(wraps=one_step(*given)))
+      return steps[-1]
+
+    with absltest.mock.patch.object(train_step, 'one_step', noted):
+      # A rate that no other test has, whose program would be shared.
+      experiment.run(_config(**{'optimizer.lr': 0.0123}), self.folder / 'w')
+    (step,) = steps
+    self.assertEqual(step.call_count, 1)
+
   def tools_of(self, image_shape, fitted, **changes):
     """What a config's method is built from."""
     config = _config(**changes)
