@@ -368,6 +368,8 @@ def _trace(
     _streamed_images(parts),
   )
   state = jax.eval_shape(parts.method.init, jax.random.key(seed))
+  placed = mesh_lib.replicated_sharding(parts.mesh)
+  state = jax.tree.map(lambda leaf: leaf.update(sharding=placed), state)
   jax.eval_shape(parts.chunk, state, assembly.data_of(parts, split), rows)
 
 
