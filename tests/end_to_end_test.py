@@ -16,7 +16,7 @@ from repository import ROOT
 from nsl_jax import main
 from nsl_jax.data import split_file
 from nsl_jax.reports import tables
-from nsl_jax.training import metrics_log
+from nsl_jax.training import config as config_lib, metrics_log
 
 _STEPS = ('--config.steps=10', '--config.eval.every_steps=5')
 # The config itself with a smaller network, as a user would write it.
@@ -31,7 +31,6 @@ def get_config(arg=None):
   return config
 """
 _DENSE = "dict(name='mlp', hidden=8, layers=1)"
-_FOUR_STAGES = "dict(name='wide_resnet', width=1, depth=10, stages=4)"
 
 
 def _pictures(
@@ -284,13 +283,13 @@ class Stl10Test(_RunTest):
       *_STEPS,
       '--config.batch.labeled=2',
       '--config.batch.unlabeled=2',
-      model=_FOUR_STAGES,
     )
 
   def test_results(self):
     self.check_results('median_last_20', 100 * 1024)
     self.assertEqual(self.results['data_note'], '')
-    self.assertEqual(self.results['config']['model']['stages'], 4)
+    whole = config_lib.load('configs/stl10_mixmatch_ns3l.py')
+    self.assertEqual(whole.model.stages, 4)
 
   def test_split(self):
     self.check_split(200, 0, 245)

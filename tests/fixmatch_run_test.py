@@ -47,6 +47,7 @@ class RunTest(parameterized.TestCase):
       data__imbalance_unlabeled=1,
       data__unknown_classes='3,7',
       data__validation=80,
+      model__name='mlp',
     )
     result = experiment.run(config, self.folder, verbose=False)
     (report,) = result['reports']

@@ -122,7 +122,7 @@ class CommandsTest(absltest.TestCase):
     train = (
       '--config=configs/folder.py:dir=photos,steps=30,size=16',
       '--workdir=run',
-      '--config.model.name=small_cnn',
+      '--config.model.name=mlp',
       '--config.eval.every_steps=10',
       '--config.kernels=default',
       '--config.devices=1',

@@ -275,7 +275,7 @@ class Predictor:
       except MemoryError:
         return 'too large for the memory'
 
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with futures.ThreadPoolExecutor(resize.num_threads()) as pool:
       ahead: list[tuple[list[str], list[futures.Future]]] = []
       size = 0  # of the first batch, which is the largest
       for some in _in_batches(paths, _BATCH):

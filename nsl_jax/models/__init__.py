@@ -1,5 +1,6 @@
 """Networks by name, each a pair of pure functions."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -168,9 +169,12 @@ def _outputs(result: Any) -> Outputs:
 def _as_functions(module: nn.Module) -> Model:
   """Splits the variables of a Linen module into parameters and statistics."""
 
+  @functools.partial(jax.jit, static_argnums=1)  # traced once for all callers
+  def variables_of(key: Key, image_shape: tuple[int, int, int]) -> Any:
+    return module.init(key, jnp.zeros((1, *image_shape)), train=False)
+
   def init(key: Key, image_shape: tuple[int, int, int]) -> tuple[Params, Stats]:
-    images = jnp.zeros((1, *image_shape))
-    variables = jax.jit(lambda key: module.init(key, images, train=False))(key)
+    variables = variables_of(key, image_shape)
     return variables['params'], variables.get('batch_stats', {})
 
   still = module

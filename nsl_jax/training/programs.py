@@ -22,6 +22,17 @@ _NOT_IN_PROGRAMS = {
   ('row',),
   ('seed',),
   ('seeds',),
+  ('protocol',),
+  ('log_every',),
+  ('steps_per_call',),  # each number of steps is compiled at its first call
+  # Horizons are fields of their own.
+  ('steps',),
+  ('full_steps',),
+  ('scheduled_steps',),
+  ('eval', 'every_steps'),
+  ('eval', 'batch'),
+  ('checkpoint', 'every'),
+  ('checkpoint', 'keep'),
   *(('data', name) for name in ('name', 'dir', 'labeled', 'validation')),
 }
 # `module:name`, or `package.module` of a part that may be defined anew.

@@ -25,6 +25,7 @@ def of_digits(steps):
   return config_lib.load('configs/digits_ns3l.py', [
     ('steps', str(steps)), ('eval.every_steps', '10'), ('log_every', '10'),
     ('data.limit', '200'), ('data.validation', '20'), ('devices', '1'),
+    ('model.name', 'mlp'), ('model.hidden', '16'),
   ])  # fmt: skip
 
 
@@ -34,7 +35,7 @@ class OtherRunsTest(parameterized.TestCase):
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def test_streamed_images_give_the_same_numbers(self):
-    photos = folders.make(self.root / 'photos', size=(600, 600), unlabeled=3)
+    photos = folders.make(self.root / 'photos', size=(300, 300), unlabeled=3)
     lines = {}
     for name, more in (
       ('device', ()),
@@ -148,10 +149,10 @@ class OtherRunsTest(parameterized.TestCase):
     tfds_fixtures.write(
       self.root / 'data', 'mnist', {'train': pair, 'test': pair}, 10
     )
-    config = config_lib.load('configs/mnist_points.py', [
+    config = config_lib.load('configs/mnist_points.py:host=sl,variant=none', [
       ('steps', '2'), ('eval.every_steps', '2'), ('data.labeled', '50'),
       ('data.validation', '20'), ('devices', '1'), ('protocol', 'last'),
-      ('batch.labeled', '8'), ('batch.unlabeled', '8'), ('batch.holdout', '8'),
+      ('batch.labeled', '8'), ('model.name', 'mlp'), ('model.hidden', '8'),
       ('data.dir', str(self.root / 'data')),
     ])  # fmt: skip
     image = sources.load('mnist_points', self.root / 'data').test.images[0]

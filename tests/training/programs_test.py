@@ -24,7 +24,10 @@ class SharedTest(temporary.FolderTestCase):
 
   def test_a_second_run_compiles_no_step(self):
     first = prepared()
-    second = prepared(**{'seed': 3, 'data.labeled': 20, 'row': 'DIG-1'})
+    second = prepared(
+      **{'seed': 3, 'data.labeled': 20, 'row': 'DIG-1'},
+      **{'steps': 9, 'eval.every_steps': 3, 'log_every': 2},
+    )
     self.assertIs(first.chunk, second.chunk)
     self.assertIs(first.method, second.method)
     self.assertIs(first.evaluate, second.evaluate)
@@ -49,7 +52,7 @@ class SharedTest(temporary.FolderTestCase):
     {'data.augment': ''},
     {'method.weight': 0.25},
     {'eval.batch_norm': 'running'},
-    {'steps': 10},
+    {'method.ramp_steps': 3},
   )
   def test_another_config_has_its_own(self, **changes):
     self.assertIsNot(prepared().chunk, prepared(**changes).chunk)
