@@ -52,6 +52,14 @@ def refuse_address(
     )
 
 
+def described(value: object) -> str:
+  """What a function returned, in words: `float32[4, 10]`, or its type."""
+  dtype, shape = (getattr(value, name, None) for name in ('dtype', 'shape'))
+  if dtype is None or shape is None:
+    return str(value) if value is None else type(value).__name__
+  return f'{dtype}{list(shape)}'
+
+
 def shown(items: Sequence[object], most: int = 5) -> str:
   """The first items in words, and how many more there are."""
   num_omitted = len(items) - most

@@ -1,8 +1,9 @@
 """Parts of a run as Python objects: the names that a config stores for them.
 
 A part defined outside of the package is `module:name`, where the name is at the
-top of the module. `__main__` is a notebook or a script, whose parts another
-process does not have: their source is stored with the run.
+top of the module. Their source is stored with the run: `__main__` is a notebook
+or a script, whose parts another process does not have, and a module may change
+before its run is resumed or loaded.
 """
 
 import ast
@@ -10,13 +11,19 @@ import inspect
 import linecache
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nsl_jax import errors
 
 MAIN = '__main__'
-_IN_MAIN = re.compile(rf'(?<![\w.]){MAIN}:(\w+)')
+_PACKAGE = __name__.partition('.')[0]
+_NAME = r'[^\W\d]\w*'
+# `module:name` in a list, or the `package.module` of a whole method or term.
+_OUTSIDE = re.compile(
+  rf'(?<![\w.])({_NAME}(?:\.{_NAME})*:{_NAME})|^({_NAME}(?:\.{_NAME})+)$'
+)
 
 
 def name_of(part: Any) -> str:
@@ -57,29 +64,55 @@ def find(name: str, kind: str) -> Any:
 
 
 def sources(texts: Iterable[str]) -> dict[str, str]:
-  """Source of each part of `__main__` that is named in the texts, by name; ''
-  where Python does not know it.
+  """Source of each part from outside of the package that is named in the texts,
+  by its name, without `__main__:` and with `/` for dots, which configs forbid;
+  '' where Python does not know it.
+
+  The source of a part is its own, and not of what it calls.
   """
-  names = {name for text in texts for name in _IN_MAIN.findall(text)}
-  return {name: _source(find(f'{MAIN}:{name}', 'part')) for name in names}
+  names = {
+    name
+    for text in texts
+    for pair in _OUTSIDE.findall(text)
+    for name in pair
+    if name and name.partition('.')[0] != _PACKAGE
+  }
+  return {
+    name.removeprefix(f'{MAIN}:').replace('.', '/'): _source_now(name)
+    for name in sorted(names)
+  }
+
+
+def _source_now(name: str) -> str:
+  if ':' in name:
+    return _source(find(name, 'part'))
+  return _source(errors.import_module(name, 'part'))
 
 
 def check_sources(stored: Mapping[str, str]) -> None:
-  """Checks that the parts of a run in `__main__` are those that it has now.
+  """Checks that the parts of a run are those that there are now; warns of a
+  part of a module with another source.
 
   Args:
     stored: `sources` of the run.
 
   Raises:
-    errors.UserError: if one is missing, or has another source.
+    errors.UserError: if one is missing, or one of `__main__` has another
+      source.
   """
   for name, source in stored.items():
-    now = _source(find(f'{MAIN}:{name}', 'part'))
-    if now != source and now and source:
-      raise errors.UserError(
-        f'{name} is defined otherwise than when the run was trained: define '
-        'it as in the config.json of the run, under objects'
-      )
+    in_main = ':' not in name and '/' not in name
+    name = name.replace('/', '.')
+    now = _source_now(f'{MAIN}:{name}' if in_main else name)
+    if now == source or not now or not source:
+      continue
+    text = (
+      f'{name} is defined otherwise than when the run was trained: define it '
+      'as in the config.json of the run, under objects'
+    )
+    if in_main:
+      raise errors.UserError(text)
+    warnings.warn(f'{text}, or predictions may be others', stacklevel=2)
 
 
 def _source(part: Any) -> str:

@@ -270,6 +270,113 @@ class OutsideTest(parameterized.TestCase):
     self.assertNotIn('\n', str(e.exception))
 
 
+# A mistake in each part.
+WRONG = """
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from nsl_jax import compose, methods
+
+
+def by_class():
+  return lambda inputs, batch, key: inputs.logits_u
+
+
+def first_rows():
+  return lambda inputs, batch, key: inputs.logits_u.max(-1)[:3]
+
+
+def whole_numbers():
+  return lambda inputs, batch, key: inputs.logits_u.argmax(-1)
+
+
+def nothing():
+  return lambda inputs, batch, key: None
+
+
+def weighs_itself(*, weight: float = 2.0):
+  return lambda inputs, batch, key: weight * inputs.logits_u.max(-1)
+
+
+def other_rows(images, key):
+  return images[::2]
+
+
+def no_images(images, key):
+  return None
+
+
+class OneMore(nn.Module):
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, images, train=False):
+    return nn.Dense(self.num_classes + 1)(images.reshape(len(images), -1))
+
+
+class Whole(nn.Module):
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, images, train=False):
+    logits = nn.Dense(self.num_classes)(images.reshape(len(images), -1))
+    return logits.astype(jnp.int32)
+
+
+class NoTrain(nn.Module):
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, images):
+    return nn.Dense(self.num_classes)(images.reshape(len(images), -1))
+
+
+class Fixed(nn.Module):
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, images, train=False):
+    return images.reshape(len(images), -1)[:, :self.num_classes]
+
+
+def _of(change):
+  def make(components, *, terms):
+    base = methods.supervised_loss(components)
+
+    def loss(params, state, batch, key):
+      return change(*base(params, state, batch, key))
+
+    return compose.SingleNetworkMethod(loss)
+
+  return make
+
+
+def no_terms(components, *, terms):
+  return _of(lambda value, aux: (value, aux))(components, terms=terms)
+
+
+def no_aux(components, *, terms):
+  return _of(lambda value, aux: value)(components, terms=terms)
+
+
+def vector(components, *, terms):
+  return _of(lambda value, aux: (value[None], aux))(components, terms=terms)
+
+
+def vector_metric(components, *, terms):
+  change = lambda value, aux: (
+    value, aux._replace(metrics={'odd': jnp.zeros(3)}))
+  return _of(change)(components, terms=terms)
+
+
+def number_metric(components, *, terms):
+  change = lambda value, aux: (
+    value, aux._replace(metrics={'odd': 0.5}))
+  return _of(change)(components, terms=terms)
+"""
+
+
 def _define(test, text):
   """Runs a cell of a notebook, whose module is `__main__`."""
   main = vars(sys.modules['__main__'])
@@ -438,6 +545,113 @@ class ObjectsTest(parameterized.TestCase):
         nsl_jax.load(folder)
       with self.assertRaisesRegex(errors.UserError, "the network 'Linear' is"):
         nsl_jax.run(config, folder, source, verbose=False)
+
+  @parameterized.parameters(
+    (
+      'term',
+      'by_class',
+      r"term 'own' returns float32\[6, 3\]: return the loss",
+    ),
+    ('term', 'first_rows', r"'own' returns float32\[3\]: .* float32\[6\], or"),
+    ('term', 'whole_numbers', r"'own' returns int32\[6\]"),
+    ('term', 'nothing', "'own' returns None"),
+    ('term', 'weighs_itself', "'own' has an option weight, which is one of"),
+    (
+      'view',
+      'other_rows',
+      r'other_rows returns float32\[\d, 8, 8, 1\]: return',
+    ),
+    ('view', 'no_images', 'no_images returns None: return images'),
+    (
+      'model',
+      'OneMore',
+      r'OneMore returns float32\[\d+, 4\] for \d+ images and',
+    ),
+    ('model', 'Whole', r'Whole returns int32\[\d+, 3\]'),
+    ('model', 'NoTrain', 'NoTrain is called as .* no argument train'),
+    ('model', 'Fixed', 'Fixed has no parameters'),
+    (
+      'method',
+      'no_aux',
+      r'loss of the method returns float32\[\]: return .*Aux',
+    ),
+    ('method', 'vector', r'the loss of the method is float32\[1\]: return its'),
+    (
+      'method',
+      'vector_metric',
+      r'metric odd has the shape \(3,\): give its mean',
+    ),
+    ('both', 'no_terms', 'no_terms does not use the terms own: add them'),
+  )
+  def test_a_wrong_part_is_named_before_anything_is_written(
+    self, kind, name, message
+  ):
+    cell = _define(self, CELL + WRONG)
+    part = getattr(cell, name)
+    changes = {
+      'term': {'method.terms.own.module': part},
+      'view': {'data.augment': [part]},
+      'model': {'model.name': part},
+      'method': {'method.name': part},
+      'both': {'method.name': part, 'method.terms.own.module': cell.sure},
+    }[kind]
+    own = {
+      k: v
+      for k, v in _overrides(cell).items()
+      if not k.startswith(('method.', 'model.scale'))
+    }
+    own |= {'method.name': 'supervised', 'model.name': cell.Linear}
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    with self.assertRaisesRegex(errors.UserError, message):
+      nsl_jax.run(
+        nsl_jax.load_config('configs/digits_ns3l.py', {**own, **changes}),
+        folder / 'run',
+        _digits(),
+        verbose=False,
+      )
+    self.assertEmpty(list(folder.iterdir()))
+
+  def test_a_metric_may_be_a_number(self):
+    cell = _define(self, CELL + WRONG)
+    own = {
+      k: v for k, v in _overrides(cell).items() if not k.startswith('method.')
+    }
+    own['method.name'] = cell.number_metric
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    config = nsl_jax.load_config('configs/digits_ns3l.py', own)
+    nsl_jax.run(config, folder, _digits(), verbose=False)
+    lines = metrics_log.read(folder / 'seed_0' / 'metrics.jsonl')
+    self.assertEqual([x['odd'] for x in lines if x['kind'] == 'train'], [0.5])
+
+  def test_a_part_of_a_module_that_has_changed(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    module = types.ModuleType('changing_parts')
+    self.enterContext(mock.patch.dict(sys.modules, changing_parts=module))
+    cell = _define(self, CELL)
+    sources_of = {'Linear': 'first'}
+    self.enterContext(
+      mock.patch.object(
+        references, '_source', lambda part: sources_of[part.__name__]
+      )
+    )
+    module.Linear = cell.Linear
+    own = {
+      k: v for k, v in _overrides(cell).items() if not k.startswith('method.')
+    }
+    own |= {'model.name': 'changing_parts:Linear', 'data.augment': ''}
+    config = nsl_jax.load_config('configs/digits_ns3l.py', own)
+    results = nsl_jax.run(config, folder / 'run', _digits(), verbose=False)
+    self.assertEqual(
+      results['config']['objects'], {'changing_parts:Linear': 'first'}
+    )
+    nsl_jax.load(folder / 'run')
+    sources_of['Linear'] = 'second'
+    with self.assertWarnsRegex(UserWarning, 'changing_parts:Linear is defined'):
+      nsl_jax.load(folder / 'run')
+    with self.assertRaisesRegex(
+      errors.UserError, 'another definition of chang'
+    ):
+      nsl_jax.run(config, folder / 'run', _digits(), verbose=False)
 
   def test_a_classifier_of_objects(self):
     cell = _define(self, CELL)

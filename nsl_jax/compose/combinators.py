@@ -99,14 +99,44 @@ def _plus(
         'term another name'
       )
     rows = term(inputs, batch, key)
-    if isinstance(rows, tuple):
+    if isinstance(rows, tuple) and len(rows) == 2:
       rows, stats = rows
       inputs = inputs._replace(stats=stats)
+    _check_rows(name, rows, inputs.logits_u.shape[0])
     metrics[name] = rows.mean()  # over its rows, whatever the normalizer
     metrics[f'{name}_weight'] = jnp.asarray(weight(state.step))
     share = rows if rows.ndim == 0 else rows.sum() / inputs.normalizer
     value = value + metrics[f'{name}_weight'] * share
   return value, aux._replace(metrics=metrics, stats=inputs.stats)
+
+
+def _check_rows(name: str, rows: Any, count: int) -> None:
+  """Refuses what is no loss of the rows: a mean would be taken of it."""
+  if (
+    not isinstance(rows, jax.Array)
+    or rows.shape not in ((), (count,))
+    or not jnp.issubdtype(rows.dtype, jnp.floating)
+  ):
+    raise errors.UserError(
+      f'the term {name!r} returns {errors.described(rows)}: return the loss of '
+      f'each row, float32[{count}], or their mean, float32[]'
+    )
+
+
+def _check_loss(result: Any) -> None:
+  """Refuses what `loss_step` cannot take a gradient of."""
+  aux = result[1] if isinstance(result, tuple) and len(result) == 2 else None
+  if not isinstance(aux, Aux):
+    raise errors.UserError(
+      f'the loss of the method returns {errors.described(result)}: return '
+      '(float32[], Aux)'
+    )
+  value = result[0]
+  if not isinstance(value, jax.Array) or value.shape:
+    raise errors.UserError(
+      f'the loss of the method is {errors.described(value)}: return its mean, '
+      'float32[], and an Aux'
+    )
 
 
 def loss_step(
@@ -119,7 +149,9 @@ def loss_step(
   """One optimizer step on the loss; also returns the views in its `Aux`."""
 
   def value_and_aux(params: Params) -> tuple[Array, Any]:
-    value, aux = loss(params, state, batch, key)
+    result = loss(params, state, batch, key)
+    _check_loss(result)
+    value, aux = result
     return value, (aux.stats, aux.slots, aux.metrics, aux.views)
 
   grad = jax.value_and_grad(value_and_aux, has_aux=True)

@@ -377,7 +377,22 @@ OPERATIONS: dict[str, Operation] = {
 def _of_function(module: str, name: str) -> Operation:
   """A function `(images f32[B, H, W, C], key) -> images` of another package."""
   function = references.find(f'{module}:{name}', 'augmentation')
-  return Operation(f'{module}:{name}', lambda *_: function, moves=True)
+
+  def checked(images: Array, key: Key) -> Array:
+    found = function(images, key)
+    if (
+      not isinstance(found, jax.Array)
+      or found.shape != images.shape
+      or not jnp.issubdtype(found.dtype, jnp.floating)
+    ):
+      raise errors.UserError(
+        f'the augmentation {module}:{name} returns {errors.described(found)}: '
+        'return images of the shape that it is given, '
+        f'float32{list(images.shape)}, row by row'
+      )
+    return found
+
+  return Operation(f'{module}:{name}', lambda *_: checked, moves=True)
 
 
 def _parse(

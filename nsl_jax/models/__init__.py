@@ -149,7 +149,7 @@ def build(
       raise errors.UserError(
         f'{name} returns {type(module).__name__} and not a Linen module'
       )
-    return _as_functions(module)
+    return _as_functions(module, name, num_classes)
 
   model = make(num_classes)
   if not init_from:
@@ -159,15 +159,40 @@ def build(
   )
 
 
-def _outputs(result: Any) -> Outputs:
-  """`Outputs` of a network, also of one that returns logits only."""
-  if isinstance(result, Outputs):
-    return result
-  return Outputs(result, features=result, consistency=result)
+def _outputs(result: Any, name: str, wanted: tuple[int, int]) -> Outputs:
+  """`Outputs` of a network, also of one that returns logits only.
+
+  Raises:
+    errors.UserError: if the logits are not floating-point numbers of the shape
+      `wanted`.
+  """
+  if not isinstance(result, Outputs):
+    result = Outputs(result, features=result, consistency=result)
+  outputs: Outputs = result
+  logits = outputs.logits
+  if (
+    not isinstance(logits, jax.Array)
+    or logits.shape != wanted
+    or not jnp.issubdtype(logits.dtype, jnp.floating)
+  ):
+    raise errors.UserError(
+      f'the network {name} returns {errors.described(logits)} for {wanted[0]} '
+      f'images and num_classes={wanted[1]}: return logits '
+      f'float32{list(wanted)}, or Outputs'
+    )
+  return outputs
 
 
-def _as_functions(module: nn.Module) -> Model:
+def _as_functions(module: nn.Module, name: str, num_classes: int) -> Model:
   """Splits the variables of a Linen module into parameters and statistics."""
+  call = inspect.signature(type(module).__call__).parameters
+  if 'train' not in call and not any(
+    one.kind is inspect.Parameter.VAR_KEYWORD for one in call.values()
+  ):
+    raise errors.UserError(
+      f'the network {name} is called as (images, train=...): its __call__ has '
+      'no argument train'
+    )
 
   @functools.partial(jax.jit, static_argnums=1)  # traced once for all callers
   def variables_of(key: Key, image_shape: tuple[int, int, int]) -> Any:
@@ -175,7 +200,12 @@ def _as_functions(module: nn.Module) -> Model:
 
   def init(key: Key, image_shape: tuple[int, int, int]) -> tuple[Params, Stats]:
     variables = variables_of(key, image_shape)
+    if 'params' not in variables:
+      raise errors.UserError(f'the network {name} has no parameters')
     return variables['params'], variables.get('batch_stats', {})
+
+  def outputs_of(result: Any, images: Array) -> Outputs:
+    return _outputs(result, name, (images.shape[0], num_classes))
 
   still = module
   if hasattr(module, 'dropout'):
@@ -192,7 +222,7 @@ def _as_functions(module: nn.Module) -> Model:
     variables = {'params': params, 'batch_stats': stats}
     if not train:
       result: Any = module.apply(variables, images, train=False)
-      return _outputs(result), stats
+      return outputs_of(result, images), stats
     result, updated = (still if key is None else module).apply(
       variables,
       images,
@@ -200,6 +230,6 @@ def _as_functions(module: nn.Module) -> Model:
       mutable=['batch_stats'],
       rngs=None if key is None else {'dropout': key},
     )
-    return _outputs(result), updated.get('batch_stats', {})
+    return outputs_of(result, images), updated.get('batch_stats', {})
 
   return Model(init, apply)

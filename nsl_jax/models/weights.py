@@ -8,6 +8,7 @@ one the first batches of a run replace them, with 10,000 they move slowly.
 """
 
 import functools
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -73,6 +74,15 @@ def read(path: str | files.Path) -> tuple[Params, Stats]:
       f'{path}: cannot be read ({error.strerror or error})'
     ) from error
   return _read_file(str(path), content)
+
+
+def sha256(path: str | files.Path) -> str:
+  """Hash of names, shapes and values of the weights that `read` reads."""
+  digest = hashlib.sha256()
+  for leaf, value in jax.tree_util.tree_leaves_with_path(read(path)):
+    digest.update(f'{_name(leaf)} {value.dtype} {value.shape} '.encode())
+    digest.update(np.ascontiguousarray(value).tobytes())
+  return digest.hexdigest()
 
 
 def _read_file(path: str, content: bytes) -> tuple[Params, Stats]:

@@ -79,6 +79,12 @@ def from_config(
     source = fields.get('module') or name
     fields = {**find(source).DEFAULTS, **fields}
     of_weight = options.of(schedules.ramped)
+    taken = of_weight.keys() & options.of(find(source).build)
+    if taken:
+      raise errors.UserError(
+        f'the term {name!r} has an option {min(taken)}, which is one of every '
+        'term: give it another name'
+      )
     weight = schedules.ramped(
       **{k: v for k, v in fields.items() if k in of_weight}
     )

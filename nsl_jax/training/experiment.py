@@ -22,10 +22,12 @@ from nsl_jax.data import (
   split_file,
   splits,
 )
+from nsl_jax.models import weights
 from nsl_jax.training import (
   assembly,
   automatic,
   checkpoint,
+  config_options,
   evaluate,
   feed,
   lock,
@@ -353,6 +355,14 @@ def _warnings(
   return lines
 
 
+def _names_of_parts(config: ml_collections.ConfigDict) -> Iterator[str]:
+  """The words of a config that may name a part from outside."""
+  yield from (config.model.name, config.data.augment, config.data.strong)
+  fields = traverse_util.flatten_dict(config.method.to_dict())
+  for path, value in fields.items():
+    yield from (word for word in (*path, value) if isinstance(word, str))
+
+
 def _trace(
   config: ml_collections.ConfigDict, parts: assembly.Parts, seed: int
 ) -> None:
@@ -370,7 +380,21 @@ def _trace(
   state = jax.eval_shape(parts.method.init, jax.random.key(seed))
   placed = mesh_lib.replicated_sharding(parts.mesh)
   state = jax.tree.map(lambda leaf: leaf.update(sharding=placed), state)
-  jax.eval_shape(parts.chunk, state, assembly.data_of(parts, split), rows)
+  _, metrics = jax.eval_shape(
+    parts.chunk, state, assembly.data_of(parts, split), rows
+  )
+  terms = config_options.learner_of(config.method).get('terms', {})
+  unused = [
+    name
+    for name in terms
+    if not any(metric.endswith(f'{name}_weight') for metric in metrics)
+  ]
+  if unused:
+    raise errors.UserError(
+      f'the method {config.method.name} does not use the terms '
+      f'{", ".join(unused)}: add them to its loss, see '
+      'nsl_jax.terms.from_config, or leave them out'
+    )
 
 
 def _copies(
@@ -442,16 +466,16 @@ def _run(
   printed = verbose and jax.process_index() == 0
   if printed:
     init_from = config.model.get('init_from')
-    weights = (f'starts from the weights in {init_from}',) if init_from else ()
-    for line in (*parts.source.report, *chosen, *weights):
+    start = (f'starts from the weights in {init_from}',) if init_from else ()
+    for line in (*parts.source.report, *chosen, *start):
       print(line, file=sys.stderr)
-  flat = traverse_util.flatten_dict(config.to_dict())
-  texts = (word for path, value in flat.items() for word in (*path, value))
-  objects = references.sources(text for text in texts if isinstance(text, str))
+  objects = references.sources(_names_of_parts(config))
   with config.unlocked():
     config.kernels = parts.kernels
     if objects:
       config.objects = objects
+    if config.model.get('init_from'):
+      config.init_from_sha256 = weights.sha256(config.model.init_from)
   seeds = range(config.seed, config.seed + config.seeds)
   warnings += _warnings(config, parts, seeds)
   if printed:

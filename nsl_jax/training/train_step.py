@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from nsl_jax import errors
 from nsl_jax.compose import tasks
 from nsl_jax.training import kernels, sharding as mesh_lib
 from nsl_jax.types import Array, Batch, Data, Method, Metrics, State
@@ -69,11 +71,20 @@ def one_step(method: Method, make_batch: Read) -> Step:
   def step(state: State, data: Any, rows: Rows) -> tuple[State, Metrics]:
     key = jax.random.fold_in(state.key, state.step)
     state, metrics = method.update(state, make_batch(data, rows), key)
+    metrics = {name: _scalar(name, value) for name, value in metrics.items()}
     # The norm is there to notice parameters that are no longer finite.
     metrics = {**metrics, 'params_norm': optax.tree.norm(state.params)}
     return state.replace(step=state.step + 1), metrics
 
   return step
+
+
+def _scalar(name: str, value: Any) -> Array:
+  if jnp.shape(value):
+    raise errors.UserError(
+      f'the metric {name} has the shape {jnp.shape(value)}: give its mean'
+    )
+  return jnp.asarray(value)
 
 
 def use_precision(precision: str) -> None:

@@ -134,12 +134,21 @@ def lock_workdir_to_config(
   changed = [
     name
     for name in sorted(before.keys() | now.keys())
-    if name not in FREE and before.get(name) != now.get(name)
+    if name not in FREE
+    and before.get(name) != now.get(name)
+    # Of a folder of an older version these are not known.
+    and (name in before or not name.startswith(('objects.', 'init_from_')))
   ]
   if 'steps' in changed:  # these follow from it
     changed = [n for n in changed if n != 'full_steps']
   changed.sort(key=lambda name: name != 'steps')  # others may follow from it
   for name in changed:
+    if name == 'init_from_sha256':
+      raise errors.UserError(
+        f'{workdir} was begun from other weights than '
+        f'{now.get("model.init_from")} has now: restore them or use another '
+        '--workdir'
+      )
     if name.startswith('objects.'):
       raise errors.UserError(
         f'{workdir} was begun with another definition of '
