@@ -9,6 +9,7 @@ from nsl_jax.data import on_demand
 from nsl_jax.data.examples import Files
 
 _EVALUATED_ON = ('validation', 'test')
+IN_BOTH = 'are also'  # in a line on images in two parts
 _COMPARED = 2**32  # bytes of images that are all compared with one another
 
 
@@ -86,8 +87,8 @@ def _shared(
   else:
     pair.append(_called('training', first_with[codes[row]], files.train))
   return [
-    f'{len(twice):,} of the {len(codes):,} {name} images are also {other_name} '
-    f'images (first pair: {", ".join(pair)})'
+    f'{len(twice):,} of the {len(codes):,} {name} images {IN_BOTH} '
+    f'{other_name} images (first pair: {", ".join(pair)})'
   ]
 
 

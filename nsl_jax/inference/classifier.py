@@ -1,5 +1,6 @@
 """Semi-supervised training as a classifier in the style of scikit-learn."""
 
+import numbers
 import os
 import pathlib
 import signal
@@ -16,13 +17,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
+  check_consistent_length,
   check_is_fitted,
   column_or_1d,
   validate_data,
 )
 
 from nsl_jax import errors
-from nsl_jax.data import examples
+from nsl_jax.data import duplicates, examples
 from nsl_jax.data.datasets import npz
 from nsl_jax.inference import loading
 from nsl_jax.training import checkpoint, config as config_lib, experiment, loop
@@ -30,7 +32,17 @@ from nsl_jax.training import checkpoint, config as config_lib, experiment, loop
 _CONFIG = 'configs/folder.py'
 _NAME = 'arrays'
 _SEEDS = 2**31 - 1
+# Fields of the config that only a parameter sets.
+_SET_BY = {
+  'seed': 'random_state',
+  'seeds': 'one classifier for each random_state',
+  'data.name': 'X and y',
+  'data.dir': 'X and y',
+}
 _NAN_REMEDY = ': where that means no label, set unlabeled=numpy.nan'
+_CONTINUOUS = (
+  'Unknown label type: continuous. y must be classes: whole numbers or strings'
+)
 _LOOKED_AT, _LEAST = 1000, 50  # unlabeled rows that are predicted after a fit
 _NEARLY_ALL = 0.9
 
@@ -118,6 +130,9 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
       X: images u8[N, H, W] or u8[N, H, W, C] with 1 or 3 channels, or features
         as numbers [N, D].
       y: labels [N], whole numbers or strings, `unlabeled` where there is none.
+        What encodes labels before it fits makes a class of `unlabeled`, such as
+        scikit-learn's VotingClassifier, StackingClassifier,
+        CalibratedClassifierCV, and cross_val_predict of probabilities.
 
     Raises:
       ValueError: for wrong data or parameters.
@@ -129,8 +144,7 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
         'None'
       )
     images = self._images(X, reset=True)
-    y = column_or_1d(y, warn=True)
-    labeled = ~_is_unlabeled(y, self.unlabeled)
+    y, labeled = self._labels(y)
     self.classes_, codes = _classes(y, labeled)
     labels = np.full(len(y), -1)
     labels[labeled] = codes
@@ -159,6 +173,9 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     )
     self.config_ = self.results_['config']
     self.predictor_ = loading.load(workdir)
+    for line in self.results_['warnings']:
+      if duplicates.IN_BOTH in line and not self.verbose:
+        warnings.warn(line, stacklevel=3)
     self._warn_of_collapse(source)
 
   def _warn_of_collapse(self, source: examples.Source) -> None:
@@ -185,8 +202,7 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
 
   def _config(self, labels: np.ndarray) -> ml_collections.ConfigDict:
     """The config of the run; what is open stays open."""
-    if self.steps is not None and self.steps < 1:
-      raise errors.UserError(f'steps={self.steps}: must be at least 1, or None')
+    self._check_parameters()
     terms = [self.terms] if isinstance(self.terms, str) else list(self.terms)
     if isinstance(self.terms, Mapping):  # those of other packages stay out
       terms = [name for name in terms if 'module' not in self.terms[name]]
@@ -213,6 +229,56 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     with config.unlocked():
       config.seed = _seed(self.random_state)
     return config
+
+  def _check_parameters(self) -> None:
+    for name in ('steps', 'batch_size'):
+      value = getattr(self, name)
+      if value is not None and not _is_whole(value, least=1):
+        raise errors.UserError(
+          f'{name}={value!r}: must be a whole number of at least 1, or None'
+        )
+    number = isinstance(self.validation, numbers.Real)
+    if self.validation is not None and (
+      not number or isinstance(self.validation, bool)
+    ):
+      raise errors.UserError(
+        f'validation={self.validation!r}: must be a number of rows, a share, '
+        'or None'
+      )
+    options: Any = self.terms
+    if isinstance(options, Mapping):
+      options = list(options.values())
+      wrong = not all(isinstance(one, Mapping) for one in options)
+    else:
+      wrong = not isinstance(options, Sequence)
+    if wrong:
+      raise errors.UserError(
+        f'terms={self.terms!r}: must be names, or a mapping from each name to '
+        'its options'
+      )
+    if self.overrides is not None and not isinstance(self.overrides, Mapping):
+      raise errors.UserError(
+        f'overrides={self.overrides!r}: must be values by field'
+      )
+    for field in self.overrides or {}:
+      if field in _SET_BY:
+        raise errors.UserError(
+          f'overrides has {field}, which would have no effect: use '
+          f'{_SET_BY[field]}'
+        )
+
+  def _labels(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as an array, and which rows have one."""
+    if isinstance(y, (list, tuple)) and any(isinstance(k, str) for k in y):
+      y = np.array(y, object)  # or numpy makes words of NaN and None
+    whole = str(getattr(y, 'dtype', '')).lower().startswith(('int', 'uint'))
+    y = column_or_1d(y, warn=True)
+    labeled = ~_is_unlabeled(y, self.unlabeled)
+    if whole and y.dtype.kind == 'f':  # pandas' Int64 with some missing
+      kept = y[labeled]
+      y = y.astype(object)
+      y[labeled] = kept.astype(int)
+    return y, labeled
 
   def _held_out(self, labels: np.ndarray) -> int:
     """Number of validation rows; -1 leaves it open."""
@@ -271,22 +337,33 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
       ValueError: if no row has a label.
     """
     check_is_fitted(self)
-    y = column_or_1d(y)
-    labeled = ~_is_unlabeled(y, self.unlabeled)
+    y, labeled = self._labels(y)
+    check_consistent_length(X, y, sample_weight)
     if not labeled.any():
       raise ValueError('y has no labeled row, so there is no accuracy')
     if sample_weight is not None:
       sample_weight = np.asarray(sample_weight)[labeled]
-    right = self.predict(X)[labeled] == np.array(y[labeled].tolist())
+    true = np.array(y[labeled].tolist())
+    words = [array.dtype.kind in 'OUS' for array in (true, self.classes_)]
+    if words[0] != words[1]:
+      raise ValueError(
+        f'y has labels such as {true[0]!r}, and the classes of the fit are '
+        f'such as {self.classes_[0]!r}: give the same kind'
+      )
+    right = self.predict(X)[labeled] == true
     return float(np.average(right, weights=sample_weight))
 
   def _images(self, X: Any, *, reset: bool) -> np.ndarray:
     """X as u8[N, H, W, C] or f32[N, D], checked."""
     dimensions = X.ndim if hasattr(X, 'ndim') else np.asarray(X).ndim
     if dimensions <= 2 or np.asarray(X).dtype.kind in 'OUS':
-      return validate_data(
+      rows = validate_data(
         self, X, reset=reset, dtype=np.float32, ensure_min_samples=1
       )
+      if reset:
+        for line in npz.lost_in_float32(np.asarray(X), 'X'):
+          warnings.warn(line, stacklevel=3)
+      return rows
     if reset:  # of an earlier fit to features
       for name in ('n_features_in_', 'feature_names_in_'):
         self.__dict__.pop(name, None)
@@ -311,12 +388,26 @@ def _is_unlabeled(y: np.ndarray, unlabeled: Any) -> np.ndarray:
   if y.dtype.kind in 'US':
     return y.astype(str) == str(unlabeled)
   if y.dtype.kind == 'O':
+    word = str(unlabeled)
     return np.array(
-      [not _is_missing(label) and label == unlabeled for label in y], bool
+      [
+        not _is_missing(label)
+        and (label == unlabeled or (isinstance(label, str) and label == word))
+        for label in y
+      ],
+      bool,
     )
   if isinstance(unlabeled, str):
-    return np.zeros(len(y), bool)
+    raise ValueError(
+      f'unlabeled={unlabeled!r} is a word, and y are numbers: set it to a '
+      'number'
+    )
   return y == unlabeled
+
+
+def _is_whole(value: Any, least: int) -> bool:
+  whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  return whole and value >= least
 
 
 def _is_missing(label: Any) -> bool:
@@ -339,16 +430,17 @@ def _classes(
     if not np.isfinite(labels).all():
       raise ValueError(f'Input y contains NaN or infinity{_NAN_REMEDY}')
     if (labels != np.floor(labels.real)).any():
-      raise ValueError(
-        'Unknown label type: continuous. y must be classes: whole numbers or '
-        'strings'
-      )
+      raise ValueError(_CONTINUOUS)
   try:
+    if labels.dtype.kind == 'O' and any(
+      isinstance(k, numbers.Real) and k == k and k % 1 for k in labels
+    ):
+      raise ValueError(_CONTINUOUS)
     if labels.dtype.kind == 'O' and any(map(_is_missing, labels)):
       raise ValueError(f'Input y contains NaN{_NAN_REMEDY}')
     classes, codes = np.unique(labels, return_inverse=True)
-    numbers = all(isinstance(label, (int, float)) for label in classes)
-    if classes.dtype == object and numbers:
+    of_numbers = all(isinstance(label, numbers.Number) for label in classes)
+    if classes.dtype == object and of_numbers:
       classes = np.array(classes.tolist())  # predictions would be objects, too
   except TypeError as error:
     raise ValueError(
@@ -364,6 +456,10 @@ def _classes(
 
 def _seed(random_state: Any) -> int:
   if isinstance(random_state, (int, np.integer)):
+    if not 0 <= random_state < 2**32:
+      raise errors.UserError(
+        f'random_state={random_state}: must be at least 0 and below 2^32'
+      )
     return int(random_state)
   return int(check_random_state(random_state).randint(_SEEDS))
 

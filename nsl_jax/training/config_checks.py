@@ -54,6 +54,9 @@ def check_numbers(config: Config, but: int | None = None) -> None:
       )
 
 
+_SEEDS = 2**32  # keys of random numbers have 32 bits of the seed
+
+
 def check(config: Config) -> None:
   """Checks the values of all fields.
 
@@ -67,6 +70,10 @@ def check(config: Config) -> None:
         f'config.{field}={value!r}: {errors.did_you_mean(value, choices)}'
       )
   check_numbers(config)
+  if config.seed + config.seeds > _SEEDS:
+    raise errors.UserError(
+      f'config.seed={config.seed}: seeds must be below {_SEEDS:,}'
+    )
   holdout = config.batch.get('holdout', 1)
   if holdout < 1:
     raise errors.UserError(f'config.batch.holdout={holdout}: must be >= 1')

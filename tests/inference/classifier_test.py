@@ -100,6 +100,10 @@ class FitTest(parameterized.TestCase):
     self.assertEqual(self.fitted.score(self.x, wrong), 0.0)
     right = np.where(self.some < 0, -1, self.fitted.predict(self.x))
     self.assertEqual(self.fitted.score(self.x, right), 1.0)
+    with self.assertRaisesRegex(ValueError, 'give the same kind'):
+      self.fitted.score(self.x, right.astype(str))
+    with self.assertRaisesRegex(ValueError, 'inconsistent numbers of samples'):
+      self.fitted.score(self.x, right[:9])
     weights = np.where(np.arange(60) % 2, 1.0, 0.0)
     mixed = np.where(np.arange(60) % 2, right, wrong)
     self.assertEqual(self.fitted.score(self.x, mixed, weights), 1.0)
@@ -213,6 +217,45 @@ class LabelsTest(parameterized.TestCase):
         self.assertEqual(found.tolist(), wanted)
     y = np.array([0.0, np.nan])
     self.assertEqual(classifier._is_unlabeled(y, -1).tolist(), [False] * 2)
+
+  def test_marks_of_every_kind_of_column(self):
+    word = lambda labels: classifier._is_unlabeled(labels, -1).tolist()
+    for labels in (
+      np.array(['a', '-1', 'b']),
+      np.array(['a', '-1', 'b'], object),
+      np.array(['a', -1, 'b'], object),
+    ):
+      self.assertEqual(word(labels), [False, True, False])
+    self.assertEqual(word(np.array([3, -1, 2], object)), [False, True, False])
+    with self.assertRaisesRegex(ValueError, "unlabeled='-1' is a word, and y"):
+      classifier._is_unlabeled(np.array([0, -1]), '-1')
+
+  def test_words_beside_nan_in_a_list(self):
+    model = tiny(unlabeled=np.nan)
+    y, labeled = model._labels(['a', 'b', float('nan'), 'a'])
+    self.assertEqual(labeled.tolist(), [True, True, False, True])
+    classes, _ = classifier._classes(y, labeled)
+    self.assertEqual(classes.tolist(), ['a', 'b'])
+
+  def test_whole_numbers_stay_whole(self):
+    numbers = np.array([np.int64(3), None, np.int64(5)], object)
+    y, labeled = tiny(unlabeled=None)._labels(numbers)
+    classes, _ = classifier._classes(y, labeled)
+    self.assertEqual((classes.dtype, classes.tolist()), (np.int64, [3, 5]))
+    halves = np.array([0.5, None, 1.5], object)
+    with self.assertRaisesRegex(ValueError, 'continuous'):
+      classifier._classes(halves, np.array([True, False, True]))
+
+  def test_rows_in_two_parts_are_told(self):
+    x, y = blobs()
+    twice = np.concatenate([x, x]), np.concatenate([y, y])
+    with self.assertWarnsRegex(UserWarning, 'are also validation images'):
+      tiny(validation=0.5).fit(*twice)
+
+  def test_what_float32_loses_is_told(self):
+    x, y = blobs()
+    with self.assertWarnsRegex(UserWarning, 'columns 0, .* lose their diff'):
+      tiny(steps=2).fit(x.astype(np.float64) + 1e9, y)
 
   def test_trains_beside_nan(self):
     x, y = blobs()
@@ -363,7 +406,17 @@ class ParametersTest(parameterized.TestCase):
     (dict(terms='ns3'), "did you mean 'ns3l'"),
     (dict(overrides={'optimizer.rate': 1}), 'no such field'),
     (dict(overrides={'optimizer.lr': 'x'}), 'must be'),
-    (dict(random_state=-1), 'config.seed=-1: must be'),
+    (dict(random_state=-1), 'random_state=-1: must be at least 0 and below'),
+    (dict(random_state=2**32), 'random_state=4294967296: must be'),
+    (dict(steps='10'), "steps='10': must be a whole number"),
+    (dict(batch_size=-1), 'batch_size=-1: must be a whole number'),
+    (dict(validation='0.2'), "validation='0.2': must be a number of rows"),
+    (dict(validation=True), 'validation=True: must be a number of rows'),
+    (dict(terms=5), 'terms=5: must be names'),
+    (dict(terms={'ns3l': 3}), 'must be names, or a mapping'),
+    (dict(overrides=[1]), r'overrides=\[1\]: must be values by field'),
+    (dict(overrides={'seed': 7}), 'has seed, .* no effect: use random_state'),
+    (dict(overrides={'data.name': 'mnist'}), 'data.name, .*: use X and y'),
   )
   def test_wrong_ones(self, values, message):
     with self.assertRaisesRegex(ValueError, message):
