@@ -6,13 +6,15 @@ python -m nsl_jax search --config=configs/ns3l_table1.py:method=vat_pl \\
 trains every cell of the grid and ranks the cells by their mean validation
 error. Test errors are in the folders of the cells only, and do not select.
 --grid may be repeated; a field with one value is set in every cell. The same
-command resumes a search; a larger grid keeps finished cells.
+command resumes a search; a larger grid keeps finished cells, and the table has
+the cells of this grid. Values with commas are separated by semicolons:
+--grid 'data.augment=flip,translate:2;noise:0.1'.
 """
 
 import pathlib
 from collections.abc import Sequence
 
-from nsl_jax import files
+from nsl_jax import errors, files
 from nsl_jax.commands import cli
 from nsl_jax.training import config as config_lib, search as grid
 
@@ -22,6 +24,13 @@ def default_workdir(argument: str, reduced: int | None) -> pathlib.Path:
   words = [] if reduced is None else [f'reduced={reduced}']
   name = config_lib.name_of(argument, *words)
   return pathlib.Path('runs') / 'search' / name
+
+
+def _steps(outcomes: Sequence[grid.Outcome]) -> str:
+  """Of all cells, which may follow from their batches."""
+  steps = [one.results['steps'] for one in outcomes if not one.failure]
+  few, most = min(steps), max(steps)
+  return f'{few}' if few == most else f'{few} to {most}, by the cell,'
 
 
 def _parser() -> cli.Parser:
@@ -60,6 +69,8 @@ def _parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
   """Trains the grid, prints and writes the ranking."""
   options = _parser().parse_args(argv)
+  if options.reduced is not None and options.reduced < 1:
+    raise errors.UserError(f'--reduced={options.reduced}: must be at least 1')
   extra = {'seeds': options.seeds, 'reduced': options.reduced}
   config = config_lib.load(
     options.config, **{k: v for k, v in extra.items() if v is not None}
@@ -72,12 +83,15 @@ def main(argv: Sequence[str] | None = None) -> None:
   workdir = options.workdir or default_workdir(options.config, options.reduced)
   out = options.out or workdir / 'search.csv'
   files.make_folder(out.parent, '--out')
-  outcomes = grid.ranked(grid.train(config, cells, workdir))
-  lines = grid.lines_of(outcomes, config)
-  files.write_csv(out, lines)
+  if out.is_dir():
+    raise errors.UserError(f'--out={out} is a folder: name a file')
+
+  def write(outcomes: Sequence[grid.Outcome]) -> None:
+    files.write_csv(out, grid.lines_of(grid.ranked(outcomes), config))
+
+  outcomes = grid.ranked(grid.train(config, cells, workdir, write))
   print(grid.table(outcomes))
   chosen = ' '.join(f'--config.{k}={v}' for k, v in outcomes[0].cell.items())
   print(
-    f'{config.seeds} seeds, {lines[0]["steps"]} steps -> {out}\n'
-    f'lowest: {chosen}'
+    f'{config.seeds} seeds, {_steps(outcomes)} steps -> {out}\nlowest: {chosen}'
   )

@@ -46,9 +46,15 @@ def curves(folder: files.Path) -> dict[str, Curve]:
     ]
     steps = sorted(set.intersection(*(set(by_step) for by_step in series)))
     if steps:
-      values = np.array(
-        [[by_step[step] for step in steps] for by_step in series]
-      )
+      try:
+        values = np.array(
+          [[by_step[step] for step in steps] for by_step in series], float
+        )
+      except (ValueError, TypeError) as error:
+        raise errors.UserError(
+          f'{folder}: {name} in a metrics.jsonl is not a number ({error}): '
+          'restore the file'
+        ) from error
       curve_of[name] = np.array(steps), values
   if not curve_of:
     raise errors.UserError(

@@ -2,7 +2,7 @@
 
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nsl_jax import errors
@@ -18,6 +18,14 @@ from nsl_jax.papers import rows
 from nsl_jax.reports import ledger
 from nsl_jax.training import summary, workdir as workdir_lib
 
+# Kind of a file of `bench` -> what makes its table, of which of its fields.
+_TABLES: Mapping[str, tuple[Callable[[Any], str], str]] = {
+  'startup': (startup.table, 'configs'),
+  'randaugment': (augmentation.table, 'images'),
+  'growth': (growth.table, 'images'),
+  'classifiers': (classifiers.table, 'cells'),
+  'peers': (step_times.beside, 'rows'),
+}
 _HEADER = (
   'row',
   'data',
@@ -210,18 +218,16 @@ def of_runs(folders: Sequence[pathlib.Path]) -> str:
     if not path.is_file():
       without.append(str(folder))
       continue
-    result = workdir_lib.read_json(path)
-    config = workdir_lib.read_json(folder / 'config.json')
-    method, data = config['method'], config['data']
-    host = method.get('host', method)
-    names = [method['name'], *host.get('terms', {})]
-    score = result['score']
-    value = summary.text_of(score)
-    lines.append(
-      f'| {folder} | {" + ".join(names)} | {data["name"]}@{data["labeled"]} | '
-      f'{value} | {len(result["seeds"])} | '
-      f'{result["steps"]} | {result["protocol"].replace("_", " ")} |'
-    )
+    try:
+      lines.append(
+        _line_of_run(
+          folder,
+          workdir_lib.read_json(path),
+          workdir_lib.read_json(folder / 'config.json'),
+        )
+      )
+    except (errors.UserError, KeyError, TypeError, AttributeError):
+      without.append(str(folder))  # of an older version, or damaged
   if len(lines) == 2:
     raise errors.UserError(
       f'no finished run in {", ".join(map(str, folders))}: name work folders '
@@ -230,6 +236,19 @@ def of_runs(folders: Sequence[pathlib.Path]) -> str:
   if without:
     lines += ['', f'Not finished, or not a run: {", ".join(without)}.']
   return '\n'.join(lines)
+
+
+def _line_of_run(
+  folder: pathlib.Path, result: Mapping[str, Any], config: Mapping[str, Any]
+) -> str:
+  method, data = config['method'], config['data']
+  host = method.get('host', method)
+  names = [method['name'], *host.get('terms', {})]
+  return (
+    f'| {folder} | {" + ".join(names)} | {data["name"]}@{data["labeled"]} | '
+    f'{summary.text_of(result["score"])} | {len(result["seeds"])} | '
+    f'{result["steps"]} | {result["protocol"].replace("_", " ")} |'
+  )
 
 
 def times(folder: pathlib.Path, name: str) -> str:
@@ -245,14 +264,15 @@ def times(folder: pathlib.Path, name: str) -> str:
       + errors.did_you_mean(name, path_of)
     )
   content = workdir_lib.read_json(path_of[name])
-  if content['kind'] == 'startup':
-    return startup.table(content['configs'])
-  if content['kind'] == 'randaugment':
-    return augmentation.table(content['images'])
-  if content['kind'] == 'growth':
-    return growth.table(content['images'])
-  if content['kind'] == 'classifiers':
-    return classifiers.table(content['cells'])
-  if content['kind'] == 'peers':
-    return step_times.beside(content['rows'])
-  return step_times.table(content['methods'])
+  table, field = _TABLES.get(
+    content.get('kind', ''), (step_times.table, 'methods')
+  )
+  try:
+    if not content[field]:
+      raise KeyError(field)
+    return table(content[field])
+  except (KeyError, TypeError) as error:
+    raise errors.UserError(
+      f'{path_of[name]} is not a file of step times: it lacks {error}; make it '
+      'by python -m nsl_jax bench'
+    ) from error

@@ -4,16 +4,18 @@ import itertools
 import math
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
 from flax import traverse_util
 
-from nsl_jax import errors, files
+from nsl_jax import errors, files, optimizers, options
 from nsl_jax.training import (
   automatic,
   config as config_lib,
+  config_checks,
+  config_options,
   experiment,
   metrics_log,
   pipeline,
@@ -25,13 +27,17 @@ _OPTIONS = ('row', 'seeds', 'steps', 'full_steps')  # set by other options
 _COMMON = (
   'seed',
   'protocol',
+  'task',
   'data.name',
+  'data.dir',
   'data.validation',
   'data.validation_rule',
   'data.holdout',
   'data.limit',
   'data.unknown_classes',
+  'eval.every_steps',  # the lowest of more evaluations is lower
 )
+_LISTS = ('data.augment', 'data.strong')  # whose values have commas
 
 Cell = dict[str, Any]
 
@@ -65,7 +71,8 @@ class Outcome(NamedTuple):
 
 
 def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
-  """Reads `field=value,value,…`.
+  """Reads `field=value,value,…`, or `field=value;value;…` of values that have
+  commas.
 
   Raises:
     errors.UserError: for a field that the config lacks or that must be the same
@@ -85,9 +92,16 @@ def parse_axis(text: str, config: ml_collections.ConfigDict) -> Axis:
     )
   if field in _OPTIONS:
     raise errors.UserError(f'--grid {text}: use --seeds and --reduced instead')
+  several = isinstance(fields[field], tuple) and '(' in words
+  if (field in _LISTS or several) and ',' in words and ';' not in words:
+    raise errors.UserError(
+      f'--grid {text}: values of {field} may have commas, so separate them by '
+      'semicolons, and end a single one with one'
+    )
+  separator = ';' if ';' in words else ','
   values = tuple(
     config_lib.convert(f'--grid {field}', word, fields[field])
-    for word in words.split(',')
+    for word in words.removesuffix(';').split(separator)
   )
   if len(set(values)) < len(values):
     raise errors.UserError(f'--grid {text}: a value is repeated')
@@ -170,8 +184,25 @@ def _validation(config: ml_collections.ConfigDict, cell: Cell) -> int:
   return number
 
 
+def _check(config: ml_collections.ConfigDict, cell: Cell) -> None:
+  """Checks the fields of a cell, as far as no data are needed."""
+  config = with_fields(config, cell)
+  if automatic.is_open(config):
+    config_checks.check_numbers(config, but=automatic.OPEN)
+  else:
+    config_checks.check(config)
+    fields = {k: v for k, v in config.method.items() if k != 'name'}
+    declared = config_options.method_options(config.method)
+    known = {k: v for k, v in fields.items() if k in declared}
+    options.check_values(declared, known, 'config.method.')
+  optimizers.build(config.optimizer)
+
+
 def train(
-  config: ml_collections.ConfigDict, cells: Sequence[Cell], workdir: files.Path
+  config: ml_collections.ConfigDict,
+  cells: Sequence[Cell],
+  workdir: files.Path,
+  after: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
 ) -> list[Outcome]:
   """Trains all seeds of every cell that is not finished.
 
@@ -181,6 +212,7 @@ def train(
     config: the common config, with seeds and steps.
     cells: fields of each cell.
     workdir: folder with a folder per cell.
+    after: takes the outcomes so far, after each cell.
 
   Returns:
     Outcomes in the order of `cells`.
@@ -189,6 +221,8 @@ def train(
     errors.UserError: if there are no validation images, or a cell is invalid.
     errors.TrainingError: if every cell failed.
   """
+  for cell in cells:
+    _check(config, cell)
   if not _validation(config, cells[0]):  # `_COMMON` to all
     raise errors.UserError(
       'a search needs validation images, not test data: '
@@ -199,6 +233,7 @@ def train(
     name = name_of(cell)
     print(f'cell {number} of {len(cells)}: {name}', file=sys.stderr, flush=True)
     outcomes.append(_train(config, cell, workdir / name))
+    after(outcomes)
     if outcomes[-1].failure:
       print(f'  failed: {outcomes[-1].failure}', file=sys.stderr, flush=True)
   if all(outcome.failure for outcome in outcomes):
@@ -216,14 +251,15 @@ def lines_of(
 ) -> list[dict[str, Any]]:
   """The columns of the CSV file, without test errors."""
   blank = {'mean': None, 'std': None}
+  known = lambda steps: steps if steps > 0 else None
   return [
     {
       **outcome.cell,
       'validation_error': (outcome.validation or blank)['mean'],
       'validation_std': (outcome.validation or blank)['std'],
       'seeds': config.seeds,
-      'steps': outcome.results.get('steps', config.steps),
-      'full_steps': outcome.results.get('full_steps', config.full_steps),
+      'steps': outcome.results.get('steps', known(config.steps)),
+      'full_steps': outcome.results.get('full_steps', known(config.full_steps)),
       'failure': outcome.failure,
     }
     for outcome in outcomes

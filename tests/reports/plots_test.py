@@ -53,6 +53,16 @@ class CurvesTest(PlotsTest):
     ):
       plots.curves(folder)
 
+  def test_what_is_no_number(self):
+    path = self.one / 'seed_1' / 'metrics.jsonl'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+      if 'loss' in line:
+        line['loss'] = 'abc'
+    path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    with self.assertRaisesRegex(errors.UserError, 'loss in a .* not a number'):
+      plots.curves(self.one)
+
   def test_damaged_line(self):
     path = self.one / 'seed_1' / 'metrics.jsonl'
     path.write_text('{"step": 5, "ki\n' + path.read_text())

@@ -32,6 +32,12 @@ class RunsTest(absltest.TestCase):
     more = tables.of_runs([folder / 'a', folder / 'b'])
     text, _, without = more.partition('\n\n')
     self.assertEqual(without, f'Not finished, or not a run: {folder}/b.')
+    (folder / 'old').mkdir()
+    (folder / 'old' / 'results.json').write_text('{}')
+    self.assertIn(
+      f'not a run: {folder}/old.',
+      tables.of_runs([folder / 'a', folder / 'old']),
+    )
     page = folder / 'page.md'
     report.main([str(folder / 'a'), str(folder / 'b'), f'--out={page}'])
     self.assertEqual(page.read_text(), more + '\n')
@@ -243,6 +249,16 @@ class ReportTest(temporary.FolderTestCase):
     self.assertIn('| b | 6.00 | 6.00 | 6.00 | 2.00 | 1.50 |', filled)
     with self.assertRaisesRegex(errors.UserError, 'no step times .*known: x'):
       tables.times(self.folder, 'y')
+    for content in (
+      '{}',
+      '{"kind": "steps", "methods": {}}',
+      '{"kind": "peers"}',
+    ):
+      (self.folder / 'bench' / 'y.json').write_text(content)
+      with self.assertRaisesRegex(
+        errors.UserError, 'y.json is not a file of st'
+      ):
+        tables.times(self.folder, 'y')
 
   def test_wrong_ledgers(self):
     with self.assertRaisesRegex(errors.UserError, 'no ledger'):

@@ -48,6 +48,8 @@ class GridTest(parameterized.TestCase):
     ('data.validation=100', (100,)),
     ('model.batch_norm=true', (True,)),  # no field of the config's file
     ('optimizer.drop_factor=1', (1.0,)),
+    ('data.augment=flip;flip,translate:1', ('flip', 'flip,translate:1')),
+    ('data.augment=flip,translate:1;', ('flip,translate:1',)),
   )
   def test_values_take_the_type_of_the_field(self, text, expected):
     axis = grid.parse_axis(text, self.config)
@@ -69,6 +71,9 @@ class GridTest(parameterized.TestCase):
     ('seeds=2', 'use --seeds and --reduced'),
     ('data.validation=10,20', 'not comparable'),
     ('protocol=last,best_validation', 'not comparable'),
+    ('data.dir=a,b', 'not comparable'),
+    ('eval.every_steps=2,100', 'not comparable'),
+    ('data.augment=flip,translate:1', 'separate them by semicolons'),
   )
   def test_refused_in_one_line(self, text, message):
     with self.assertRaisesRegex(errors.UserError, message) as caught:
@@ -229,6 +234,35 @@ class SearchTest(temporary.FolderTestCase):
     self.assertIn('nan', progress)
     with self.assertRaisesRegex(errors.TrainingError, 'every cell failed'):
       self._run(outcome, '--grid=optimizer.lr=9.0')
+
+  def test_a_wrong_cell_is_told_before_any_is_trained(self):
+    run = mock.Mock()
+    with mock.patch.object(experiment, 'run', run):
+      for words, message in (
+        (['--grid=optimizer.lr=0.1,-1'], r'optimizer\.lr=-1\.0'),
+        (['--grid=method.threshold=0.1,1.5'], r'method\.threshold=1\.5'),
+        (['--grid=batch.labeled=8,0'], r'batch\.labeled=0'),
+        (['--grid=optimizer.lr=0.1', '--reduced=0'], 'reduced=0: must be at'),
+        (['--grid=optimizer.lr=0.1', f'--out={self.folder}'], 'is a folder'),
+      ):
+        with self.assertRaisesRegex(errors.UserError, message):
+          search.main(
+            [f'--config={DIGITS}', f'--workdir={self.folder}', *words]
+          )
+    run.assert_not_called()
+
+  def test_the_table_is_there_after_each_cell(self):
+    def outcome(config):
+      if config.optimizer.lr == 0.2:
+        lines = list(csv.DictReader((self.folder / 'tables/out.csv').open()))
+        self.assertEqual([line['optimizer.lr'] for line in lines], ['0.1'])
+      return {
+        **result(config, [5.0], [1.0]),
+        'steps': round(30 / config.optimizer.lr),
+      }
+
+    _, printed, *_ = self._run(outcome, '--grid=optimizer.lr=0.1,0.2')
+    self.assertIn('1 seeds, 150 to 300, by the cell, steps', printed)
 
   def test_the_earlier_of_equals(self):
     lines, *_ = self._run(
