@@ -118,7 +118,9 @@ def _seed_folder(
   seed = min(folder_of_seed) if seed is None else seed
   if seed not in folder_of_seed:
     seeds_text = ', '.join(map(str, sorted(folder_of_seed)))
-    raise errors.UserError(f'{folder} has no seed {seed}; it has {seeds_text}')
+    raise errors.UserError(
+      f'{folder} has no seed {seed!r}; it has {seeds_text}'
+    )
   return folder_of_seed[seed], seed
 
 

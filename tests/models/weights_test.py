@@ -1,5 +1,7 @@
 """Initial weights: files, what fits a network, and a run from them."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -377,6 +379,23 @@ class RunTest(Folder):
         f'{name}: is not the folder of a checkpoint; did you mean ',
         lambda n=name: weights.read(self.folder / n),
       )
+    with self.subTest('other weights at a later start'):
+      path = self.folder / 'run' / 'config.json'
+      stored = json.loads(path.read_text())
+      self.assertEqual(stored['init_from_sha256'], weights.sha256(self.path))
+      self.assertNotEqual(weights.sha256(folder), weights.sha256(self.path))
+      experiment.run(config, self.folder / 'run')  # nothing has changed
+      model = models.build({'name': 'mlp', 'hidden': 8}, 4)
+      others, _ = random(model, (8, 8, 1))
+      others = jax.tree.map(lambda leaf: leaf + 1, others)
+      weights.write(self.path, others, {})
+      self.assert_refused(
+        'run was begun from other weights than',
+        lambda: experiment.run(config, self.folder / 'run'),
+      )
+      del stored['init_from_sha256']  # as of a version before this one
+      path.write_text(json.dumps(stored))
+      experiment.run(config, self.folder / 'run')
     (folder / 'state' / '_METADATA').write_text('{')
     self.assert_refused(
       f'run/seed_0/{best["weights"]}: cannot be read (',
