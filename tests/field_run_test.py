@@ -172,7 +172,10 @@ class FieldTest(parameterized.TestCase):
     """A start of the run, with some parts of the problem replaced."""
     deadline = parts.pop('deadline', None)
     found = self.parts._replace(**parts)
-    with mock.patch.object(assembly, 'prepare', lambda *given: found):
+    with (
+      mock.patch.object(assembly, 'prepare', lambda *given: found),
+      mock.patch.object(experiment, '_trace'),  # parts may act in the run alone
+    ):
       return experiment.run(_config(), self.folder, deadline=deadline)
 
   def lines(self, folder):
