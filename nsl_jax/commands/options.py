@@ -3,6 +3,7 @@
 Without a name it lists the parts. Each option can be set on the command line of
 training: --config.method.eps=2, --config.method.terms.ns3l.weight=0.3,
 --config.model.width=4, --config.optimizer.lr=1e-3, --config.data.size=64.
+A network, method or term of yours is named as in a config: my_package.net:Net.
 """
 
 import inspect
@@ -10,7 +11,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nsl_jax import errors, methods, models, optimizers, options, terms
+from nsl_jax import (
+  errors,
+  methods,
+  models,
+  optimizers,
+  options,
+  references,
+  terms,
+)
 from nsl_jax.commands import cli
 from nsl_jax.data import sources
 from nsl_jax.terms import negative_samplers
@@ -46,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     name for parts_of_kind in parts_by_kind.values() for name in parts_of_kind
   }
   for name in names:
+    if ':' in name or '.' in name:
+      _describe(*_own(name))
+      continue
     if name not in everything:
       raise errors.UserError(
         f'no part {name!r}: {errors.did_you_mean(name, everything)}'
@@ -53,6 +65,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     for kind, parts_of_kind in parts_by_kind.items():
       if name in parts_of_kind:
         _describe(kind, name, parts_of_kind[name])
+
+
+def _own(name: str) -> tuple[str, str, Callable[..., Any]]:
+  """Kind, name and builder of a part from outside of the package."""
+  if ':' in name:
+    part = references.find(name, 'part')
+  else:
+    part = errors.import_module(name, 'part').build
+  taken = inspect.signature(part).parameters
+  if 'num_classes' in taken:
+    return 'network', name, part
+  return 'method' if 'components' in taken else 'term', name, part
 
 
 def _describe(kind: str, name: str, part: Callable[..., Any]) -> None:

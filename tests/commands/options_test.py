@@ -40,6 +40,18 @@ class CommandTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
+    ('nsl_jax.models.mlp:MLP', 'network', 'hidden=256'),
+    ('nsl_jax.terms.vat', 'term', 'xi='),
+    ('nsl_jax.methods.mixmatch', 'method', 'alpha='),
+  )
+  def test_parts_by_their_module(self, name, kind, option):
+    text = printed(name)
+    self.assertRegex(text, rf'^{kind} {re.escape(name)}: \S')
+    self.assertRegex(text, rf'(?m)^  {option}')
+    with self.assertRaisesRegex(errors.UserError, "unknown part 'nowhere.at'"):
+      printed('nowhere.at')
+
+  @parameterized.parameters(
     *((kind, name) for kind, found in PARTS.items() for name in found)
   )
   def test_every_part(self, kind, name):
