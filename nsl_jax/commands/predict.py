@@ -108,8 +108,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     _predict_arrays(args)
     return
   found = list(find_images(args.images, skipped))
-  # One of each place: a folder may be given beside one that holds it.
-  paths = list({os.path.abspath(path): path for path in found}.values())
+  path_of: dict[str, str] = {}  # a folder may be given beside one that holds it
+  for path in found:
+    path_of.setdefault(os.path.abspath(path), path)
+  paths = list(path_of.values())
   if not paths:
     roots = ', '.join(map(str, args.images))
     raise errors.UserError(

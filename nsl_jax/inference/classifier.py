@@ -269,7 +269,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
 
   def _labels(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Labels as an array, and which rows have one."""
-    if isinstance(y, (list, tuple)) and any(isinstance(k, str) for k in y):
+    words = isinstance(y, (list, tuple)) and {isinstance(k, str) for k in y}
+    if words == {True, False}:
       y = np.array(y, object)  # or numpy makes words of NaN and None
     whole = str(getattr(y, 'dtype', '')).lower().startswith(('int', 'uint'))
     y = column_or_1d(y, warn=True)

@@ -384,10 +384,8 @@ def _trace(
     parts.chunk, state, assembly.data_of(parts, split), rows
   )
   terms = config_options.learner_of(config.method).get('terms', {})
-  unused = [
-    name
-    for name in terms
-    if not any(metric.endswith(f'{name}_weight') for metric in metrics)
+  unused = [  # a pair of networks has ns3l_weight_a and ns3l_weight_b
+    name for name in terms if not any(f'{name}_weight' in m for m in metrics)
   ]
   if unused:
     raise errors.UserError(

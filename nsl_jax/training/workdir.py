@@ -152,7 +152,8 @@ def lock_workdir_to_config(
     if name.startswith('objects.'):
       raise errors.UserError(
         f'{workdir} was begun with another definition of '
-        f'{name.removeprefix("objects.")}: restore it (its source is in '
+        f'{name.removeprefix("objects.").replace("/", ".")}: restore it (its '
+        'source is in '
         f'{path}, under objects) or use another --workdir'
       )
     reason = _why_not_longer(before, now) if changed == ['steps'] else ''

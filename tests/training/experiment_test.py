@@ -278,6 +278,21 @@ class ExperimentTest(DigitsRunTestCase):
       experiment.run(config, self.folder / 'w')
     self.assertFalse((self.folder / 'w').exists())
 
+  @parameterized.parameters(
+    ({'method.name': 'dual_student'}, 'method'),
+    ({'method.name': 'dnll'}, 'method'),
+    ({'method.name': 'pseudo_label_l2i'}, 'method'),
+    ({'method.name': 'fixmatch'}, 'method'),
+    ({'method.name': 'mixmatch'}, 'method'),
+    ({'method.name': 'l2i', 'method.variant': 'v1'}, 'method.host'),
+    ({'method.name': 'l2i', 'method.variant': 'v2'}, 'method.host'),
+  )
+  def test_terms_are_used(self, method, learner):
+    changes = {**method, f'{learner}.terms.entropy.weight': 0.1}
+    changes |= {'devices': 1, 'model.name': 'mlp', 'model.hidden': 4}
+    config = config_lib.load('configs/digits_ns3l.py', changes)
+    experiment._trace(config, assembly.prepare(config), seed=0)
+
   def test_a_step_is_traced_once(self):
     steps = []
     one_step = train_step.one_step

@@ -19,6 +19,7 @@ from nsl_jax.data.examples import Arrays, Source, counts_text
 
 _NAMES = ('x', 'y', 'x_test', 'y_test', 'x_val', 'y_val')
 _EPSILON = 2.0**-24  # of float32, half of the last digit
+_LOOKED_AT = 10_000  # rows
 _ROUNDED = 0.01  # standard deviations that may be lost
 # What `read` raises for a file that is damaged, or of another kind.
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -175,12 +176,17 @@ def lost_in_float32(x: np.ndarray, name: str = 'x') -> tuple[str, ...]:
   """A line on the columns of features [N, D] whose differences are too small
   beside their values for float32; () for none.
   """
-  if x.ndim != 2 or x.dtype.kind not in 'iuf' or x.dtype.itemsize < 4:
+  if (
+    x.ndim != 2
+    or not len(x)
+    or x.dtype.kind not in 'iuf'
+    or np.can_cast(x.dtype, np.float32)
+  ):
     return ()
-  largest = np.abs(x).max(0, initial=0).astype(np.float64)
-  std = x.std(0, dtype=np.float64) if len(x) else largest
+  some = x[:: -(-len(x) // _LOOKED_AT)].astype(np.float64)
+  largest, std = np.abs(some).max(0), some.std(0)
   lost = np.flatnonzero((std > 0) & (largest * _EPSILON > _ROUNDED * std))
-  if x.dtype == np.float32 or not len(lost):
+  if not len(lost):
     return ()
   columns = errors.shown(lost.tolist())
   return (
