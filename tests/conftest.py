@@ -50,14 +50,16 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '-1'
 
 
-def _known(flag: str) -> bool:
-  """Whether XLA, which ends the process on an unknown flag, has this one."""
-  code = 'import jax; jax.devices()'
-  return not subprocess.run(
-    [sys.executable, '-c', code],
-    env={**os.environ, 'XLA_FLAGS': flag},
+def _known(*flags: str) -> list[str]:
+  """The flags that XLA has, which ends the process on an unknown one."""
+  status = subprocess.run(
+    [sys.executable, '-c', 'import jax; jax.devices()'],
+    env={**os.environ, 'XLA_FLAGS': ' '.join(flags)},
     capture_output=True,
   ).returncode
+  if status and len(flags) > 1:
+    return [flag for one in flags for flag in _known(one)]
+  return [] if status else list(flags)
 
 
 # The older emitters of loops compile in half of the time. A program that is not
@@ -65,12 +67,9 @@ def _known(flag: str) -> bool:
 _FLAGS = 'NSL_JAX_TEST_FLAGS'
 if _FLAGS not in os.environ:
   os.environ[_FLAGS] = ' '.join(
-    filter(
-      _known,
-      [
-        '--xla_cpu_use_fusion_emitters=false',
-        '--xla_cpu_parallel_codegen_split_count=1',
-      ],
+    _known(
+      '--xla_cpu_use_fusion_emitters=false',
+      '--xla_cpu_parallel_codegen_split_count=1',
     )
   )
 os.environ['XLA_FLAGS'] = ' '.join(
