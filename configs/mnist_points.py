@@ -3,8 +3,8 @@ r"""Position and size of MNIST digits as five points, with few labels.
 python -m nsl_jax.main --config=configs/mnist_points.py:host=pl,variant=v1
 
 Paper: none, these rows are ours.
-Ours: PTS-1 5.96 +- 0.42, PTS-2 5.05 +- 0.09 %, three seeds each; PTS-3 and -4
-are outdated, for the reason in results/; PTS-0 is not run.
+Ours: PTS-1 5.96 +- 0.42, PTS-2 5.05 +- 0.09, PTS-3 4.99 +- 0.13 %, three seeds
+each; PTS-4 is outdated, for the reason in results/; PTS-0 is not run.
 Time: 2,000 steps; 1.5 minutes a seed for sl, 2.5 for pl, 5 to 6 with a variant,
 on two CPU cores.
 Arguments: labels=50; host=pl, or sl, mt, mean; variant=v1, or v2, none;
