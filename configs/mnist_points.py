@@ -6,7 +6,7 @@ Paper: none, these rows are ours.
 Ours: PTS-1 5.96 +- 0.42, PTS-2 5.05 +- 0.09, PTS-3 4.99 +- 0.13 %, three seeds
 each; PTS-4 is outdated, for the reason in results/; PTS-0 is not run.
 Time: 2,000 steps; 1.5 minutes a seed for sl, 2.5 for pl, 5 to 6 with a variant,
-on two CPU cores.
+on two CPU cores; on one, with pauses, 6 for sl and 33 for pl and V1.
 Arguments: labels=50; host=pl, or sl, mt, mean; variant=v1, or v2, none;
 watch=true.
 

@@ -21,7 +21,7 @@ MAIN = '__main__'
 _PACKAGE = __name__.partition('.')[0]
 _NAME = r'[^\W\d]\w*'
 # `module:name` in a list, or the `package.module` of a whole method or term.
-_OUTSIDE = re.compile(
+PART = re.compile(
   rf'(?<![\w.])({_NAME}(?:\.{_NAME})*:{_NAME})|^({_NAME}(?:\.{_NAME})+)$'
 )
 
@@ -73,7 +73,7 @@ def sources(texts: Iterable[str]) -> dict[str, str]:
   names = {
     name
     for text in texts
-    for pair in _OUTSIDE.findall(text)
+    for pair in PART.findall(text)
     for name in pair
     if name and name.partition('.')[0] != _PACKAGE
   }

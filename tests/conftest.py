@@ -104,8 +104,8 @@ _TOGETHER = 100  # constants of programs stay in a context as long as it does
 
 
 def _share_contexts() -> None:
-  """A hundred programs of a thread share one context of MLIR's: each of its own
-  takes 10 ms and 1.2 MB, which most of these programs do not.
+  """A hundred programs of a thread share one context of MLIR's: a separate one
+  takes 10 ms and 1.2 MB, more than most of these programs do.
   """
   try:
     from jax._src.interpreters import mlir

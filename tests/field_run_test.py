@@ -174,7 +174,7 @@ class FieldTest(parameterized.TestCase):
     found = self.parts._replace(**parts)
     with (
       mock.patch.object(assembly, 'prepare', lambda *given: found),
-      mock.patch.object(experiment, '_trace'),  # parts may act in the run alone
+      mock.patch.object(assembly, 'check_step'),  # parts act in the run alone
     ):
       return experiment.run(_config(), self.folder, deadline=deadline)
 

@@ -180,9 +180,11 @@ _ON_PERCEPTRON = (
   _DNLL,
   _OF_DIGITS,
 )
-_OF_PERCEPTRON = tuple(f'{name} on a perceptron' for name in _ON_PERCEPTRON)
-for name, again in zip(_ON_PERCEPTRON, _OF_PERCEPTRON):
-  _RUNS[again] = (_RUNS[name][0], {'model': _PERCEPTRON})
+_SMALL_RUNS = {
+  f'{name} on a perceptron': (_RUNS[name][0], {'model': _PERCEPTRON})
+  for name in _ON_PERCEPTRON
+}
+_RUNS |= _SMALL_RUNS
 _VIEWS = (
   'flip',
   'translate:2',
@@ -302,7 +304,7 @@ _KINDS = {
 }
 _NAMES = [(kind, name) for kind in _KINDS for name in _KINDS[kind][0]]
 # Runs that the suite looks at.
-_IN_SUITE = (_SSL + 'mixmatch_ns3l', *_OF_PERCEPTRON)
+_IN_SUITE = (_SSL + 'mixmatch_ns3l', *_SMALL_RUNS)
 
 
 def known():

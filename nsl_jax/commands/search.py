@@ -82,9 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   )
   workdir = options.workdir or default_workdir(options.config, options.reduced)
   out = options.out or workdir / 'search.csv'
-  files.make_folder(out.parent, '--out')
   if out.is_dir():
     raise errors.UserError(f'--out={out} is a folder: name a file')
+  grid.check(config, cells)
+  files.make_folder(out.parent, '--out')
 
   def write(outcomes: Sequence[grid.Outcome]) -> None:
     files.write_csv(out, grid.lines_of(grid.ranked(outcomes), config))

@@ -111,7 +111,7 @@ def _plus(
 
 
 def _check_rows(name: str, rows: Any, count: int) -> None:
-  """Refuses what is no loss of the rows: a mean would be taken of it."""
+  """Refuses other shapes and types, whose mean would be another loss."""
   if (
     not isinstance(rows, jax.Array)
     or rows.shape not in ((), (count,))

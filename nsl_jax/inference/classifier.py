@@ -19,14 +19,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
   check_consistent_length,
   check_is_fitted,
-  column_or_1d,
   validate_data,
 )
 
 from nsl_jax import errors
 from nsl_jax.data import duplicates, examples
 from nsl_jax.data.datasets import npz
-from nsl_jax.inference import loading
+from nsl_jax.inference import labels as labels_lib, loading
 from nsl_jax.training import checkpoint, config as config_lib, experiment, loop
 
 _CONFIG = 'configs/folder.py'
@@ -39,10 +38,6 @@ _SET_BY = {
   'data.name': 'X and y',
   'data.dir': 'X and y',
 }
-_NAN_REMEDY = ': where that means no label, set unlabeled=numpy.nan'
-_CONTINUOUS = (
-  'Unknown label type: continuous. y must be classes: whole numbers or strings'
-)
 _LOOKED_AT, _LEAST = 1000, 50  # unlabeled rows that are predicted after a fit
 _NEARLY_ALL = 0.9
 
@@ -144,8 +139,8 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
         'None'
       )
     images = self._images(X, reset=True)
-    y, labeled = self._labels(y)
-    self.classes_, codes = _classes(y, labeled)
+    y, labeled = labels_lib.read(y, self.unlabeled)
+    self.classes_, codes = labels_lib.classes(y, labeled)
     labels = np.full(len(y), -1)
     labels[labeled] = codes
     with _user_errors(), _interrupts(), _settings_kept():
@@ -267,20 +262,6 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
           f'{_SET_BY[field]}'
         )
 
-  def _labels(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as an array, and which rows have one."""
-    words = isinstance(y, (list, tuple)) and {isinstance(k, str) for k in y}
-    if words == {True, False}:
-      y = np.array(y, object)  # or numpy makes words of NaN and None
-    whole = str(getattr(y, 'dtype', '')).lower().startswith(('int', 'uint'))
-    y = column_or_1d(y, warn=True)
-    labeled = ~_is_unlabeled(y, self.unlabeled)
-    if whole and y.dtype.kind == 'f':  # pandas' Int64 with some missing
-      kept = y[labeled]
-      y = y.astype(object)
-      y[labeled] = kept.astype(int)
-    return y, labeled
-
   def _held_out(self, labels: np.ndarray) -> int:
     """Number of validation rows; -1 leaves it open."""
     value = self.validation
@@ -338,7 +319,7 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
       ValueError: if no row has a label.
     """
     check_is_fitted(self)
-    y, labeled = self._labels(y)
+    y, labeled = labels_lib.read(y, self.unlabeled)
     check_consistent_length(X, y, sample_weight)
     if not labeled.any():
       raise ValueError('y has no labeled row, so there is no accuracy')
@@ -382,77 +363,9 @@ class SemiSupervisedClassifier(ClassifierMixin, BaseEstimator):
     return tags
 
 
-def _is_unlabeled(y: np.ndarray, unlabeled: Any) -> np.ndarray:
-  """bool[N]."""
-  if _is_missing(unlabeled):
-    return np.array([_is_missing(label) for label in y.tolist()], bool)
-  if y.dtype.kind in 'US':
-    return y.astype(str) == str(unlabeled)
-  if y.dtype.kind == 'O':
-    word = str(unlabeled)
-    return np.array(
-      [
-        not _is_missing(label)
-        and (label == unlabeled or (isinstance(label, str) and label == word))
-        for label in y
-      ],
-      bool,
-    )
-  if isinstance(unlabeled, str):
-    raise ValueError(
-      f'unlabeled={unlabeled!r} is a word, and y are numbers: set it to a '
-      'number'
-    )
-  return y == unlabeled
-
-
 def _is_whole(value: Any, least: int) -> bool:
   whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   return whole and value >= least
-
-
-def _is_missing(label: Any) -> bool:
-  """Whether it is None, NaN, or the NA of pandas."""
-  if label is None or type(label).__name__ == 'NAType':
-    return True
-  return isinstance(label, (float, np.floating)) and bool(label != label)
-
-
-def _classes(
-  y: np.ndarray, labeled: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """The labels that there are, and the number of each labeled row's.
-
-  Raises:
-    ValueError: if they are no classes.
-  """
-  labels = y[labeled]
-  if labels.dtype.kind in 'fc':
-    if not np.isfinite(labels).all():
-      raise ValueError(f'Input y contains NaN or infinity{_NAN_REMEDY}')
-    if (labels != np.floor(labels.real)).any():
-      raise ValueError(_CONTINUOUS)
-  try:
-    if labels.dtype.kind == 'O' and any(
-      isinstance(k, numbers.Real) and k == k and k % 1 for k in labels
-    ):
-      raise ValueError(_CONTINUOUS)
-    if labels.dtype.kind == 'O' and any(map(_is_missing, labels)):
-      raise ValueError(f'Input y contains NaN{_NAN_REMEDY}')
-    classes, codes = np.unique(labels, return_inverse=True)
-    of_numbers = all(isinstance(label, numbers.Number) for label in classes)
-    if classes.dtype == object and of_numbers:
-      classes = np.array(classes.tolist())  # predictions would be objects, too
-  except TypeError as error:
-    raise ValueError(
-      f'Unknown label type: y mixes kinds of labels ({error})'
-    ) from error
-  if len(classes) < 2:
-    many = 'class' if len(classes) == 1 else 'classes'
-    raise ValueError(
-      f'y has labels of {len(classes)} {many}: at least 2 classes are needed'
-    )
-  return classes, codes
 
 
 def _seed(random_state: Any) -> int:

@@ -204,9 +204,6 @@ def _as_functions(module: nn.Module, name: str, num_classes: int) -> Model:
       raise errors.UserError(f'the network {name} has no parameters')
     return variables['params'], variables.get('batch_stats', {})
 
-  def outputs_of(result: Any, images: Array) -> Outputs:
-    return _outputs(result, name, (images.shape[0], num_classes))
-
   still = module
   if hasattr(module, 'dropout'):
     still = module.clone(dropout=0.0)
@@ -220,9 +217,10 @@ def _as_functions(module: nn.Module, name: str, num_classes: int) -> Model:
     key: Key | None = None,
   ) -> tuple[Outputs, Stats]:
     variables = {'params': params, 'batch_stats': stats}
+    wanted = images.shape[0], num_classes
     if not train:
       result: Any = module.apply(variables, images, train=False)
-      return outputs_of(result, images), stats
+      return _outputs(result, name, wanted), stats
     result, updated = (still if key is None else module).apply(
       variables,
       images,
@@ -230,6 +228,6 @@ def _as_functions(module: nn.Module, name: str, num_classes: int) -> Model:
       mutable=['batch_stats'],
       rngs=None if key is None else {'dropout': key},
     )
-    return outputs_of(result, images), updated.get('batch_stats', {})
+    return _outputs(result, name, wanted), updated.get('batch_stats', {})
 
   return Model(init, apply)

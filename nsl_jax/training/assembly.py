@@ -22,7 +22,9 @@ from nsl_jax.compose import tasks
 from nsl_jax.data import normalize, sources, splits, views
 from nsl_jax.training import (
   config_checks,
+  config_options,
   evaluate,
+  feed,
   kernels,
   loop,
   origin,
@@ -318,3 +320,37 @@ def data_of(parts: Parts, split: splits.Split) -> Data:
     num_unlabeled=mesh_lib.put(np.int32(len(split.unlabeled)), replicated),
     label_shares=label_shares,
   )
+
+
+def check_step(
+  config: ml_collections.ConfigDict, parts: Parts, seed: int
+) -> None:
+  """Traces the first call of a seed; jax keeps the trace for the call itself.
+
+  Raises:
+    errors.UserError: for what a method, term, network or view refuses, or if a
+      method does not use a term.
+  """
+  split = pipeline.split_of(config, parts.source, seed)
+  rows = feed.rows_at(
+    pipeline.index_iterators(config, split, seed),
+    next(parts.plan.calls(0)),
+    parts.mesh,
+    parts.source.train.images if parts.streamed else None,
+  )
+  replicated = mesh_lib.replicated_sharding(parts.mesh)
+  state = jax.tree.map(
+    lambda leaf: leaf.update(sharding=replicated),  # or it is traced twice
+    jax.eval_shape(parts.method.init, jax.random.key(seed)),
+  )
+  _, metrics = jax.eval_shape(parts.chunk, state, data_of(parts, split), rows)
+  terms = config_options.learner_of(config.method).get('terms', {})
+  unused = [  # a pair of networks has ns3l_weight_a and ns3l_weight_b
+    name for name in terms if not any(f'{name}_weight' in m for m in metrics)
+  ]
+  if unused:
+    raise errors.UserError(
+      f'the method {config.method.name} does not use the terms '
+      f'{", ".join(unused)}: add them to its loss, see '
+      'nsl_jax.terms.from_config, or leave them out'
+    )

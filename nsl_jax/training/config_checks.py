@@ -20,6 +20,7 @@ _CHOICES = {
   'protocol': summary.PROTOCOLS,
   'weight_decay_on': ('kernels', 'all'),
 }
+_SEEDS = 2**32  # keys of random numbers have 32 bits of the seed
 _LOWEST = {
   'steps': 1,
   'seeds': 1,
@@ -52,9 +53,6 @@ def check_numbers(config: Config, but: int | None = None) -> None:
       raise errors.UserError(
         f'config.{field}={value}: must be >= {lower_bound}'
       )
-
-
-_SEEDS = 2**32  # keys of random numbers have 32 bits of the seed
 
 
 def check(config: Config) -> None:

@@ -27,7 +27,6 @@ from nsl_jax.training import (
   assembly,
   automatic,
   checkpoint,
-  config_options,
   evaluate,
   feed,
   lock,
@@ -360,39 +359,9 @@ def _names_of_parts(config: ml_collections.ConfigDict) -> Iterator[str]:
   yield from (config.model.name, config.data.augment, config.data.strong)
   fields = traverse_util.flatten_dict(config.method.to_dict())
   for path, value in fields.items():
-    yield from (word for word in (*path, value) if isinstance(word, str))
-
-
-def _trace(
-  config: ml_collections.ConfigDict, parts: assembly.Parts, seed: int
-) -> None:
-  """Traces the first call, so that what a method or a term refuses is refused
-  before anything is written. jax keeps the trace for the call itself.
-  """
-  split = pipeline.split_of(config, parts.source, seed)
-  first = next(parts.plan.calls(0))
-  rows = feed.rows_at(
-    pipeline.index_iterators(config, split, seed),
-    first,
-    parts.mesh,
-    _streamed_images(parts),
-  )
-  state = jax.eval_shape(parts.method.init, jax.random.key(seed))
-  placed = mesh_lib.replicated_sharding(parts.mesh)
-  state = jax.tree.map(lambda leaf: leaf.update(sharding=placed), state)
-  _, metrics = jax.eval_shape(
-    parts.chunk, state, assembly.data_of(parts, split), rows
-  )
-  terms = config_options.learner_of(config.method).get('terms', {})
-  unused = [  # a pair of networks has ns3l_weight_a and ns3l_weight_b
-    name for name in terms if not any(f'{name}_weight' in m for m in metrics)
-  ]
-  if unused:
-    raise errors.UserError(
-      f'the method {config.method.name} does not use the terms '
-      f'{", ".join(unused)}: add them to its loss, see '
-      'nsl_jax.terms.from_config, or leave them out'
-    )
+    yield from path  # a term may be named by its part
+    if path[-1] in ('name', 'module'):
+      yield value
 
 
 def _copies(
@@ -480,7 +449,7 @@ def _run(
     for line in warnings:
       print(f'warning: {line}', file=sys.stderr)
   if not mesh_lib.process_max((workdir / 'config.json').exists()):
-    _trace(config, parts, config.seed)
+    assembly.check_step(config, parts, config.seed)
   if not files.in_bucket(workdir):  # where taking the lock tries to write
     files.make_folder(workdir, '--workdir')
   mesh_lib.check_same(

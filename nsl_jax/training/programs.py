@@ -6,7 +6,6 @@ validation, and depends neither on the images nor on the seed.
 
 import collections
 import itertools
-import re
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import ml_collections
 from flax import traverse_util
 
+from nsl_jax import references
 from nsl_jax.data import views
 
 _Built = TypeVar('_Built')
@@ -35,8 +35,6 @@ _NOT_IN_PROGRAMS = {
   ('checkpoint', 'keep'),
   *(('data', name) for name in ('name', 'dir', 'labeled', 'validation')),
 }
-# `module:name`, or `package.module` of a part that may be defined anew.
-_OUTSIDE = re.compile(r'\w:[^\W\d]|^[^\W\d]\w*(\.\w+)+$')
 _kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
 _lock = threading.Lock()
 
@@ -99,6 +97,6 @@ def _key(
     return None
   key = {k: v for k, v in fields.items() if k not in _NOT_IN_PROGRAMS}
   words = itertools.chain(*key, *map(_words, key.values()))
-  if any(_OUTSIDE.search(word) for word in words):
+  if any(references.PART.search(word) for word in words):
     return None
   return repr(sorted(key.items())), facts

@@ -184,9 +184,22 @@ def _validation(config: ml_collections.ConfigDict, cell: Cell) -> int:
   return number
 
 
-def _check(config: ml_collections.ConfigDict, cell: Cell) -> None:
-  """Checks the fields of a cell, as far as no data are needed."""
-  config = with_fields(config, cell)
+def check(config: ml_collections.ConfigDict, cells: Sequence[Cell]) -> None:
+  """Checks the fields of all cells, as far as the config is not open.
+
+  Raises:
+    errors.UserError: if there are no validation images, or a cell is invalid.
+  """
+  for cell in cells:
+    _check_fields(with_fields(config, cell))
+  if not _validation(config, cells[0]):  # `_COMMON` to all
+    raise errors.UserError(
+      'a search needs validation images, not test data: '
+      'config.data.validation is 0, set it as with --grid data.validation=500'
+    )
+
+
+def _check_fields(config: ml_collections.ConfigDict) -> None:
   if automatic.is_open(config):
     config_checks.check_numbers(config, but=automatic.OPEN)
   else:
@@ -218,16 +231,9 @@ def train(
     Outcomes in the order of `cells`.
 
   Raises:
-    errors.UserError: if there are no validation images, or a cell is invalid.
+    errors.UserError: if a cell is invalid; see `check`.
     errors.TrainingError: if every cell failed.
   """
-  for cell in cells:
-    _check(config, cell)
-  if not _validation(config, cells[0]):  # `_COMMON` to all
-    raise errors.UserError(
-      'a search needs validation images, not test data: '
-      'config.data.validation is 0, set it as with --grid data.validation=500'
-    )
   outcomes = []
   for number, cell in enumerate(cells, 1):
     name = name_of(cell)

@@ -27,7 +27,6 @@ from sklearn.utils import estimator_checks
 import nsl_jax
 from nsl_jax import SemiSupervisedClassifier
 from nsl_jax.data.datasets import npz
-from nsl_jax.inference import classifier
 from nsl_jax.training import config as config_lib, experiment, loop
 
 # Checks of scikit-learn that fail, and why they must.
@@ -200,51 +199,6 @@ class LabelsTest(parameterized.TestCase):
     found = tiny(unlabeled=None).fit(x, labels)
     self.assertEqual(found.classes_.dtype, np.int64)
     self.assertEqual(found.predict(x).dtype, np.int64)
-    classes, _ = classifier._classes(y.astype(np.int8), y >= 0)
-    self.assertEqual(classes.dtype, np.int8)
-
-  def test_missing_labels(self):
-    """None and NaN, in columns of every kind."""
-    for y in (
-      np.array([0.0, 1.0, np.nan]),
-      np.array(['a', None, 'b'], object),
-      np.array(['a', float('nan'), 'b'], object),
-      np.array([1, None], object),
-    ):
-      for unlabeled in (None, np.nan, np.float32('nan')):
-        found = classifier._is_unlabeled(y, unlabeled)
-        wanted = [value is None or value != value for value in y.tolist()]
-        self.assertEqual(found.tolist(), wanted)
-    y = np.array([0.0, np.nan])
-    self.assertEqual(classifier._is_unlabeled(y, -1).tolist(), [False] * 2)
-
-  def test_marks_of_every_kind_of_column(self):
-    word = lambda labels: classifier._is_unlabeled(labels, -1).tolist()
-    for labels in (
-      np.array(['a', '-1', 'b']),
-      np.array(['a', '-1', 'b'], object),
-      np.array(['a', -1, 'b'], object),
-    ):
-      self.assertEqual(word(labels), [False, True, False])
-    self.assertEqual(word(np.array([3, -1, 2], object)), [False, True, False])
-    with self.assertRaisesRegex(ValueError, "unlabeled='-1' is a word, and y"):
-      classifier._is_unlabeled(np.array([0, -1]), '-1')
-
-  def test_words_beside_nan_in_a_list(self):
-    model = tiny(unlabeled=np.nan)
-    y, labeled = model._labels(['a', 'b', float('nan'), 'a'])
-    self.assertEqual(labeled.tolist(), [True, True, False, True])
-    classes, _ = classifier._classes(y, labeled)
-    self.assertEqual(classes.tolist(), ['a', 'b'])
-
-  def test_whole_numbers_stay_whole(self):
-    numbers = np.array([np.int64(3), None, np.int64(5)], object)
-    y, labeled = tiny(unlabeled=None)._labels(numbers)
-    classes, _ = classifier._classes(y, labeled)
-    self.assertEqual((classes.dtype, classes.tolist()), (np.int64, [3, 5]))
-    halves = np.array([0.5, None, 1.5], object)
-    with self.assertRaisesRegex(ValueError, 'continuous'):
-      classifier._classes(halves, np.array([True, False, True]))
 
   def test_rows_in_two_parts_are_told(self):
     x, y = blobs()

@@ -291,7 +291,7 @@ class ExperimentTest(DigitsRunTestCase):
     changes = {**method, f'{learner}.terms.entropy.weight': 0.1}
     changes |= {'devices': 1, 'model.name': 'mlp', 'model.hidden': 4}
     config = config_lib.load('configs/digits_ns3l.py', changes)
-    experiment._trace(config, assembly.prepare(config), seed=0)
+    assembly.check_step(config, assembly.prepare(config), seed=0)
 
   def test_a_step_is_traced_once(self):
     steps = []
